@@ -1,0 +1,75 @@
+"""What every attention mechanism is: a module that mixes values, given queries, keys and values."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+class Mechanism(nn.Module, ABC):
+    """Decides how queries mix values; owns no projections.
+
+    Shapes, everywhere: q ``(batch, heads, queries, head_dim)``, k ``(batch, heads, keys, head_dim)``,
+    v ``(batch, heads, keys, any)``, out ``(batch, heads, queries, any)``. A mask is boolean, broadcastable to
+    ``(batch, heads, queries, keys)``, and True means "may be seen". A query that may see nothing yields zeros.
+
+    Args:
+        heads: Number of attention heads.
+        head_dim: Width of one head.
+    """
+
+    order_free: ClassVar[bool] = True
+    """A query's output depends on that query and the *set* of (key, value) pairs alone: neither on their order nor
+    on the other queries. Mechanisms for which this is False cannot serve rows that have no position."""
+
+    def __init__(self, heads: int, head_dim: int) -> None:
+        super().__init__()
+        if heads < 1:
+            raise ValueError(f"heads must be at least 1, got {heads}")
+        if head_dim < 1:
+            raise ValueError(f"head_dim must be at least 1, got {head_dim}")
+        self.heads = heads
+        self.head_dim = head_dim
+        self.scale = head_dim**-0.5
+
+    @abstractmethod
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mix the values.
+
+        Args:
+            q: Queries, ``(batch, heads, queries, head_dim)``.
+            k: Keys, ``(batch, heads, keys, head_dim)``.
+            v: Values, ``(batch, heads, keys, any)``.
+            mask: Boolean, broadcastable to ``(batch, heads, queries, keys)``; True = may be seen.
+
+        Returns:
+            The mixed values, ``(batch, heads, queries, any)``.
+        """
+
+    @torch.no_grad()
+    def weights(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the map the mechanism really applies, ``(batch, heads, queries, keys)``.
+
+        A mechanism is linear in its values, so the identity as values yields its matrix. Costs
+        queries x keys x keys: for looking, not for training. Dropout is off while looking.
+        """
+        identity = torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
+        training = self.training
+        self.train(False)
+        try:
+            return self.forward(q, k, identity.expand(*k.shape[:2], -1, -1), mask)
+        finally:
+            self.train(training)
+
+
+AttentionFactory = Callable[[int, int], Mechanism]
+"""Called with ``(heads, head_dim)``; a class, or a class with some of its own arguments filled in."""
+
+
+def check_dropout(dropout: float) -> float:
+    """Return the probability unchanged, or raise ValueError if it is not in [0, 1)."""
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+    return dropout

@@ -1,0 +1,1 @@
+"""Bricks shared by the tasks: projections, blocks that fold axes, embeddings."""

@@ -1,0 +1,66 @@
+"""Projections around a mechanism: the only place where tokens become queries, keys and values."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tabattn.attention import AttentionFactory, Softmax
+
+
+class MultiheadAttention(nn.Module):
+    """Projects tokens to queries, keys and values, mixes them by any mechanism, and projects back.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads; must divide ``dim``.
+        attention: Makes the mechanism from ``(heads, head_dim)``.
+        bias: Whether the projections have a bias.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, attention: AttentionFactory = Softmax, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        if heads < 1 or dim % heads:
+            raise ValueError(f"dim must be a multiple of heads, got dim {dim} and heads {heads}")
+        self.dim = dim
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
+        self.out = nn.Linear(dim, dim, bias=bias)
+        self.mechanism = attention(heads, dim // heads)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Attend from ``x`` to ``context`` (to itself where None).
+
+        Args:
+            x: Tokens that ask, ``(batch, queries, dim)``.
+            context: Tokens that are read, ``(batch, keys, dim)``.
+            mask: Boolean, broadcastable to ``(batch, heads, queries, keys)``; True = may be seen.
+
+        Returns:
+            One token for each of ``x``, ``(batch, queries, dim)``.
+        """
+        if context is None:
+            q, k, v = (self.split(part) for part in self.qkv(x).chunk(3, dim=-1))
+        else:
+            q = self.queries(x)
+            k, v = self.keys_values(context)
+        return self.out(self.merge(self.mechanism(q, k, v, mask)))
+
+    def queries(self, x: Tensor) -> Tensor:
+        """Project tokens to queries, ``(batch, heads, length, head_dim)``."""
+        bias = None if self.qkv.bias is None else self.qkv.bias[: self.dim]
+        return self.split(F.linear(x, self.qkv.weight[: self.dim], bias))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Project tokens to keys and values, each ``(batch, heads, length, head_dim)``."""
+        bias = None if self.qkv.bias is None else self.qkv.bias[self.dim :]
+        k, v = F.linear(x, self.qkv.weight[self.dim :], bias).chunk(2, dim=-1)
+        return self.split(k), self.split(v)
+
+    def split(self, x: Tensor) -> Tensor:
+        """Split ``(batch, length, dim)`` into heads, ``(batch, heads, length, head_dim)``."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def merge(self, x: Tensor) -> Tensor:
+        """Undo ``split``."""
+        return x.transpose(1, 2).flatten(2)
