@@ -1,0 +1,96 @@
+"""Batches by number: batch i is a function of (seed, i), whatever the workers, ranks and restarts."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+_MIX = 0x9E3779B97F4A7C15
+_MASK = 2**64 - 1
+
+
+def generator(*counters: int) -> torch.Generator:
+    """A generator seeded by whole numbers, well mixed: near counters give unrelated streams."""
+    state = 0
+    for counter in counters:
+        state = (state + (counter & _MASK) + _MIX) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return torch.Generator().manual_seed(state >> 1)
+
+
+class CounterSampler(Sampler[int]):
+    """Yields the numbers of this rank's batches: ``(position + i) * world + rank``.
+
+    Args:
+        length: Batches per epoch of one rank.
+        rank: This process.
+        world: Number of processes.
+    """
+
+    def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
+        self.length = length
+        self.rank = rank
+        self.world = world
+        self.position = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.position
+        return ((first + i) * self.world + self.rank for i in range(self.length))
+
+
+class CounterLoader(DataLoader[Any]):
+    """Loads batches by ever-increasing number and remembers its place, so that a resumed run goes on where it was.
+
+    Args:
+        dataset: Map-style; item i is the whole batch i.
+        length: Batches per epoch of one rank.
+        rank: This process.
+        world: Number of processes.
+        num_workers: Processes that make batches ahead; 0 = in the training process.
+        pin_memory: Whether to stage batches for fast copies to a GPU.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        length: int,
+        rank: int = 0,
+        world: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if length < 1:
+            raise ValueError(f"an epoch needs at least 1 batch, got {length}")
+        super().__init__(
+            dataset,
+            batch_size=None,
+            sampler=CounterSampler(length, rank, world),
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            worker_init_fn=single_thread,
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in super().__iter__():
+            self.sampler.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The place of the next batch."""
+        return {"position": self.sampler.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a saved place."""
+        self.sampler.position = state["position"]
+
+
+def single_thread(worker: int) -> None:
+    """Keep a worker to one thread: tables are small, and threads would fight with training."""
+    torch.set_num_threads(1)

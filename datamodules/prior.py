@@ -1,0 +1,186 @@
+"""Synthetic tables for training, real ones for validation and test."""
+
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.counter import CounterLoader, generator
+from datamodules.scm import ScmOptions, draw_table, integer, log_integer, uniform
+from datamodules.tables import RealTable, fold_batches, load_table, stratified_rows
+from tabattn.batches import TableBatch
+
+
+class TableSizes(NamedTuple):
+    """Ranges of table sizes, both ends included; one size for all tables of a batch."""
+
+    rows: tuple[int, int] = (30, 120)
+    features: tuple[int, int] = (2, 12)
+    classes: tuple[int, int] = (2, 3)
+    context: tuple[float, float] = (0.3, 0.9)
+
+
+class ScmBatches(Dataset[TableBatch]):
+    """Batch i of synthetic tables, a function of (seed, i): its size, and each of its tables.
+
+    Args:
+        sizes: Ranges of table sizes.
+        options: What the random causal models may look like.
+        batch_size: Most tables in a batch.
+        max_cells: Most cells in a batch: large tables come in smaller batches.
+        seed: Seed of the stream.
+    """
+
+    def __init__(self, sizes: TableSizes, options: ScmOptions, batch_size: int, max_cells: int, seed: int) -> None:
+        self.sizes = sizes
+        self.options = options
+        self.batch_size = batch_size
+        self.max_cells = max_cells
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> TableBatch:
+        size = generator(self.seed, index)
+        sizes = self.sizes
+        rows = log_integer(*sizes.rows, size)
+        features = integer(*sizes.features, size)
+        context = min(max(round(uniform(*sizes.context, size) * rows), 1), rows - 1)
+        most = max(2, min(sizes.classes[1], min(context, rows - context) // 3))
+        count = max(1, min(self.batch_size, self.max_cells // (rows * features)))
+        tables = []
+        for task in range(count):
+            source = generator(self.seed, index, task)
+            classes = integer(min(sizes.classes[0], most), most, source)
+            tables.append(draw_table(rows, features, classes, context, source, self.options))
+        return TableBatch(torch.stack([table.x for table in tables]), torch.stack([table.y for table in tables]), context)
+
+
+class RankSlice(Dataset[TableBatch]):
+    """Every ``world``-th batch of a list, from ``rank`` on: nothing padded, nothing seen twice."""
+
+    def __init__(self, batches: list[TableBatch], rank: int, world: int) -> None:
+        self.batches = batches[rank::world]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> TableBatch:
+        return self.batches[index]
+
+
+class SyntheticPrior(LightningDataModule):
+    """Endless synthetic classification tables for training; folds of real tables for validation and test.
+
+    Table i is a function of (seed, i), whatever the workers, processes and restarts.
+
+    Args:
+        batch_size: Most tables in a batch (on each device).
+        steps_per_epoch: Batches in an epoch, after which validation may run.
+        rows: Fewest and most rows of a table (small ones likelier).
+        features: Fewest and most features.
+        classes: Fewest and most classes.
+        context: Smallest and largest share of rows whose labels are shown.
+        max_cells: Most cells (tables x rows x features) in a batch: large tables come in smaller batches.
+        layers: Fewest and most layers of the random causal model.
+        noise: Smallest and largest noise of its nodes.
+        trees: Probability that a layer is made of random trees.
+        categorical: Probability that a column is cut into categories.
+        missing: Probability that a table has missing cells.
+        tables: Real tables for validation and test, as ``sklearn:<name>``.
+        folds: Stratified folds of each real table.
+        max_rows: Most rows of a real table; larger ones are sampled, stratified.
+        seed: Seed of the tables and of the folds.
+        num_workers: Processes that make tables ahead; 0 = in the training process.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 32,
+        steps_per_epoch: int = 100,
+        rows: tuple[int, int] = (30, 120),
+        features: tuple[int, int] = (2, 12),
+        classes: tuple[int, int] = (2, 3),
+        context: tuple[float, float] = (0.3, 0.9),
+        max_cells: int = 200_000,
+        layers: tuple[int, int] = (1, 5),
+        noise: tuple[float, float] = (1e-3, 0.3),
+        trees: float = 0.25,
+        categorical: float = 0.2,
+        missing: float = 0.1,
+        tables: tuple[str, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
+        folds: int = 5,
+        max_rows: int = 1000,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        check_range("rows", rows, 4)
+        check_range("features", features, 1)
+        check_range("classes", classes, 2)
+        check_range("layers", layers, 1)
+        check_share("context", *context)
+        check_share("probability", trees, categorical, missing)
+        for name, value in (("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch), ("max_cells", max_cells)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.sizes = TableSizes(rows, features, classes, context)
+        self.options = ScmOptions(layers=layers, noise=noise, trees=trees, categorical=categorical, missing=missing)
+        self.batch_size = batch_size
+        self.max_cells = max_cells
+        self.steps_per_epoch = steps_per_epoch
+        self.folds = folds
+        self.seed = seed
+        self.num_workers = num_workers
+        self.real = [stratified_rows(load_table(source), max_rows, seed) for source in tables]
+        self.evaluation: list[TableBatch] = []
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the real tables, in the order of ``TableBatch.table``."""
+        return tuple(table.name for table in self.real)
+
+    @property
+    def classes(self) -> int:
+        """Most classes a model will meet here."""
+        return max(self.sizes.classes[1], *(len(table.classes) for table in self.real))
+
+    def setup(self, stage: str) -> None:
+        """Cut the real tables into folds."""
+        if not self.evaluation:
+            self.evaluation = [
+                batch
+                for index, table in enumerate(self.real)
+                for batch in fold_batches(table, index, self.folds, self.seed)
+            ]
+
+    def train_dataloader(self) -> CounterLoader:
+        """This rank's part of the endless stream."""
+        batches = ScmBatches(self.sizes, self.options, self.batch_size, self.max_cells, self.seed)
+        rank, world = self._place()
+        return CounterLoader(batches, self.steps_per_epoch, rank, world, self.num_workers, torch.cuda.is_available())
+
+    def val_dataloader(self) -> DataLoader[TableBatch]:
+        """This rank's part of the folds."""
+        return DataLoader(RankSlice(self.evaluation, *self._place()), batch_size=None)
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+    def _place(self) -> tuple[int, int]:
+        trainer = self.trainer
+        if trainer is None or trainer.world_size == 1:
+            return 0, 1
+        return trainer.global_rank, trainer.world_size
+
+
+def check_range(name: str, bounds: tuple[int, int], least: int) -> None:
+    """Raise ValueError unless ``least <= bounds[0] <= bounds[1]``."""
+    if not least <= bounds[0] <= bounds[1]:
+        raise ValueError(f"{name} must be two numbers, {least} <= fewest <= most, got {list(bounds)}")
+
+
+def check_share(name: str, *shares: float) -> None:
+    """Raise ValueError unless every share is in [0, 1]."""
+    for share in shares:
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {share}")

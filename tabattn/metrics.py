@@ -1,0 +1,74 @@
+"""Metrics torchmetrics lacks."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc
+
+
+class Scores(NamedTuple):
+    """Figures of one table: ROC AUC (one against the rest, macro), accuracy, log-loss in nats."""
+
+    auroc: float
+    accuracy: float
+    log_loss: float
+
+
+class TableScores(Metric):
+    """Scores each table on all its predictions together, exactly, whatever process made them.
+
+    Predictions of one table are pooled over its folds; AUC averages the classes present in the labels.
+
+    Args:
+        classes: Largest number of classes.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = None
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        for state in ("probabilities", "labels", "tables"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+        self.probabilities: list[Tensor]
+        self.labels: list[Tensor]
+        self.tables: list[Tensor]
+
+    def update(self, probabilities: Tensor, labels: Tensor, tables: Tensor) -> None:
+        """Add predictions.
+
+        Args:
+            probabilities: ``(batch, rows, classes)``.
+            labels: ``(batch, rows)``; -1 = padding.
+            tables: Table of each batch element, ``(batch,)``.
+        """
+        kept = labels >= 0
+        self.probabilities.append(probabilities[kept].float())
+        self.labels.append(labels[kept])
+        self.tables.append(tables[:, None].expand_as(labels)[kept])
+
+    def compute(self) -> dict[int, Scores]:
+        """Scores by table number."""
+        probabilities, labels, tables = map(_concatenate, (self.probabilities, self.labels, self.tables))
+        return {
+            table: score(probabilities[tables == table], labels[tables == table])
+            for table in sorted(set(tables.tolist()))
+        }
+
+
+def score(probabilities: Tensor, labels: Tensor) -> Scores:
+    """Score predictions ``(rows, classes)`` of one table; AUC is NaN where only one class is present."""
+    present = labels.unique()
+    aucs = [binary_auroc(probabilities[:, c], (labels == c).long()) for c in present.tolist()]
+    auroc = torch.stack(aucs).mean().item() if len(present) > 1 else float("nan")
+    accuracy = (probabilities.argmax(-1) == labels).float().mean().item()
+    likelihood = probabilities.gather(1, labels[:, None]).clamp(min=torch.finfo(torch.float32).eps)
+    return Scores(auroc, accuracy, -likelihood.log().mean().item())
+
+
+def _concatenate(state: list[Tensor] | Tensor) -> Tensor:
+    return state if isinstance(state, Tensor) else torch.cat(state)

@@ -1,0 +1,149 @@
+"""The in-context classifier of tables: nanoTabPFN with any attention, in today's form or in its original one."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.nn.block import KeysValues, TableBlock
+from tabattn.nn.encode import CellEncoder, LabelEncoder, LegacyCellEncoder, LegacyLabelEncoder, Statistics
+
+
+class Memory(NamedTuple):
+    """All that target rows read of a context: column statistics, their own label token, keys and values by layer."""
+
+    statistics: Statistics
+    label: Tensor
+    layers: list[KeysValues]
+
+
+class PriorNetwork(nn.Module):
+    """Reads labelled context rows and classifies target rows in one forward pass.
+
+    Every cell is a token; the label is the last column. Each layer attends along columns, then along rows (target
+    rows read context rows only, so they do not influence one another), then applies an MLP. Pfefferle et al. 2025
+    (arXiv 2511.03634); the default profile adds pre-normalisation, feature groups, missing flags, class embeddings
+    and thinking rows.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        layers: Number of layers.
+        classes: Largest number of classes.
+        attention: Mechanism between context rows (and from target rows to them, where it can).
+        feature_attention: Mechanism between the columns of a row.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer
+            queries from outside, else Softmax.
+        profile: ``default``, or ``legacy``: the original network, number for number.
+        thinking_rows: Learned rows put before the context (default profile).
+        feature_group: Columns each token sees (default profile).
+    """
+
+    def __init__(
+        self,
+        dim: int = 96,
+        heads: int = 4,
+        hidden: int = 192,
+        layers: int = 3,
+        classes: int = 10,
+        attention: AttentionFactory = Softmax,
+        feature_attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        profile: Literal["default", "legacy"] = "default",
+        thinking_rows: int = 16,
+        feature_group: int = 3,
+    ) -> None:
+        super().__init__()
+        _check_sizes(layers=layers, classes=classes, hidden=hidden, thinking_rows=thinking_rows + 1)
+        legacy = profile == "legacy"
+        self.classes = classes
+        self.cells = LegacyCellEncoder(dim) if legacy else CellEncoder(dim, feature_group)
+        self.labels = LegacyLabelEncoder(dim) if legacy else LabelEncoder(dim, classes)
+        self.thinking = None if legacy or not thinking_rows else nn.Parameter(torch.randn(thinking_rows, 1, dim))
+        self.blocks = nn.ModuleList(
+            TableBlock(
+                dim, heads, hidden, attention, feature_attention, target_attention, legacy=legacy, readout=last
+            )
+            for last in [False] * (layers - 1) + [True]
+        )
+        self.norm = nn.Identity() if legacy else nn.LayerNorm(dim)
+        self.decoder = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, classes))
+
+    def forward(self, x: Tensor, y: Tensor, context: int, columns: Tensor | None = None) -> Tensor:
+        """Classify target rows.
+
+        Args:
+            x: Cells, context rows first, ``(batch, rows, features)``; NaN = missing.
+            y: Class indices, ``(batch, at least context)``; only those of context rows are read.
+            context: Number of context rows.
+            columns: Real columns of each table, ``(batch,)``; None = all.
+
+        Returns:
+            Logits, ``(batch, target rows, classes)``.
+        """
+        _check_context(x, y, context)
+        statistics = self.cells.statistics(x[:, :context])
+        h = self._embed(x, y[:, :context], statistics, columns)
+        mask = _column_mask(x, columns)
+        h, extra = self._think(h)
+        for block in self.blocks:
+            h = block(h, context + extra, mask)
+        return self._decode(h)
+
+    def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
+        """Read a context ``(batch, context, features)`` once, for any number of calls of ``recall``."""
+        _check_context(x, y, x.shape[1])
+        statistics = self.cells.statistics(x)
+        h, _ = self._think(self._embed(x, y, statistics, columns))
+        mask = _column_mask(x, columns)
+        layers = []
+        for block in self.blocks:
+            h, keys_values = block.remember(h, mask)
+            layers.append(keys_values)
+        return Memory(statistics, self.labels(y, 1)[:, -1:], layers)
+
+    def recall(self, x: Tensor, memory: Memory, columns: Tensor | None = None) -> Tensor:
+        """Classify target rows ``(batch, target rows, features)`` from a memory: equal to ``forward``."""
+        cells = self.cells(x, memory.statistics, columns)
+        h = torch.cat([cells, memory.label.expand(-1, x.shape[1], -1, -1)], dim=2)
+        mask = _column_mask(x, columns)
+        for block, keys_values in zip(self.blocks, memory.layers, strict=True):
+            h = block.recall(h, keys_values, mask)
+        return self._decode(h)
+
+    def _embed(self, x: Tensor, y: Tensor, statistics: Statistics, columns: Tensor | None) -> Tensor:
+        cells = self.cells(x, statistics, columns)
+        return torch.cat([cells, self.labels(y, x.shape[1] - y.shape[1])], dim=2)
+
+    def _think(self, h: Tensor) -> tuple[Tensor, int]:
+        if self.thinking is None:
+            return h, 0
+        rows = self.thinking.expand(len(h), -1, h.shape[2], -1)
+        return torch.cat([rows, h], dim=1), len(self.thinking)
+
+    def _decode(self, h: Tensor) -> Tensor:
+        return self.decoder(self.norm(h[:, :, -1]))
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def _check_context(x: Tensor, y: Tensor, context: int) -> None:
+    if not 1 <= context <= x.shape[1]:
+        raise ValueError(f"context must be between 1 and the number of rows ({x.shape[1]}), got {context}")
+    if y.shape[1] < context:
+        raise ValueError(f"every context row needs a label: got {y.shape[1]} labels for {context} context rows")
+    if x.shape[2] < 1:
+        raise ValueError("a table needs at least 1 feature, got 0")
+
+
+def _column_mask(x: Tensor, columns: Tensor | None) -> Tensor | None:
+    if columns is None:
+        return None
+    index = torch.arange(x.shape[2] + 1, device=x.device)
+    return (index < columns[:, None]) | (index == x.shape[2])

@@ -1,0 +1,108 @@
+"""Blocks that fold the axes of a table, so that any mechanism works along its columns or along its rows."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.nn.rows import RowAttention, SplitRowAttention
+from tabattn.nn.multihead import MultiheadAttention
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+class TableBlock(nn.Module):
+    """One layer over a table of tokens: attention along columns, attention along rows, then an MLP in each cell.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        attention: Mechanism between context rows.
+        feature_attention: Mechanism between the columns of a row.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can.
+        legacy: Normalise after each sublayer and give target rows projections of their own, as nanoTabPFN's fork does.
+        readout: Compute only what a decoder of the target rows' last column can see. Exact: the rest is read by
+            nothing.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        attention: AttentionFactory = Softmax,
+        feature_attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        *,
+        legacy: bool = False,
+        readout: bool = False,
+    ) -> None:
+        super().__init__()
+        self.post_norm = legacy
+        self.readout = readout
+        self.features = MultiheadAttention(dim, heads, feature_attention)
+        rows = SplitRowAttention if legacy else RowAttention
+        self.rows = rows(dim, heads, attention, target_attention, readout=readout)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        if not legacy:
+            for last in (self.features.out, self.mlp[2], *self.rows.outputs()):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
+        """Transform a table.
+
+        Args:
+            x: Tokens, context rows first and the target column last, ``(batch, rows, columns, dim)``.
+            context: Number of context rows.
+            mask: Columns that exist, ``(batch, columns)``; True = may be seen. None = all.
+
+        Returns:
+            ``(batch, rows, columns, dim)``; ``(batch, target rows, 1, dim)`` where ``readout``.
+        """
+        x = self._along_columns(x, mask)
+        return self._in_cells(self._along_rows(x, lambda rows: self.rows(rows, context)))
+
+    def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
+        """Transform a table of context rows alone; also return the keys and values target rows will read."""
+        x = self._along_columns(x, mask)
+        memory: list[KeysValues] = []
+
+        def mix(rows: Tensor) -> Tensor:
+            memory.append(self.rows.keys_values(rows))
+            return self.rows(rows, rows.shape[1])
+
+        x = self._in_cells(self._along_rows(x, mix))
+        return x, memory[0]
+
+    def recall(self, x: Tensor, memory: KeysValues, mask: Tensor | None = None) -> Tensor:
+        """Transform a table of target rows alone, given what ``remember`` kept."""
+        x = self._along_columns(x, mask)
+        return self._in_cells(self._along_rows(x, lambda rows: self.rows.answer(rows, *memory)))
+
+    def _along_columns(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        tokens = (x if self.post_norm else self.norms[0](x)).flatten(0, 1)
+        if mask is not None:
+            mask = mask.repeat_interleave(x.shape[1], dim=0)[:, None, None]
+        if self.readout and self.features.mechanism.order_free:
+            mixed = self.features(tokens[:, -1:], tokens, mask)
+        else:
+            mixed = self.features(tokens, mask=mask)
+        if self.readout:
+            x, mixed = x[:, :, -1:], mixed[:, -1:]
+        x = x + mixed.view(x.shape)
+        return self.norms[0](x) if self.post_norm else x
+
+    def _along_rows(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
+        columns = x.shape[2]
+        tokens = (x if self.post_norm else self.norms[1](x)).transpose(1, 2).flatten(0, 1)
+        mixed = mix(tokens).unflatten(0, (-1, columns)).transpose(1, 2)
+        x = x[:, x.shape[1] - mixed.shape[1] :] + mixed
+        return self.norms[1](x) if self.post_norm else x
+
+    def _in_cells(self, x: Tensor) -> Tensor:
+        if self.post_norm:
+            return self.norms[2](x + self.mlp(x))
+        return x + self.mlp(self.norms[2](x))

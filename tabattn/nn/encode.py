@@ -1,0 +1,138 @@
+"""From cells and labels to tokens."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+MISSING_FLOOR = 1e-6
+"""A column whose spread is below this share of its size is constant: its cells say nothing."""
+
+
+class Statistics(NamedTuple):
+    """Mean and scale of each column over context rows, each ``(batch, 1, features)``; scale 0 = constant column."""
+
+    mean: Tensor
+    scale: Tensor
+
+
+class CellEncoder(nn.Module):
+    """Standardises cells by the context rows and embeds each with its neighbours and their missing flags.
+
+    Statistics skip missing cells, which take the context mean; constant columns become zeros; values beyond four
+    standard deviations are squashed by a logarithm. Token j sees columns j, j+1, j+3, j+7, ... (modulo the number of
+    columns), which tells columns apart: feature grouping of TabICLv2.
+
+    Args:
+        dim: Width of a token.
+        group: Columns each token sees.
+    """
+
+    def __init__(self, dim: int, group: int = 3) -> None:
+        super().__init__()
+        if group < 1:
+            raise ValueError(f"feature_group must be at least 1, got {group}")
+        self.register_buffer("offsets", 2 ** torch.arange(group) - 1, persistent=False)
+        self.offsets: Tensor
+        self.linear = nn.Linear(2 * group, dim)
+
+    def statistics(self, x: Tensor) -> Statistics:
+        """Measure the columns of context rows ``(batch, rows, features)``."""
+        seen = torch.isfinite(x)
+        count = seen.sum(1, keepdim=True).clamp(min=1)
+        x = torch.where(seen, x, 0.0)
+        mean = x.sum(1, keepdim=True) / count
+        spread = torch.where(seen, x - mean, 0.0)
+        largest = spread.abs().amax(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        std = largest * ((spread / largest).square().sum(1, keepdim=True) / count).sqrt()
+        constant = std <= MISSING_FLOOR * mean.abs()
+        return Statistics(mean, torch.where(constant, 0.0, std))
+
+    def forward(self, x: Tensor, statistics: Statistics, columns: Tensor | None = None) -> Tensor:
+        """Embed cells.
+
+        Args:
+            x: Cells, ``(batch, rows, features)``; NaN and infinities are missing.
+            statistics: What ``statistics`` measured on the context rows.
+            columns: Real columns of each table, ``(batch,)``; None = all.
+
+        Returns:
+            Tokens, ``(batch, rows, features, dim)``.
+        """
+        seen = torch.isfinite(x) & (statistics.scale > 0)
+        z = (torch.where(seen, x, statistics.mean) - statistics.mean) / torch.where(
+            statistics.scale > 0, statistics.scale, 1.0
+        )
+        size = z.abs()
+        z = torch.where(size > 4, z.sign() * (4 + torch.log1p((size - 4).clamp(min=0))), z)
+        cells = torch.stack([z, (~torch.isfinite(x)).to(z.dtype)], dim=-1)
+        return self.linear(self._neighbours(cells, columns).flatten(-2))
+
+    def _neighbours(self, cells: Tensor, columns: Tensor | None) -> Tensor:
+        features = cells.shape[2]
+        index = torch.arange(features, device=cells.device)[:, None] + self.offsets
+        if columns is None:
+            return cells[:, :, index % features]
+        index = index % columns[:, None, None]
+        tables = torch.arange(len(cells), device=cells.device)[:, None, None]
+        return cells[tables, :, index].movedim(3, 1)
+
+
+class LabelEncoder(nn.Module):
+    """Embeds the class of a context row, and one learned "unknown" for target rows.
+
+    Args:
+        dim: Width of a token.
+        classes: Largest number of classes.
+    """
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(classes + 1, dim)
+
+    def forward(self, y: Tensor, targets: int) -> Tensor:
+        """Embed the context labels ``(batch, context)`` and ``targets`` unknowns: ``(batch, rows, 1, dim)``."""
+        unknown = y.new_full((len(y), targets), self.embedding.num_embeddings - 1)
+        return self.embedding(torch.cat([y, unknown], dim=1))[:, :, None]
+
+
+class LegacyCellEncoder(nn.Module):
+    """nanoTabPFN's encoder: missing cells are zero before statistics, unbiased spread, hard clip at 100.
+
+    Args:
+        dim: Width of a token.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(1, dim)
+
+    def statistics(self, x: Tensor) -> Statistics:
+        """Measure the columns of context rows ``(batch, rows, features)``; at least two rows."""
+        if x.shape[1] < 2:
+            raise ValueError(f"the legacy encoder needs at least 2 context rows, got {x.shape[1]}")
+        x = torch.nan_to_num(x, nan=0.0)
+        return Statistics(x.mean(1, keepdim=True), x.std(1, keepdim=True) + 1e-20)
+
+    def forward(self, x: Tensor, statistics: Statistics, columns: Tensor | None = None) -> Tensor:
+        """Embed cells ``(batch, rows, features)`` as ``(batch, rows, features, dim)``."""
+        z = (torch.nan_to_num(x, nan=0.0) - statistics.mean) / statistics.scale
+        return self.linear(z.clamp(-100, 100).unsqueeze(-1))
+
+
+class LegacyLabelEncoder(nn.Module):
+    """nanoTabPFN's encoder: the class index as a number; target rows take the context mean.
+
+    Args:
+        dim: Width of a token.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(1, dim)
+
+    def forward(self, y: Tensor, targets: int) -> Tensor:
+        """Embed the context labels ``(batch, context)`` and ``targets`` means: ``(batch, rows, 1, dim)``."""
+        y = y.to(self.linear.weight.dtype)
+        y = torch.cat([y, y.mean(1, keepdim=True).expand(-1, targets)], dim=1)
+        return self.linear(y[:, :, None, None])

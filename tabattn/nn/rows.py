@@ -1,0 +1,121 @@
+"""Attention between the rows of a table: context rows read one another, target rows read the context rows."""
+
+import torch
+from torch import Tensor, nn
+
+from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.nn.multihead import MultiheadAttention
+
+
+class RowAttention(nn.Module):
+    """Row attention with one set of projections for context and target rows.
+
+    Where the mechanism can answer a query from outside (``Mechanism.order_free``) all rows ask in one call. Otherwise the
+    target rows, which have no place among the context rows, get a mechanism of their own.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        attention: Mechanism between context rows.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer them,
+            else Softmax.
+        readout: Only target rows ask, because nothing reads the context rows afterwards.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        target_attention: AttentionFactory | None = None,
+        *,
+        readout: bool = False,
+    ) -> None:
+        super().__init__()
+        self.readout = readout
+        self.attention = MultiheadAttention(dim, heads, attention)
+        self.outside: Mechanism | None = None
+        if target_attention is not None or not self.attention.mechanism.order_free:
+            outside = (target_attention or Softmax)(heads, dim // heads)
+            if readout:
+                self.attention.mechanism = outside
+            else:
+                self.outside = outside
+
+    def forward(self, x: Tensor, context: int) -> Tensor:
+        """Mix rows.
+
+        Args:
+            x: Rows, context rows first, ``(batch, rows, dim)``.
+            context: Number of context rows.
+
+        Returns:
+            ``(batch, rows, dim)``; only the target rows where ``readout``.
+        """
+        k, v = self.keys_values(x[:, :context])
+        if self.readout:
+            return self.answer(x[:, context:], k, v)
+        q = self.attention.queries(x)
+        if self.outside is None or context == x.shape[1]:
+            mixed = self.attention.mechanism(q, k, v)
+        else:
+            inside = self.attention.mechanism(q[:, :, :context], k, v)
+            mixed = torch.cat([inside, self.outside(q[:, :, context:], k, v)], dim=2)
+        return self.attention.out(self.attention.merge(mixed))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of context rows, each ``(batch, heads, context rows, head_dim)``."""
+        return self.attention.keys_values(x)
+
+    def answer(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Mix for target rows ``(batch, target rows, dim)``, given the context rows' keys and values."""
+        mechanism = self.attention.mechanism if self.outside is None else self.outside
+        return self.attention.out(self.attention.merge(mechanism(self.attention.queries(x), k, v)))
+
+    def outputs(self) -> list[nn.Linear]:
+        """The output projections."""
+        return [self.attention.out]
+
+
+class SplitRowAttention(nn.Module):
+    """Row attention with separate projections for context and target rows, as in nanoTabPFN's attention fork.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        attention: Mechanism between context rows.
+        target_attention: Mechanism from target rows to context rows; None = Softmax.
+        readout: Only target rows ask, because nothing reads the context rows afterwards.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        target_attention: AttentionFactory | None = None,
+        *,
+        readout: bool = False,
+    ) -> None:
+        super().__init__()
+        self.context = None if readout else MultiheadAttention(dim, heads, attention)
+        self.target = MultiheadAttention(dim, heads, target_attention or Softmax)
+
+    def forward(self, x: Tensor, context: int) -> Tensor:
+        """Mix rows; see ``RowAttention.forward``."""
+        if self.context is None:
+            return self.target(x[:, context:], x[:, :context])
+        inside = self.context(x[:, :context])
+        return torch.cat([inside, self.target(x[:, context:], x[:, :context])], dim=1)
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of context rows as target rows read them."""
+        return self.target.keys_values(x)
+
+    def answer(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Mix for target rows ``(batch, target rows, dim)``, given the context rows' keys and values."""
+        return self.target.out(self.target.merge(self.target.mechanism(self.target.queries(x), k, v)))
+
+    def outputs(self) -> list[nn.Linear]:
+        """The output projections."""
+        return [self.target.out] if self.context is None else [self.context.out, self.target.out]

@@ -1,0 +1,6 @@
+"""LightningModules: one file per task, with its loss, metrics and steps."""
+
+from tabattn.tasks.base import Task
+from tabattn.tasks.prior import PriorClassification
+
+__all__ = ["PriorClassification", "Task"]

@@ -1,0 +1,170 @@
+"""In-context classification of tables: the label of target rows from labelled context rows, in one forward pass."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.batches import TableBatch
+from tabattn.metrics import Scores, TableScores
+from tabattn.models.prior import PriorNetwork
+from tabattn.tasks.base import Task
+
+
+class PriorClassification(Task):
+    """Trains an in-context classifier on tables of a prior and scores it on real ones.
+
+    Logs per table and on average ROC AUC, accuracy and log-loss, and the *context reliance*: AUC minus the AUC after
+    the labels of the context rows were permuted. A network that learns in context loses everything; one that has
+    memorised a table loses nothing.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        layers: Number of layers.
+        classes: Largest number of classes.
+        attention: Mechanism between context rows, and from target rows to them where it can answer queries from
+            outside.
+        feature_attention: Mechanism between the columns of a row.
+        target_attention: Mechanism from target rows to context rows; none = ``attention`` where it can, else Softmax.
+        profile: ``default``, or ``legacy``: the original nanoTabPFN network, number for number.
+        thinking_rows: Learned rows put before the context (default profile).
+        feature_group: Columns each token sees (default profile).
+        permutations: How often validation and test repeat with permuted context labels; 0 = no context reliance.
+        init_from: Checkpoint whose matching weights start the network; keeps the command line's model.
+    """
+
+    task_name = "prior"
+
+    def __init__(
+        self,
+        dim: int = 96,
+        heads: int = 4,
+        hidden: int = 192,
+        layers: int = 3,
+        classes: int = 10,
+        attention: AttentionFactory = Softmax,
+        feature_attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        profile: Literal["default", "legacy"] = "default",
+        thinking_rows: int = 16,
+        feature_group: int = 3,
+        permutations: int = 1,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(init_from)
+        if permutations < 0:
+            raise ValueError(f"permutations must be at least 0, got {permutations}")
+        self.save_hyperparameters(ignore=["init_from"])
+        self.network = PriorNetwork(
+            dim,
+            heads,
+            hidden,
+            layers,
+            classes,
+            attention,
+            feature_attention,
+            target_attention,
+            profile,
+            thinking_rows,
+            feature_group,
+        )
+        self.permutations = permutations
+        self.scores = TableScores(classes)
+        self.permuted_scores = TableScores(classes)
+
+    def setup(self, stage: str) -> None:
+        """Check that the network has an output for every class of the data."""
+        super().setup(stage)
+        needed = getattr(self.trainer.datamodule, "classes", None)
+        if needed is not None and needed > self.network.classes:
+            raise ValueError(f"the data has up to {needed} classes, the model only classes={self.network.classes}")
+
+    def forward(self, batch: TableBatch) -> Tensor:
+        """Log-probabilities of target rows, ``(batch, target rows, classes)``; -inf for classes no context row has."""
+        logits = self.network(batch.x, batch.y, batch.context, batch.columns)
+        return restricted_log_softmax(logits, batch.y[:, : batch.context])
+
+    def training_step(self, batch: TableBatch, batch_idx: int) -> Tensor:
+        """Cross-entropy of the target rows."""
+        targets = batch.y[:, batch.context :]
+        loss = F.nll_loss(self(batch).flatten(0, 1), targets.flatten(), ignore_index=-1)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.x))
+        return loss
+
+    def validation_step(self, batch: TableBatch, batch_idx: int) -> None:
+        """Predict with the true context labels, and again with permuted ones."""
+        targets = batch.y[:, batch.context :]
+        tables = batch.table if batch.table is not None else torch.zeros(len(batch.x), dtype=torch.long)
+        tables = tables.to(targets.device)
+        self.scores.update(self(batch).exp(), targets, tables)
+        for repeat in range(self.permutations):
+            shuffled = batch._replace(y=permute_context(batch.y, batch.context, seed=batch_idx * 1000 + repeat))
+            repeats = tables * self.permutations + repeat
+            self.permuted_scores.update(self(shuffled).exp(), targets, repeats)
+
+    test_step = validation_step
+
+    def predict_step(self, batch: TableBatch, batch_idx: int) -> Tensor:
+        """Class probabilities of target rows, ``(batch, target rows, classes)``."""
+        return self(batch).exp()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores under ``val/``."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores under ``test/``."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        scores = self.scores.compute()
+        self.scores.reset()
+        permuted = [entry.auroc for entry in self.permuted_scores.compute().values()] if self.permutations else []
+        if self.permutations:
+            self.permuted_scores.reset()
+        names = getattr(self.trainer.datamodule, "tables", None)
+        figures: dict[str, float] = {}
+        for index, entry in scores.items():
+            if names:
+                figures |= {f"{stage}/{names[index]}/{field}": value for field, value in entry._asdict().items()}
+        for field in Scores._fields:
+            figures[f"{stage}/{field}"] = _mean([getattr(entry, field) for entry in scores.values()])
+        if permuted:
+            figures[f"{stage}/permuted_auroc"] = _mean(permuted)
+            figures[f"{stage}/reliance"] = figures[f"{stage}/auroc"] - figures[f"{stage}/permuted_auroc"]
+        self.log_dict(figures, rank_zero_only=False)
+        self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False)
+
+    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
+        """Column names where the batch comes from a named table."""
+        return None
+
+
+def restricted_log_softmax(logits: Tensor, context_labels: Tensor) -> Tensor:
+    """Log-softmax over the classes that occur in the context.
+
+    Args:
+        logits: ``(batch, target rows, classes)``.
+        context_labels: ``(batch, context)``.
+
+    Returns:
+        ``(batch, target rows, classes)``; -inf where a class does not occur.
+    """
+    present = torch.zeros(len(logits), logits.shape[-1], dtype=torch.bool, device=logits.device)
+    present.scatter_(1, context_labels, True)
+    return logits.float().masked_fill(~present[:, None], -torch.inf).log_softmax(-1)
+
+
+def permute_context(y: Tensor, context: int, seed: int) -> Tensor:
+    """Labels with those of the context rows in random order."""
+    order = torch.randperm(context, generator=torch.Generator().manual_seed(seed)).to(y.device)
+    return torch.cat([y[:, :context][:, order], y[:, context:]], dim=1)
+
+
+def _mean(values: list[float]) -> float:
+    kept = [value for value in values if value == value]
+    return sum(kept) / len(kept) if kept else float("nan")
