@@ -1,0 +1,168 @@
+"""Pictures and numbers of every attention map, on TensorBoard."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from callbacks import probe
+from callbacks.board import Cadence, require_tensorboard, writers
+from callbacks.heatmaps import TokenNames, picture
+from callbacks.statistics import spread
+from tabattn.attention import Mechanism
+from tabattn.attention.capture import Record, capture
+
+DEFAULT_HEADS, MOST_HEADS = 8, 16
+
+
+class AttentionMaps(Callback):
+    """Shows what every attention layer looks at, on one fixed probe: the first items of the first validation batch.
+
+    After a validation, and after a test, the task's network runs once more on the probe and each layer logs a picture
+    of its maps, scalars to every logger and a histogram of entropies for each drawn head. The scalars are means over
+    the probe's queries: ``entropy`` in nats (not normalised: 0 = one key, ln(keys) = all keys alike), ``support`` (keys
+    with a weight other than exactly zero) and ``max_weight``. Training itself carries no hooks and stays
+    bit-identical. Only rank zero looks, which suits strategies that keep the whole network on every rank.
+
+    The task may offer ``probe(batch)``, the forward pass to look at (``predict_step`` where it does not), and
+    ``token_names(batch)``, a dict from a part of a layer's path to the names of its tokens.
+
+    Args:
+        every: Validations from one look to the next; the first is always looked at.
+        items: Items of the probe, and maps of each head in a picture.
+        heads: Heads to draw, at most 16; None = the first eight.
+        layers: Regular expression; only layers with a match somewhere in their module path are shown. None = all.
+        max_tokens: Longest side of a drawn map; longer maps are cropped to their first tokens.
+    """
+
+    def __init__(
+        self,
+        every: int = 1,
+        items: int = 2,
+        heads: list[int] | None = None,
+        layers: str | None = None,
+        max_tokens: int = 64,
+    ) -> None:
+        for name, value, most in (("items", items, 8), ("max_tokens", max_tokens, 128)):
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} must be in [1, {most}], got {value}")
+        if heads is not None and (not heads or min(heads) < 0 or len(set(heads)) < len(heads)):
+            raise ValueError(f"heads must be distinct numbers from 0, at least one, got {heads}")
+        if heads is not None and len(heads) > MOST_HEADS:
+            raise ValueError(f"heads must name at most {MOST_HEADS} heads, got {len(heads)}")
+        self.cadence = Cadence(every)
+        self.items = items
+        self.heads = heads
+        self.layers = layers
+        self.max_tokens = max_tokens
+        self.probes: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse, before any work, a run in which there is nothing to draw or nowhere to draw it."""
+        if stage == "predict":
+            return
+        require_tensorboard(trainer, type(self).__name__)
+        found = {path: module for path, module in pl_module.named_modules() if isinstance(module, Mechanism)}
+        if not found:
+            raise ValueError(f"{type(pl_module).__name__} has no attention mechanism to look at")
+        chosen = {path: module for path, module in found.items() if self._shows(path)}
+        if not chosen:
+            raise ValueError(f"layers={self.layers!r} matches no attention layer; there are: {', '.join(found)}")
+        for path, module in chosen.items():
+            if self.heads is not None and max(self.heads) >= module.heads:
+                raise ValueError(f"heads must be below {module.heads}, the heads of {path}, got {self.heads}")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._keep_first(trainer, "validation", batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._keep_first(trainer, "test", batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._look(trainer, pl_module, "validation", "attention")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._look(trainer, pl_module, "test", "test/attention")
+
+    def _keep_first(self, trainer: Trainer, split: str, batch: Any) -> None:
+        if trainer.is_global_zero and split not in self.probes:
+            self.probes[split] = probe.cut(batch, self.items)
+
+    def _shows(self, path: str) -> bool:
+        return self.layers is None or re.search(self.layers, path) is not None
+
+    def _look(self, trainer: Trainer, task: LightningModule, split: str, prefix: str) -> None:
+        """Run the probe and log every chosen layer under the prefix."""
+        if not self.cadence.turn(trainer) or split not in self.probes:
+            return
+        batch = probe.to_device(task, self.probes[split])
+        with probe.unnoticed(trainer, task):
+            with capture(task, items=self.items) as maps:
+                probe.run(task, batch)
+            names = getattr(task, "token_names", lambda batch: None)(batch) or {}
+        scalars: dict[str, float] = {}
+        for layer, weights in self._calls(maps):
+            scalars |= self._log_layer(trainer, f"{prefix}/{layer}", layer, weights, names)
+        if not scalars:
+            rank_zero_warn(
+                f"AttentionMaps saw no attention layer at work on the {split} probe: the forward pass that the task "
+                "offers (probe, or predict_step) must run them, and a network compiled beforehand hides them"
+            )
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, trainer.global_step)
+
+    def _calls(self, maps: dict[str, list[Record]]) -> Iterator[tuple[str, Tensor]]:
+        """Yield each chosen layer with its weights, once for every call in the forward pass."""
+        for path, records in maps.items():
+            for number, record in enumerate(records):
+                if self._shows(path) and record.weights is not None:
+                    yield (path if len(records) == 1 else f"{path}.call{number}"), record.weights
+
+    def _log_layer(
+        self, trainer: Trainer, tag: str, layer: str, weights: Tensor, names: dict[str, list[str]]
+    ) -> dict[str, float]:
+        """Log picture and histograms of a layer, and return its scalars."""
+        found = spread(weights)
+        heads = self.heads or list(range(min(DEFAULT_HEADS, weights.shape[1])))
+        scalars = {
+            f"{tag}/entropy": found.entropy.nanmean().item(),
+            f"{tag}/support": found.support.nanmean().item(),
+            f"{tag}/max_weight": found.largest.nanmean().item(),
+        }
+        title = (
+            f"{layer}, step {trainer.global_step}\nmean entropy {scalars[f'{tag}/entropy']:.2f} nats, "
+            f"{scalars[f'{tag}/support']:.1f} of {weights.shape[-1]} keys in use"
+        )
+        image = picture(weights[:, heads], heads, title, self.max_tokens, _names_of(layer, weights, names))
+        for writer in writers(trainer):
+            writer.add_image(tag, image, trainer.global_step, dataformats="HWC")
+            for head in heads:
+                entropy = found.entropy[:, head]
+                writer.add_histogram(f"{tag}/entropy/head{head}", entropy[torch.isfinite(entropy)], trainer.global_step)
+        return scalars
+
+
+def _names_of(layer: str, weights: Tensor, names: dict[str, list[str]]) -> TokenNames:
+    """Pick names for both axes: of a site named in the layer's path, with as many names as the axis has tokens."""
+    fitting = {len(tokens): tokens for site, tokens in names.items() if site in layer}
+    return TokenNames(queries=fitting.get(weights.shape[-2]), keys=fitting.get(weights.shape[-1]))

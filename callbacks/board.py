@@ -1,0 +1,48 @@
+"""What every drawing callback needs: where TensorBoard writes, and when it is the callback's turn."""
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from torch.utils.tensorboard import SummaryWriter
+
+
+def require_tensorboard(trainer: Trainer, who: str) -> None:
+    """Raise ValueError if the trainer has no TensorBoard logger that ``who`` could draw on.
+
+    A ``fast_dev_run``, which swaps the loggers for dummies, is let through.
+    """
+    if any(isinstance(logger, TensorBoardLogger | DummyLogger) for logger in trainer.loggers):
+        return
+    present = ", ".join(type(logger).__name__ for logger in trainer.loggers) or "none"
+    raise ValueError(
+        f"{who} draws on TensorBoard and needs a TensorBoardLogger among the trainer's loggers, got {present}: "
+        f"add one with --trainer.logger=TensorBoardLogger --trainer.logger.save_dir=runs, or leave {who} out"
+    )
+
+
+def writers(trainer: Trainer) -> list[SummaryWriter]:
+    """Return the writer of every TensorBoard logger; call on rank zero only."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+class Cadence:
+    """Tells a callback which validations are its turn: the first, and every n-th after it. Tests always are.
+
+    Args:
+        every: Validations from one turn to the next, at least 1.
+    """
+
+    def __init__(self, every: int) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.every = every
+        self.validations = 0
+
+    def turn(self, trainer: Trainer) -> bool:
+        """Return whether this validation or test is a turn; call it once in each. The sanity check never is."""
+        if trainer.sanity_checking:
+            return False
+        if trainer.testing:
+            return True
+        self.validations += 1
+        return (self.validations - 1) % self.every == 0

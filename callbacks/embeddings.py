@@ -1,0 +1,221 @@
+"""What a layer makes of the tokens, as points in TensorBoard's projector."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from callbacks import probe
+from callbacks.board import Cadence, require_tensorboard, writers
+from callbacks.projector import write_points
+from tabattn.attention import Mechanism
+
+MAX_POINTS = 5000
+
+
+@dataclass
+class Points:
+    """Vectors of one layer, gathered over batches, with a value in every metadata column."""
+
+    vectors: list[Tensor] = field(default_factory=list)
+    columns: dict[str, list[object]] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, vectors: Tensor, columns: Mapping[str, Sequence[object]]) -> None:
+        """Take over vectors ``(points, dim)`` and their metadata."""
+        if self.vectors and columns.keys() != self.columns.keys():
+            raise ValueError(f"metadata columns were {list(self.columns)} at first, now {list(columns)}")
+        self.vectors.append(vectors.float().cpu())
+        for name, values in columns.items():
+            self.columns.setdefault(name, []).extend(values)
+        self.count += len(vectors)
+
+
+class Embeddings(Callback):
+    """Shows the output of any layer as points in TensorBoard's projector.
+
+    In a validation, and in a test, the task's network runs once more on each of the first batches, and a bounded sample
+    of the layers' outputs is kept: every token is a point, and the same tokens are drawn each time. A token's place in
+    the output is always among its metadata. Training itself carries no hooks and stays bit-identical. Only rank zero
+    looks, which suits strategies that keep the whole network on every rank.
+
+    The task may offer ``probe(batch)``, the forward pass to look at (``predict_step`` where it does not), and
+    ``token_metadata(layer, batch, output)``, further columns (label, prediction, table ...) as a dict of lists with one
+    value for each token of the output, or None.
+
+    Args:
+        layers: Module paths in the task, such as ``network.blocks.0``; None = the last block that holds attention.
+        every: Validations from one look to the next; the first is always looked at.
+        limit: Most points of a layer, at most 5000.
+        batches: Batches that share the points evenly.
+        keep: Steps that stay on disk.
+        sprites: Whether each point is shown as a thumbnail of its vector.
+    """
+
+    def __init__(
+        self,
+        layers: list[str] | None = None,
+        every: int = 1,
+        limit: int = 2000,
+        batches: int = 4,
+        keep: int = 3,
+        sprites: bool = False,
+    ) -> None:
+        if layers is not None and not layers:
+            raise ValueError("layers must name at least one layer, got []")
+        if not 1 <= limit <= MAX_POINTS:
+            raise ValueError(f"limit must be in [1, {MAX_POINTS}], got {limit}")
+        if not 1 <= batches <= limit:
+            raise ValueError(f"batches must be in [1, limit = {limit}], got {batches}")
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self.layers = layers
+        self.cadence = Cadence(every)
+        self.limit = limit
+        self.batches = batches
+        self.keep = keep
+        self.sprites = sprites
+        self.points: dict[str, Points] = {}
+        self.seen = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse, before any work, layers that do not exist and a run with nowhere to write."""
+        if stage != "predict":
+            require_tensorboard(trainer, type(self).__name__)
+            self._modules(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._gather(trainer, pl_module, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._gather(trainer, pl_module, batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, "")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, "test/")
+
+    def _modules(self, task: LightningModule) -> dict[str, nn.Module]:
+        """Return the layers by path, or raise ValueError with the nearest paths that exist."""
+        modules = {path: module for path, module in task.named_modules() if path}
+        if self.layers is None:
+            block = _last_block(modules)
+            if block is None:
+                raise ValueError(f"{type(task).__name__} has no block with attention to show: name the layers")
+            return {block: modules[block]}
+        for layer in self.layers:
+            if layer not in modules:
+                near = difflib.get_close_matches(layer, modules, n=5, cutoff=0.0)
+                raise ValueError(f"{type(task).__name__} has no layer {layer!r}; the nearest are: {', '.join(near)}")
+        return {layer: modules[layer] for layer in self.layers}
+
+    def _begin(self, trainer: Trainer, task: LightningModule) -> None:
+        if self.cadence.turn(trainer) and trainer.is_global_zero:
+            self.points = {layer: Points() for layer in self._modules(task)}
+            self.seen = 0
+
+    def _gather(self, trainer: Trainer, task: LightningModule, batch: Any) -> None:
+        """Run the network on one of the first batches and sample what the layers put out."""
+        if not self.points or self.seen == self.batches:
+            return
+        describe = getattr(task, "token_metadata", lambda layer, batch, output: None)
+        with probe.unnoticed(trainer, task), _outputs(self._modules(task)) as outputs:
+            probe.run(task, batch)
+        for layer, output in outputs:
+            if not isinstance(output, Tensor) or output.dim() < 2:
+                raise ValueError(f"layer {layer} yields {type(output).__name__}, not a tensor of tokens: name another")
+            self._sample(layer, output, describe(layer, batch, output) or {})
+        self.seen += 1
+
+    def _sample(self, layer: str, output: Tensor, described: Mapping[str, Sequence[object]]) -> None:
+        """Add a sample of the output's tokens, the same places for the same shape."""
+        vectors = output.detach().flatten(0, -2)
+        for name, values in described.items():
+            if len(values) != len(vectors):
+                raise ValueError(f"metadata {name!r} of layer {layer} has {len(values)} values, not {len(vectors)}")
+        room = min(self.limit // self.batches, self.limit - self.points[layer].count)
+        chosen = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0))[:room].sort().values
+        columns: dict[str, Sequence[object]] = {
+            name: [values[index] for index in chosen.tolist()] for name, values in described.items()
+        }
+        if self.batches > 1:
+            columns["batch"] = [self.seen] * len(chosen)
+        places = torch.unravel_index(chosen, output.shape[:-1])
+        for axis, place in enumerate(places):
+            name = "item" if axis == 0 else "token" if len(places) == 2 else f"token_{axis}"
+            columns[name] = place.tolist()
+        self.points[layer].add(vectors[chosen.to(vectors.device)], columns)
+
+    def _write(self, trainer: Trainer, prefix: str) -> None:
+        """Write what was gathered, and forget it."""
+        for layer, points in self.points.items():
+            if not points.count:
+                rank_zero_warn(f"Embeddings saw no output of layer {layer}: it did not run, or is compiled")
+                continue
+            for writer in writers(trainer):
+                write_points(
+                    writer,
+                    f"{prefix}{layer}",
+                    trainer.global_step,
+                    torch.cat(points.vectors),
+                    points.columns,
+                    sprites=self.sprites,
+                    keep=self.keep,
+                )
+        self.points.clear()
+
+
+@contextmanager
+def _outputs(layers: Mapping[str, nn.Module]) -> Iterator[list[tuple[str, Any]]]:
+    """Collect what the layers put out inside the context, in order of their calls."""
+    outputs: list[tuple[str, Any]] = []
+
+    def remember(layer: str, module: nn.Module, args: Any, output: Any) -> None:
+        outputs.append((layer, output))
+
+    hooks = [module.register_forward_hook(partial(remember, layer)) for layer, module in layers.items()]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _last_block(modules: Mapping[str, nn.Module]) -> str | None:
+    """Return the path of the last numbered module around a mechanism, else of the module that owns the mechanism."""
+    paths = [path for path, module in modules.items() if isinstance(module, Mechanism)]
+    if not paths:
+        return None
+    parts = paths[-1].split(".")[:-1]
+    numbered = [depth for depth, part in enumerate(parts, start=1) if part.isdigit()]
+    return ".".join(parts[: numbered[-1]] if numbered else parts) or None

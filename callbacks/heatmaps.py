@@ -1,0 +1,150 @@
+"""Drawing attention maps as one picture of bounded size, without any global drawing state."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+ZERO = "#e2e2e6"
+DPI = 110
+MAX_WIDTH, MAX_HEIGHT = 16.0, 10.0
+"""Most inches that all panels of a picture take together."""
+MAX_NAMED = 30
+"""Longest axis on which every token is named."""
+LONGEST_NAME = 18
+MIN_POINTS = 4.5
+"""Smallest type worth drawing."""
+STEPS = (1, 2, 5, 10, 20)
+"""From one numbered token to the next."""
+
+
+class TokenNames(NamedTuple):
+    """What the tokens on either axis of a map are called, where that is known."""
+
+    queries: Sequence[str] | None = None
+    keys: Sequence[str] | None = None
+
+
+UNNAMED = TokenNames()
+
+
+class Ticks(NamedTuple):
+    """What is written along one axis: where, what, how large, and the inches it needs beside the panel."""
+
+    places: list[int]
+    labels: list[str]
+    points: float
+    room: float
+
+
+def picture(
+    weights: Tensor, heads: Sequence[int], title: str, max_tokens: int, names: TokenNames = UNNAMED
+) -> NDArray[np.uint8]:
+    """Draw a grid of heat maps, items down and heads across, on one colour scale.
+
+    A weight of exactly zero is grey, so a sparse map shows its pattern. Maps longer than ``max_tokens`` are cropped to
+    their beginning, and the axes say so.
+
+    Args:
+        weights: Maps, ``(items, heads, queries, keys)``.
+        heads: Number of each head in the maps.
+        title: Heading of the picture.
+        max_tokens: Longest side of a drawn map, in tokens.
+        names: Names of the tokens, drawn where an axis is short enough to read them.
+
+    Returns:
+        The picture, ``(height, width, 3)``.
+    """
+    maps = weights[..., :max_tokens, :max_tokens].float().numpy()
+    height, width = _panel_size(maps.shape, named=any(names))
+    rows = _ticks(names.queries, maps.shape[2], height)
+    columns = _ticks(names.keys, maps.shape[3], width)
+    figure, grid, bar = _sheet(maps.shape, (height, width), left=0.5 + rows.room, bottom=0.35 + columns.room)
+    scale, colours = _scale(maps), colormaps["magma_r"].with_extremes(bad=ZERO)
+    for panels, item in zip(grid, maps, strict=True):
+        for axes, shown in zip(panels, item, strict=True):
+            shown = np.ma.masked_equal(shown, 0.0)
+            axes.imshow(shown, cmap=colours, norm=scale, interpolation="nearest", aspect="auto")
+    for number, panels in enumerate(grid):
+        panels[0].set_ylabel(f"item {number}\n{_axis_title('queries', weights.shape[-2], max_tokens)}", fontsize=8)
+        panels[0].set_yticks(rows.places, rows.labels, fontsize=rows.points)
+    for head, top, bottom in zip(heads, grid[0], grid[-1], strict=True):
+        top.set_title(f"head {head}", fontsize=9)
+        bottom.set_xlabel(_axis_title("keys", weights.shape[-1], max_tokens), fontsize=8)
+        bottom.set_xticks(columns.places, columns.labels, fontsize=columns.points, rotation=90 if names.keys else 0)
+    figure.colorbar(ScalarMappable(scale, colours), cax=bar).set_label("weight (grey: exactly 0)", fontsize=8)
+    bar.tick_params(labelsize=7)
+    figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight())
+    return _render(figure)
+
+
+def _panel_size(shape: tuple[int, ...], *, named: bool) -> tuple[float, float]:
+    """Return height and width of a panel in inches: room for the names, none for a picture without bounds."""
+    items, heads, queries, keys = shape
+    longest = max(queries, keys)
+    side = max(2.1, 0.15 * min(longest, MAX_NAMED) if named else 0.0)
+    side = min(side, MAX_WIDTH / heads, MAX_HEIGHT / items)
+    return max(0.4, queries / longest) * side, max(0.4, keys / longest) * side
+
+
+def _ticks(names: Sequence[str] | None, tokens: int, inches: float) -> Ticks:
+    """Name every token of an axis, or number about five where names would be missing or not readable."""
+    points = min(7.5, 60 * inches / tokens)
+    if not names or tokens > MAX_NAMED or points < MIN_POINTS:
+        places = list(range(0, tokens, next(step for step in STEPS if tokens <= 7 * step)))
+        return Ticks(places, [str(place) for place in places], 7.0, 0.25)
+    short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names[:tokens]]
+    return Ticks(list(range(tokens)), short, points, 0.1 + 0.55 * points / 72 * max(len(name) for name in short))
+
+
+def _sheet(
+    shape: tuple[int, ...], panel: tuple[float, float], *, left: float, bottom: float
+) -> tuple[Figure, list[list[Axes]], Axes]:
+    """Return a figure, its panels row by row and the axes of its colour bar, all placed by inches.
+
+    Matplotlib's own layout engines take seconds for a grid of this kind.
+    """
+    (items, heads), (height, width), gap, top, right = shape[:2], panel, 0.1, 0.68, 0.85
+    full_height = bottom + items * (height + gap) + top
+    full_width = max(left + heads * (width + gap) + right, 5.0)
+    figure = Figure((full_width, full_height), dpi=DPI)
+
+    def place(x: float, y: float, across: float, up: float) -> Axes:
+        box = (x / full_width, y / full_height, across / full_width, up / full_height)
+        return figure.add_axes(box, xticks=[], yticks=[])
+
+    grid = [
+        [
+            place(left + head * (width + gap), bottom + (items - 1 - item) * (height + gap), width, height)
+            for head in range(heads)
+        ]
+        for item in range(items)
+    ]
+    bar_height = items * (height + gap) - gap
+    return figure, grid, place(left + heads * (width + gap) + 0.05, bottom, 0.14, bar_height)
+
+
+def _scale(maps: NDArray[np.float32]) -> PowerNorm:
+    """Return one scale for all maps; by square roots, so that one strong weight leaves the others visible."""
+    finite = maps[np.isfinite(maps)]
+    return PowerNorm(0.5, finite.min(initial=0.0), finite.max(initial=0.0) or 1.0)
+
+
+def _axis_title(kind: str, length: int, shown: int) -> str:
+    return kind if length <= shown else f"{kind} (first {shown} of {length})"
+
+
+def _render(figure: Figure) -> NDArray[np.uint8]:
+    """Return the pixels, ``(height, width, 3)``."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return pixels[..., :3].copy()

@@ -1,0 +1,68 @@
+"""Running a task's network once on a small fixed batch, without leaving a trace in the training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
+
+
+def cut(batch: Any, items: int) -> Any:
+    """Copy the first items of a batch to the CPU.
+
+    The leading size of the first tensor is taken as the batch size; every tensor that leads with it is cut, and
+    whatever else the batch holds stays as it is.
+
+    Args:
+        batch: Tensors in any nesting of tuples, NamedTuples, lists, dicts and dataclasses.
+        items: How many items to keep.
+
+    Returns:
+        The same structure, owning its memory.
+
+    Raises:
+        ValueError: If the batch holds no tensor with a leading axis.
+    """
+    sizes: list[int] = []
+    apply_to_collection(batch, Tensor, lambda tensor: sizes.extend(tensor.shape[:1]))
+    if not sizes:
+        raise ValueError(f"a probe needs a batch with at least one tensor that has axes, got {type(batch).__name__}")
+
+    def first(tensor: Tensor) -> Tensor:
+        kept = tensor[:items] if tensor.dim() and len(tensor) == sizes[0] else tensor
+        return kept.detach().to("cpu", copy=True)
+
+    return apply_to_collection(batch, Tensor, first)
+
+
+def run(task: LightningModule, batch: Any) -> Any:
+    """Run the task's forward pass on a batch: its ``probe`` where it has one, else its ``predict_step``."""
+    probe = getattr(task, "probe", None)
+    if probe is not None:
+        return probe(batch)
+    takes_index = is_param_in_hook_signature(task.predict_step, "batch_idx", min_args=2)
+    return task.predict_step(batch, 0) if takes_index else task.predict_step(batch)
+
+
+def to_device(task: LightningModule, batch: Any) -> Any:
+    """Move a cut batch to where the task's parameters are."""
+    return move_data_to_device(batch, task.device)
+
+
+@contextmanager
+def unnoticed(trainer: Trainer, task: LightningModule) -> Iterator[None]:
+    """Evaluate the task: no gradients, the trainer's precision; random states and training modes come back after."""
+    training = [module for module in task.modules() if module.training]
+    task.eval()
+    try:
+        with isolate_rng(), torch.no_grad(), trainer.precision_plugin.predict_step_context():
+            yield
+    finally:
+        for module in training:
+            module.training = True

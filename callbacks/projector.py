@@ -1,0 +1,96 @@
+"""Points for TensorBoard's projector: files that stay few, and an index that stays true to them."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch.nn.functional as F
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from tensorboard.plugins.projector import ProjectorConfig  # type: ignore[import-untyped]
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+INDEX = "projector_config.pbtxt"
+THUMBNAIL = 16
+
+
+def write_points(
+    writer: SummaryWriter,
+    tag: str,
+    step: int,
+    points: Tensor,
+    columns: Mapping[str, Sequence[object]],
+    *,
+    sprites: bool,
+    keep: int,
+) -> None:
+    """Write points at a step and forget all but the last steps of their tag.
+
+    Args:
+        writer: Where to; its log directory must be a local one.
+        tag: Name of the points in the projector.
+        step: Step they belong to; points of the same tag and step are replaced.
+        points: One vector a point, ``(points, dim)``.
+        columns: Metadata by column name, one value a point.
+        sprites: Whether each point is shown as a thumbnail of its vector.
+        keep: Steps of this tag that stay on disk.
+    """
+    folder = Path(writer.log_dir)
+    index = _read(folder)
+    for entry in index.embeddings:
+        if entry.tensor_name == f"{tag}:{step:05d}":
+            _remove(folder, entry.tensor_path)
+    rows = list(zip(*([_cell(value) for value in column] for column in columns.values()), strict=True))
+    several = len(columns) > 1
+    writer.add_embedding(
+        points.float().numpy(),
+        # With one column the projector takes a header for a point.
+        metadata=[list(row) for row in rows] if several else [value for (value,) in rows],
+        metadata_header=list(columns) if several else None,
+        label_img=thumbnails(points) if sprites else None,
+        global_step=step,
+        tag=tag,
+    )
+    written = {entry.tensor_path: entry for entry in (*index.embeddings, *_read(folder).embeddings)}
+    own = [path for path, entry in written.items() if entry.tensor_name.rpartition(":")[0] == tag]
+    for path in sorted(own, key=lambda path: int(written[path].tensor_name.rpartition(":")[2]))[:-keep]:
+        _remove(folder, path)
+    kept = [entry for path, entry in written.items() if (folder / path).exists()]
+    _write(folder, ProjectorConfig(embeddings=kept))
+
+
+def thumbnails(points: Tensor) -> Tensor:
+    """Draw each vector row by row as a small grey image, on one scale for all: ``(points, 3, 16, 16)`` in [0, 1]."""
+    pixels = F.interpolate(points.float()[:, None], THUMBNAIL**2, mode="area")
+    low, high = pixels.min(), pixels.max()
+    shades = (pixels - low) / (high - low).clamp_min(1e-12)
+    return shades.view(-1, 1, THUMBNAIL, THUMBNAIL).expand(-1, 3, -1, -1)
+
+
+def _cell(value: object) -> str:
+    """Return the value as one cell of a table that tabs and line ends divide."""
+    return " ".join(str(value).split()) or "-"
+
+
+def _read(folder: Path) -> ProjectorConfig:
+    index = ProjectorConfig()
+    if (folder / INDEX).exists():
+        text_format.Parse((folder / INDEX).read_text(), index)
+    return index
+
+
+def _write(folder: Path, index: ProjectorConfig) -> None:
+    """Replace the index in one move: a reader never meets half of it."""
+    draft = folder / f"{INDEX}.tmp"
+    draft.write_text(text_format.MessageToString(index))
+    os.replace(draft, folder / INDEX)
+
+
+def _remove(folder: Path, tensor_path: str) -> None:
+    """Remove the folder of one embedding, and the folder of its step once that is empty."""
+    home = (folder / tensor_path).parent
+    if home.exists():
+        shutil.rmtree(home)
+        if not any(home.parent.iterdir()):
+            home.parent.rmdir()

@@ -1,0 +1,258 @@
+"""AttentionMaps shows what the layers really do, and training never notices."""
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from callbacks import AttentionMaps, Embeddings
+from callbacks.attention_maps import _names_of
+from callbacks.heatmaps import ZERO, TokenNames, picture
+from callbacks.probe import cut, run
+from callbacks.statistics import spread
+from tabattn.attention import MECHANISMS
+from tests.callbacks.tiny import HEADS, TOKENS, Batch, FirstTwo, TinyTask, Uniform, board, fit, loader, metrics, trainer
+
+LAYERS = [f"blocks.{number}.mechanism" for number in range(2)]
+
+
+def test_every_layer_logs_a_bounded_picture_scalars_and_histograms_after_each_validation(tmp_path: Path) -> None:
+    fit(tmp_path, TinyTask(), AttentionMaps())
+    events = board(tmp_path)
+    tags = events.Tags()
+    assert tags["images"] == [f"attention/{layer}" for layer in LAYERS]
+    assert {tag for tag in tags["scalars"] if tag.startswith("attention/")} == {
+        f"attention/{layer}/{name}" for layer in LAYERS for name in ("entropy", "support", "max_weight")
+    }
+    assert set(tags["histograms"]) == {
+        f"attention/{layer}/entropy/head{head}" for layer in LAYERS for head in range(HEADS)
+    }
+    for tag in tags["images"]:
+        assert [event.step for event in events.Images(tag)] == [3, 6]
+        image = events.Images(tag)[0]
+        assert (image.width, image.height) == Image.open(io.BytesIO(image.encoded_image_string)).size
+        assert 300 < image.width < 1000
+        assert 300 < image.height < 1000
+    histogram = events.Histograms(f"attention/{LAYERS[0]}/entropy/head0")[0].histogram_value
+    assert histogram.num == 2 * TOKENS
+    assert 0 <= histogram.min <= histogram.max <= math.log(TOKENS) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "entropy", "support", "largest"),
+    [
+        (Uniform, math.log(TOKENS), TOKENS, 1 / TOKENS),
+        (FirstTwo, -0.75 * math.log(0.75) - 0.25 * math.log(0.25), 2, 0.75),
+    ],
+)
+def test_scalars_say_what_a_known_map_is_and_reach_every_logger(
+    tmp_path: Path, mechanism: Any, entropy: float, support: float, largest: float
+) -> None:
+    fit(tmp_path, TinyTask(mechanism), AttentionMaps())
+    events = board(tmp_path)
+    for layer in LAYERS:
+        for name, value in (("entropy", entropy), ("support", support), ("max_weight", largest)):
+            tag = f"attention/{layer}/{name}"
+            assert [event.value for event in events.Scalars(tag)] == pytest.approx([value, value], abs=1e-5)
+            assert metrics(tmp_path, tag) == pytest.approx([value, value], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", list(MECHANISMS))
+def test_any_mechanism_can_be_looked_at(tmp_path: Path, name: str) -> None:
+    fit(tmp_path, TinyTask(MECHANISMS[name]), AttentionMaps(), max_epochs=1, limit_train_batches=1)
+    support = [event.value for event in board(tmp_path).Scalars(f"attention/{LAYERS[0]}/support")]
+    assert len(support) == 1
+    assert support[0] >= 1
+
+
+def test_training_is_bit_identical_with_and_without_looking(tmp_path: Path) -> None:
+    results = []
+    for callbacks in ([], [AttentionMaps(), Embeddings(["blocks.0", "head"])]):
+        torch.manual_seed(3)
+        task = TinyTask()
+        fit(tmp_path, task, *callbacks)
+        results.append((task.losses, [*task.state_dict().values()], torch.get_rng_state()))
+        assert len(task.probed) == (2 * (1 + 2) if callbacks else 0)
+    (losses, weights, state), (looked_losses, looked_weights, looked_state) = results
+    assert losses == looked_losses
+    assert all(torch.equal(one, two) for one, two in zip(weights, looked_weights, strict=True))
+    assert torch.equal(state, looked_state)
+
+
+def test_nothing_is_logged_when_switched_off(tmp_path: Path) -> None:
+    fit(tmp_path, TinyTask())
+    tags = board(tmp_path).Tags()
+    assert tags["images"] == tags["histograms"] == []
+    assert not any(tag.startswith("attention") for tag in tags["scalars"])
+    assert not list(tmp_path.rglob("projector_config.pbtxt"))
+
+
+def test_the_probe_is_one_fixed_cut_of_the_first_batch(tmp_path: Path) -> None:
+    task = TinyTask()
+    fit(tmp_path, task, AttentionMaps(items=3))
+    first: Batch = next(iter(loader(2)))
+    assert len(task.probed) == 2
+    for batch in task.probed:
+        assert isinstance(batch, Batch)
+        assert torch.equal(batch.x, first.x[:3])
+        assert torch.equal(batch.y, first.y[:3])
+        assert batch.context == 3
+
+
+def test_every_skips_validations_but_never_the_first(tmp_path: Path) -> None:
+    fit(tmp_path, TinyTask(), AttentionMaps(every=2), max_epochs=3)
+    assert [event.step for event in board(tmp_path).Images(f"attention/{LAYERS[0]}")] == [3, 9]
+
+
+def test_layers_and_heads_narrow_what_is_shown(tmp_path: Path) -> None:
+    fit(tmp_path, TinyTask(), AttentionMaps(layers=r"blocks\.1", heads=[1]), max_epochs=1)
+    tags = board(tmp_path).Tags()
+    assert tags["images"] == [f"attention/{LAYERS[1]}"]
+    assert tags["histograms"] == [f"attention/{LAYERS[1]}/entropy/head1"]
+
+
+def test_a_test_run_is_shown_under_its_own_name(tmp_path: Path) -> None:
+    trainer(tmp_path, [AttentionMaps(every=5)]).test(TinyTask(), loader(), verbose=False)
+    assert board(tmp_path).Tags()["images"] == [f"test/attention/{layer}" for layer in LAYERS]
+
+
+def test_a_fast_dev_run_goes_through_and_writes_nothing(tmp_path: Path) -> None:
+    task = TinyTask()
+    fit(tmp_path, task, AttentionMaps(), Embeddings(), fast_dev_run=True)
+    assert len(task.probed) == 2
+    assert not list(tmp_path.rglob("*tfevents*"))
+
+
+def test_other_ranks_do_not_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = TinyTask()
+    run = trainer(tmp_path, [AttentionMaps(), Embeddings()])
+    monkeypatch.setattr(type(run), "is_global_zero", False)
+    run.fit(task, loader(), loader())
+    assert not task.probed
+
+
+def test_a_forward_pass_without_attention_is_reported(tmp_path: Path) -> None:
+    class Blind(TinyTask):
+        def probe(self, batch: Batch) -> Tensor:
+            return batch.x
+
+    with pytest.warns(UserWarning, match="AttentionMaps saw no attention layer at work on the validation probe"):
+        fit(tmp_path, Blind(), AttentionMaps(), max_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"every": 0}, "every must be at least 1, got 0"),
+        ({"items": 0}, r"items must be in \[1, 8\], got 0"),
+        ({"max_tokens": 500}, r"max_tokens must be in \[1, 128\], got 500"),
+        ({"heads": []}, r"heads must be distinct numbers from 0, at least one, got \[\]"),
+        ({"heads": [0, 0]}, r"heads must be distinct"),
+        ({"heads": list(range(17))}, "heads must name at most 16 heads, got 17"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AttentionMaps(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layers": "rows"}, "layers='rows' matches no attention layer; there are: blocks.0.mechanism, blocks.1"),
+        ({"heads": [1, 2]}, r"heads must be below 2, the heads of blocks.0.mechanism, got \[1, 2\]"),
+    ],
+)
+def test_choices_that_the_network_does_not_have_stop_the_run(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit(tmp_path, TinyTask(), AttentionMaps(**arguments))
+
+
+@pytest.mark.parametrize("callback", [AttentionMaps(), Embeddings()])
+def test_a_run_without_tensorboard_or_without_attention_is_refused(tmp_path: Path, callback: Any) -> None:
+    with pytest.raises(ValueError, match=r"needs a TensorBoardLogger .* got none: add one with --trainer.logger"):
+        fit(tmp_path, TinyTask(), callback, logger=False)
+    task = TinyTask()
+    task.blocks = nn.ModuleList()
+    with pytest.raises(ValueError, match="TinyTask has no"):
+        fit(tmp_path, task, callback)
+
+
+def test_a_task_without_probe_is_run_by_its_predict_step() -> None:
+    class Plain(nn.Module):
+        def predict_step(self, batch: Tensor) -> Tensor:
+            return batch + 1
+
+    class Indexed(nn.Module):
+        def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+            return batch + 2 + batch_idx
+
+    assert run(Plain(), torch.zeros(())) == 1  # type: ignore[arg-type]
+    assert run(Indexed(), torch.zeros(())) == 2  # type: ignore[arg-type]
+
+
+def test_cut_keeps_structure_and_owns_its_memory() -> None:
+    whole: dict[str, Any] = {
+        "x": torch.arange(12.0).view(4, 3),
+        "other": [torch.arange(3), torch.tensor(7)],
+        "name": "a",
+    }
+    part = cut(whole, 2)
+    assert part["name"] == "a"
+    assert torch.equal(part["x"], whole["x"][:2])
+    assert torch.equal(part["other"][0], torch.arange(3))
+    assert part["x"].untyped_storage().nbytes() == 6 * 4
+    with pytest.raises(ValueError, match="at least one tensor that has axes, got str"):
+        cut("text", 2)
+
+
+def test_spread_of_blind_queries_and_negative_weights() -> None:
+    weights = torch.tensor([[[[0.0, 0.0, 0.0], [0.5, 0.0, 0.5], [1.5, -0.5, 0.0]]]])
+    found = spread(weights)
+    assert found.entropy[0, 0, 0].isnan()
+    assert found.support[0, 0, 0].isnan()
+    assert found.entropy[0, 0, 1:].tolist() == pytest.approx([math.log(2), -sum(p * math.log(p) for p in (0.75, 0.25))])
+    assert found.support[0, 0, 1:].tolist() == [2, 2]
+    assert found.largest[0, 0, 1:].tolist() == [0.5, 1.5]
+
+
+def test_exact_zeros_have_a_colour_of_their_own() -> None:
+    grey = np.array([int(ZERO[place : place + 2], 16) for place in (1, 3, 5)])
+    dense, sparse = torch.full((1, 1, 4, 4), 0.25), torch.eye(4)[None, None]
+    share = [(picture(maps, [0], "map", 64) == grey).all(-1).mean() for maps in (dense, sparse)]
+    assert share[0] < 0.01
+    assert share[1] > 0.15
+
+
+def test_pictures_stay_bounded_and_long_maps_are_cropped() -> None:
+    maps = torch.rand(4, 16, 200, 150)
+    image = picture(maps, range(16), "map", 128)
+    assert image.shape[0] <= 1500
+    assert image.shape[1] <= 2300
+    hidden = maps.clone()
+    hidden[..., 128:, :] = 0.9
+    hidden[..., :, 128:] = 0.9
+    assert np.array_equal(image, picture(hidden, range(16), "map", 128))
+
+
+def test_names_are_drawn_on_the_axis_they_fit() -> None:
+    weights = torch.full((1, 1, 3, 2), 0.5)
+    names = {"features": ["age", "sex", "label"], "rows": ["first", "second"]}
+    found = _names_of("network.blocks.0.features.mechanism", weights, names)
+    assert found == TokenNames(queries=["age", "sex", "label"], keys=None)
+    assert _names_of("network.blocks.0.rows", weights, names) == TokenNames(None, ["first", "second"])
+    bare, named = picture(weights, [0], "map", 64), picture(weights, [0], "map", 64, found)
+    assert bare.shape == named.shape
+    assert not np.array_equal(bare, named)
+
+
+def test_nothing_finite_to_draw_still_draws() -> None:
+    assert picture(torch.full((1, 1, 2, 2), torch.nan), [0], "map", 64).ndim == 3
