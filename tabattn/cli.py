@@ -1,0 +1,217 @@
+"""The command line: any task on any data, with any attention mechanism, optimizer and schedule."""
+
+import logging
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    LRSchedulerTypeUnion,
+    ReduceLROnPlateau,
+)
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.optim import Optimizer
+
+from tabattn.errors import DataError
+from tabattn.optim import WarmupCosine
+from tabattn.parser import Parser, debugging
+from tabattn.runs import RunFolder
+
+CHECKPOINT_WORDS = {"best", "last", "hpc"}
+"""What ``--ckpt_path`` takes in the place of a path."""
+
+
+class CLI(LightningCLI):
+    """Builds what a configuration describes, and runs it.
+
+    Args:
+        args: Command line, as a list of strings or a nested dictionary; that of the process if None.
+        run: Whether the arguments start with a subcommand to run; if not, everything is only built.
+    """
+
+    def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
+        super().__init__(
+            parser_class=Parser,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            args=args,
+            run=run,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(RunFolder, "run")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_optimizer_args()
+        parser.add_lr_scheduler_args()
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+                "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
+                "lr_scheduler": {"class_path": "tabattn.optim.WarmupCosine"},
+            }
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        # The base class warns of any arguments of the process, such as pytest's, where it is called from Python.
+        if isinstance(args, (dict, Namespace)):
+            self.config = parser.parse_object(args)
+        else:
+            self.config = parser.parse_args(args)
+        self.given = args if isinstance(args, list) else sys.argv[1:] if args is None else []
+
+    def before_instantiate_classes(self) -> None:
+        path = self._get(self.config, "ckpt_path")
+        if path and path not in CHECKPOINT_WORDS and "://" not in path and not Path(path).exists():
+            self.parser.error(f"ckpt_path: there is no file {path}")
+
+    def instantiate_classes(self) -> None:
+        """Build everything; what a constructor refuses is a mistake in the arguments."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, MisconfigurationException) as ex:
+            # A union of types, such as "a task or none", hides what went wrong behind a ValueError of its own.
+            cause: BaseException = ex
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            if debugging() or not isinstance(cause, (ValueError, MisconfigurationException)):
+                raise cause from None
+            self.parser.error(str(cause))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self._get(self.config_init, "trainer")
+        default_loggers = config.logger in (None, True) and not config.fast_dev_run
+        if default_loggers:
+            kwargs["logger"] = False
+        elif config.logger is False and config.default_root_dir is None:
+            self.save_config_callback = None
+        if config.enable_checkpointing is False or config.fast_dev_run:
+            self._parser(self.subcommand).callback_keys.remove("checkpoint")
+        trainer = super().instantiate_trainer(**kwargs)
+        if default_loggers and self.subcommand is not None:
+            # Not earlier: a folder is claimed for a run that can start, and for no other.
+            trainer.loggers = self._get(self.config_init, "run").loggers(self.run_name())
+        return trainer
+
+    def run_name(self) -> str:
+        """Return ``<task>/<attention>``, or the task alone where it has no argument called attention."""
+        task = getattr(self.model, "task_name", type(self.model).__name__.lower())
+        attention = self._get(self.config, "model").get("init_args.attention")
+        return f"{task}/{attention.class_path.rpartition('.')[2]}" if attention else task
+
+    @staticmethod
+    def configure_optimizers(
+        lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: LRSchedulerTypeUnion | None = None
+    ) -> Any:
+        """Step the schedule every batch and tell it how long the run is.
+
+        Args:
+            lightning_module: The task.
+            optimizer: What updates it.
+            lr_scheduler: The schedule; None for a constant learning rate.
+
+        Returns:
+            What Lightning takes for the pair.
+        """
+        if lr_scheduler is None:
+            return optimizer
+        if isinstance(lr_scheduler, ReduceLROnPlateau):
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": lr_scheduler, "monitor": lr_scheduler.monitor},
+            }
+        if isinstance(lr_scheduler, WarmupCosine) and lr_scheduler.total_steps is None:
+            steps = lightning_module.trainer.estimated_stepping_batches
+            if steps == float("inf"):
+                raise MisconfigurationException(
+                    "a run without end has no cosine: give --trainer.max_steps, --trainer.max_epochs or "
+                    "--lr_scheduler.total_steps, or turn the schedule off by --lr_scheduler=null"
+                )
+            lr_scheduler.plan(int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.set_defaults({"weights_only": True})
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the model's arguments from the checkpoint; refuse flags that ask for another model."""
+        before = dict(self._model_arguments())
+        try:
+            super()._parse_ckpt_path()
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as ex:
+            reason = str(ex).partition("\n")[0] or type(ex).__name__
+            raise DataError(f"ckpt_path: the checkpoint cannot be read: {reason}") from ex
+        after = dict(self._model_arguments())
+        changed = sorted(key for key, value in after.items() if before.get(key) != value)
+        flags = {_short(argument.partition("=")[0].removeprefix("--")) for argument in self.given}
+        if refused := sorted(flags.intersection(changed)):
+            self.parser.error(
+                f"ckpt_path: the checkpoint has another {', '.join(refused)} than the command line; "
+                "to start a different model from its weights use --model.init_from"
+            )
+        for key in changed:
+            rank_zero_info(f"{key} of the checkpoint: {after[key]} (configuration: {before.get(key)})")
+
+    def _model_arguments(self) -> Iterator[tuple[str, Any]]:
+        """Yield the model's arguments by the names of their flags."""
+        subcommand = self.config.get("subcommand")
+        if subcommand:
+            for key, value in self.config[subcommand].model.items():
+                yield _short(f"model.{key}"), value
+
+
+def main(args: ArgsType = None) -> int:
+    """Run a command line.
+
+    Args:
+        args: The arguments; those of the process if None.
+
+    Returns:
+        The status for the shell: 0 done, 2 wrong use, 3 data, 130 interrupted, 143 terminated.
+    """
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    try:
+        CLI(args)
+    except DataError as ex:
+        return _report(ex, 3)
+    except MisconfigurationException as ex:
+        return _report(ex, 2)
+    except KeyboardInterrupt:
+        return 130
+    except SIGTERMException:
+        return 143
+    except SystemExit as ex:
+        # Lightning leaves with status 1 after an interrupt it has handled.
+        if isinstance(ex.__context__, KeyboardInterrupt):
+            return 130
+        raise
+    return 0
+
+
+def _short(key: str) -> str:
+    """Return a key of the configuration as its flag is commonly written."""
+    return ".".join(word for word in key.split(".") if word not in {"init_args", "class_path"})
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("💡 Tip: For seamless cloud")
+
+
+def _report(ex: Exception, status: int) -> int:
+    if debugging():
+        raise ex
+    sys.stderr.write(f"error: {ex}\n")
+    return status

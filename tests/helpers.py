@@ -1,0 +1,130 @@
+"""The smallest task, datamodule and mechanisms that a run needs."""
+
+import os
+import signal
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.errors import DataError
+from tabattn.nn.multihead import MultiheadAttention
+
+
+class Near(Mechanism):
+    """Looks at the first keys only.
+
+    Args:
+        heads: Number of attention heads.
+        head_dim: Width of one head.
+        window: Reach from the start, in tokens.
+        sharp: Factor on the scores.
+    """
+
+    def __init__(self, heads: int, head_dim: int, *, window: int = 8, sharp: float = 1.0) -> None:
+        super().__init__(heads, head_dim)
+        if window < 1:
+            raise ValueError(f"window must be at least 1, got {window}")
+        self.window = window
+        self.sharp = sharp
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        scores = q @ k[..., : self.window, :].transpose(-1, -2) * self.scale * self.sharp
+        return scores.softmax(-1) @ v[..., : self.window, :]
+
+
+class Far(Near):
+    """Looks at the last keys only.
+
+    Args:
+        heads: Number of attention heads.
+        head_dim: Width of one head.
+        window: Reach from the end, in tokens.
+    """
+
+    def __init__(self, heads: int, head_dim: int, *, window: int = 4) -> None:
+        super().__init__(heads, head_dim, window=window)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        return super().forward(q, k.flip(-2), v.flip(-2), mask)
+
+
+class TinyTask(LightningModule):
+    """Predicts the mean of a sequence.
+
+    Args:
+        dim: Width of a token.
+        attention: Mixes the tokens.
+        fault: Raises a RuntimeError at construction; stands for a fault of the program.
+    """
+
+    task_name = "tiny"
+
+    def __init__(self, dim: int = 4, attention: AttentionFactory = Softmax, fault: bool = False) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if fault:
+            raise RuntimeError("a fault of the program")
+        self.mix = MultiheadAttention(dim, 2, attention)
+
+    def training_step(self, batch: list[Tensor]) -> Tensor:
+        loss = self.loss(batch)
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: list[Tensor]) -> None:
+        self.log("val/loss", self.loss(batch))
+
+    def test_step(self, batch: list[Tensor]) -> None:
+        self.log("test/loss", self.loss(batch))
+
+    def predict_step(self, batch: list[Tensor]) -> Tensor:
+        return self.mix(batch[0])
+
+    def loss(self, batch: list[Tensor]) -> Tensor:
+        (x,) = batch
+        return (self.mix(x).mean(1) - x.mean(1)).square().mean()
+
+
+class TinyData(LightningDataModule):
+    """Random sequences.
+
+    Args:
+        size: Number of sequences.
+    """
+
+    def __init__(self, size: int = 6) -> None:
+        super().__init__()
+        if size < 2:
+            raise ValueError(f"size must be at least 2, got {size}")
+        x = torch.randn(size, 5, 4, generator=torch.Generator().manual_seed(0))
+        self.sequences = TensorDataset(x)
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        return DataLoader(self.sequences, batch_size=2)
+
+    val_dataloader = test_dataloader = predict_dataloader = train_dataloader
+
+
+class Trouble(Callback):
+    """Meets trouble at the first training batch.
+
+    Args:
+        kind: One of data, fault, interrupt, terminate.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.kind == "terminate":
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            raise {
+                "data": DataError("the table is empty"),
+                "fault": RuntimeError("a fault of the program"),
+                "interrupt": KeyboardInterrupt(),
+            }[self.kind]
