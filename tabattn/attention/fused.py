@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tabattn.attention.scores import four_dimensional
+
 CUDA_BATCH_LIMIT = 65_535
 """Largest batch the fused CUDA kernels take in one launch; more is cut into pieces."""
 
@@ -21,9 +23,33 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
     Returns:
         The mixed values, ``(batch, heads, queries, any)``.
     """
-    if q.is_cuda and q.shape[0] > CUDA_BATCH_LIMIT:
-        pieces = -(-q.shape[0] // CUDA_BATCH_LIMIT)
-        masks = [mask] * pieces if mask is None or mask.dim() < 4 or mask.shape[0] == 1 else mask.chunk(pieces)
-        parts = zip(q.chunk(pieces), k.chunk(pieces), v.chunk(pieces), masks, strict=True)
-        return torch.cat([F.scaled_dot_product_attention(*part, dropout_p=dropout) for part in parts])
+    mask = None if mask is None else four_dimensional(mask)
+    if q.is_cuda:
+        return in_launches(q, k, v, mask, dropout, CUDA_BATCH_LIMIT)
     return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
+
+
+def in_launches(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, limit: int) -> Tensor:
+    """Attend with at most ``limit`` elements of the batch in one kernel, and no row that the kernel must call empty.
+
+    Kernels differ in what they make of a row that may see nothing, so it sees everything and is zeroed afterwards.
+
+    Args:
+        q: Queries, ``(batch, heads, queries, head_dim)``.
+        k: Keys, ``(batch, heads, keys, head_dim)``.
+        v: Values, ``(batch, heads, keys, any)``.
+        mask: Boolean, four-dimensional; True = may be seen.
+        dropout: Probability of dropping a weight.
+        limit: Largest batch of one launch.
+
+    Returns:
+        The mixed values, ``(batch, heads, queries, any)``.
+    """
+    blind = None if mask is None else ~mask.any(dim=-1, keepdim=True)
+    mask = None if mask is None or blind is None else mask | blind
+    pieces = max(1, -(-q.shape[0] // limit))
+    masks = [mask] * pieces if mask is None or mask.shape[0] == 1 else mask.split(limit)
+    parts = zip(q.split(limit), k.split(limit), v.split(limit), masks, strict=True)
+    outs = [F.scaled_dot_product_attention(*part, dropout_p=dropout) for part in parts]
+    out = outs[0] if pieces == 1 else torch.cat(outs)
+    return out if blind is None else out.masked_fill(blind, 0.0)

@@ -26,10 +26,7 @@ class Mechanism(nn.Module, ABC):
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
-        if heads < 1:
-            raise ValueError(f"heads must be at least 1, got {heads}")
-        if head_dim < 1:
-            raise ValueError(f"head_dim must be at least 1, got {head_dim}")
+        check_at_least(1, heads=heads, head_dim=head_dim)
         self.heads = heads
         self.head_dim = head_dim
         self.scale = head_dim**-0.5
@@ -66,6 +63,24 @@ class Mechanism(nn.Module, ABC):
 
 AttentionFactory = Callable[[int, int], Mechanism]
 """Called with ``(heads, head_dim)``; a class, or a class with some of its own arguments filled in."""
+
+
+def check_at_least(bound: int, **values: int) -> None:
+    """Raise ValueError where a value, given by its name, is below the bound."""
+    for name, value in values.items():
+        if value < bound:
+            raise ValueError(f"{name} must be at least {bound}, got {value}")
+
+
+def check_same_length(mechanism: Mechanism, q: Tensor, k: Tensor) -> int:
+    """Return the common length of queries and keys, or raise ValueError where they differ."""
+    queries, keys = q.shape[-2], k.shape[-2]
+    if queries != keys:
+        name = type(mechanism).__name__
+        raise ValueError(
+            f"{name} compares positions, so queries and keys must have one length, got {queries} and {keys}"
+        )
+    return queries
 
 
 def check_dropout(dropout: float) -> float:

@@ -1,0 +1,1 @@
+"""Programs that measure; each writes its result with the machine and the commit that made it."""

@@ -1,0 +1,103 @@
+"""Looking at attention: maps, queries and keys of every mechanism in a model, while you ask."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from tabattn.attention.mechanism import Mechanism
+from tabattn.attention.scores import four_dimensional
+
+
+class Record(NamedTuple):
+    """What one call of a mechanism showed; on the CPU, None where it was not kept.
+
+    Attributes:
+        weights: The map it applied, ``(batch, heads, queries, keys)``, without dropout.
+        q: Queries, ``(batch, heads, queries, head_dim)``.
+        k: Keys, ``(batch, heads, keys, head_dim)``.
+        mask: The mask it was given, four-dimensional; True = may be seen.
+    """
+
+    weights: Tensor | None = None
+    q: Tensor | None = None
+    k: Tensor | None = None
+    mask: Tensor | None = None
+
+
+@contextmanager
+def capture(
+    model: nn.Module, keep: Sequence[str] = ("weights",), items: int | None = 8
+) -> Iterator[dict[str, list[Record]]]:
+    """Record every call of every mechanism inside the model; its results stay bit for bit the same.
+
+    A model compiled before it is captured runs without hooks: capture the module that was compiled.
+
+    Args:
+        model: Module to look into.
+        keep: Which fields of ``Record`` to keep.
+        items: How many leading elements of a mechanism's batch to look at. None = all.
+
+    Yields:
+        Records in order of the calls, by module path.
+
+    Raises:
+        ValueError: If ``keep`` names an unknown field, ``items`` is below 1 or the model holds no mechanism.
+    """
+    unknown = sorted(set(keep) - set(Record._fields))
+    if unknown:
+        raise ValueError(f"keep must name some of {', '.join(Record._fields)}, got {', '.join(unknown)}")
+    if items is not None and items < 1:
+        raise ValueError(f"items must be at least 1 or None, got {items}")
+    mechanisms = {path: module for path, module in model.named_modules() if isinstance(module, Mechanism)}
+    if not mechanisms:
+        raise ValueError(f"{type(model).__name__} holds no attention mechanism to capture")
+    records: dict[str, list[Record]] = {path: [] for path in mechanisms}
+    recorder = _Recorder(frozenset(keep), items)
+    hooks = [
+        mechanism.register_forward_hook(recorder.hook(records[path]), with_kwargs=True)
+        for path, mechanism in mechanisms.items()
+    ]
+    try:
+        yield records
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Recorder:
+    def __init__(self, keep: frozenset[str], items: int | None) -> None:
+        self.keep = keep
+        self.items = items
+        self.looking = False
+
+    def hook(self, records: list[Record]) -> Any:
+        """Return a forward hook that appends to ``records``."""
+
+        def record(module: Mechanism, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
+            # A mechanism inside a mechanism runs again while the outer map is computed: no call of the model.
+            if self.looking:
+                return
+            self.looking = True
+            try:
+                records.append(self.look(module, **dict(zip(("q", "k", "v", "mask"), args, strict=False)), **kwargs))
+            finally:
+                self.looking = False
+
+        return record
+
+    def look(self, module: Mechanism, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Record:
+        """Build the record of one call."""
+        q, k = q[: self.items], k[: self.items]
+        if mask is not None:
+            mask = four_dimensional(mask)
+            mask = mask if mask.shape[0] == 1 else mask[: self.items]
+        seen = {"q": q, "k": k, "mask": mask}
+        if "weights" in self.keep:
+            seen["weights"] = module.weights(q, k, mask)
+        return Record(**{name: _copy(value) for name, value in seen.items() if name in self.keep})
+
+
+def _copy(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.detach().to("cpu", copy=True)

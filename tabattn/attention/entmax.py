@@ -1,0 +1,79 @@
+"""Sparse attention by alpha-entmax, exact and in memory linear in length."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tabattn.attention.entmax_rows import EntmaxRows
+from tabattn.attention.fused import attend
+from tabattn.attention.mechanism import Mechanism, check_at_least, check_dropout
+from tabattn.attention.scores import four_dimensional, full_precision
+
+LOWEST_LEARNED = 1.01
+"""Where a learned alpha stops: its gradient divides by the square of ``alpha - 1``."""
+
+
+class Entmax(Mechanism):
+    """Sparse softmax: alpha-entmax gives most keys a weight of exactly zero and learns with the rest.
+
+    ``p_j = [1 + (alpha - 1) (s_j - tau)]_+ ^ (1 / (alpha - 1))`` with ``s = q k^T / sqrt(head_dim)`` and tau such that
+    p sums to 1; alpha 1 is softmax, alpha 2 sparsemax. ``block`` queries are computed at a time and again in the
+    backward pass. Scores are at least float32.
+
+    Cost: quadratic time, linear memory (block x length).
+    Exactness: another function; equals Softmax at alpha 1.
+    Source: Peters et al. 2019, arXiv 1905.05702; Correia et al. 2019, arXiv 1909.00015.
+
+    Args:
+        heads: Number of attention heads.
+        head_dim: Width of one head.
+        alpha: Sparsity, from 1 (softmax) to 2 (sparsemax); where the learned one starts.
+        learn_alpha: Whether every head learns its own alpha, in [1.01, 2].
+        block: Queries computed at a time.
+        dropout: Probability of dropping an attention weight while training.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        *,
+        alpha: float = 1.5,
+        learn_alpha: bool = False,
+        block: int = 128,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(heads, head_dim)
+        if not 1.0 <= alpha <= 2.0:
+            raise ValueError(f"alpha must be in [1, 2], got {alpha}")
+        if learn_alpha and not LOWEST_LEARNED <= alpha < 2.0:
+            raise ValueError(f"alpha must start in [{LOWEST_LEARNED}, 2) to be learned, got {alpha}")
+        check_at_least(1, block=block)
+        self.fixed_alpha = float(alpha)
+        self.block = block
+        self.dropout = check_dropout(dropout)
+        start = torch.full((heads,), math.log((alpha - 1) / (2 - alpha))) if learn_alpha else None
+        self.alpha_logit = None if start is None else nn.Parameter(start)
+
+    @property
+    def alpha(self) -> Tensor | float:
+        """The alpha in use: a number, or one for each head, ``(heads,)``."""
+        if self.alpha_logit is None:
+            return self.fixed_alpha
+        return (1 + self.alpha_logit.sigmoid()).clamp(LOWEST_LEARNED, 2.0)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        alpha = self.alpha
+        if isinstance(alpha, float) and alpha == 1.0:
+            return attend(q, k, v, mask, dropout)
+        if isinstance(alpha, Tensor):
+            alpha = alpha[:, None, None]
+        seen = None if mask is None else four_dimensional(mask)
+        seed = int(torch.randint(2**62, ())) if dropout else 0
+        with torch.autocast(q.device.type, enabled=False):
+            queries, keys, values = full_precision(q) * self.scale, full_precision(k), full_precision(v)
+            arguments = (queries, keys, values, alpha, seen, self.block, dropout, seed)
+            out: Tensor = EntmaxRows.apply(*arguments)  # type: ignore[no-untyped-call]
+            return out.to(v.dtype)

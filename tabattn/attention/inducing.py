@@ -1,0 +1,42 @@
+"""Attention through learned inducing points."""
+
+import torch
+from torch import Tensor, nn
+
+from tabattn.attention.fused import attend
+from tabattn.attention.mechanism import Mechanism, check_at_least, check_dropout
+from tabattn.attention.scores import key_mask
+
+
+class Inducing(Mechanism):
+    """Pooled attention: a few learned queries summarise all tokens, then every token attends to the summaries.
+
+    ``softmax(q K^T) softmax(P k^T) v`` with scores over ``sqrt(head_dim)``, P the ``points`` learned queries of each
+    head and K the keys of their summaries.
+
+    Cost: linear time and memory (length x points).
+    Exactness: another function: attention of rank points.
+    Source: Lee et al. 2019, arXiv 1810.00825, section 3.1.
+
+    Args:
+        heads: Number of attention heads.
+        head_dim: Width of one head.
+        points: Learned queries for each head.
+        dropout: Probability of dropping an attention weight while training.
+    """
+
+    def __init__(self, heads: int, head_dim: int, *, points: int = 4, dropout: float = 0.0) -> None:
+        super().__init__(heads, head_dim)
+        check_at_least(1, points=points)
+        self.points = points
+        self.dropout = check_dropout(dropout)
+        self.inducing = nn.Parameter(torch.randn(heads, points, head_dim))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        visible = key_mask(mask, self)
+        dropout = self.dropout if self.training else 0.0
+        # A summary is found by the mean of the keys it stands for: unlike the learned queries themselves, these means
+        # follow the data, and in-context classification with few points came out more accurate.
+        points = self.inducing.expand(q.shape[0], -1, -1, -1)
+        summary = attend(points, k, torch.cat([k, v], dim=-1), visible, dropout)
+        return attend(q, summary[..., : self.head_dim], summary[..., self.head_dim :], dropout=dropout)

@@ -1,0 +1,58 @@
+"""Steps shared by the mechanisms that compute their scores themselves: masks, their softmax, their precision."""
+
+import torch
+from torch import Tensor
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax over visible keys; a row that may see nothing yields zeros with zero gradients.
+
+    Args:
+        scores: ``(batch, heads, queries, keys)``.
+        mask: Boolean, broadcastable to ``scores``; True = may be seen.
+
+    Returns:
+        Weights of the shape of ``scores``.
+    """
+    if mask is None:
+        return scores.softmax(dim=-1)
+    # The lowest finite number instead of -inf: a row without a visible key stays free of NaN until it is zeroed.
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(~mask, lowest).softmax(dim=-1).masked_fill(~mask, 0.0)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return half-precision numbers as float32 and leave the others alone."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def four_dimensional(mask: Tensor) -> Tensor:
+    """Return a view of the mask with leading dimensions of size 1 up to ``(batch, heads, queries, keys)``."""
+    return mask[(None,) * (4 - mask.dim())]
+
+
+def mask_rows(mask: Tensor | None, start: int, stop: int) -> Tensor | None:
+    """Return the part of a four-dimensional mask that belongs to the queries from ``start`` to ``stop``."""
+    return mask if mask is None or mask.shape[-2] == 1 else mask[:, :, start:stop]
+
+
+def key_mask(mask: Tensor | None, mechanism: object) -> Tensor | None:
+    """Return a mask that is the same for every query as ``(batch or 1, heads or 1, 1, keys)``.
+
+    Args:
+        mask: Boolean mask given to the mechanism.
+        mechanism: Whose name the error shows.
+
+    Raises:
+        ValueError: If the mask has a row for each query. Equal rows are not looked for.
+    """
+    if mask is None:
+        return None
+    mask = four_dimensional(mask)
+    if mask.shape[-2] != 1:
+        name = type(mechanism).__name__
+        raise ValueError(
+            f"{name} summarises the keys before any query asks, so its mask must have query dimension 1, "
+            f"got a mask of shape {tuple(mask.shape)}"
+        )
+    return mask

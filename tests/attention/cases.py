@@ -1,0 +1,62 @@
+"""What the laws are checked on: every mechanism, with settings small enough to matter on short sequences."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tabattn.attention import MECHANISMS, Entmax, Local, Mechanism, Nystrom, Sparse, TopK
+
+HEADS, HEAD_DIM = 2, 4
+
+CASES: dict[str, Callable[..., Mechanism]] = {
+    **MECHANISMS,
+    "Sparse-narrow": lambda *size, **own: Sparse(*size, window=4, **own),
+    "Local-narrow": lambda *size, **own: Local(*size, window=2, **own),
+    "Nystrom-few": lambda *size, **own: Nystrom(*size, landmarks=3, **own),
+    "TopK-few": lambda *size, **own: TopK(*size, keep=3, block=4, **own),
+    "Entmax-blocks": lambda *size, **own: Entmax(*size, alpha=1.3, block=3, **own),
+    "Entmax-sparsemax": lambda *size, **own: Entmax(*size, alpha=2.0, block=3, **own),
+    "Entmax-learned": lambda *size, **own: Entmax(*size, learn_alpha=True, block=3, **own),
+}
+
+POSITIONAL = ("Sparse", "Local")
+"""Need one length for queries and keys."""
+KEY_MASKS = ("Inducing", "Linear", "Nystrom")
+"""Take masks without a query dimension only."""
+NO_DROPOUT = ("Linear", "Nystrom")
+STATIC = ("Pooling",)
+"""Reads neither k nor v; its map is onto its own memory."""
+
+
+def family(case: str) -> str:
+    return case.split("-")[0]
+
+
+class Inputs(NamedTuple):
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+
+def make(case: str, **own: object) -> Mechanism:
+    return CASES[case](HEADS, HEAD_DIM, **own)
+
+
+def inputs(case: str, batch: int = 2, queries: int = 9, keys: int = 11, **kwargs: object) -> Inputs:
+    """Random q, k, v; with one length where the mechanism compares positions."""
+    if family(case) in POSITIONAL:
+        queries = keys
+    sizes = ((batch, HEADS, length, HEAD_DIM) for length in (queries, keys, keys))
+    return Inputs(*(torch.randn(size, **kwargs) for size in sizes))
+
+
+def leaves(x: Inputs) -> Inputs:
+    return Inputs(*(part.detach().clone().requires_grad_() for part in x))
+
+
+def gradients(out: Tensor, *wanted: Tensor) -> list[Tensor]:
+    """Gradients of a fixed random projection of ``out``; zeros where it does not depend on an input."""
+    projection = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
+    return list(torch.autograd.grad((out * projection).sum(), wanted, allow_unused=True, materialize_grads=True))

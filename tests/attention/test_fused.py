@@ -1,0 +1,27 @@
+import pytest
+import torch
+
+from tabattn.attention import Scratch
+from tabattn.attention.fused import attend, in_launches
+from tests.attention.cases import HEAD_DIM, HEADS, gradients, inputs, leaves
+
+MASKS = {
+    "none": lambda: None,
+    "shared": lambda: (torch.rand(1, 1, 9, 11) > 0.4) & (torch.arange(9) != 3)[:, None],
+    "own": lambda: (torch.rand(7, HEADS, 9, 11) > 0.4) & (torch.arange(7) != 5)[:, None, None, None],
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("limit", [1, 3, 7, 100])
+def test_launches_of_any_size_are_one_attention(mask, limit):
+    torch.manual_seed(0)
+    x = leaves(inputs("Softmax", batch=7))
+    seen = MASKS[mask]()
+    want = Scratch(HEADS, HEAD_DIM)(*x, seen)
+    wanted = gradients(want, *x)
+    for got in (in_launches(*x, seen, 0.0, limit), attend(*x, seen)):
+        torch.testing.assert_close(got, want)
+        for ours, theirs in zip(gradients(got, *x), wanted, strict=True):
+            torch.testing.assert_close(ours, theirs)
+    assert in_launches(*(part[:0] for part in x), None, 0.0, limit).shape == (0, HEADS, 9, HEAD_DIM)

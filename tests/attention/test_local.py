@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from tabattn.attention import Local, Sparse
+from tests.attention.cases import HEAD_DIM, HEADS, Inputs, gradients, inputs, leaves
+
+close = torch.testing.assert_close
+
+
+def naive(x: Inputs, window: int, mask: torch.Tensor) -> torch.Tensor:
+    """One query at a time, over the neighbours it can see."""
+    batch, heads, length, _ = x.q.shape
+    mask = mask.expand(batch, heads, length, length)
+    rows = []
+    for b in range(batch):
+        for h in range(heads):
+            for i in range(length):
+                near = [j for j in range(length) if abs(i - j) <= window and mask[b, h, i, j]]
+                weights = torch.stack(
+                    [x.q[b, h, i] @ x.k[b, h, j] / HEAD_DIM**0.5 for j in near] or [x.q.new_zeros(())]
+                )
+                mixed = weights.softmax(0) @ x.v[b, h, near] if near else x.v[b, h, :0].sum(0)
+                rows.append(mixed)
+    return torch.stack(rows).view(batch, heads, length, -1)
+
+
+MASKS = {
+    "none": lambda n: torch.ones(n, dtype=torch.bool),
+    "keys": lambda n: torch.rand(2, 1, 1, n) > 0.3,
+    "keys of heads": lambda n: torch.rand(1, HEADS, 1, n) > 0.3,
+    "queries": lambda n: torch.rand(n, 1) > 0.3,
+    "both": lambda n: torch.rand(2, HEADS, n, n) > 0.3,
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(("length", "window"), [(1, 3), (5, 8), (6, 2), (7, 2), (9, 1), (10, 3), (13, 3)])
+def test_equals_a_loop_over_neighbours(length, window, mask):
+    torch.manual_seed(0)
+    x = leaves(inputs("Local", keys=length, dtype=torch.float64))
+    seen = MASKS[mask](length)
+    got, want = Local(HEADS, HEAD_DIM, window=window)(*x, seen), naive(x, window, seen)
+    close(got, want)
+    for ours, theirs in zip(gradients(got, *x), gradients(want, *x), strict=True):
+        close(ours, theirs)
+
+
+def test_reaches_twice_as_far_as_sparse():
+    torch.manual_seed(0)
+    x = inputs("Local", keys=29)
+    close(Local(HEADS, HEAD_DIM, window=3)(*x), Sparse(HEADS, HEAD_DIM, window=6)(*x))
+
+
+def test_what_is_out_of_reach_has_no_influence():
+    torch.manual_seed(0)
+    x = leaves(inputs("Local", keys=20))
+    out = Local(HEADS, HEAD_DIM, window=4)(*x)
+    for grad in gradients(out[:, :, 9:10], x.k, x.v):
+        near = torch.arange(20).sub(9).abs() <= 4
+        assert grad[:, :, ~near].eq(0).all()
+        assert grad[:, :, near].ne(0).all()
