@@ -1,6 +1,7 @@
 """What a layer makes of the tokens, as points in TensorBoard's projector."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,8 +42,8 @@ class Points:
 class Embeddings(Callback):
     """Shows the output of any layer as points in TensorBoard's projector.
 
-    In a validation, and in a test, the task's network runs once more on each of the first batches, and a bounded sample
-    of the layers' outputs is kept: every token is a point, and the same tokens are drawn each time. A token's place in
+    In a validation, and in a test, the task's network runs once more on a few batches, and a bounded sample of the
+    layers' outputs is kept: every token is a point, and the same tokens are drawn each time. A token's place in
     the output is always among its metadata. Training itself carries no hooks and stays bit-identical. Only rank zero
     looks, which suits strategies that keep the whole network on every rank.
 
@@ -54,7 +55,7 @@ class Embeddings(Callback):
         layers: Module paths in the task, such as ``network.blocks.0``; None = the last block that holds attention.
         every: Validations from one look to the next; the first is always looked at.
         limit: Most points of a layer, at most 5000.
-        batches: Batches that share the points evenly.
+        batches: Batches that share the points evenly, spread over the validation.
         keep: Steps that stay on disk.
         sprites: Whether each point is shown as a thumbnail of its vector.
     """
@@ -83,7 +84,8 @@ class Embeddings(Callback):
         self.keep = keep
         self.sprites = sprites
         self.points: dict[str, Points] = {}
-        self.seen = 0
+        self.position = 0
+        self.total = math.inf
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse, before any work, layers that do not exist and a run with nowhere to write."""
@@ -92,10 +94,10 @@ class Embeddings(Callback):
             self._modules(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin(trainer, pl_module)
+        self._begin(trainer, pl_module, sum(trainer.num_val_batches))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin(trainer, pl_module)
+        self._begin(trainer, pl_module, sum(trainer.num_test_batches))
 
     def on_validation_batch_end(
         self,
@@ -139,14 +141,16 @@ class Embeddings(Callback):
                 raise ValueError(f"{type(task).__name__} has no layer {layer!r}; the nearest are: {', '.join(near)}")
         return {layer: modules[layer] for layer in self.layers}
 
-    def _begin(self, trainer: Trainer, task: LightningModule) -> None:
+    def _begin(self, trainer: Trainer, task: LightningModule, total: float) -> None:
         if self.cadence.turn(trainer) and trainer.is_global_zero:
             self.points = {layer: Points() for layer in self._modules(task)}
-            self.seen = 0
+            self.position = -1
+            self.total = total
 
     def _gather(self, trainer: Trainer, task: LightningModule, batch: Any) -> None:
-        """Run the network on one of the first batches and sample what the layers put out."""
-        if not self.points or self.seen == self.batches:
+        """Run the network on the batch, if it is one of the chosen, and sample what the layers put out."""
+        self.position += 1
+        if not self.points or not self._chosen():
             return
         describe = getattr(task, "token_metadata", lambda layer, batch, output: None)
         with probe.unnoticed(trainer, task), _outputs(self._modules(task)) as outputs:
@@ -155,7 +159,12 @@ class Embeddings(Callback):
             if not isinstance(output, Tensor) or output.dim() < 2:
                 raise ValueError(f"layer {layer} yields {type(output).__name__}, not a tensor of tokens: name another")
             self._sample(layer, output, describe(layer, batch, output) or {})
-        self.seen += 1
+
+    def _chosen(self) -> bool:
+        """Whether the current batch is among those spread over the validation; the first ones of an endless one."""
+        if math.isinf(self.total):
+            return self.position < self.batches
+        return self.position * self.batches % self.total < self.batches
 
     def _sample(self, layer: str, output: Tensor, described: Mapping[str, Sequence[object]]) -> None:
         """Add a sample of the output's tokens, the same places for the same shape."""
@@ -163,13 +172,14 @@ class Embeddings(Callback):
         for name, values in described.items():
             if len(values) != len(vectors):
                 raise ValueError(f"metadata {name!r} of layer {layer} has {len(values)} values, not {len(vectors)}")
-        room = min(self.limit // self.batches, self.limit - self.points[layer].count)
+        share = self.limit // int(min(self.total, self.batches))
+        room = min(share, self.limit - self.points[layer].count)
         chosen = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0))[:room].sort().values
         columns: dict[str, Sequence[object]] = {
             name: [values[index] for index in chosen.tolist()] for name, values in described.items()
         }
         if self.batches > 1:
-            columns["batch"] = [self.seen] * len(chosen)
+            columns["batch"] = [self.position] * len(chosen)
         places = torch.unravel_index(chosen, output.shape[:-1])
         for axis, place in enumerate(places):
             name = "item" if axis == 0 else "token" if len(places) == 2 else f"token_{axis}"

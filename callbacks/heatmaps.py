@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def picture(
     Args:
         weights: Maps, ``(items, heads, queries, keys)``.
         heads: Number of each head in the maps.
-        title: Heading of the picture.
+        title: Heading of the picture; what grey means is added where there is any.
         max_tokens: Longest side of a drawn map, in tokens.
         names: Names of the tokens, drawn where an axis is short enough to read them.
 
@@ -80,9 +81,11 @@ def picture(
         top.set_title(f"head {head}", fontsize=9)
         bottom.set_xlabel(_axis_title("keys", weights.shape[-1], max_tokens), fontsize=8)
         bottom.set_xticks(columns.places, columns.labels, fontsize=columns.points, rotation=90 if names.keys else 0)
-    figure.colorbar(ScalarMappable(scale, colours), cax=bar).set_label("weight (grey: exactly 0)", fontsize=8)
+    figure.colorbar(ScalarMappable(scale, colours), cax=bar, ticks=MaxNLocator(4)).set_label("weight", fontsize=8)
     bar.tick_params(labelsize=7)
-    figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight())
+    figure.suptitle(
+        f"{title}, grey = exactly 0" if (maps == 0).any() else title, fontsize=10, y=1 - 0.08 / figure.get_figheight()
+    )
     return _render(figure)
 
 
@@ -133,9 +136,13 @@ def _sheet(
 
 
 def _scale(maps: NDArray[np.float32]) -> PowerNorm:
-    """Return one scale for all maps; by square roots, so that one strong weight leaves the others visible."""
+    """Return one scale for all maps.
+
+    By square roots, so that one strong weight leaves the others visible; and to at least four times an even weight,
+    so that even attention looks even rather than strong.
+    """
     finite = maps[np.isfinite(maps)]
-    return PowerNorm(0.5, finite.min(initial=0.0), finite.max(initial=0.0) or 1.0)
+    return PowerNorm(0.5, finite.min(initial=0.0), finite.max(initial=min(1.0, 4 / maps.shape[-1])))
 
 
 def _axis_title(kind: str, length: int, shown: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch.nn.functional as F
 from google.protobuf import text_format  # type: ignore[import-untyped]
-from tensorboard.plugins.projector import ProjectorConfig  # type: ignore[import-untyped]
+from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 

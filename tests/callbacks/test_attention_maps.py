@@ -14,10 +14,23 @@ from torch import Tensor, nn
 from callbacks import AttentionMaps, Embeddings
 from callbacks.attention_maps import _names_of
 from callbacks.heatmaps import ZERO, TokenNames, picture
-from callbacks.probe import cut, run
+from callbacks.probe import cut, run, unnoticed
 from callbacks.statistics import spread
 from tabattn.attention import MECHANISMS
-from tests.callbacks.tiny import HEADS, TOKENS, Batch, FirstTwo, TinyTask, Uniform, board, fit, loader, metrics, trainer
+from tests.callbacks.tiny import (
+    DIM,
+    HEADS,
+    TOKENS,
+    Batch,
+    FirstTwo,
+    TinyTask,
+    Uniform,
+    board,
+    fit,
+    loader,
+    metrics,
+    trainer,
+)
 
 LAYERS = [f"blocks.{number}.mechanism" for number in range(2)]
 
@@ -197,6 +210,18 @@ def test_a_task_without_probe_is_run_by_its_predict_step() -> None:
 
     assert run(Plain(), torch.zeros(())) == 1  # type: ignore[arg-type]
     assert run(Indexed(), torch.zeros(())) == 2  # type: ignore[arg-type]
+
+
+def test_looking_leaves_modes_random_states_and_gradients_alone(tmp_path: Path) -> None:
+    task = TinyTask().train()
+    task.blocks[1].eval()
+    modes = [module.training for module in task.modules()]
+    state = torch.get_rng_state()
+    with unnoticed(trainer(tmp_path), task):
+        assert not any(module.training for module in task.modules())
+        assert not task(torch.rand(1, TOKENS, DIM)).requires_grad
+    assert [module.training for module in task.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_cut_keeps_structure_and_owns_its_memory() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from PIL import Image
-from tensorboard.plugins.projector import ProjectorConfig  # type: ignore[import-untyped]
+from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -69,6 +69,18 @@ def test_a_sample_is_bounded_shared_by_the_batches_and_the_same_each_time(tmp_pa
     assert tables[0] == tables[1]
     assert [row[0] for row in tables[0][1:]] == ["0"] * 5 + ["1"] * 5
     assert points(folder(tmp_path) / next(iter(entries)).tensor_path).shape == (10, DIM)
+
+
+def test_batches_are_spread_over_the_validation(tmp_path: Path) -> None:
+    run = trainer(tmp_path, [Embeddings(["head"], batches=4, limit=8)])
+    run.validate(TinyTask(), loader(10), verbose=False)
+    _, *rows = table(folder(tmp_path) / index(folder(tmp_path))["head:00000"].metadata_path)
+    assert [row[0] for row in rows] == [number for number in ("0", "3", "5", "8") for _ in range(2)]
+
+
+def test_a_short_validation_still_fills_the_limit(tmp_path: Path) -> None:
+    trainer(tmp_path, [Embeddings(["head"], batches=4, limit=8)]).validate(TinyTask(), loader(1), verbose=False)
+    assert len(points(folder(tmp_path) / index(folder(tmp_path))["head:00000"].tensor_path)) == 8
 
 
 def test_a_single_column_has_no_header(tmp_path: Path) -> None:
