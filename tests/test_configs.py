@@ -1,0 +1,73 @@
+"""Every configuration and every fragment can be built, and says what it claims."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import callbacks  # noqa: F401
+import datamodules  # noqa: F401
+import tabattn.tasks  # noqa: F401
+from tabattn.attention import MECHANISMS
+from tabattn.cli import CLI
+from tests.helpers import TinyTask
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+FRAGMENTS = sorted((ROOT / "configs/attention").glob("*.yaml"))
+TRAINERS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
+TINY = ["--model=TinyTask", "--data=TinyData"]
+
+
+class Parsed(CLI):
+    """Stops short of building anything: a trainer for hardware that is not there cannot be built."""
+
+    def instantiate_classes(self) -> None:
+        pass
+
+
+def by_name(path: Path) -> str:
+    return path.stem
+
+
+def test_folders_are_found() -> None:
+    assert CONFIGS
+    assert {path.stem for path in TRAINERS} == {"cpu", "gpu", "ddp"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=by_name)
+def test_config_builds(path: Path) -> None:
+    cli = CLI([f"--config={path}", "--trainer.accelerator=cpu", "--trainer.logger=false"], run=False)
+    assert any(weight.requires_grad for weight in cli.model.parameters())
+
+
+@pytest.mark.parametrize("attention", sorted(MECHANISMS))
+def test_every_mechanism_has_a_fragment_with_all_its_arguments(attention: str) -> None:
+    fragment = yaml.safe_load((ROOT / f"configs/attention/{attention.lower()}.yaml").read_text())
+    signature = inspect.signature(MECHANISMS[attention].__init__).parameters.values()
+    own = {argument.name: argument.default for argument in signature if argument.kind is argument.KEYWORD_ONLY}
+    assert fragment == {"class_path": attention, "init_args": own}
+
+
+@pytest.mark.parametrize("path", FRAGMENTS, ids=by_name)
+def test_attention_fragment_builds(path: Path) -> None:
+    model = CLI([*TINY, f"--model.attention={path}", "--trainer.accelerator=cpu"], run=False).model
+    assert isinstance(model, TinyTask)
+    assert type(model.mix.mechanism).__name__.lower() == path.stem
+
+
+@pytest.mark.parametrize("path", TRAINERS, ids=by_name)
+def test_trainer_fragment_is_accepted(path: Path) -> None:
+    config = Parsed([*TINY, f"--trainer={path}"], run=False).config.trainer
+    for name, value in yaml.safe_load(path.read_text()).items():
+        assert config[name] == value
+
+
+def test_front_door() -> None:
+    command = [sys.executable, "train.py", "fit", "--config=configs/prior.yaml", "--model.attention=Local"]
+    result = subprocess.run([*command, "--print_config"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert yaml.safe_load(result.stdout)["model"]["init_args"]["attention"]["class_path"] == "tabattn.attention.Local"

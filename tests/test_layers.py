@@ -1,0 +1,99 @@
+"""Who may import whom: imports point down, and the heart knows torch and entmax alone."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("tabattn", "datamodules", "callbacks", "train", "tests", "benchmarks", "examples")
+
+BELOW: dict[str, set[str]] = {
+    "tabattn": set(),
+    "tabattn.attention": set(),
+    "tabattn.batches": set(),
+    "tabattn.errors": set(),
+    "tabattn.metrics": {"tabattn.batches"},
+    "tabattn.optim": set(),
+    "tabattn.runs": set(),
+    "tabattn.nn": {"tabattn.attention"},
+    "tabattn.models": {"tabattn.attention", "tabattn.nn"},
+    "tabattn.tasks": {f"tabattn.{name}" for name in ("attention", "batches", "errors", "metrics", "nn", "models")},
+    "tabattn.parser": {"tabattn.attention"},
+    "tabattn.cli": {f"tabattn.{name}" for name in ("errors", "optim", "parser", "runs")},
+    "datamodules": {"tabattn.batches", "tabattn.errors"},
+    "callbacks": {"tabattn.attention"},
+    "train": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.cli"},
+}
+"""What each part may import beside itself."""
+
+OUTSIDE: dict[str, set[str]] = {"tabattn.attention": {"torch", "entmax"}, "tabattn.batches": {"torch"}}
+"""All that these may import from other projects."""
+
+FILES = sorted(
+    path
+    for path in [ROOT / "train.py", *(file for top in PACKAGES[:3] for file in (ROOT / top).rglob("*.py"))]
+    if "__pycache__" not in path.parts
+)
+
+
+def part(module: str) -> str:
+    """Return the part of the project that a module belongs to."""
+    words = module.split(".")
+    return ".".join(words[:2]) if words[0] == "tabattn" else words[0]
+
+
+def imports(source: str) -> Iterator[str]:
+    """Yield the absolute name of every module, or of a name in a module, that a source imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def violations(module: str, source: str) -> set[str]:
+    """Return what a module imports and should not."""
+    own = part(module)
+    wrong = set()
+    for name in imports(source):
+        top = name.partition(".")[0]
+        if top in PACKAGES:
+            allowed = part(name) == own or part(name) in BELOW[own]
+        else:
+            allowed = top in sys.stdlib_module_names or own not in OUTSIDE or top in OUTSIDE[own]
+        if not allowed:
+            wrong.add(name)
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    assert violations(module, path.read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("tabattn.attention.x", "import lightning"),
+        ("tabattn.attention.x", "from tabattn.nn.multihead import MultiheadAttention"),
+        ("tabattn.nn.x", "def f():\n    import tabattn.models.prior"),
+        ("tabattn.tasks.x", "from datamodules import SyntheticPrior"),
+        ("callbacks.x", "from tabattn.tasks import Task"),
+        ("datamodules.x", "import callbacks"),
+        ("tabattn.cli", "import train"),
+        ("tabattn.models.x", "from tests.helpers import TinyTask"),
+    ],
+)
+def test_an_import_that_points_up_is_seen(module: str, source: str) -> None:
+    assert violations(module, source)
+
+
+def test_no_part_is_forgotten() -> None:
+    parts = {part(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in FILES}
+    assert parts - {"tabattn.__init__"} <= set(BELOW)
+    assert len(FILES) > 20
