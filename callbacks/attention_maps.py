@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -68,13 +69,17 @@ class AttentionMaps(Callback):
         require_tensorboard(trainer, type(self).__name__)
         found = {path: module for path, module in pl_module.named_modules() if isinstance(module, Mechanism)}
         if not found:
-            raise ValueError(f"{type(pl_module).__name__} has no attention mechanism to look at")
+            raise MisconfigurationException(f"{type(pl_module).__name__} has no attention mechanism to look at")
         chosen = {path: module for path, module in found.items() if self._shows(path)}
         if not chosen:
-            raise ValueError(f"layers={self.layers!r} matches no attention layer; there are: {', '.join(found)}")
+            raise MisconfigurationException(
+                f"layers={self.layers!r} matches no attention layer; there are: {', '.join(found)}"
+            )
         for path, module in chosen.items():
             if self.heads is not None and max(self.heads) >= module.heads:
-                raise ValueError(f"heads must be below {module.heads}, the heads of {path}, got {self.heads}")
+                raise MisconfigurationException(
+                    f"heads must be below {module.heads}, the heads of {path}, got {self.heads}"
+                )
 
     def on_validation_batch_end(
         self,

@@ -1,5 +1,6 @@
 """What every drawing callback needs: where TensorBoard writes, and when it is the callback's turn."""
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -7,14 +8,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 def require_tensorboard(trainer: Trainer, who: str) -> None:
-    """Raise ValueError if the trainer has no TensorBoard logger that ``who`` could draw on.
+    """Raise MisconfigurationException if the trainer has no TensorBoard logger that ``who`` could draw on.
 
     A ``fast_dev_run``, which swaps the loggers for dummies, is let through.
     """
     if any(isinstance(logger, TensorBoardLogger | DummyLogger) for logger in trainer.loggers):
         return
     present = ", ".join(type(logger).__name__ for logger in trainer.loggers) or "none"
-    raise ValueError(
+    raise MisconfigurationException(
         f"{who} draws on TensorBoard and needs a TensorBoardLogger among the trainer's loggers, got {present}: "
         f"add one with --trainer.logger=TensorBoardLogger --trainer.logger.save_dir=runs, or leave {who} out"
     )

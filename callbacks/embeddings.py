@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -128,17 +129,21 @@ class Embeddings(Callback):
         self._write(trainer, "test/")
 
     def _modules(self, task: LightningModule) -> dict[str, nn.Module]:
-        """Return the layers by path, or raise ValueError with the nearest paths that exist."""
+        """Return the layers by path, or raise an error that names the nearest that exist."""
         modules = {path: module for path, module in task.named_modules() if path}
         if self.layers is None:
             block = _last_block(modules)
             if block is None:
-                raise ValueError(f"{type(task).__name__} has no block with attention to show: name the layers")
+                raise MisconfigurationException(
+                    f"{type(task).__name__} has no block with attention to show: name the layers"
+                )
             return {block: modules[block]}
         for layer in self.layers:
             if layer not in modules:
                 near = difflib.get_close_matches(layer, modules, n=5, cutoff=0.0)
-                raise ValueError(f"{type(task).__name__} has no layer {layer!r}; the nearest are: {', '.join(near)}")
+                raise MisconfigurationException(
+                    f"{type(task).__name__} has no layer {layer!r}; the nearest are: {', '.join(near)}"
+                )
         return {layer: modules[layer] for layer in self.layers}
 
     def _begin(self, trainer: Trainer, task: LightningModule, total: float) -> None:

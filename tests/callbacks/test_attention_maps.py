@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
 from torch import Tensor, nn
 
@@ -185,17 +186,17 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> N
 def test_choices_that_the_network_does_not_have_stop_the_run(
     tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(MisconfigurationException, match=message):
         fit(tmp_path, TinyTask(), AttentionMaps(**arguments))
 
 
 @pytest.mark.parametrize("callback", [AttentionMaps(), Embeddings()])
 def test_a_run_without_tensorboard_or_without_attention_is_refused(tmp_path: Path, callback: Any) -> None:
-    with pytest.raises(ValueError, match=r"needs a TensorBoardLogger .* got none: add one with --trainer.logger"):
+    with pytest.raises(MisconfigurationException, match=r"needs a TensorBoardLogger .* got none: add one"):
         fit(tmp_path, TinyTask(), callback, logger=False)
     task = TinyTask()
     task.blocks = nn.ModuleList()
-    with pytest.raises(ValueError, match="TinyTask has no"):
+    with pytest.raises(MisconfigurationException, match="TinyTask has no"):
         fit(tmp_path, task, callback)
 
 

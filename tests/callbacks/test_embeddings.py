@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from google.protobuf import text_format  # type: ignore[import-untyped]
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
@@ -153,7 +154,9 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> N
 
 
 def test_an_unknown_layer_is_answered_with_the_nearest_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"TinyTask has no layer 'block.1'; the nearest are: blocks.1, "):
+    with pytest.raises(
+        MisconfigurationException, match=r"TinyTask has no layer 'block.1'; the nearest are: blocks.1, "
+    ):
         fit(tmp_path, TinyTask(), Embeddings(["block.1"]))
 
 
