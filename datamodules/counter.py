@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 _MIX = 0x9E3779B97F4A7C15
@@ -28,13 +29,14 @@ class CounterSampler(Sampler[int]):
         length: Batches per epoch of one rank.
         rank: This process.
         world: Number of processes.
+        position: Batches of this rank that came before.
     """
 
-    def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, length: int, rank: int = 0, world: int = 1, position: int = 0) -> None:
         self.length = length
         self.rank = rank
         self.world = world
-        self.position = 0
+        self.position = position
 
     def __len__(self) -> int:
         return self.length
@@ -52,6 +54,7 @@ class CounterLoader(DataLoader[Any]):
         length: Batches per epoch of one rank.
         rank: This process.
         world: Number of processes.
+        position: Batches of this rank that came before.
         num_workers: Processes that make batches ahead; 0 = in the training process.
         pin_memory: Whether to stage batches for fast copies to a GPU.
     """
@@ -62,6 +65,7 @@ class CounterLoader(DataLoader[Any]):
         length: int,
         rank: int = 0,
         world: int = 1,
+        position: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -70,7 +74,7 @@ class CounterLoader(DataLoader[Any]):
         super().__init__(
             dataset,
             batch_size=None,
-            sampler=CounterSampler(length, rank, world),
+            sampler=CounterSampler(length, rank, world, position),
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
@@ -89,6 +93,14 @@ class CounterLoader(DataLoader[Any]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a saved place."""
         self.sampler.position = state["position"]
+
+
+def batches_seen(trainer: Trainer | None) -> int:
+    """Training batches a run has taken so far, those before a restart included.
+
+    Lightning gives a loader its state back only where the run stopped within an epoch; this holds everywhere.
+    """
+    return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
 def single_thread(worker: int) -> None:

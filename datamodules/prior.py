@@ -6,9 +6,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.counter import CounterLoader, generator
-from datamodules.scm import ScmOptions, draw_table, integer, log_integer, uniform
-from datamodules.tables import RealTable, fold_batches, load_table, stratified_rows
+from datamodules.counter import CounterLoader, batches_seen, generator
+from datamodules.scm import DEFAULT_OPTIONS, ScmOptions, draw_table, integer, log_integer, uniform
+from datamodules.tables import fold_batches, load_table, stratified_rows
 from tabattn.batches import TableBatch
 
 
@@ -44,7 +44,8 @@ class ScmBatches(Dataset[TableBatch]):
         sizes = self.sizes
         rows = log_integer(*sizes.rows, size)
         features = integer(*sizes.features, size)
-        context = min(max(round(uniform(*sizes.context, size) * rows), 1), rows - 1)
+        margin = min(rows // 2, 2 * sizes.classes[0])
+        context = min(max(round(uniform(*sizes.context, size) * rows), margin), rows - margin)
         most = max(2, min(sizes.classes[1], min(context, rows - context) // 3))
         count = max(1, min(self.batch_size, self.max_cells // (rows * features)))
         tables = []
@@ -52,7 +53,8 @@ class ScmBatches(Dataset[TableBatch]):
             source = generator(self.seed, index, task)
             classes = integer(min(sizes.classes[0], most), most, source)
             tables.append(draw_table(rows, features, classes, context, source, self.options))
-        return TableBatch(torch.stack([table.x for table in tables]), torch.stack([table.y for table in tables]), context)
+        x, y = (torch.stack(part) for part in zip(*tables, strict=True))
+        return TableBatch(x, y, context)
 
 
 class RankSlice(Dataset[TableBatch]):
@@ -81,11 +83,7 @@ class SyntheticPrior(LightningDataModule):
         classes: Fewest and most classes.
         context: Smallest and largest share of rows whose labels are shown.
         max_cells: Most cells (tables x rows x features) in a batch: large tables come in smaller batches.
-        layers: Fewest and most layers of the random causal model.
-        noise: Smallest and largest noise of its nodes.
-        trees: Probability that a layer is made of random trees.
-        categorical: Probability that a column is cut into categories.
-        missing: Probability that a table has missing cells.
+        scm: What the random causal models may look like.
         tables: Real tables for validation and test, as ``sklearn:<name>``.
         folds: Stratified folds of each real table.
         max_rows: Most rows of a real table; larger ones are sampled, stratified.
@@ -102,11 +100,7 @@ class SyntheticPrior(LightningDataModule):
         classes: tuple[int, int] = (2, 3),
         context: tuple[float, float] = (0.3, 0.9),
         max_cells: int = 200_000,
-        layers: tuple[int, int] = (1, 5),
-        noise: tuple[float, float] = (1e-3, 0.3),
-        trees: float = 0.25,
-        categorical: float = 0.2,
-        missing: float = 0.1,
+        scm: ScmOptions = DEFAULT_OPTIONS,
         tables: tuple[str, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
         folds: int = 5,
         max_rows: int = 1000,
@@ -117,14 +111,13 @@ class SyntheticPrior(LightningDataModule):
         check_range("rows", rows, 4)
         check_range("features", features, 1)
         check_range("classes", classes, 2)
-        check_range("layers", layers, 1)
-        check_share("context", *context)
-        check_share("probability", trees, categorical, missing)
+        if not 0 < context[0] <= context[1] < 1:
+            raise ValueError(f"context must be two shares, 0 < smallest <= largest < 1, got {list(context)}")
         for name, value in (("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch), ("max_cells", max_cells)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.sizes = TableSizes(rows, features, classes, context)
-        self.options = ScmOptions(layers=layers, noise=noise, trees=trees, categorical=categorical, missing=missing)
+        self.options = scm
         self.batch_size = batch_size
         self.max_cells = max_cells
         self.steps_per_epoch = steps_per_epoch
@@ -138,6 +131,10 @@ class SyntheticPrior(LightningDataModule):
     def tables(self) -> tuple[str, ...]:
         """Names of the real tables, in the order of ``TableBatch.table``."""
         return tuple(table.name for table in self.real)
+
+    def column_names(self, table: int) -> tuple[str, ...]:
+        """Names of a real table's columns."""
+        return self.real[table].features
 
     @property
     def classes(self) -> int:
@@ -156,8 +153,14 @@ class SyntheticPrior(LightningDataModule):
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the endless stream."""
         batches = ScmBatches(self.sizes, self.options, self.batch_size, self.max_cells, self.seed)
-        rank, world = self._place()
-        return CounterLoader(batches, self.steps_per_epoch, rank, world, self.num_workers, torch.cuda.is_available())
+        return CounterLoader(
+            batches,
+            self.steps_per_epoch,
+            *self._place(),
+            position=batches_seen(self.trainer),
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the folds."""
@@ -177,10 +180,3 @@ def check_range(name: str, bounds: tuple[int, int], least: int) -> None:
     """Raise ValueError unless ``least <= bounds[0] <= bounds[1]``."""
     if not least <= bounds[0] <= bounds[1]:
         raise ValueError(f"{name} must be two numbers, {least} <= fewest <= most, got {list(bounds)}")
-
-
-def check_share(name: str, *shares: float) -> None:
-    """Raise ValueError unless every share is in [0, 1]."""
-    for share in shares:
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {share}")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -24,17 +25,19 @@ ACTIVATIONS: tuple[Activation, ...] = (
 )
 
 
-class ScmOptions(NamedTuple):
-    """What the random models may look like; every range is sampled anew for each table.
+@dataclass(frozen=True)
+class ScmOptions:
+    """What the random causal models may look like; every range is sampled anew for each table.
 
-    Attributes:
-        layers: Fewest and most hidden layers (sampled on a logarithmic scale).
-        width: Narrowest and widest layer.
-        noise: Smallest and largest noise scale (logarithmic).
+    Args:
+        layers: Fewest and most hidden layers (few likelier).
+        width: Narrowest and widest layer (narrow likelier).
+        noise: Smallest and largest noise of a node (small likelier).
         causal: Probability that features are nodes of the network rather than its causes.
-        trees: Probability that a layer is a random oblivious tree ensemble rather than a dense map.
+        trees: Probability that a layer is made of random trees rather than a dense map.
         categorical: Probability that a column is cut into categories.
         missing: Probability that a table has missing cells.
+        unrelated: Probability that a table's classes have nothing to do with its cells.
     """
 
     layers: tuple[int, int] = (1, 5)
@@ -44,6 +47,20 @@ class ScmOptions(NamedTuple):
     trees: float = 0.25
     categorical: float = 0.2
     missing: float = 0.1
+    unrelated: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, bounds in (("layers", self.layers), ("width", self.width)):
+            if not 1 <= bounds[0] <= bounds[1]:
+                raise ValueError(f"{name} must be two numbers, 1 <= fewest <= most, got {list(bounds)}")
+        if not 0 < self.noise[0] <= self.noise[1]:
+            raise ValueError(f"noise must be two numbers, 0 < smallest <= largest, got {list(self.noise)}")
+        for name in ("causal", "trees", "categorical", "missing", "unrelated"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+
+DEFAULT_OPTIONS = ScmOptions()
 
 
 class Table(NamedTuple):
@@ -54,7 +71,7 @@ class Table(NamedTuple):
 
 
 def draw_table(
-    rows: int, features: int, classes: int, context: int, generator: Generator, options: ScmOptions | None = None
+    rows: int, features: int, classes: int, context: int, generator: Generator, options: ScmOptions = DEFAULT_OPTIONS
 ) -> Table:
     """Draw one table whose context and target rows hold the same classes.
 
@@ -68,12 +85,21 @@ def draw_table(
 
     Returns:
         The table, its rows in random order, its classes and columns permuted.
+
+    Raises:
+        ValueError: Too few rows on one side to hold every class.
     """
-    options = options or ScmOptions()
+    if min(context, rows - context) < classes:
+        raise ValueError(
+            f"{classes} classes need at least {classes} context and {classes} target rows,"
+            f" got {context} and {rows - context}"
+        )
     while True:
         nodes, causes = _run_network(rows, features, generator, options)
         x, score = _read_nodes(nodes, causes, features, generator, options)
         y = _cut_classes(score, classes, generator)
+        if uniform(0, 1, generator) < options.unrelated:
+            y = y[torch.randperm(rows, generator=generator)]
         order = _balanced_order(y, classes, context, generator)
         if order is not None:
             break

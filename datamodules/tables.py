@@ -1,46 +1,81 @@
-"""Real tables: loading them by name, and cutting them into folds."""
+"""Real tables as numbers: loading them by their source, and cutting them into folds."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn import datasets
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from datamodules.encode import TableEncoder, encode_labels, recode
+from datamodules.sources import load_frame
 from tabattn.batches import TableBatch
-
-SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits")
 
 
 class RealTable(NamedTuple):
-    """One table: cells ``(rows, features)`` float, NaN = missing; classes ``(rows,)``; and its names."""
+    """One table as numbers.
+
+    Attributes:
+        name: Its short name.
+        x: Cells, ``(rows, features)``; NaN = missing. Columns of categories hold codes that mean no more than equal
+            or different: whoever cuts a task from the table encodes them anew by the task's context.
+        y: Class index of each row, ``(rows,)``.
+        features: Names of the columns; those constant over the whole table are left out.
+        classes: Names of the classes.
+        categorical: Which columns hold codes, ``(features,)``.
+        provenance: Where the table came from, in plain types.
+    """
 
     name: str
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     features: tuple[str, ...]
     classes: tuple[str, ...]
+    categorical: NDArray[np.bool_]
+    provenance: dict[str, Any]
 
 
-def load_table(source: str) -> RealTable:
-    """Load a table by its source, ``sklearn:<name>``.
+def load_table(source: str, target: str | None = None, cache_dir: str | Path | None = None) -> RealTable:
+    """Load a table by its source.
+
+    Args:
+        source: ``sklearn:<name>``, ``openml:<id or name>`` or a file; ``::<column>`` behind it names the target.
+        target: Column with the labels; none = the source's own.
+        cache_dir: Folder of OpenML's files.
 
     Raises:
-        ValueError: No such source.
+        ValueError: No such source or target, or nothing in it to tell apart.
+        DataError: The table cannot be read or fetched.
     """
-    kind, _, name = source.partition(":")
-    if kind != "sklearn" or name not in SKLEARN_TABLES:
-        known = ", ".join(f"sklearn:{table}" for table in SKLEARN_TABLES)
-        raise ValueError(f"no table is called {source!r}; known: {known}")
-    bunch = getattr(datasets, f"load_{name}")()
+    frame = load_frame(source, target, cache_dir)
+    encoder = TableEncoder().fit(frame.x)
+    if not len(encoder.columns_):
+        raise ValueError(f"every column of {source} is constant")
+    codes, classes = encode_labels(frame.y)
     return RealTable(
-        name,
-        bunch.data.astype(np.float32),
-        bunch.target.astype(np.int64),
-        tuple(map(str, bunch.feature_names)),
-        tuple(map(str, bunch.target_names)),
+        frame.name,
+        encoder.transform(frame.x).astype(np.float32),
+        codes,
+        tuple(map(str, encoder.get_feature_names_out())),
+        classes,
+        encoder.categorical_,
+        frame.provenance,
     )
+
+
+def load_tables(sources: tuple[str, ...], max_rows: int, seed: int) -> list[RealTable]:
+    """Load tables by their sources, of large ones a stratified sample of rows.
+
+    Raises:
+        ValueError: As for ``load_table``; or two tables have the same name.
+        DataError: As for ``load_table``.
+    """
+    tables = [stratified_rows(load_table(source), max_rows, seed) for source in sources]
+    names = [table.name for table in tables]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"tables must have different names, got {twice!r} twice")
+    return tables
 
 
 def stratified_rows(table: RealTable, limit: int, seed: int) -> RealTable:
@@ -49,6 +84,11 @@ def stratified_rows(table: RealTable, limit: int, seed: int) -> RealTable:
         return table
     rows, _ = train_test_split(np.arange(len(table.y)), train_size=limit, stratify=table.y, random_state=seed)
     return table._replace(x=table.x[rows], y=table.y[rows])
+
+
+def all_folds(tables: list[RealTable], folds: int, seed: int) -> list[TableBatch]:
+    """The folds of several tables, one after the other."""
+    return [batch for index, table in enumerate(tables) for batch in fold_batches(table, index, folds, seed)]
 
 
 def fold_batches(table: RealTable, index: int, folds: int, seed: int) -> list[TableBatch]:
@@ -72,8 +112,9 @@ def fold_batches(table: RealTable, index: int, folds: int, seed: int) -> list[Ta
 
 def _batch(table: RealTable, index: int, context: NDArray[np.int64], target: NDArray[np.int64]) -> TableBatch:
     rows = np.concatenate([context, target])
+    x, _ = recode(table.x[rows], table.categorical, len(context))
     return TableBatch(
-        torch.from_numpy(table.x[rows])[None],
+        torch.from_numpy(x)[None],
         torch.from_numpy(table.y[rows])[None],
         len(context),
         table=torch.tensor([index]),

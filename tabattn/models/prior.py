@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tabattn.attention import AttentionFactory, Softmax
+from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.nn.block import KeysValues, TableBlock
 from tabattn.nn.encode import CellEncoder, LabelEncoder, LegacyCellEncoder, LegacyLabelEncoder, Statistics
 
@@ -56,18 +56,25 @@ class PriorNetwork(nn.Module):
         feature_group: int = 3,
     ) -> None:
         super().__init__()
-        _check_sizes(layers=layers, classes=classes, hidden=hidden, thinking_rows=thinking_rows + 1)
+        for name, size, least in (
+            ("layers", layers, 1),
+            ("classes", classes, 1),
+            ("hidden", hidden, 1),
+            ("thinking_rows", thinking_rows, 0),
+        ):
+            if size < least:
+                raise ValueError(f"{name} must be at least {least}, got {size}")
         legacy = profile == "legacy"
         self.classes = classes
         self.cells = LegacyCellEncoder(dim) if legacy else CellEncoder(dim, feature_group)
         self.labels = LegacyLabelEncoder(dim) if legacy else LabelEncoder(dim, classes)
         self.thinking = None if legacy or not thinking_rows else nn.Parameter(torch.randn(thinking_rows, 1, dim))
         self.blocks = nn.ModuleList(
-            TableBlock(
-                dim, heads, hidden, attention, feature_attention, target_attention, legacy=legacy, readout=last
-            )
+            TableBlock(dim, heads, hidden, attention, feature_attention, target_attention, legacy=legacy, readout=last)
             for last in [False] * (layers - 1) + [True]
         )
+        if layers == 1:
+            _check_used(attention(heads, dim // heads), target_attention, legacy)
         self.norm = nn.Identity() if legacy else nn.LayerNorm(dim)
         self.decoder = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, classes))
 
@@ -127,10 +134,11 @@ class PriorNetwork(nn.Module):
         return self.decoder(self.norm(h[:, :, -1]))
 
 
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None, legacy: bool) -> None:
+    """With one layer nothing reads the context rows' own attention: refuse a choice that would go unused."""
+    used = target_attention is None and not legacy and mechanism.order_free
+    if not used and not isinstance(mechanism, Softmax):
+        raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")
 
 
 def _check_context(x: Tensor, y: Tensor, context: int) -> None:

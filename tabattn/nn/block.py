@@ -5,8 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
-from tabattn.nn.rows import RowAttention, SplitRowAttention
 from tabattn.nn.multihead import MultiheadAttention
+from tabattn.nn.rows import RowAttention, SplitRowAttention
 
 KeysValues = tuple[Tensor, Tensor]
 

@@ -16,9 +16,7 @@ class MultiheadAttention(nn.Module):
         bias: Whether the projections have a bias.
     """
 
-    def __init__(
-        self, dim: int, heads: int, attention: AttentionFactory = Softmax, *, bias: bool = True
-    ) -> None:
+    def __init__(self, dim: int, heads: int, attention: AttentionFactory = Softmax, *, bias: bool = True) -> None:
         super().__init__()
         if heads < 1 or dim % heads:
             raise ValueError(f"dim must be a multiple of heads, got dim {dim} and heads {heads}")

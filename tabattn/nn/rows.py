@@ -10,8 +10,8 @@ from tabattn.nn.multihead import MultiheadAttention
 class RowAttention(nn.Module):
     """Row attention with one set of projections for context and target rows.
 
-    Where the mechanism can answer a query from outside (``Mechanism.order_free``) all rows ask in one call. Otherwise the
-    target rows, which have no place among the context rows, get a mechanism of their own.
+    Where the mechanism can answer a query from outside (``Mechanism.order_free``) all rows ask in one call. Otherwise
+    the target rows, which have no place among the context rows, get a mechanism of their own.
 
     Args:
         dim: Width of a token.

@@ -80,6 +80,9 @@ def load_matching(network: nn.Module, path: str) -> None:
     if not fits:
         raise ValueError(f"init_from: no weight of {path} fits this network")
     network.load_state_dict(fits, strict=False)
-    for text, names in (("left out of the checkpoint", given.keys() - fits), ("left as initialised", own.keys() - fits)):
+    for text, names in (
+        ("left out of the checkpoint", given.keys() - fits),
+        ("left as initialised", own.keys() - fits),
+    ):
         if names:
             rank_zero_info(f"init_from {path}: {text}: {', '.join(sorted(names))}")

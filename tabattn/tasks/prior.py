@@ -140,8 +140,23 @@ class PriorClassification(Task):
         self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False)
 
     def token_names(self, batch: Any) -> dict[str, list[str]] | None:
-        """Column names where the batch comes from a named table."""
-        return None
+        """Column names, where the batch comes from a table the datamodule knows by name."""
+        column_names = getattr(self.trainer.datamodule, "column_names", None)
+        if column_names is None or batch.table is None:
+            return None
+        return {"features": [*column_names(int(batch.table[0])), "label"]}
+
+    def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
+        """Label, table and role of each token of a layer that puts out target rows."""
+        targets = batch.y[:, batch.context :]
+        if output.shape[:2] != targets.shape:
+            return None
+        each = output[..., 0].numel() // targets.numel()
+        tables = batch.table if batch.table is not None else torch.full((len(targets),), -1)
+        return {
+            "label": targets.repeat_interleave(each).tolist(),
+            "table": tables.repeat_interleave(targets.shape[1] * each).tolist(),
+        }
 
 
 def restricted_log_softmax(logits: Tensor, context_labels: Tensor) -> Tensor:
