@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -13,13 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from callbacks import AttentionMaps, Embeddings
-from callbacks.attention_maps import _names_of
-from callbacks.heatmaps import ZERO, TokenNames, picture
-from callbacks.probe import cut, run, unnoticed
-from callbacks.statistics import spread
 from tabattn.attention import MECHANISMS
 from tests.callbacks.tiny import (
-    DIM,
     HEADS,
     TOKENS,
     Batch,
@@ -198,87 +192,3 @@ def test_a_run_without_tensorboard_or_without_attention_is_refused(tmp_path: Pat
     task.blocks = nn.ModuleList()
     with pytest.raises(MisconfigurationException, match="TinyTask has no"):
         fit(tmp_path, task, callback)
-
-
-def test_a_task_without_probe_is_run_by_its_predict_step() -> None:
-    class Plain(nn.Module):
-        def predict_step(self, batch: Tensor) -> Tensor:
-            return batch + 1
-
-    class Indexed(nn.Module):
-        def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-            return batch + 2 + batch_idx
-
-    assert run(Plain(), torch.zeros(())) == 1  # type: ignore[arg-type]
-    assert run(Indexed(), torch.zeros(())) == 2  # type: ignore[arg-type]
-
-
-def test_looking_leaves_modes_random_states_and_gradients_alone(tmp_path: Path) -> None:
-    task = TinyTask().train()
-    task.blocks[1].eval()
-    modes = [module.training for module in task.modules()]
-    state = torch.get_rng_state()
-    with unnoticed(trainer(tmp_path), task):
-        assert not any(module.training for module in task.modules())
-        assert not task(torch.rand(1, TOKENS, DIM)).requires_grad
-    assert [module.training for module in task.modules()] == modes
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_cut_keeps_structure_and_owns_its_memory() -> None:
-    whole: dict[str, Any] = {
-        "x": torch.arange(12.0).view(4, 3),
-        "other": [torch.arange(3), torch.tensor(7)],
-        "name": "a",
-    }
-    part = cut(whole, 2)
-    assert part["name"] == "a"
-    assert torch.equal(part["x"], whole["x"][:2])
-    assert torch.equal(part["other"][0], torch.arange(3))
-    assert part["x"].untyped_storage().nbytes() == 6 * 4
-    with pytest.raises(ValueError, match="at least one tensor that has axes, got str"):
-        cut("text", 2)
-
-
-def test_spread_of_blind_queries_and_negative_weights() -> None:
-    weights = torch.tensor([[[[0.0, 0.0, 0.0], [0.5, 0.0, 0.5], [1.5, -0.5, 0.0]]]])
-    found = spread(weights)
-    assert found.entropy[0, 0, 0].isnan()
-    assert found.support[0, 0, 0].isnan()
-    assert found.entropy[0, 0, 1:].tolist() == pytest.approx([math.log(2), -sum(p * math.log(p) for p in (0.75, 0.25))])
-    assert found.support[0, 0, 1:].tolist() == [2, 2]
-    assert found.largest[0, 0, 1:].tolist() == [0.5, 1.5]
-
-
-def test_exact_zeros_have_a_colour_of_their_own() -> None:
-    grey = np.array([int(ZERO[place : place + 2], 16) for place in (1, 3, 5)])
-    dense, sparse = torch.full((1, 1, 4, 4), 0.25), torch.eye(4)[None, None]
-    share = [(picture(maps, [0], "map", 64) == grey).all(-1).mean() for maps in (dense, sparse)]
-    assert share[0] < 0.01
-    assert share[1] > 0.15
-
-
-def test_pictures_stay_bounded_and_long_maps_are_cropped() -> None:
-    maps = torch.rand(4, 16, 200, 150)
-    image = picture(maps, range(16), "map", 128)
-    assert image.shape[0] <= 1500
-    assert image.shape[1] <= 2300
-    hidden = maps.clone()
-    hidden[..., 128:, :] = 0.9
-    hidden[..., :, 128:] = 0.9
-    assert np.array_equal(image, picture(hidden, range(16), "map", 128))
-
-
-def test_names_are_drawn_on_the_axis_they_fit() -> None:
-    weights = torch.full((1, 1, 3, 2), 0.5)
-    names = {"features": ["age", "sex", "label"], "rows": ["first", "second"]}
-    found = _names_of("network.blocks.0.features.mechanism", weights, names)
-    assert found == TokenNames(queries=["age", "sex", "label"], keys=None)
-    assert _names_of("network.blocks.0.rows", weights, names) == TokenNames(None, ["first", "second"])
-    bare, named = picture(weights, [0], "map", 64), picture(weights, [0], "map", 64, found)
-    assert bare.shape == named.shape
-    assert not np.array_equal(bare, named)
-
-
-def test_nothing_finite_to_draw_still_draws() -> None:
-    assert picture(torch.full((1, 1, 2, 2), torch.nan), [0], "map", 64).ndim == 3
