@@ -56,7 +56,7 @@ class Nystrom(Mechanism):
         """
         length = x.shape[-2]
         count = min(self.landmarks, length)
-        segment = torch.arange(length, device=x.device) * count // max(length, 1)
+        segment = torch.arange(length, device=x.device) * count // length
         member = segment == torch.arange(count, device=x.device)[:, None]  # (segments, length)
         if visible is not None:
             member = member & visible

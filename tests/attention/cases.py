@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -34,6 +35,14 @@ def family(case: str) -> str:
     return case.split("-")[0]
 
 
+def only(*excluded: str) -> pytest.MarkDecorator:
+    """Every case but those of some families."""
+    return pytest.mark.parametrize("case", [case for case in CASES if family(case) not in excluded])
+
+
+every = only()
+
+
 class Inputs(NamedTuple):
     q: Tensor
     k: Tensor
@@ -60,3 +69,20 @@ def gradients(out: Tensor, *wanted: Tensor) -> list[Tensor]:
     """Gradients of a fixed random projection of ``out``; zeros where it does not depend on an input."""
     projection = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
     return list(torch.autograd.grad((out * projection).sum(), wanted, allow_unused=True, materialize_grads=True))
+
+
+def key_mask() -> Tensor:
+    """Hide other keys in either of two batch elements, ``(2, 1, 1, 11)``."""
+    mask = torch.ones(2, 1, 1, 11, dtype=torch.bool)
+    mask[0, ..., [1, 4, 10]] = False
+    mask[1, ..., 6:] = False
+    return mask
+
+
+def query_mask(queries: int, keys: int) -> Tensor:
+    """Hide keys by element, head and query, and the last two from all, ``(2, HEADS, queries, keys)``."""
+    generator = torch.Generator().manual_seed(2)
+    mask = torch.rand(2, HEADS, queries, keys, generator=generator) > 0.3
+    mask |= torch.eye(queries, keys, dtype=torch.bool)
+    mask[..., -2:] = False
+    return mask

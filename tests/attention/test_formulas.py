@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tabattn.attention import Inducing, Linear, Mechanism, Nystrom, Pooling, Sparse, TopK
+from tabattn.attention import Inducing, Linear, Mechanism, Nystrom, Pooling, Scratch, Softmax, Sparse, TopK
 from tests.attention.cases import HEAD_DIM, HEADS, gradients, inputs, leaves
 
 KEYS = 11
@@ -23,6 +23,10 @@ def scores_of(q: Tensor, k: Tensor) -> Tensor:
 def sparse(m: Sparse, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     near = torch.tensor([[abs(i - j) <= m.window // 2 for j in range(KEYS)] for i in range(KEYS)])
     return hide(scores_of(q, k)).masked_fill(~near, -torch.inf).softmax(-1) @ v
+
+
+def dense(m: Mechanism, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return hide(scores_of(q, k)).softmax(-1) @ v
 
 
 def pooling(m: Pooling, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -55,20 +59,21 @@ def topk(m: TopK, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scores.masked_fill(scores < last, -torch.inf).softmax(-1) @ v
 
 
-FORMULAS = {
-    sparse: Sparse(HEADS, HEAD_DIM, window=5),
-    pooling: Pooling(HEADS, HEAD_DIM, points=3),
-    inducing: Inducing(HEADS, HEAD_DIM, points=3),
-    linear: Linear(HEADS, HEAD_DIM),
-    nystrom: Nystrom(HEADS, HEAD_DIM, landmarks=3, iterations=20),
-    topk: TopK(HEADS, HEAD_DIM, keep=4, block=3),
-}
+FORMULAS = [
+    (Softmax, {}, dense),
+    (Scratch, {}, dense),
+    (Sparse, {"window": 5}, sparse),
+    (Pooling, {"points": 3}, pooling),
+    (Inducing, {"points": 3}, inducing),
+    (Linear, {}, linear),
+    (Nystrom, {"landmarks": 3, "iterations": 20}, nystrom),
+    (TopK, {"keep": 4, "block": 3}, topk),
+]
 
 
-@pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.__name__)
-def test_mechanism_is_its_formula(formula):
-    torch.manual_seed(0)
-    mechanism: Mechanism = FORMULAS[formula].double()
+@pytest.mark.parametrize(("mechanism", "own", "formula"), FORMULAS)
+def test_mechanism_is_its_formula(mechanism, own, formula):
+    mechanism = mechanism(HEADS, HEAD_DIM, **own).double()
     x = leaves(inputs(type(mechanism).__name__, keys=KEYS, dtype=torch.float64))
     got, want = mechanism(*x, visible), formula(mechanism, *x)
     torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-9)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.measure import peak_bytes
 from tabattn.attention import MECHANISMS, Entmax, Mechanism, TopK
 from tests.attention.cases import HEAD_DIM, HEADS
 
@@ -42,6 +43,17 @@ def growth(make, masked: bool) -> float:
 @pytest.mark.parametrize("masked", [False, True])
 def test_saved_for_backward_is_linear_in_length(name, masked):
     assert growth(LINEAR[name], masked) < 2.1
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_peak_is_linear_in_length_with_a_key_mask(name):
+    def peak(length: int) -> int:
+        mechanism = LINEAR[name](HEADS, HEAD_DIM)
+        q, k, v = (torch.randn(1, HEADS, length, HEAD_DIM, requires_grad=True) for _ in range(3))
+        mask = torch.arange(length) > 3
+        return peak_bytes(lambda: mechanism(q, k, v, mask).sum().backward(), torch.device("cpu"))
+
+    assert peak(1024) / peak(512) < 2.1
 
 
 @pytest.mark.parametrize("name", ["Scratch", "Sparse"])
