@@ -20,9 +20,9 @@ class Mechanism(nn.Module, ABC):
         head_dim: Width of one head.
     """
 
-    order_free: ClassVar[bool] = True
-    """A query's output depends on that query and the *set* of (key, value) pairs alone: neither on their order nor
-    on the other queries. Mechanisms for which this is False cannot serve rows that have no position."""
+    cross: ClassVar[bool] = True
+    """A query from outside is answered from the *set* of (key, value) pairs: their order and the other queries do not
+    matter. Where this is False, rows that have no place among the keys cannot be served."""
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()

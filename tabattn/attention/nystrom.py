@@ -25,7 +25,7 @@ class Nystrom(Mechanism):
         iterations: Steps of the pseudo-inverse.
     """
 
-    order_free = False
+    cross = False
 
     def __init__(self, heads: int, head_dim: int, *, landmarks: int = 16, iterations: int = 6) -> None:
         super().__init__(heads, head_dim)

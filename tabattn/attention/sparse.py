@@ -23,7 +23,7 @@ class Sparse(Mechanism):
         dropout: Probability of dropping an attention weight while training.
     """
 
-    order_free = False
+    cross = False
 
     def __init__(self, heads: int, head_dim: int, *, window: int = 8, dropout: float = 0.0) -> None:
         super().__init__(heads, head_dim)

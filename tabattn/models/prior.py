@@ -136,7 +136,7 @@ class PriorNetwork(nn.Module):
 
 def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None, legacy: bool) -> None:
     """With one layer nothing reads the context rows' own attention: refuse a choice that would go unused."""
-    used = target_attention is None and not legacy and mechanism.order_free
+    used = target_attention is None and not legacy and mechanism.cross
     if not used and not isinstance(mechanism, Softmax):
         raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")
 

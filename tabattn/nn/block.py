@@ -86,7 +86,7 @@ class TableBlock(nn.Module):
         tokens = (x if self.post_norm else self.norms[0](x)).flatten(0, 1)
         if mask is not None:
             mask = mask.repeat_interleave(x.shape[1], dim=0)[:, None, None]
-        if self.readout and self.features.mechanism.order_free:
+        if self.readout and self.features.mechanism.cross:
             mixed = self.features(tokens[:, -1:], tokens, mask)
         else:
             mixed = self.features(tokens, mask=mask)

@@ -10,7 +10,7 @@ from tabattn.nn.multihead import MultiheadAttention
 class RowAttention(nn.Module):
     """Row attention with one set of projections for context and target rows.
 
-    Where the mechanism can answer a query from outside (``Mechanism.order_free``) all rows ask in one call. Otherwise
+    Where the mechanism can answer a query from outside (``Mechanism.cross``) all rows ask in one call. Otherwise
     the target rows, which have no place among the context rows, get a mechanism of their own.
 
     Args:
@@ -35,7 +35,7 @@ class RowAttention(nn.Module):
         self.readout = readout
         self.attention = MultiheadAttention(dim, heads, attention)
         self.outside: Mechanism | None = None
-        if target_attention is not None or not self.attention.mechanism.order_free:
+        if target_attention is not None or not self.attention.mechanism.cross:
             outside = (target_attention or Softmax)(heads, dim // heads)
             if readout:
                 self.attention.mechanism = outside

@@ -155,7 +155,7 @@ def test_order_of_keys_matters_as_declared(case):
     shuffled = Inputs(x.q, x.k[:, :, order], x.v[:, :, order])
     mechanism = make(case)
     out, again = mechanism(*x), mechanism(*shuffled)
-    if mechanism.order_free:
+    if mechanism.cross:
         close(again, out, atol=1e-5, rtol=1e-4)
         for got, want in zip(gradients(again, *x), gradients(out, *x), strict=True):
             close(got, want, atol=1e-5, rtol=1e-4)
@@ -167,14 +167,22 @@ def test_order_of_keys_matters_as_declared(case):
 def test_other_queries_matter_as_declared(case):
     x = inputs(case, queries=11)
     mechanism = make(case)
-    if mechanism.order_free:
+    if mechanism.cross:
         close(mechanism(x.q[:, :, 4:6], x.k, x.v), mechanism(*x)[:, :, 4:6], atol=1e-5, rtol=1e-4)
     elif case == "Nystrom-few":
         assert (mechanism(x.q[:, :, 4:6], x.k, x.v) - mechanism(*x)[:, :, 4:6]).abs().max() > 1e-2
 
 
-def test_order_matters_for_three():
-    assert {name for name, cls in MECHANISMS.items() if not cls.order_free} == {"Sparse", "Local", "Nystrom"}
+def test_four_cannot_answer_queries_from_outside():
+    assert {name for name, cls in MECHANISMS.items() if not cls.cross} == {"Sparse", "Local", "Pooling", "Nystrom"}
+
+
+@every
+def test_values_are_read_where_queries_from_outside_are_answered(case):
+    x = inputs(case)
+    mechanism = make(case)
+    if mechanism.cross:
+        assert (mechanism(x.q, x.k, x.v + 1) - mechanism(*x)).abs().min() > 1e-2
 
 
 @every
