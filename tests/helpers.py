@@ -52,7 +52,7 @@ class Far(Near):
         return super().forward(q, k.flip(-2), v.flip(-2), mask)
 
 
-class TinyTask(LightningModule):
+class MeanTask(LightningModule):
     """Predicts the mean of a sequence.
 
     Args:
@@ -89,7 +89,7 @@ class TinyTask(LightningModule):
         return (self.mix(x).mean(1) - x.mean(1)).square().mean()
 
 
-class TinyData(LightningDataModule):
+class MeanData(LightningDataModule):
     """Random sequences.
 
     Args:

@@ -15,9 +15,9 @@ from torch.optim import SGD, AdamW
 from tabattn.attention import Softmax
 from tabattn.cli import CLI, main
 from tabattn.optim import WarmupCosine
-from tests.helpers import Far, Near, TinyTask
+from tests.helpers import Far, MeanTask, Near
 
-TINY = ["--model=TinyTask", "--data=TinyData"]
+TINY = ["--model=MeanTask", "--data=MeanData"]
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 FIT = ["fit", *TINY, *QUIET, "--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1"]
 TEST = ["test", *TINY, *QUIET, "--trainer.accelerator=cpu"]
@@ -32,8 +32,8 @@ def build(*arguments: str) -> CLI:
     return CLI([*TINY, "--trainer.accelerator=cpu", *arguments], run=False)
 
 
-def model_of(cli: CLI) -> TinyTask:
-    assert isinstance(cli.model, TinyTask)
+def model_of(cli: CLI) -> MeanTask:
+    assert isinstance(cli.model, MeanTask)
     return cli.model
 
 
@@ -66,15 +66,15 @@ def test_changing_the_class_keeps_arguments_of_the_same_name(tmp_path: Path) -> 
 
 def test_structured_arguments() -> None:
     arguments: dict[str, Any] = {
-        "model": {"class_path": "TinyTask", "init_args": {"attention": {"class_path": "Far"}}},
-        "data": {"class_path": "TinyData"},
+        "model": {"class_path": "MeanTask", "init_args": {"attention": {"class_path": "Far"}}},
+        "data": {"class_path": "MeanData"},
     }
     assert isinstance(model_of(CLI(arguments, run=False)).mix.mechanism, Far)
 
 
 def test_arguments_of_the_process_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", "--nonsense"])
-    assert isinstance(model_of(build()), TinyTask)
+    assert isinstance(model_of(build()), MeanTask)
 
 
 def test_seeded_by_default() -> None:
@@ -209,7 +209,7 @@ def test_a_checkpoint_brings_its_model() -> None:
     mechanism = model_of(cli).mix.mechanism
     assert isinstance(mechanism, Near)
     assert mechanism.window == 3
-    assert isinstance(LightningModule.load_from_checkpoint(path, weights_only=True), TinyTask)
+    assert isinstance(LightningModule.load_from_checkpoint(path, weights_only=True), MeanTask)
 
 
 @pytest.mark.parametrize(

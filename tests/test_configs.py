@@ -13,13 +13,13 @@ import datamodules  # noqa: F401
 import tabattn.tasks  # noqa: F401
 from tabattn.attention import MECHANISMS
 from tabattn.cli import CLI
-from tests.helpers import TinyTask
+from tests.helpers import MeanTask
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 FRAGMENTS = sorted((ROOT / "configs/attention").glob("*.yaml"))
 TRAINERS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
-TINY = ["--model=TinyTask", "--data=TinyData"]
+TINY = ["--model=MeanTask", "--data=MeanData"]
 
 
 class Parsed(CLI):
@@ -55,7 +55,7 @@ def test_every_mechanism_has_a_fragment_with_all_its_arguments(attention: str) -
 @pytest.mark.parametrize("path", FRAGMENTS, ids=by_name)
 def test_attention_fragment_builds(path: Path) -> None:
     model = CLI([*TINY, f"--model.attention={path}", "--trainer.accelerator=cpu"], run=False).model
-    assert isinstance(model, TinyTask)
+    assert isinstance(model, MeanTask)
     assert type(model.mix.mechanism).__name__.lower() == path.stem
 
 

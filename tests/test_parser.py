@@ -11,7 +11,7 @@ from tabattn.cli import CLI, main
 from tabattn.parser import nearest, tidy
 from tests import helpers
 
-TINY = ["fit", "--model=TinyTask", "--data=TinyData", "--trainer.accelerator=cpu"]
+TINY = ["fit", "--model=MeanTask", "--data=MeanData", "--trainer.accelerator=cpu"]
 
 
 def message(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -37,8 +37,8 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ("flag", "start", "family", "known", "end"),
     [
         ("--model.attention=near", "model.attention: ", "attention mechanisms", "Softmax", "Near"),
-        ("--model=TinyTsk", "model: ", "tasks", "TinyTask", "TinyTask"),
-        ("--data=tinydata", "data: ", "datamodules", "TinyData", "TinyData"),
+        ("--model=MeanTsk", "model: ", "tasks", "MeanTask", "MeanTask"),
+        ("--data=meandata", "data: ", "datamodules", "MeanData", "MeanData"),
         ("--trainer.callbacks+=EarlyStoping", "trainer.callbacks: ", "callbacks", "Trouble", "EarlyStopping"),
         ("--optimizer=adamW", "optimizer: ", "optimizers", "SGD", "AdamW"),
         ("--lr_scheduler=WarmCosine", "lr_scheduler: ", "schedules", "StepLR", "WarmupCosine"),
@@ -124,7 +124,7 @@ def test_missing_or_wrong_words(capsys: pytest.CaptureFixture[str]) -> None:
     text = message(capsys, "fit", "--model.attention.help=Near")
     assert text.endswith("--attention.help=Near; choose the class it belongs to first")
     with pytest.raises(SystemExit):
-        main(["--model=TinyTask"])
+        main(["--model=MeanTask"])
     assert capsys.readouterr().err.endswith("; choose what to do first: fit, validate, test, predict\n")
 
 
@@ -142,14 +142,14 @@ def test_debugging_raises(monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
 
 
 def test_help_of_a_task(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, "fit", "--model.help", "TinyTask")
+    text = shown(capsys, "fit", "--model.help", "MeanTask")
     assert "Predicts the mean of a sequence" in text
     assert "--model.dim DIM Width of a token. (type: int, default: 4)" in text
     assert all(f"tabattn.attention.{name}" in text for name in MECHANISMS)
 
 
 def test_help_of_a_mechanism(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, "fit", "--model=TinyTask", "--model.attention.help", "Near")
+    text = shown(capsys, "fit", "--model=MeanTask", "--model.attention.help", "Near")
     assert "Looks at the first keys only" in text
     assert "--attention.window WINDOW Reach from the start, in tokens. (type: int, default: 8)" in text
     assert "head_dim" not in text
@@ -157,8 +157,8 @@ def test_help_of_a_mechanism(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_of_a_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "fit", "--help")
-    assert "tests.helpers.TinyTask" in text
-    assert "tests.helpers.TinyData" in text
+    assert "tests.helpers.MeanTask" in text
+    assert "tests.helpers.MeanData" in text
     assert "--run.root ROOT Folder above all runs." in text
     assert "--checkpoint.monitor" in text
 
