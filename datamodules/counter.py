@@ -1,7 +1,7 @@
 """Batches by number: batch i is a function of (seed, i), whatever the workers, ranks and restarts."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 _MIX = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
+
+Item = TypeVar("Item", covariant=True)
 
 
 def generator(*counters: int) -> torch.Generator:
@@ -101,6 +103,33 @@ def batches_seen(trainer: Trainer | None) -> int:
     Lightning gives a loader its state back only where the run stopped within an epoch; this holds everywhere.
     """
     return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+class Numbered(Protocol[Item]):
+    """Things by number: a list, or a map-style dataset of known length."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Item: ...
+
+
+class RankSlice(Dataset[Item]):
+    """Every ``world``-th of some things, from ``rank`` on: nothing padded, nothing seen twice."""
+
+    def __init__(self, items: Numbered[Item], rank: int, world: int) -> None:
+        self.items = items
+        self.numbers = range(rank, len(items), world)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.items[self.numbers[index]]
+
+
+def place(trainer: Trainer | None) -> tuple[int, int]:
+    """The rank of this process and the number of processes; 0 of 1 outside a run."""
+    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
 
 def single_thread(worker: int) -> None:

@@ -111,8 +111,11 @@ def fold_batches(table: RealTable, index: int, folds: int, seed: int) -> list[Ta
 
 
 def _batch(table: RealTable, index: int, context: NDArray[np.int64], target: NDArray[np.int64]) -> TableBatch:
+    """One fold; a column that is constant in its context is all zero, so that the others keep their places."""
     rows = np.concatenate([context, target])
-    x, _ = recode(table.x[rows], table.categorical, len(context))
+    told, kept = recode(table.x[rows], table.categorical, len(context))
+    x = np.zeros_like(table.x[rows])
+    x[:, kept] = told
     return TableBatch(
         torch.from_numpy(x)[None],
         torch.from_numpy(table.y[rows])[None],

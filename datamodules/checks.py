@@ -1,0 +1,20 @@
+"""What arguments of datamodules must satisfy, said with the value and the bound."""
+
+
+def check_range(name: str, bounds: tuple[int, int], least: int) -> None:
+    """Raise ValueError unless ``least <= bounds[0] <= bounds[1]``."""
+    if not least <= bounds[0] <= bounds[1]:
+        raise ValueError(f"{name} must be two numbers, {least} <= fewest <= most, got {list(bounds)}")
+
+
+def check_shares(name: str, bounds: tuple[float, float]) -> None:
+    """Raise ValueError unless both bounds are shares, in order, and neither nothing nor all."""
+    if not 0 < bounds[0] <= bounds[1] < 1:
+        raise ValueError(f"{name} must be two shares, 0 < smallest <= largest < 1, got {list(bounds)}")
+
+
+def check_least(**values: tuple[int, int]) -> None:
+    """Raise ValueError unless each value is at least its bound; values and bounds by the value's name."""
+    for name, (value, least) in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
