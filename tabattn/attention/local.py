@@ -1,5 +1,7 @@
 """Sliding-window attention in blocks."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +19,7 @@ class Local(Mechanism):
     their own and both neighbouring blocks of keys.
 
     Cost: linear time and memory (length x 3 window).
-    Exactness: exact within the window; equals Softmax where window >= length.
+    Exactness: exact within the window; equals Softmax where window >= length and ``edges`` is ``exact``.
     Source: Beltagy et al. 2020, arXiv 2004.05150.
 
     Args:
@@ -25,20 +27,34 @@ class Local(Mechanism):
         head_dim: Width of one head.
         window: Reach on either side, in tokens.
         dropout: Probability of dropping an attention weight while training.
+        edges: Beyond the ends of the sequence there is nothing (``exact``), or there are keys and values of zeros that
+            take their share of the softmax (``zero``), so that positions near an end are drawn to zero and their
+            weights sum to less than one. The latter is for networks trained that way; a mask does not hide these keys.
     """
 
     cross = False
 
-    def __init__(self, heads: int, head_dim: int, *, window: int = 8, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        *,
+        window: int = 8,
+        dropout: float = 0.0,
+        edges: Literal["exact", "zero"] = "exact",
+    ) -> None:
         super().__init__(heads, head_dim)
         check_at_least(1, window=window)
+        if edges not in ("exact", "zero"):
+            raise ValueError(f"edges must be exact or zero, got {edges}")
         self.window = window
         self.dropout = check_dropout(dropout)
+        self.edges = edges
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         length = check_same_length(self, q, k)
         dropout = self.dropout if self.training else 0.0
-        if length <= 3 * self.window:
+        if length <= 3 * self.window and self.edges == "exact":
             # Three blocks are the whole sequence: dense scores are no more than those of the blocks.
             visible = band(length, self.window, q.device)
             return attend(q, k, v, visible if mask is None else visible & mask, dropout)
@@ -78,10 +94,11 @@ class Local(Mechanism):
         start = torch.arange(blocks, device=device)[:, None, None] * self.window
         query = start + torch.arange(self.window, device=device)[:, None]  # (blocks, window, 1)
         key = start + torch.arange(-self.window, 2 * self.window, device=device)  # (blocks, 1, 3 window)
-        visible = ((query - key).abs() <= self.window) & (key >= 0) & (key < length)
+        near, beyond = (query - key).abs() <= self.window, (key < 0) | (key >= length)
+        visible = near & ~beyond if self.edges == "exact" else near
         if mask is None:
             return visible[None, :, None]
         mask = four_dimensional(mask)
         # Clamping also maps every index to 0 along a dimension over which the mask broadcasts.
         rows, columns = query.clamp(max=mask.shape[-2] - 1), key.clamp(0, mask.shape[-1] - 1)
-        return (visible & mask[:, :, rows, columns]).transpose(1, 2)
+        return (visible & (mask[:, :, rows, columns] | beyond)).transpose(1, 2)

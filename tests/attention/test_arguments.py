@@ -11,6 +11,7 @@ BAD = [
     ("Scratch", {"dropout": -0.1}, r"dropout must be in \[0, 1\), got -0.1"),
     ("Sparse", {"window": 0}, "window must be at least 1, got 0"),
     ("Local", {"window": 0}, "window must be at least 1, got 0"),
+    ("Local", {"edges": "open"}, "edges must be exact or zero, got open"),
     ("Pooling", {"points": 0}, "points must be at least 1, got 0"),
     ("Inducing", {"points": 0}, "points must be at least 1, got 0"),
     ("Nystrom", {"landmarks": 0}, "landmarks must be at least 1, got 0"),

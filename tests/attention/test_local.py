@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -43,6 +45,43 @@ def test_equals_a_loop_over_neighbours(length, window, mask):
     close(got, want)
     for ours, theirs in zip(gradients(got, *x), gradients(want, *x), strict=True):
         close(ours, theirs)
+
+
+def naive_zero_edges(x: Inputs, window: int, mask: torch.Tensor) -> torch.Tensor:
+    """One query at a time, over 2 window + 1 scores: of the neighbours it can see, and 0 for those beyond an end."""
+    batch, heads, length, _ = x.q.shape
+    mask = mask.expand(batch, heads, length, length)
+    out = torch.zeros_like(x.v)
+    for b, h, i in itertools.product(range(batch), range(heads), range(length)):
+        around = range(i - window, i + window + 1)
+        near = [j for j in around if 0 <= j < length and mask[b, h, i, j]]
+        beyond = sum(not 0 <= j < length for j in around)
+        shares = [(x.q[b, h, i] @ x.k[b, h, j] / HEAD_DIM**0.5).exp() for j in near]
+        for j, share in zip(near, shares, strict=True):
+            out[b, h, i] = out[b, h, i] + share / (sum(shares) + beyond) * x.v[b, h, j]
+    return out
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(("length", "window"), [(1, 3), (5, 8), (6, 2), (7, 2), (9, 1), (10, 3), (13, 3)])
+def test_zero_edges_equal_a_loop_that_counts_them(length, window, mask):
+    torch.manual_seed(0)
+    x = leaves(inputs("Local", keys=length, dtype=torch.float64))
+    seen = MASKS[mask](length)
+    got, want = Local(HEADS, HEAD_DIM, window=window, edges="zero")(*x, seen), naive_zero_edges(x, window, seen)
+    close(got, want)
+    for ours, theirs in zip(gradients(got, *x), gradients(want, *x), strict=True):
+        close(ours, theirs)
+
+
+def test_zero_edges_take_weight_near_the_ends_only():
+    torch.manual_seed(0)
+    x = inputs("Local", keys=20)
+    zero, exact = Local(HEADS, HEAD_DIM, window=3, edges="zero"), Local(HEADS, HEAD_DIM, window=3)
+    weights = zero.weights(x.q, x.k)
+    close(weights @ x.v, zero(*x))
+    assert weights.sum(-1)[:, :, [0, 1, 2, 17, 18, 19]].lt(0.999).all()
+    close(zero(*x)[:, :, 3:17], exact(*x)[:, :, 3:17])
 
 
 def test_reaches_twice_as_far_as_sparse():
