@@ -73,28 +73,29 @@ class CounterLoader(DataLoader[Any]):
     ) -> None:
         if length < 1:
             raise ValueError(f"an epoch needs at least 1 batch, got {length}")
+        self.counter = CounterSampler(length, rank, world, position)
         super().__init__(
             dataset,
             batch_size=None,
-            sampler=CounterSampler(length, rank, world, position),
+            sampler=self.counter,
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             worker_init_fn=single_thread,
         )
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
-            self.sampler.position += 1
+            self.counter.position += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
         """The place of the next batch."""
-        return {"position": self.sampler.position}
+        return {"position": self.counter.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a saved place."""
-        self.sampler.position = state["position"]
+        self.counter.position = state["position"]
 
 
 def batches_seen(trainer: Trainer | None) -> int:

@@ -41,6 +41,9 @@ class PriorNetwork(nn.Module):
         feature_group: Columns each token sees (default profile).
     """
 
+    cells: CellEncoder | LegacyCellEncoder
+    labels: LabelEncoder | LegacyLabelEncoder
+
     def __init__(
         self,
         dim: int = 96,
@@ -66,7 +69,9 @@ class PriorNetwork(nn.Module):
                 raise ValueError(f"{name} must be at least {least}, got {size}")
         legacy = profile == "legacy"
         self.classes = classes
-        self.cells = LegacyCellEncoder(dim) if legacy else CellEncoder(dim, feature_group)
+        self.cells: CellEncoder | LegacyCellEncoder = (
+            LegacyCellEncoder(dim) if legacy else CellEncoder(dim, feature_group)
+        )
         self.labels = LegacyLabelEncoder(dim) if legacy else LabelEncoder(dim, classes)
         self.thinking = None if legacy or not thinking_rows else nn.Parameter(torch.randn(thinking_rows, 1, dim))
         self.blocks = nn.ModuleList(

@@ -44,10 +44,11 @@ class TableBlock(nn.Module):
         self.features = MultiheadAttention(dim, heads, feature_attention)
         rows = SplitRowAttention if legacy else RowAttention
         self.rows = rows(dim, heads, attention, target_attention, readout=readout)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        narrow = nn.Linear(hidden, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         if not legacy:
-            for last in (self.features.out, self.mlp[2], *self.rows.outputs()):
+            for last in (self.features.out, narrow, *self.rows.outputs()):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
 

@@ -1,5 +1,6 @@
 """What every task shares: weights to start from, a way to be looked at, checkpoints that load safely."""
 
+import pickle
 from functools import partial
 from typing import Any, ClassVar
 
@@ -7,6 +8,8 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+
+from tabattn.errors import DataError
 
 
 class Task(LightningModule):
@@ -31,6 +34,10 @@ class Task(LightningModule):
             load_matching(self.network, self.init_from)
             self.init_from = None
 
+    def of_data(self, name: str) -> Any:
+        """An attribute of the datamodule; None where it has none."""
+        return getattr(getattr(self.trainer, "datamodule", None), name, None)
+
     def probe(self, batch: Any) -> Any:
         """Run the network on a batch for a look inside: no loss, no logging, no collective call."""
         return self.predict_step(batch, 0)
@@ -46,7 +53,10 @@ class Task(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write factories as class paths, so that the checkpoint loads with ``weights_only=True``."""
         hparams = checkpoint.get("hyper_parameters")
-        if hparams is None or "_instantiator" in hparams:
+        if hparams is None:
+            return
+        hparams.pop("init_from", None)
+        if "_instantiator" in hparams:
             return
         checkpoint["hyper_parameters"] = {
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
@@ -70,15 +80,13 @@ def load_matching(network: nn.Module, path: str) -> None:
     """Load the weights of a task's checkpoint that fit a network, and say which did not.
 
     Raises:
-        ValueError: The file holds no weight that fits.
+        DataError: The file cannot be read as a checkpoint, or holds no weight that fits.
     """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    prefix = "network."
-    given = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    given = network_weights(path)
     own = network.state_dict()
     fits = {name: weight for name, weight in given.items() if name in own and own[name].shape == weight.shape}
     if not fits:
-        raise ValueError(f"init_from: no weight of {path} fits this network")
+        raise DataError(f"init_from: no weight of {path} fits this network")
     network.load_state_dict(fits, strict=False)
     for text, names in (
         ("left out of the checkpoint", given.keys() - fits),
@@ -86,3 +94,18 @@ def load_matching(network: nn.Module, path: str) -> None:
     ):
         if names:
             rank_zero_info(f"init_from {path}: {text}: {', '.join(sorted(names))}")
+
+
+def network_weights(path: str) -> dict[str, Tensor]:
+    """The network's weights in a task's checkpoint.
+
+    Raises:
+        DataError: The file cannot be read as a checkpoint.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as ex:
+        reason = str(ex).partition("\n")[0] or type(ex).__name__
+        raise DataError(f"{path} cannot be read as a checkpoint: {reason}") from ex
+    prefix = "network."
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -79,7 +79,7 @@ class PriorClassification(Task):
     def setup(self, stage: str) -> None:
         """Check that the network has an output for every class of the data."""
         super().setup(stage)
-        needed = getattr(self.trainer.datamodule, "classes", None)
+        needed = self.of_data("classes")
         if needed is not None and needed > self.network.classes:
             raise ValueError(f"the data has up to {needed} classes, the model only classes={self.network.classes}")
 
@@ -126,7 +126,7 @@ class PriorClassification(Task):
         permuted = [entry.auroc for entry in self.permuted_scores.compute().values()] if self.permutations else []
         if self.permutations:
             self.permuted_scores.reset()
-        names = getattr(self.trainer.datamodule, "tables", None)
+        names = self.of_data("tables")
         figures: dict[str, float] = {}
         for index, entry in scores.items():
             if names:
@@ -141,7 +141,7 @@ class PriorClassification(Task):
 
     def token_names(self, batch: Any) -> dict[str, list[str]] | None:
         """Column names, where the batch comes from a table the datamodule knows by name."""
-        column_names = getattr(self.trainer.datamodule, "column_names", None)
+        column_names = self.of_data("column_names")
         if column_names is None or batch.table is None:
             return None
         return {"features": [*column_names(int(batch.table[0])), "label"]}

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from datamodules import SyntheticPrior
 from datamodules.scm import ScmOptions
 from tabattn.attention import Entmax, Inducing, Local, Softmax
+from tabattn.errors import DataError
 from tabattn.metrics import TableScores, score
 from tabattn.tasks import PriorClassification
 from tabattn.tasks.prior import permute_context, restricted_log_softmax
@@ -105,7 +106,14 @@ def test_init_from_swaps_the_mechanism_and_keeps_the_weights(tmp_path: Path) -> 
 def test_init_from_refuses_a_file_without_fitting_weights(tmp_path: Path) -> None:
     torch.save({"state_dict": {"network.other": torch.zeros(2)}}, tmp_path / "other.ckpt")
     task = Fitted(**MODEL, init_from=str(tmp_path / "other.ckpt"))
-    with pytest.raises(ValueError, match=r"no weight of .* fits this network"):
+    with pytest.raises(DataError, match=r"no weight of .* fits this network"):
+        trainer(tmp_path, 1).test(task, SyntheticPrior(**DATA), verbose=False)
+
+
+def test_init_from_refuses_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "bad.ckpt").write_bytes(b"nothing of the kind")
+    task = Fitted(**MODEL, init_from=str(tmp_path / "bad.ckpt"))
+    with pytest.raises(DataError, match=r"bad\.ckpt cannot be read as a checkpoint"):
         trainer(tmp_path, 1).test(task, SyntheticPrior(**DATA), verbose=False)
 
 
