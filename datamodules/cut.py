@@ -9,10 +9,10 @@ from torch import Generator
 from torch.utils.data import Dataset
 
 from datamodules.counter import generator
-from datamodules.encode import recode
 from datamodules.scm import Table
 from datamodules.tables import RealTable
 from tabattn.batches import TableBatch
+from tabattn.encode import recode
 
 MOST_DRAWS = 100
 """Draws of a task before its table counts as one without usable columns."""

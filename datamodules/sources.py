@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 from sklearn import datasets
 
-from datamodules.encode import is_numeric
 from datamodules.files import read_file, stem
 from datamodules.openml import fetch
+from tabattn.encode import is_numeric
 
 SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits")
 

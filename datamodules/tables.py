@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from datamodules.encode import TableEncoder, encode_labels, recode
 from datamodules.sources import load_frame
 from tabattn.batches import TableBatch
+from tabattn.encode import TableEncoder, encode_labels, recode
 
 
 class RealTable(NamedTuple):

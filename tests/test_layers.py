@@ -11,19 +11,23 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("tabattn", "datamodules", "callbacks", "train", "tests", "benchmarks", "examples")
 
 BELOW: dict[str, set[str]] = {
-    "tabattn": set(),
+    "tabattn": {"tabattn.estimator"},
     "tabattn.attention": set(),
     "tabattn.batches": set(),
+    "tabattn.encode": set(),
     "tabattn.errors": set(),
     "tabattn.metrics": {"tabattn.batches"},
     "tabattn.optim": set(),
     "tabattn.runs": set(),
     "tabattn.nn": {"tabattn.attention"},
     "tabattn.models": {"tabattn.attention", "tabattn.nn"},
+    "tabattn.weights": {"tabattn.attention", "tabattn.models"},
+    "tabattn.package_weights": {"tabattn.weights"},
+    "tabattn.estimator": {f"tabattn.{name}" for name in ("attention", "encode", "models", "weights")},
     "tabattn.tasks": {f"tabattn.{name}" for name in ("attention", "batches", "errors", "metrics", "nn", "models")},
     "tabattn.parser": {"tabattn.attention"},
     "tabattn.cli": {f"tabattn.{name}" for name in ("errors", "optim", "parser", "runs")},
-    "datamodules": {"tabattn.batches", "tabattn.errors"},
+    "datamodules": {"tabattn.batches", "tabattn.encode", "tabattn.errors"},
     "callbacks": {"tabattn.attention"},
     "train": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.cli"},
 }
