@@ -1,6 +1,7 @@
 """Sparse attention by alpha-entmax, exact and in memory linear in length."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,11 @@ class Entmax(Mechanism):
         self.dropout = check_dropout(dropout)
         start = torch.full((heads,), math.log((alpha - 1) / (2 - alpha))) if learn_alpha else None
         self.alpha_logit = None if start is None else nn.Parameter(start)
+
+    def arguments(self) -> dict[str, Any]:
+        """The class's own arguments; a learned alpha by the value it started from."""
+        own = {"alpha": self.fixed_alpha, "learn_alpha": self.alpha_logit is not None}
+        return own | {"block": self.block, "dropout": self.dropout}
 
     @property
     def alpha(self) -> Tensor | float:

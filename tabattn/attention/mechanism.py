@@ -1,8 +1,9 @@
 """What every attention mechanism is: a module that mixes values, given queries, keys and values."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,13 @@ class Mechanism(nn.Module, ABC):
         Returns:
             The mixed values, ``(batch, heads, queries, any)``.
         """
+
+    def arguments(self) -> dict[str, Any]:
+        """The class's own arguments, by name, that make another mechanism like this one."""
+        own = inspect.signature(type(self)).parameters.values()
+        return {
+            argument.name: getattr(self, argument.name) for argument in own if argument.kind is argument.KEYWORD_ONLY
+        }
 
     @torch.no_grad()
     def weights(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tabattn.attention import MECHANISMS, Mechanism
-from tests.attention.cases import HEAD_DIM, HEADS
+from tests.attention.cases import CASES, HEAD_DIM, HEADS
 
 BAD = [
     ("Softmax", {"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
@@ -46,3 +46,13 @@ def test_weights_restore_training_after_an_error():
     with pytest.raises(RuntimeError, match="broken"):
         mechanism.weights(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
     assert mechanism.training
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_arguments_make_another_like_it(name):
+    mechanism = CASES[name](HEADS, HEAD_DIM).eval()
+    other = type(mechanism)(HEADS, HEAD_DIM, **mechanism.arguments()).eval()
+    other.load_state_dict(mechanism.state_dict())
+    q, k, v = torch.randn(3, 2, HEADS, 13, HEAD_DIM)
+    torch.testing.assert_close(other(q, k, v), mechanism(q, k, v), rtol=0, atol=0)
+    assert other.arguments() == mechanism.arguments()
