@@ -129,8 +129,16 @@ class RankSlice(Dataset[Item]):
 
 
 def place(trainer: Trainer | None) -> tuple[int, int]:
-    """The rank of this process and the number of processes; 0 of 1 outside a run."""
-    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+    """The rank of this process and the number of processes; 0 of 1 outside a run.
+
+    Raises:
+        ValueError: Lightning would share the batches out a second time.
+    """
+    if trainer is None:
+        return 0, 1
+    if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
+        raise ValueError("several processes need Trainer(use_distributed_sampler=False), got True")
+    return trainer.global_rank, trainer.world_size
 
 
 def single_thread(worker: int) -> None:

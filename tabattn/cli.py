@@ -44,6 +44,8 @@ class CLI(LightningCLI):
             parser_class=Parser,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
+            # Datamodules share batches out themselves; Lightning's sampler would share them twice, and pad.
+            trainer_defaults={"use_distributed_sampler": False},
             args=args,
             run=run,
         )

@@ -1,6 +1,7 @@
 """The in-context classifier of tables: nanoTabPFN with any attention, in today's form or in its original one."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +112,7 @@ class PriorNetwork(nn.Module):
         h, _ = self._think(self._embed(x, y, statistics, columns))
         mask = _column_mask(x, columns)
         layers = []
-        for block in self.blocks:
+        for block in self._layers():
             h, keys_values = block.remember(h, mask)
             layers.append(keys_values)
         return Memory(statistics, self.labels(y, 1)[:, -1:], layers)
@@ -121,9 +122,12 @@ class PriorNetwork(nn.Module):
         cells = self.cells(x, memory.statistics, columns)
         h = torch.cat([cells, memory.label.expand(-1, x.shape[1], -1, -1)], dim=2)
         mask = _column_mask(x, columns)
-        for block, keys_values in zip(self.blocks, memory.layers, strict=True):
+        for block, keys_values in zip(self._layers(), memory.layers, strict=True):
             h = block.recall(h, keys_values, mask)
         return self._decode(h)
+
+    def _layers(self) -> Iterable[TableBlock]:
+        return cast("Iterable[TableBlock]", self.blocks)
 
     def _embed(self, x: Tensor, y: Tensor, statistics: Statistics, columns: Tensor | None) -> Tensor:
         cells = self.cells(x, statistics, columns)

@@ -101,8 +101,10 @@ class PriorClassification(Task):
         tables = batch.table if batch.table is not None else torch.zeros(len(batch.x), dtype=torch.long)
         tables = tables.to(targets.device)
         self.scores.update(self(batch).exp(), targets, tables)
+        number = batch_idx * self.trainer.world_size + self.global_rank
         for repeat in range(self.permutations):
-            shuffled = batch._replace(y=permute_context(batch.y, batch.context, seed=batch_idx * 1000 + repeat))
+            seed = number * self.permutations + repeat
+            shuffled = batch._replace(y=permute_context(batch.y, batch.context, seed))
             repeats = tables * self.permutations + repeat
             self.permuted_scores.update(self(shuffled).exp(), targets, repeats)
 
@@ -136,8 +138,8 @@ class PriorClassification(Task):
         if permuted:
             figures[f"{stage}/permuted_auroc"] = _mean(permuted)
             figures[f"{stage}/reliance"] = figures[f"{stage}/auroc"] - figures[f"{stage}/permuted_auroc"]
-        self.log_dict(figures, rank_zero_only=False)
-        self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False)
+        self.log_dict(figures, sync_dist=True)
+        self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False, sync_dist=True)
 
     def token_names(self, batch: Any) -> dict[str, list[str]] | None:
         """Column names, where the batch comes from a table the datamodule knows by name."""

@@ -1,0 +1,66 @@
+"""Two processes on the CPU: the same tasks as one process, the same step, and the same metrics."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+MODEL = ["dim=16", "heads=2", "hidden=16", "layers=2", "thinking_rows=2", "permutations=2"]
+DATA = ["batch_size=3", "steps_per_epoch=4", "rows=[16,24]", "features=[2,3]", "num_workers=0", "folds=3"]
+TABLES = '--data.tables=["sklearn:iris","sklearn:wine"]'
+ONE = ["--trainer.accumulate_grad_batches=2", "--data.steps_per_epoch=8"]
+TWO = ["--trainer.strategy=ddp", "--trainer.devices=2"]
+
+
+def run(folder: Path, command: str, *arguments: str) -> Path:
+    """Run train.py in a process of its own; return the run's folder."""
+    flags = [f"--model.{flag}" for flag in MODEL] + [f"--data.{flag}" for flag in DATA]
+    call = [sys.executable, str(ROOT / "train.py"), command, "--config", str(ROOT / "configs/prior.yaml"), *flags]
+    call += [TABLES, "--data.classes=[2,3]", "--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=null"]
+    call += ["--trainer.accelerator=cpu", "--trainer.gradient_clip_val=0", "--trainer.enable_progress_bar=false"]
+    call += [f"--run.root={folder}", "--run.name=run", "--run.version=0", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(call, capture_output=True, text=True, timeout=240, env=environment, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "run" / "0"
+
+
+def last(folder: Path, prefix: str) -> dict[str, float]:
+    """The last logged value of each metric."""
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {k: float(v) for row in rows for k, v in row.items() if k.startswith(prefix) and v}
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_test_as_one(tmp_path: Path) -> None:
+    """Two ranks see what one process sees in twice the batches, take its steps, and score the same rows once."""
+    folders = {}
+    for name, flags in (("one", ONE), ("two", TWO)):
+        (tmp_path / name).mkdir()
+        folders[name] = run(
+            tmp_path / name, "fit", "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", *flags
+        )
+    weights = [
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in folders.values()
+    ]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-4, atol=1e-6, msg=name)
+    scores = [last(folder, "val/") for folder in folders.values()]
+    assert scores[0].keys() == scores[1].keys()
+    assert scores[0]["val/iris/auroc"] == pytest.approx(scores[1]["val/iris/auroc"], abs=1e-6)
+    checkpoint = f"--ckpt_path={folders['one'] / 'checkpoints' / 'last.ckpt'}"
+    tests = []
+    for name, flags in (("test one", []), ("test two", TWO)):
+        (tmp_path / name).mkdir()
+        tests.append(last(run(tmp_path / name, "test", checkpoint, *flags), "test/"))
+    assert tests[0].keys() == tests[1].keys()
+    assert {"test/iris/auroc", "test/wine/log_loss", "test/reliance"} <= tests[0].keys()
+    for name, value in tests[0].items():
+        assert tests[1][name] == pytest.approx(value, abs=1e-6), name
