@@ -167,7 +167,9 @@ def apportion(total: int, weights: Ints, low: Ints, high: Ints, source: Generato
     """Whole numbers between bounds, by weight, randomly rounded so that they sum to a total (or come nearest to it)."""
     total = min(max(total, int(low.sum())), int(high.sum()))
     quota = total * weights / weights.sum()
-    counts = np.clip(np.floor(quota + torch.rand(len(weights), generator=source).numpy()), low, high).astype(np.int64)
+    # Steps of one common random offset: each share is rounded up as often as its fraction says, and the sum stays.
+    ends = np.floor(quota.cumsum() + torch.rand((), generator=source).item() + 1e-9)
+    counts = np.clip(np.diff(ends, prepend=0), low, high).astype(np.int64)
     while (excess := int(counts.sum()) - total) != 0:
         free = counts > low if excess > 0 else counts < high
         gap = np.where(free, (counts - quota) * np.sign(excess), -np.inf)

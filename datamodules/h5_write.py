@@ -70,12 +70,13 @@ def write_dump(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _begin(unfinished, plan) as file:
-            numbers = range(int(file.attrs["written"]) // plan.batch_size, -(-plan.tasks // plan.batch_size))
+            written = int(file.attrs.get("written", plan.tasks))
+            numbers = range(-(-written // plan.batch_size), -(-plan.tasks // plan.batch_size))
             for number in progress(numbers, numbers.start) if progress else numbers:
                 _put(file, batches[number], plan, number * plan.batch_size)
             checksum = content_hash(file, plan.batch_size)
             file.attrs["sha256"] = checksum
-            del file.attrs["written"]
+            file.attrs.pop("written", None)
         with unfinished.open("rb") as raw:
             os.fsync(raw.fileno())
         os.replace(unfinished, path)
@@ -107,7 +108,7 @@ def _begin(path: Path, plan: DumpPlan) -> h5py.File:
             # Interrupted in the middle of a write: what is in it is lost.
             path.unlink()
         else:
-            if file.attrs.get("plan") == described and "written" in file.attrs:
+            if file.attrs.get("plan") == described:
                 return file
             file.close()
             raise ValueError(f"{path} was begun with other arguments: give them again, or delete it")

@@ -71,11 +71,12 @@ def _read(client: Any, number: int) -> tuple[Any, pd.DataFrame]:
     read sparse files of nominal attributes with pandas 3.
     """
     folder = Path(client.config.get_cache_directory()) / "datasets" / str(number)
-    parquet = any(folder.glob("dataset*.pq")) or os.environ.get("OPENML_SKIP_PARQUET", "true").lower() != "true"
+    skip = os.environ.get("OPENML_SKIP_PARQUET", "true")
     for last in (False, True):
-        with _environment(OPENML_SKIP_PARQUET=str(not parquet)):
-            dataset = client.datasets.get_dataset(number, download_data=True)
-        path = Path(dataset.parquet_file or dataset.data_file)
+        cached = next(folder.glob("dataset*.pq"), None)
+        with _environment(OPENML_SKIP_PARQUET=skip):
+            dataset = client.datasets.get_dataset(number, download_data=cached is None)
+        path = cached or Path(dataset.parquet_file or dataset.data_file)
         try:
             return dataset, read_file(path)
         except DataError as ex:
@@ -90,7 +91,7 @@ def _number(client: Any, name: str) -> int:
     import requests
 
     try:
-        found = client.datasets.list_datasets(data_name=name)
+        found = client.datasets.list_datasets(data_name=name, output_format="dataframe")
     except (requests.ConnectionError, requests.Timeout):
         folders = Path(client.config.get_cache_directory()).glob("datasets/*/description.xml")
         title = re.compile(rf"<oml:name>\s*{re.escape(name)}\s*</oml:name>")

@@ -6,9 +6,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.counter import CounterLoader, batches_seen, generator
+from datamodules.checks import check_least, check_range, check_shares
+from datamodules.counter import CounterLoader, RankSlice, batches_seen, generator, place
 from datamodules.scm import DEFAULT_OPTIONS, ScmOptions, draw_table, integer, log_integer, uniform
-from datamodules.tables import fold_batches, load_table, stratified_rows
+from datamodules.tables import all_folds, load_tables
 from tabattn.batches import TableBatch
 
 
@@ -20,6 +21,15 @@ class TableSizes(NamedTuple):
     classes: tuple[int, int] = (2, 3)
     context: tuple[float, float] = (0.3, 0.9)
 
+    def grown(self, share: float) -> "TableSizes":
+        """The same ranges with their upper ends moved from twice the lower ones (share 0) to their own (share 1)."""
+
+        def most(bounds: tuple[int, int]) -> tuple[int, int]:
+            least = min(bounds[1], 2 * bounds[0])
+            return bounds[0], round(least + (bounds[1] - least) * share**2)
+
+        return self._replace(rows=most(self.rows), features=most(self.features), classes=most(self.classes))
+
 
 class ScmBatches(Dataset[TableBatch]):
     """Batch i of synthetic tables, a function of (seed, i): its size, and each of its tables.
@@ -29,19 +39,23 @@ class ScmBatches(Dataset[TableBatch]):
         options: What the random causal models may look like.
         batch_size: Most tables in a batch.
         max_cells: Most cells in a batch: large tables come in smaller batches.
+        grow: Batches over which the largest sizes grow from the smallest ones to their own.
         seed: Seed of the stream.
     """
 
-    def __init__(self, sizes: TableSizes, options: ScmOptions, batch_size: int, max_cells: int, seed: int) -> None:
+    def __init__(
+        self, sizes: TableSizes, options: ScmOptions, batch_size: int, max_cells: int, grow: int, seed: int
+    ) -> None:
         self.sizes = sizes
         self.options = options
         self.batch_size = batch_size
         self.max_cells = max_cells
+        self.grow = grow
         self.seed = seed
 
     def __getitem__(self, index: int) -> TableBatch:
         size = generator(self.seed, index)
-        sizes = self.sizes
+        sizes = self.sizes.grown(index / self.grow) if index < self.grow else self.sizes
         rows = log_integer(*sizes.rows, size)
         features = integer(*sizes.features, size)
         margin = min(rows // 2, 2 * sizes.classes[0])
@@ -51,23 +65,10 @@ class ScmBatches(Dataset[TableBatch]):
         tables = []
         for task in range(count):
             source = generator(self.seed, index, task)
-            classes = integer(min(sizes.classes[0], most), most, source)
+            classes = log_integer(min(sizes.classes[0], most), most, source)
             tables.append(draw_table(rows, features, classes, context, source, self.options))
         x, y = (torch.stack(part) for part in zip(*tables, strict=True))
         return TableBatch(x, y, context)
-
-
-class RankSlice(Dataset[TableBatch]):
-    """Every ``world``-th batch of a list, from ``rank`` on: nothing padded, nothing seen twice."""
-
-    def __init__(self, batches: list[TableBatch], rank: int, world: int) -> None:
-        self.batches = batches[rank::world]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> TableBatch:
-        return self.batches[index]
 
 
 class SyntheticPrior(LightningDataModule):
@@ -80,11 +81,13 @@ class SyntheticPrior(LightningDataModule):
         steps_per_epoch: Batches in an epoch, after which validation may run.
         rows: Fewest and most rows of a table (small ones likelier).
         features: Fewest and most features.
-        classes: Fewest and most classes.
+        classes: Fewest and most classes (few likelier).
         context: Smallest and largest share of rows whose labels are shown.
         max_cells: Most cells (tables x rows x features) in a batch: large tables come in smaller batches.
+        grow: Batches over which the largest sizes grow from small ones to their own: easy tables first.
         scm: What the random causal models may look like.
-        tables: Real tables for validation and test, as ``sklearn:<name>``.
+        tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv,
+            arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target.
         folds: Stratified folds of each real table.
         max_rows: Most rows of a real table; larger ones are sampled, stratified.
         seed: Seed of the tables and of the folds.
@@ -100,6 +103,7 @@ class SyntheticPrior(LightningDataModule):
         classes: tuple[int, int] = (2, 3),
         context: tuple[float, float] = (0.3, 0.9),
         max_cells: int = 200_000,
+        grow: int = 0,
         scm: ScmOptions = DEFAULT_OPTIONS,
         tables: tuple[str, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
         folds: int = 5,
@@ -111,20 +115,18 @@ class SyntheticPrior(LightningDataModule):
         check_range("rows", rows, 4)
         check_range("features", features, 1)
         check_range("classes", classes, 2)
-        if not 0 < context[0] <= context[1] < 1:
-            raise ValueError(f"context must be two shares, 0 < smallest <= largest < 1, got {list(context)}")
-        for name, value in (("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch), ("max_cells", max_cells)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_shares("context", context)
+        check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), max_cells=(max_cells, 1))
         self.sizes = TableSizes(rows, features, classes, context)
         self.options = scm
         self.batch_size = batch_size
         self.max_cells = max_cells
+        self.grow = grow
         self.steps_per_epoch = steps_per_epoch
         self.folds = folds
         self.seed = seed
         self.num_workers = num_workers
-        self.real = [stratified_rows(load_table(source), max_rows, seed) for source in tables]
+        self.real = load_tables(tables, max_rows, seed)
         self.evaluation: list[TableBatch] = []
 
     @property
@@ -139,24 +141,20 @@ class SyntheticPrior(LightningDataModule):
     @property
     def classes(self) -> int:
         """Most classes a model will meet here."""
-        return max(self.sizes.classes[1], *(len(table.classes) for table in self.real))
+        return max([self.sizes.classes[1], *(len(table.classes) for table in self.real)])
 
     def setup(self, stage: str) -> None:
         """Cut the real tables into folds."""
         if not self.evaluation:
-            self.evaluation = [
-                batch
-                for index, table in enumerate(self.real)
-                for batch in fold_batches(table, index, self.folds, self.seed)
-            ]
+            self.evaluation = all_folds(self.real, self.folds, self.seed)
 
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the endless stream."""
-        batches = ScmBatches(self.sizes, self.options, self.batch_size, self.max_cells, self.seed)
+        batches = ScmBatches(self.sizes, self.options, self.batch_size, self.max_cells, self.grow, self.seed)
         return CounterLoader(
             batches,
             self.steps_per_epoch,
-            *self._place(),
+            *place(self.trainer),
             position=batches_seen(self.trainer),
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
@@ -164,19 +162,7 @@ class SyntheticPrior(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the folds."""
-        return DataLoader(RankSlice(self.evaluation, *self._place()), batch_size=None)
+        return DataLoader(RankSlice(self.evaluation, *place(self.trainer)), batch_size=None)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
-
-    def _place(self) -> tuple[int, int]:
-        trainer = self.trainer
-        if trainer is None or trainer.world_size == 1:
-            return 0, 1
-        return trainer.global_rank, trainer.world_size
-
-
-def check_range(name: str, bounds: tuple[int, int], least: int) -> None:
-    """Raise ValueError unless ``least <= bounds[0] <= bounds[1]``."""
-    if not least <= bounds[0] <= bounds[1]:
-        raise ValueError(f"{name} must be two numbers, {least} <= fewest <= most, got {list(bounds)}")
