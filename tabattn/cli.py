@@ -26,6 +26,7 @@ from tabattn.errors import DataError
 from tabattn.optim import WarmupCosine
 from tabattn.parser import Parser, debugging
 from tabattn.runs import RunFolder
+from tabattn.schedule_free import ScheduleFree
 
 CHECKPOINT_WORDS = {"best", "last", "hpc"}
 """What ``--ckpt_path`` takes in the place of a path."""
@@ -45,7 +46,7 @@ class CLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             # Datamodules share batches out themselves; Lightning's sampler would share them twice, and pad.
-            trainer_defaults={"use_distributed_sampler": False},
+            trainer_defaults={"use_distributed_sampler": False, "callbacks": ScheduleFree()},
             args=args,
             run=run,
         )
@@ -85,7 +86,7 @@ class CLI(LightningCLI):
         except (ValueError, MisconfigurationException) as ex:
             # A union of types, such as "a task or none", hides what went wrong behind a ValueError of its own.
             cause: BaseException = ex
-            while cause.__cause__ is not None:
+            while cause.__cause__ is not None and not isinstance(cause, DataError):
                 cause = cause.__cause__
             if debugging() or not isinstance(cause, (ValueError, MisconfigurationException)):
                 raise cause from None

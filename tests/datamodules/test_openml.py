@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import train
 from datamodules import openml as source
 from datamodules.sources import load_frame
 from tabattn.errors import DataError
@@ -226,6 +227,12 @@ def test_nothing_of_the_process_is_changed(stub: Stub, client: Any) -> None:
         client.config._root_cache_directory,
         client.config.connection_n_retries,
     )
+
+
+def test_the_command_line_says_it_in_one_line(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config", f"{ROOT}/configs/prior.yaml", "--data", "TableTasks", "--data.source=openml:7"]
+    assert train.main(["validate", *arguments]) == 3
+    assert capsys.readouterr().err.endswith(f"error: data set 7 does not exist on OpenML ({stub.host})\n")
 
 
 @pytest.mark.slow
