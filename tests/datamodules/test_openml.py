@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import train
+import train  # noqa: F401  (makes the names of tasks and datamodules known)
 from datamodules import openml as source
 from datamodules.sources import load_frame
+from tabattn.cli import main
 from tabattn.errors import DataError
 from tests.datamodules.openml_stub import ARFF, Answer, Stub, error, serve
 
@@ -231,7 +232,7 @@ def test_nothing_of_the_process_is_changed(stub: Stub, client: Any) -> None:
 
 def test_the_command_line_says_it_in_one_line(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--config", f"{ROOT}/configs/prior.yaml", "--data", "TableTasks", "--data.source=openml:7"]
-    assert train.main(["validate", *arguments]) == 3
+    assert main(["validate", *arguments]) == 3
     assert capsys.readouterr().err.endswith(f"error: data set 7 does not exist on OpenML ({stub.host})\n")
 
 
