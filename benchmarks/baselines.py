@@ -1,0 +1,54 @@
+"""The classifiers that ours is compared with, each with the usual preparation of columns."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+Flags = NDArray[np.bool_]
+"""Whether each column holds the codes of categories, ``(columns,)``."""
+
+
+def spread(categorical: Flags) -> ColumnTransformer:
+    """Columns for methods that add or compare numbers: categories one-hot, missing cells the mean, unit variance."""
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    categories = make_pipeline(
+        SimpleImputer(strategy="constant", fill_value=-1), OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    )
+    return ColumnTransformer([("numbers", numbers, ~categorical), ("categories", categories, categorical)])
+
+
+def logistic_regression(categorical: Flags, seed: int) -> Pipeline:
+    """Logistic regression with scikit-learn's penalty."""
+    return make_pipeline(spread(categorical), LogisticRegression(max_iter=5000, random_state=seed))
+
+
+def nearest_neighbours(categorical: Flags, seed: int) -> Pipeline:
+    """The five nearest neighbours."""
+    return make_pipeline(spread(categorical), KNeighborsClassifier())
+
+
+def random_forest(categorical: Flags, seed: int) -> Pipeline:
+    """A random forest of 100 trees."""
+    return make_pipeline(SimpleImputer(), RandomForestClassifier(100, random_state=seed))
+
+
+def gradient_boosting(categorical: Flags, seed: int) -> Any:
+    """Histogram gradient boosting, which takes categories and missing cells as they are."""
+    return HistGradientBoostingClassifier(categorical_features=categorical, random_state=seed)
+
+
+BASELINES: dict[str, Callable[[Flags, int], Any]] = {
+    "logistic regression": logistic_regression,
+    "random forest (100)": random_forest,
+    "nearest neighbours": nearest_neighbours,
+    "gradient boosting": gradient_boosting,
+}

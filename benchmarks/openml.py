@@ -1,0 +1,172 @@
+"""``python -m benchmarks.openml <folder>``: our classifier beside the usual ones on tables of OpenML.
+
+The folder holds tables as files and ``index.csv`` with the columns ``name``, ``file`` and ``target``. Every method gets
+the same folds; columns are encoded by the training rows of each fold. Predictions of all folds together give the
+scores of a table.
+"""
+
+import argparse
+import hashlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+
+from benchmarks.baselines import BASELINES
+from benchmarks.measure import provenance
+from benchmarks.openml_report import OURS, report
+from datamodules.sources import load_frame
+from tabattn import TabularClassifier
+from tabattn.encode import TableEncoder, encode_labels
+from tabattn.estimator.arguments import resolve_device
+from tabattn.estimator.codes import sample_rows
+from tabattn.weights import packaged_path
+
+OUT = Path(__file__).parents[1] / "docs" / "benchmarks" / "openml.md"
+
+Predict = Callable[[pd.DataFrame, NDArray[np.int64], pd.DataFrame], tuple[NDArray[Any], NDArray[np.float64]]]
+"""Given training rows, their classes and test rows: the classes it knows, and their probabilities."""
+
+
+class Table(NamedTuple):
+    """A table whose classes all have a row in each fold."""
+
+    name: str
+    x: pd.DataFrame
+    y: NDArray[np.int64]
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.openml", description=__doc__, allow_abbrev=False)
+    parser.add_argument("folder", type=Path, help="folder with index.csv and its files")
+    parser.add_argument("--model", help="weights or checkpoint; without it, the packaged weights")
+    parser.add_argument("--tables", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--methods", nargs="+", choices=list(BASELINES), default=list(BASELINES), metavar="NAME")
+    parser.add_argument("--max-rows", type=int, default=1000, help="rows of a stratified sample (default: 1000)")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--estimators", type=int, help="members of our ensemble; without it, the default")
+    parser.add_argument("--device", default="auto", help="where our network runs (default: auto)")
+    parser.add_argument("--out", type=Path, default=OUT, help="Markdown file to write, with a .csv beside it")
+    options = parser.parse_args(argv)
+    for name, bound in (("max_rows", 10), ("folds", 2)):
+        if getattr(options, name) < bound:
+            parser.error(f"{name} must be at least {bound}, got {getattr(options, name)}")
+    if not (options.folder / "index.csv").is_file():
+        parser.error(f"there is no {options.folder / 'index.csv'}")
+    return options
+
+
+def tables(options: argparse.Namespace) -> list[Table]:
+    """Load the tables that were asked for."""
+    index = pd.read_csv(options.folder / "index.csv").set_index("name")
+    names = options.tables or list(index.index)
+    if unknown := [name for name in names if name not in index.index]:
+        raise SystemExit(f"no table is called {unknown[0]!r}; tables: {', '.join(index.index)}")
+    loaded = []
+    for name in names:
+        frame = load_frame(str(options.folder / index.loc[name, "file"]), index.loc[name, "target"])
+        loaded.append(sample(Table(name, frame.x, encode_labels(frame.y)[0]), options))
+    return loaded
+
+
+def sample(table: Table, options: argparse.Namespace) -> Table:
+    """Draw the rows, and leave out classes that have fewer rows than there are folds."""
+    rows = sample_rows(table.y, options.max_rows, np.random.RandomState(options.seed))
+    y = table.y[rows]
+    kept = np.isin(y, np.flatnonzero(np.bincount(y) >= options.folds))
+    return Table(
+        table.name, table.x.iloc[rows[kept]].reset_index(drop=True), np.unique(y[kept], return_inverse=True)[1]
+    )
+
+
+def ours(options: argparse.Namespace) -> Predict:
+    """Our classifier, which encodes columns itself."""
+    size = {} if options.estimators is None else {"n_estimators": options.estimators}
+
+    def predict(x: pd.DataFrame, y: NDArray[np.int64], rest: pd.DataFrame) -> tuple[Any, Any]:
+        model = TabularClassifier(options.model, device=options.device, random_state=options.seed, **size).fit(x, y)
+        return model.classes_, model.predict_proba(rest)
+
+    return predict
+
+
+def baseline(name: str, seed: int) -> Predict:
+    """A baseline behind the encoder of columns."""
+
+    def predict(x: pd.DataFrame, y: NDArray[np.int64], rest: pd.DataFrame) -> tuple[Any, Any]:
+        encoder = TableEncoder().fit(x)
+        model = BASELINES[name](encoder.categorical_, seed).fit(encoder.transform(x), y)
+        return model.classes_, model.predict_proba(encoder.transform(rest))
+
+    return predict
+
+
+def evaluate(table: Table, predict: Predict, options: argparse.Namespace) -> dict[str, float]:
+    """Scores of one method on one table, from the predictions of all folds together."""
+    splitter = StratifiedKFold(options.folds, shuffle=True, random_state=options.seed)
+    probabilities = np.zeros((len(table.y), table.y.max() + 1))
+    start = time.perf_counter()
+    for train, test in splitter.split(table.x, table.y):
+        classes, found = predict(table.x.iloc[train], table.y[train], table.x.iloc[test])
+        probabilities[np.ix_(test, classes)] = found
+    seconds = time.perf_counter() - start
+    binary = probabilities.shape[1] == 2
+    return {
+        "auc": float(roc_auc_score(table.y, probabilities[:, 1] if binary else probabilities, multi_class="ovr")),
+        "accuracy": float(accuracy_score(table.y, probabilities.argmax(1))),
+        "log_loss": float(log_loss(table.y, probabilities)),
+        "seconds": seconds,
+    }
+
+
+def measure(options: argparse.Namespace) -> pd.DataFrame:
+    """Scores of every method on every table, one row each."""
+    methods = {OURS: ours(options)} | {name: baseline(name, options.seed) for name in options.methods}
+    rows = []
+    for table in tables(options):
+        sizes = {"rows": len(table.y), "features": table.x.shape[1], "classes": int(table.y.max()) + 1}
+        for name, predict in methods.items():
+            rows.append({"table": table.name, **sizes, "method": name, **evaluate(table, predict, options)})
+        sys.stderr.write(f"{table.name} done\n")
+    return pd.DataFrame(rows)
+
+
+def weights(options: argparse.Namespace) -> str:
+    """Which weights, by the start of their hash."""
+    path = packaged_path() if options.model is None else Path(options.model)
+    name = "the packaged weights" if options.model is None else path.name
+    return f"{name} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, write the files and show the summary."""
+    options = arguments(argv)
+    with warnings.catch_warnings():
+        # Tables with categories that a fold's training rows lack are the ordinary case here.
+        warnings.filterwarnings("ignore", message="Found unknown categories")
+        scores = measure(options)
+    device = resolve_device(options.device)
+    protocol = (
+        f"At most {options.max_rows} rows by stratified sample, {options.folds} stratified folds, seed {options.seed}; "
+        f"classes with fewer rows than folds are left out. Weights: {weights(options)}. Seconds are for all folds, to "
+        "fit and to predict."
+    )
+    text = report(scores, f"Written by `python -m benchmarks.openml` on {provenance(device)}.", protocol)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text)
+    scores.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.6g")
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""``python -m benchmarks.predict_cache``: repeated predictions from a remembered context against the joint forward."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.measure import median_seconds, provenance
+from tabattn import TabularClassifier
+from tabattn.estimator.arguments import check_arguments
+from tabattn.estimator.reader import Reader
+from tabattn.models.prior import PriorNetwork
+
+OUT = Path(__file__).parents[1] / "docs" / "benchmarks" / "predict_cache.md"
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.predict_cache", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--model", help="weights or checkpoint; without it, a network of random weights")
+    parser.add_argument("--contexts", type=int, nargs="+", default=[100, 300, 1000], help="rows that are fitted")
+    parser.add_argument("--targets", type=int, nargs="+", default=[1, 10, 100], help="rows that are predicted")
+    parser.add_argument("--features", type=int, default=10)
+    parser.add_argument("--classes", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each, of which the median counts")
+    parser.add_argument("--out", type=Path, default=OUT, help="Markdown file to write")
+    options = parser.parse_args(argv)
+    for name in ("contexts", "targets", "features", "repeats"):
+        value = getattr(options, name)
+        if (min(value) if isinstance(value, list) else value) < 1:
+            parser.error(f"{name} must be at least 1, got {value}")
+    if not 2 <= options.classes <= min(options.contexts):
+        parser.error(f"classes must be between 2 and the smallest context, got {options.classes}")
+    return options
+
+
+def random_network() -> PriorNetwork:
+    """A network none of whose layers is silent, as those of a new one are."""
+    torch.manual_seed(0)
+    network = PriorNetwork(64, 4, 192, 4)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def joint(reader: Reader, x: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Log-probabilities by one forward pass over context and target rows together, ``(members, rows, classes)``."""
+    context, target = reader.scales(reader.x), reader.scales(x)
+    out = []
+    with torch.inference_mode():
+        for question in reader.ensemble.questions:
+            scale, columns = reader.ensemble.members[question.member]
+            rows = np.concatenate([context[scale][question.rows], target[scale]])[:, columns]
+            codes = torch.from_numpy(question.codes[reader.y[question.rows]])
+            logits = reader.network(torch.from_numpy(rows)[None], codes[None], len(codes))[0]
+            out.append(logits[:, question.codes].log_softmax(-1).numpy())
+    return np.stack(out)
+
+
+def row(context: int, targets: int, options: argparse.Namespace) -> list[str]:
+    """One line of the table: the milliseconds of both ways, their ratio, and how far their answers are apart."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((context + targets, options.features))
+    model = TabularClassifier(options.model or random_network(), device="cpu")
+    model.fit(x[:context], np.arange(context) % options.classes)
+    reader = model._reader
+    assert reader is not None
+    run = check_arguments(model.get_params(deep=False))
+    rest = x[context:]
+    steps = {
+        "joint": lambda: joint(reader, rest),
+        "remembered": lambda: reader.log_probabilities(rest, run),
+    }
+    apart = np.abs(steps["joint"]() - steps["remembered"]()).max()
+    seconds = median_seconds(steps, options.repeats, run.device)
+    figures = [f"{1e3 * seconds[name]:.1f}" for name in steps]
+    ratio = seconds["joint"] / seconds["remembered"]
+    return [str(context), str(targets), *figures, f"{ratio:.1f} x", f"{apart:.0e}", f"{model.cached_bytes / 2**20:.1f}"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, write the file and show it."""
+    options = arguments(argv)
+    head = [
+        "context rows",
+        "target rows",
+        "joint, ms",
+        "remembered, ms",
+        "faster",
+        "largest difference",
+        "memory of the context, MiB",
+    ]
+    rows = [row(context, targets, options) for context in options.contexts for targets in options.targets]
+    table = [head, ["---:"] * len(head), *rows]
+    network = options.model or "a network of random weights"
+    text = (
+        "# Repeated predictions with a remembered context\n\n"
+        f"Written by `python -m benchmarks.predict_cache` on {provenance(torch.device('cpu'))}.\n\n"
+        f"`TabularClassifier` with {network}, {options.features} features and {options.classes} classes, median of "
+        f"{options.repeats} calls. *Joint*: context and target rows in one forward pass, each time. *Remembered*: an "
+        "earlier call read the context. The difference is that of the members' log-probabilities.\n\n"
+        + "".join(f"| {' | '.join(line)} |\n" for line in table)
+    )
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Numbers for classes: in any order, and by a tree of groups where a network has too few outputs."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int64]
+"""Number of each class in one question to the network, ``(classes,)``; -1 = the class takes no part in it."""
+
+
+def class_codes(order: Codes, outputs: int) -> list[Codes]:
+    """Number the classes so that a network with few outputs can tell all of them apart.
+
+    While there are more classes than outputs, neighbours in the order are put into groups of nearly one size: one
+    question asks for the group, and one question for each group asks on, in the same way, among its classes. The
+    probability of a class is the product over the questions it takes part in.
+
+    Args:
+        order: The classes in the order in which they are numbered and grouped, ``(classes,)``.
+        outputs: Most classes of one question.
+
+    Returns:
+        The questions, the first of which has all classes.
+
+    Raises:
+        ValueError: There are fewer than 2 outputs.
+    """
+    if outputs < 2:
+        raise ValueError(f"a network must tell at least 2 classes apart, this one has {outputs} output")
+    questions: list[Codes] = []
+    groups = [order]
+    while groups:
+        group = groups.pop(0)
+        parts = len(group) if len(group) <= outputs else min(-(-len(group) // outputs), outputs)
+        codes = np.full(len(order), -1)
+        for code, members in enumerate(np.array_split(group, parts)):
+            codes[members] = code
+            if len(members) > 1:
+                groups.append(members)
+        questions.append(codes)
+    return questions
+
+
+def sample_rows(y: Codes, limit: int, random: np.random.RandomState) -> NDArray[np.int64]:
+    """Draw rows without replacement, each class by its share and at least once.
+
+    Args:
+        y: Class of each row, ``(rows,)``.
+        limit: Number of rows to draw; all where there are no more.
+        random: Where the chance comes from.
+
+    Returns:
+        The rows' numbers, in their order.
+
+    Raises:
+        ValueError: There are more classes than rows to draw.
+    """
+    if len(y) <= limit:
+        return np.arange(len(y))
+    classes, inverse, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if limit < len(classes):
+        raise ValueError(f"max_context must be at least the number of classes ({len(classes)}), got {limit}")
+    exact = counts * (limit / len(y))
+    take = np.maximum(np.floor(exact).astype(np.int64), 1)
+    while take.sum() != limit:
+        # The class furthest below its share gets a row more, or the one furthest above it a row less.
+        if take.sum() < limit:
+            take[np.argmax(np.where(take < counts, exact - take, -np.inf))] += 1
+        else:
+            take[np.argmax(np.where(take > 1, take - exact, -np.inf))] -= 1
+    drawn = [random.permutation(np.flatnonzero(inverse == index))[:count] for index, count in enumerate(take)]
+    return np.sort(np.concatenate(drawn))

@@ -1,0 +1,91 @@
+"""``python -m tabattn.package_weights run.ckpt``: the weights that ship with the package, from checkpoints of a run.
+
+Several checkpoints of one run are averaged, which often generalises better than the last one alone. The file says how
+the network is built and what is known of its training.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tabattn.weights import PREFIX, build, load_network, packaged_path, read_checkpoint, write
+
+Weights = dict[str, Tensor]
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tabattn.package_weights", description=__doc__, allow_abbrev=False)
+    parser.add_argument("checkpoints", type=Path, nargs="+", help="checkpoints of PriorClassification, to be averaged")
+    parser.add_argument("--out", type=Path, default=packaged_path(), help="file to write (default: the packaged one)")
+    parser.add_argument(
+        "--fact", action="append", default=[], metavar="NAME=TEXT", help="what else is known of the training"
+    )
+    options = parser.parse_args(argv)
+    for fact in options.fact:
+        if not fact.partition("=")[2]:
+            parser.error(f"a fact has a name and a text, as in hardware='one CPU core', got {fact!r}")
+    if options.out.suffix != ".safetensors":
+        parser.error(f"out must end in .safetensors, got {options.out}")
+    return options
+
+
+def average(paths: Sequence[Path]) -> tuple[Weights, dict[str, Any], list[dict[str, Any]]]:
+    """Average the weights of checkpoints.
+
+    Returns:
+        The means, the arguments of the network, and the facts of each checkpoint.
+
+    Raises:
+        ValueError: The checkpoints are not of one kind of network.
+    """
+    means: Weights = {}
+    facts = []
+    for path in paths:
+        weights, network, fact = read_checkpoint(path)
+        facts.append(fact | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        if not means:
+            first = network
+            means = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in weights.items()}
+        shapes = [{name: value.shape for name, value in entry.items()} for entry in (weights, means)]
+        if network != first or shapes[0] != shapes[1]:
+            raise ValueError(f"{path} has another network than {paths[0]}")
+        for name, value in weights.items():
+            means[name] += value.double() / len(paths)
+    kinds = {name: value.dtype for name, value in weights.items()}
+    return {name: value.to(kinds[name]) for name, value in means.items()}, first, facts
+
+
+def package(paths: Sequence[Path], out: Path, notes: dict[str, str]) -> None:
+    """Write the average of checkpoints to a file and read it back.
+
+    Raises:
+        ValueError: The checkpoints are not of one kind of network, or hold none.
+    """
+    weights, network, facts = average(paths)
+    build(network, weights, str(paths[0]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    header = {"network": network, "training": {"checkpoints": facts, "torch": torch.__version__, **notes}}
+    write(out, {PREFIX + name: value for name, value in weights.items()}, header)
+    load_network(out)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the file and say so."""
+    options = arguments(argv)
+    try:
+        package(options.checkpoints, options.out, dict(fact.split("=", 1) for fact in options.fact))
+    except (ValueError, OSError) as ex:
+        sys.exit(f"error: {ex}")
+    size = options.out.stat().st_size
+    sys.stdout.write(f"{options.out}: {size / 1e6:.1f} MB from {len(options.checkpoints)} checkpoints\n")
+
+
+if __name__ == "__main__":
+    main()

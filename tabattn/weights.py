@@ -1,0 +1,191 @@
+"""Networks in files: their weights as safetensors, and beside them in the header all it takes to build them again."""
+
+import inspect
+import json
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism, Softmax
+from tabattn.models.prior import PriorNetwork
+from tabattn.nn.encode import CellEncoder, LegacyCellEncoder
+
+FORMAT = "tabattn.prior"
+VERSION = 1
+PREFIX = "network."
+"""Weights of the network stand under this prefix, in our files as in a task's checkpoints."""
+
+ATTENTIONS = ("attention", "feature_attention", "target_attention")
+ARGUMENTS = tuple(inspect.signature(PriorNetwork).parameters)
+
+
+def packaged_path() -> Path:
+    """Where the weights that ship with the package lie."""
+    return Path(str(resources.files("tabattn"))) / "pretrained" / "prior.safetensors"
+
+
+def load_network(source: str | Path | None = None) -> PriorNetwork:
+    """Load a trained network.
+
+    Args:
+        source: A file of ours (.safetensors) or a checkpoint of the task ``PriorClassification`` (.ckpt); None = the
+            weights that ship with the package.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file does not hold such a network.
+    """
+    path = packaged_path() if source is None else Path(source)
+    if not path.is_file():
+        hint = "" if source is not None else "; give a file or a network as model, or install the complete package"
+        raise FileNotFoundError(f"there are no weights at {path}{hint}")
+    if path.suffix == ".safetensors":
+        tensors, header = read(path)
+        return restore(tensors, header, str(path))
+    weights, arguments, _ = read_checkpoint(path)
+    return build(arguments, weights, str(path))
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a header of plain values to one file, which appears only when it is complete."""
+    path = Path(path)
+    text = {"format": FORMAT, "version": str(VERSION), "header": json.dumps(header)}
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder, path.name)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, written, text)
+        os.replace(written, path)
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``write`` wrote.
+
+    Raises:
+        ValueError: The file is damaged, of another kind, or of a later version.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            text = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as ex:
+        raise ValueError(f"{path} is damaged or no safetensors file: {ex}") from ex
+    if text.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by tabattn: its format is {text.get('format')!r}, not {FORMAT!r}")
+    if text.get("version") != str(VERSION):
+        raise ValueError(f"{path} has version {text.get('version')}, this package reads version {VERSION}")
+    try:
+        header = json.loads(text["header"])
+    except (KeyError, json.JSONDecodeError) as ex:
+        raise ValueError(f"{path} has a damaged header") from ex
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} has a damaged header")
+    return tensors, header
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """Read a task's checkpoint.
+
+    Returns:
+        The network's weights, its arguments, and facts of its training.
+
+    Raises:
+        ValueError: The file is no checkpoint of ``PriorClassification``.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as ex:
+        reason = str(ex).partition("\n")[0] or type(ex).__name__
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from ex
+    known = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
+    task = str(known.get("_class_path", "")).rpartition(".")[2]
+    if task != "PriorClassification":
+        raise ValueError(f"{path} is no checkpoint of PriorClassification: its task is {task or 'not named'}")
+    weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
+    facts = {"steps": checkpoint.get("global_step"), "epoch": checkpoint.get("epoch")}
+    data = {k: v for k, v in checkpoint.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}
+    arguments = {name: known[name] for name in ARGUMENTS if name in known}
+    return weights, arguments, facts | {"data": data} if data else facts
+
+
+def restore(tensors: Mapping[str, Tensor], header: Mapping[str, Any], where: str) -> PriorNetwork:
+    """Build the network that ``described`` described; see ``build``."""
+    if not isinstance(header.get("network"), dict):
+        raise ValueError(f"{where} describes no network")
+    weights = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+    return build(header["network"], weights, where)
+
+
+def build(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> PriorNetwork:
+    """Build a network, for use rather than training, without touching the global state of random numbers.
+
+    Args:
+        arguments: Arguments of ``PriorNetwork``; an attention as its ``class_path`` and ``init_args``.
+        weights: All its weights.
+        where: Where they come from, for messages.
+
+    Raises:
+        ValueError: Arguments and weights do not fit.
+    """
+    given: dict[str, Any] = dict(arguments)
+    given |= {name: _factory(given[name], where) for name in ATTENTIONS if name in given}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = PriorNetwork(**given)
+        network.load_state_dict(dict(weights))
+    except (TypeError, ValueError, RuntimeError) as ex:
+        raise ValueError(f"{where} does not hold the network it describes: {' '.join(str(ex).split())}") from ex
+    return network.eval().requires_grad_(False)
+
+
+def described(network: PriorNetwork) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of a network under ``PREFIX``, and its arguments in plain values."""
+    block: Any = network.blocks[0]
+    legacy = isinstance(network.cells, LegacyCellEncoder)
+    if legacy:
+        context, target = block.rows.context, block.rows.target.mechanism
+        attention = Softmax(1, 1) if context is None else context.mechanism
+    else:
+        attention, target = block.rows.attention.mechanism, block.rows.outside
+    arguments = {
+        "dim": block.features.dim,
+        "heads": block.features.heads,
+        "hidden": network.decoder[0].out_features,
+        "layers": len(network.blocks),
+        "classes": network.classes,
+        "attention": _describe(attention),
+        "feature_attention": _describe(block.features.mechanism),
+        "target_attention": None if target is None else _describe(target),
+        "profile": "legacy" if legacy else "default",
+        "thinking_rows": 0 if network.thinking is None else len(network.thinking),
+        "feature_group": len(network.cells.offsets) if isinstance(network.cells, CellEncoder) else 3,
+    }
+    return {PREFIX + name: value for name, value in network.state_dict().items()}, arguments
+
+
+def _describe(mechanism: Mechanism) -> dict[str, Any]:
+    name = type(mechanism).__name__
+    home = "tabattn.attention" if MECHANISMS.get(name) is type(mechanism) else type(mechanism).__module__
+    return {"class_path": f"{home}.{name}", "init_args": mechanism.arguments()}
+
+
+def _factory(given: Any, where: str) -> AttentionFactory | None:
+    """The factory that a description means. Nothing is imported on the word of a file."""
+    if given is None:
+        return None
+    path = str(given.get("class_path")) if isinstance(given, dict) else str(given)
+    module, _, name = path.rpartition(".")
+    home = sys.modules.get(module)
+    found = MECHANISMS.get(name) if module.startswith("tabattn.attention") else getattr(home, name, None)
+    if not (isinstance(found, type) and issubclass(found, Mechanism)):
+        raise ValueError(f"{where} needs the attention {path}, which is not known: import its module first")
+    return partial(found, **(given.get("init_args") or {})) if isinstance(given, dict) else found

@@ -1,0 +1,162 @@
+"""A fitted estimator goes to a file and comes back the same; files that do not fit are refused in one line."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from tabattn import TabularClassifier, weights
+from tabattn.attention import Local
+from tests.estimator.tiny import tiny_network
+
+
+@pytest.fixture
+def frame():
+    return pd.DataFrame(
+        {
+            "number": np.linspace(-1, 1, 12),
+            "word": ["a", "b", None, "d"] * 3,
+            "constant": 1,
+            "level": pd.Categorical(["low", "mid", "high"] * 4, categories=["low", "mid", "high"]),
+        }
+    )
+
+
+def saved(path, frame, labels=("no", "yes"), **arguments):
+    model = TabularClassifier(tiny_network(), n_estimators=3, **arguments).fit(frame, np.array(labels * 6))
+    model.save(path)
+    return model
+
+
+def changed(path, change):
+    """Rewrite the header of a file, or its tensors."""
+    with safe_open(path, "pt") as file:
+        text = file.metadata()
+    tensors, header = load_file(path), json.loads(text["header"])
+    change(text, header, tensors)
+    if "header" in text:
+        text["header"] = json.dumps(header)
+    save_file(tensors, path, text)
+
+
+def test_round_trip(tmp_path, frame):
+    model = saved(tmp_path / "a.safetensors", frame, temperature=0.7, chunk_rows=5, random_state=9)
+    again = TabularClassifier.load(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
+    assert list(again.predict(frame)) == list(model.predict(frame))
+    assert list(again.feature_names_in_) == list(frame.columns)
+    expected = model.get_params() | {"model": None}
+    assert again.get_params() | {"model": None} == expected
+    other = pd.DataFrame(frame.assign(word="never seen"))
+    np.testing.assert_array_equal(again.predict_proba(other), model.predict_proba(other))
+    with pytest.raises(ValueError, match="feature names should match"):
+        again.predict(frame.rename(columns={"word": "text"}))
+
+
+def test_loaded_can_be_fitted_again(tmp_path, frame):
+    model = saved(tmp_path / "a.safetensors", frame)
+    again = TabularClassifier.load(tmp_path / "a.safetensors").fit(frame, np.array(["no", "yes"] * 6))
+    np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
+
+
+@pytest.mark.parametrize("labels", [(3, 1), (0.5e1, 2.0), (True, False), ("b", "a")])
+def test_labels_keep_their_type(tmp_path, frame, labels):
+    model = saved(tmp_path / "a.safetensors", frame, labels)
+    again = TabularClassifier.load(tmp_path / "a.safetensors")
+    assert again.classes_.dtype == model.classes_.dtype
+    np.testing.assert_array_equal(again.classes_, model.classes_)
+
+
+def test_labels_that_cannot_be_written(tmp_path, frame):
+    model = TabularClassifier(tiny_network()).fit(frame, np.array(["no", "yes"] * 6))
+    model.classes_ = np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")
+    with pytest.raises(ValueError, match="labels must be numbers, truth values or text to be saved"):
+        model.save(tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_class(tmp_path, frame):
+    model = TabularClassifier(tiny_network()).fit(frame, ["same"] * 12)
+    model.save(tmp_path / "a.safetensors")
+    assert set(TabularClassifier.load(tmp_path / "a.safetensors").predict(frame)) == {"same"}
+
+
+def test_attention_comes_back(tmp_path, frame):
+    network = tiny_network(attention=lambda heads, dim: Local(heads, dim, window=3))
+    model = TabularClassifier(network).fit(frame, np.array(["no", "yes"] * 6))
+    model.save(tmp_path / "a.safetensors")
+    again = TabularClassifier.load(tmp_path / "a.safetensors")
+    assert again.network_.blocks[0].rows.attention.mechanism.arguments()["window"] == 3
+    np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
+
+
+def test_size_is_that_of_weights_and_table(tmp_path):
+    x, y = np.random.default_rng(0).standard_normal((500, 10)), np.arange(500) % 2
+    model = TabularClassifier(tiny_network()).fit(x, y)
+    model.predict(x)
+    model.save(tmp_path / "a.safetensors")
+    network = sum(value.nbytes for value in model.network_.state_dict().values())
+    assert (tmp_path / "a.safetensors").stat().st_size < network + 500 * 11 * 8 + 10_000
+
+
+def test_as_a_model_it_is_its_network(tmp_path, frame):
+    model = saved(tmp_path / "a.safetensors", frame)
+    other = TabularClassifier(tmp_path / "a.safetensors", n_estimators=3).fit(frame, np.array(["no", "yes"] * 6))
+    np.testing.assert_array_equal(other.predict_proba(frame), model.predict_proba(frame))
+
+
+CHANGES = {
+    "was not written by tabattn": lambda text, header, tensors: text.update(format="other"),
+    "has version 2, this package reads version 1": lambda text, header, tensors: text.update(version="2"),
+    "damaged header": lambda text, header, tensors: text.pop("header"),
+    "describes no network": lambda text, header, tensors: header.pop("network"),
+    "does not hold the network it describes": lambda text, header, tensors: header["network"].update(dim=16),
+    "does not hold the network it describes.*unexpected": lambda text, header, tensors: header["network"].update(odd=1),
+    "holds no estimator that fits together: 'labels'": lambda text, header, tensors: header.pop("labels"),
+    "fits together.*labels are not those of 3 classes": lambda text, header, tensors: header["labels"].update(
+        values=["a", "b", "c"]
+    ),
+    "fits together.*3 columns": lambda text, header, tensors: tensors.update(
+        {"table.x": tensors["table.x"][:, :2].contiguous()}
+    ),
+    "fits together.*lists of categories": lambda text, header, tensors: header.update(kept=[0, 1]),
+    "is not known: import its module first": lambda text, header, tensors: header["network"].update(
+        attention={"class_path": "os.system", "init_args": {}}
+    ),
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_a_file_that_does_not_fit(tmp_path, frame, message):
+    path = tmp_path / "a.safetensors"
+    saved(path, frame)
+    changed(path, CHANGES[message])
+    with pytest.raises(ValueError, match=message) as caught:
+        TabularClassifier.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file(tmp_path, frame):
+    path = tmp_path / "a.safetensors"
+    saved(path, frame)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged or no safetensors file"):
+        TabularClassifier.load(path)
+    path.write_text("not at all")
+    with pytest.raises(ValueError, match="damaged or no safetensors file"):
+        TabularClassifier.load(path)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        TabularClassifier.load(tmp_path / "none.safetensors")
+
+
+def test_a_network_is_no_estimator(packaged):
+    assert weights.load_network(packaged).classes == 4
+    with pytest.raises(ValueError, match="holds no estimator that fits together"):
+        TabularClassifier.load(packaged)

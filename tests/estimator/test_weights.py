@@ -1,0 +1,155 @@
+"""Where networks come from: the package, a file of ours, a checkpoint, and the command that makes the packaged file."""
+
+import os
+import sys
+import types
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from tabattn import TabularClassifier, package_weights, weights
+from tabattn.attention import MECHANISMS, Entmax, Local, Softmax
+from tabattn.models.prior import PriorNetwork
+from tabattn.tasks import PriorClassification
+from tests.estimator.tiny import SIZES, tiny_network
+
+ATTENTIONS = {**MECHANISMS, "learned alpha": partial(Entmax, alpha=1.4, learn_alpha=True)}
+
+
+def same(one, other):
+    assert one.state_dict().keys() == other.state_dict().keys()
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
+    x, y = torch.randn(1, 9, 3), torch.randint(0, 3, (1, 9))
+    torch.testing.assert_close(one(x, y, 6), other(x, y, 6), rtol=0, atol=1e-5)
+
+
+def checkpoint(path, shift=0.0, **changes):
+    """A task's checkpoint as Lightning writes it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        task = PriorClassification(**(SIZES | changes))
+    with torch.no_grad():
+        for parameter in task.parameters():
+            parameter.add_(shift)
+    trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="cpu")
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(path)
+    return task.network.eval()
+
+
+@pytest.mark.parametrize("profile", ["default", "legacy"])
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_a_network_is_described_and_built_again(tmp_path, name, profile):
+    network = tiny_network(attention=ATTENTIONS[name], profile=profile, feature_group=2, thinking_rows=3)
+    tensors, arguments = weights.described(network)
+    weights.write(tmp_path / "a.safetensors", tensors, {"network": arguments})
+    same(network, weights.load_network(tmp_path / "a.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": 1},
+        {"layers": 1, "profile": "legacy"},
+        {"thinking_rows": 0},
+        {"feature_attention": partial(Local, window=2)},
+        {"target_attention": MECHANISMS["Linear"]},
+        {"target_attention": MECHANISMS["Linear"], "profile": "legacy"},
+        {"target_attention": MECHANISMS["Linear"], "layers": 1},
+    ],
+    ids=str,
+)
+def test_every_argument_is_described(tmp_path, changes):
+    network = tiny_network(**changes)
+    tensors, arguments = weights.described(network)
+    weights.write(tmp_path / "a.safetensors", tensors, {"network": arguments})
+    same(network, weights.load_network(tmp_path / "a.safetensors"))
+
+
+def test_building_leaves_random_numbers_alone(packaged):
+    state = torch.get_rng_state()
+    weights.load_network()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_attention_from_outside_must_be_imported_first(tmp_path, monkeypatch):
+    class Outside(Softmax):
+        """An attention of somebody else."""
+
+    Outside.__module__ = "somebody"
+    path = tmp_path / "a.safetensors"
+    tensors, arguments = weights.described(tiny_network(attention=Outside))
+    weights.write(path, tensors, {"network": arguments})
+    with pytest.raises(ValueError, match=r"needs the attention somebody\.Outside, which is not known"):
+        weights.load_network(path)
+    module = types.ModuleType("somebody")
+    module.Outside = Outside
+    monkeypatch.setitem(sys.modules, "somebody", module)
+    assert isinstance(weights.load_network(path).blocks[0].rows.attention.mechanism, Outside)
+
+
+@pytest.mark.parametrize("changes", [{}, {"attention": partial(Local, window=3)}, {"profile": "legacy"}], ids=str)
+def test_a_checkpoint_is_a_model(tmp_path, table, changes):
+    network = checkpoint(tmp_path / "run.ckpt", **changes)
+    same(network, weights.load_network(tmp_path / "run.ckpt"))
+    x, y = table()
+    assert TabularClassifier(tmp_path / "run.ckpt").fit(x, y).predict_proba(x).shape == (20, 3)
+
+
+def test_files_that_are_no_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there are no weights at .*none\.ckpt$"):
+        weights.load_network(tmp_path / "none.ckpt")
+    (tmp_path / "text.ckpt").write_text("nothing")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        weights.load_network(tmp_path / "text.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint of PriorClassification: its task is not named"):
+        weights.load_network(tmp_path / "other.ckpt")
+
+
+def test_no_packaged_weights(monkeypatch, tmp_path, table):
+    monkeypatch.setattr(weights, "packaged_path", lambda: tmp_path / "prior.safetensors")
+    with pytest.raises(FileNotFoundError, match="give a file or a network as model"):
+        TabularClassifier().fit(*table())
+
+
+def test_package_weights(tmp_path, capsys):
+    path = tmp_path / "new" / "prior.safetensors"
+    network = checkpoint(tmp_path / "run.ckpt", attention=partial(Local, window=3))
+    package_weights.main([str(tmp_path / "run.ckpt"), "--out", str(path), "--fact", "hardware=one core"])
+    same(network, weights.load_network(path))
+    assert "from 1 checkpoints" in capsys.readouterr().out
+    _, header = weights.read(path)
+    assert header["training"]["hardware"] == "one core"
+    assert header["training"]["checkpoints"][0]["steps"] == 0
+    assert os.listdir(path.parent) == ["prior.safetensors"]
+
+
+def test_package_weights_averages(tmp_path):
+    paths = [tmp_path / f"{shift}.ckpt" for shift in (0.0, 0.5)]
+    first, last = (checkpoint(path, shift) for path, shift in zip(paths, (0.0, 0.5), strict=True))
+    package_weights.package(paths, tmp_path / "mean.safetensors", {})
+    mean = weights.load_network(tmp_path / "mean.safetensors").state_dict()
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(mean[name], (value + last.state_dict()[name]) / 2)
+
+
+def test_package_weights_refuses(tmp_path):
+    out = tmp_path / "mean.safetensors"
+    checkpoint(tmp_path / "a.ckpt")
+    checkpoint(tmp_path / "b.ckpt", hidden=16)
+    with pytest.raises(SystemExit, match=r"error: .*b\.ckpt has another network than .*a\.ckpt"):
+        package_weights.main([str(tmp_path / "a.ckpt"), str(tmp_path / "b.ckpt"), "--out", str(out)])
+    with pytest.raises(SystemExit, match=r"error: .*none\.ckpt"):
+        package_weights.main([str(tmp_path / "none.ckpt"), "--out", str(out)])
+    assert not out.exists()
+
+
+def test_a_callers_network_of_another_device_or_type(table):
+    x, y = table()
+    model = TabularClassifier(tiny_network().double()).fit(x, y)
+    assert {value.dtype for value in model.network_.parameters()} == {torch.float32}
+    assert isinstance(model.network_, PriorNetwork)

@@ -1,0 +1,20 @@
+"""Small networks none of whose weights is zero, as those of a new network are."""
+
+from typing import Any
+
+import torch
+
+from tabattn.models.prior import PriorNetwork
+
+SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 12, "layers": 2, "classes": 4, "thinking_rows": 2}
+
+
+def tiny_network(**changes: Any) -> PriorNetwork:
+    """A network of random weights, the same for the same arguments."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = PriorNetwork(**(SIZES | changes))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return network.eval()
