@@ -1,0 +1,55 @@
+"""Optimizers whose weights to train with are not their weights to use: schedule-free ones."""
+
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+
+class ScheduleFree(Callback):
+    """Shows the averaged weights of a schedule-free optimizer to all that look at them.
+
+    Such an optimizer (Defazio et al. 2024, arXiv 2405.15682) takes gradients at one point and has its result, an
+    average, at another; its methods ``train`` and ``eval`` move the weights between them. They are at the average in
+    validation, after training and whenever the module's state is asked for, so in every checkpoint; they are back with
+    the next training batch. Optimizers without these methods are left alone.
+    """
+
+    def __init__(self) -> None:
+        self._hook: RemovableHandle | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if any(map(has_modes, trainer.optimizers)):
+            module: nn.Module = pl_module
+            # A checkpoint takes the state of the optimizers after that of the module, hence in the same mode.
+            self._hook = module.register_state_dict_pre_hook(lambda *_: switch(trainer, "eval"))
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        switch(trainer, "train")
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        switch(trainer, "train")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        switch(trainer, "eval")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        switch(trainer, "eval")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+
+def has_modes(optimizer: Optimizer) -> bool:
+    """Whether an optimizer has one mode to train in and one to be looked at."""
+    return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
+
+
+def switch(trainer: Trainer, mode: Literal["train", "eval"]) -> None:
+    """Put all optimizers that have modes into one."""
+    for optimizer in filter(has_modes, trainer.optimizers):
+        getattr(optimizer, mode)()
