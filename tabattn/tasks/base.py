@@ -1,6 +1,7 @@
 """What every task shares: weights to start from, a way to be looked at, checkpoints that load safely."""
 
 import pickle
+import sys
 from functools import partial
 from typing import Any, ClassVar
 
@@ -60,7 +61,7 @@ class Task(LightningModule):
             return
         checkpoint["hyper_parameters"] = {
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
-            "_class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "_class_path": _path(type(self)),
             **{name: plain(value) for name, value in hparams.items()},
         }
 
@@ -73,7 +74,11 @@ def plain(value: Any) -> Any:
 
 
 def _path(cls: Any) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+    """The shortest path a class can be imported by: the one that the command line writes."""
+    words = cls.__module__.split(".")
+    prefixes = (".".join(words[:length]) for length in range(1, len(words)))
+    public = (prefix for prefix in prefixes if getattr(sys.modules.get(prefix), cls.__qualname__, None) is cls)
+    return f"{next(public, cls.__module__)}.{cls.__qualname__}"
 
 
 def load_matching(network: nn.Module, path: str) -> None:

@@ -1,0 +1,250 @@
+"""``python -m tabattn.convert their.pt ours.ckpt``: nanoTabPFN's checkpoints as checkpoints of ``PriorClassification``.
+
+Reads those of nanoTabPFN, of its attention fork and of TFM-Playground. The result is loaded by ``train.py test
+--ckpt_path``, by ``PriorClassification.load_from_checkpoint`` and by ``--model.init_from``. Its logits are those of the
+original, except for a column that is constant in the context: there TFM-Playground adds 1e-8 to the spread, not 1e-20.
+Dropout is in no checkpoint and starts at 0.
+"""
+
+import argparse
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from torch import Tensor
+
+from tabattn.attention import AttentionFactory, Local, Pooling, Scratch, Softmax, Sparse
+from tabattn.errors import DataError
+from tabattn.nanotabpfn import CONTEXT, FOUR_PROJECTIONS, Sizes, kinds, sizes, translate
+from tabattn.tasks import PriorClassification
+
+KINDS = ("Original", "Sparse", "Pooling", *FOUR_PROJECTIONS)
+"""The fork's attention types, by its own names."""
+
+WINDOWED = ("Sparse", "Local", "Optimized Local", "Einstein")
+"""Those that have a window."""
+
+FILE_KINDS = {
+    "local_opt": "Optimized Local",
+    "optimized_local": "Optimized Local",
+    "einstein": "Einstein",
+    "local": "Local",
+    "scratch": "Scratch",
+}
+"""Attention types by a part of the file's name; the first that occurs counts."""
+
+FILE_WINDOWS = {
+    ("nanotabpfn_sparse_attention", 2): ("Sparse", 8),
+    ("nanotabpfn_sparse_attention_small", 2): ("Sparse", 4),
+    ("nanotabpfn_sparse_attention_big", 2): ("Sparse", 30),
+    ("nanotabpfn_local_attention", 2): ("Local", 8),
+    ("nanotabpfn_own_prior_local_attention_500_seed0", 7): ("Local", 8),
+}
+"""Attention type and window of the fork's published files, by name and number of classes: some share their names."""
+
+DEFAULT_HEADS = 4
+
+
+class Conversion(NamedTuple):
+    """What a file held: name, attention type, window where that has one, heads, sizes, and whether weights were unread.
+
+    As text it is one line.
+    """
+
+    name: str
+    kind: str
+    window: int | None
+    heads: int
+    size: Sizes
+    unread: bool
+
+    def __str__(self) -> str:
+        window = "" if self.window is None else f" with window {self.window}"
+        size = f"layers {self.size.layers}, width {self.size.dim}, heads {self.heads}, classes {self.size.classes}"
+        dropped = "; left out: the last layer's attention between context rows, which nothing reads"
+        return f"{self.name}: {self.kind}{window}, {size}{dropped if self.unread else ''}"
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    attention: str | None = None,
+    window: int | None = None,
+    heads: int | None = None,
+) -> Conversion:
+    """Convert one checkpoint.
+
+    Args:
+        source: Their file.
+        out: Our file; written whole or not at all.
+        attention: Type of the attention between context rows, by the fork's name; None = told by weights and file name.
+        window: The fork's window size; None = told by the file's name.
+        heads: Number of heads; None = told by the file, else 4.
+
+    Returns:
+        What was found and what was left out.
+
+    Raises:
+        ValueError: An argument is missing, or does not go with the weights.
+        DataError: A file cannot be read or written, or holds something else.
+    """
+    source, out = Path(source), Path(out)
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(f"out must be another file than the source, got {out} for both")
+    theirs, told = read(source)
+    size = sizes(theirs)
+    kind = _kind(kinds(theirs, size.layers), attention, source.stem)
+    window = _window(kind, window, FILE_WINDOWS.get((source.stem, size.classes)))
+    heads = _heads(heads, told)
+    task = PriorClassification(
+        size.dim,
+        heads,
+        size.hidden,
+        size.layers,
+        size.classes,
+        attention=_mechanism(kind, window, size) if size.layers > 1 else Softmax,
+        profile="legacy",
+    )
+    task.network.load_state_dict(translate(theirs, size, heads))
+    write(task, out)
+    return Conversion(source.name, kind, window, heads, size, any(f".{CONTEXT}." in name for name in theirs))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], int | None]:
+    """Read their weights, and the number of heads where the file tells it.
+
+    Raises:
+        DataError: The file cannot be read, or does not hold weights and plain values alone.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as ex:
+        raise DataError(f"{path} cannot be opened: {ex.strerror}") from ex
+    except Exception as ex:
+        # Damage shows as almost any exception, wherever it strikes.
+        raise DataError(
+            f"{path} is damaged, or holds more than weights, which is not loaded: it could run code"
+        ) from ex
+    heads = None
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        architecture = content.get("architecture")
+        told = architecture.get("num_attention_heads") if isinstance(architecture, Mapping) else None
+        heads = told if isinstance(told, int) else None
+        content = content["model"]
+    if not isinstance(content, Mapping) or not all(isinstance(weight, Tensor) for weight in content.values()):
+        raise DataError(f"{path} holds no weights by name")
+    return {str(name): weight for name, weight in content.items()}, heads
+
+
+def write(task: PriorClassification, path: Path) -> None:
+    """Write a checkpoint of weights and arguments, as the trainer would.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    checkpoint: dict[str, Any] = {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": lightning.__version__,
+        "state_dict": task.state_dict(),
+        "hyper_parameters": dict(task.hparams),
+    }
+    task.on_save_checkpoint(checkpoint)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            torch.save(checkpoint, Path(folder, path.name))
+            Path(folder, path.name).replace(path)
+    except (OSError, RuntimeError) as ex:
+        raise DataError(f"{path} cannot be written: {ex}") from ex
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments; those of the process if None.
+
+    Returns:
+        The status for the shell: 0 done, 2 wrong use, 3 a file.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tabattn.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", type=Path, help="their checkpoint")
+    parser.add_argument("out", type=Path, help="our checkpoint")
+    parser.add_argument("--attention", choices=KINDS, help="attention between context rows, by the fork's name")
+    parser.add_argument("--window", type=int, help="the fork's window size")
+    parser.add_argument("--heads", type=int, help=f"number of heads (default: told by the file, else {DEFAULT_HEADS})")
+    options = parser.parse_args(argv)
+    try:
+        sys.stdout.write(f"{convert(**vars(options))}\n")
+    except (DataError, ValueError) as ex:
+        sys.stderr.write(f"error: {ex}\n")
+        return 3 if isinstance(ex, DataError) else 2
+    return 0
+
+
+def _kind(possible: tuple[str, ...], attention: str | None, stem: str) -> str:
+    if attention is not None:
+        if attention not in possible:
+            raise ValueError(f"attention must be {' or '.join(possible)} to fit the weights, got {attention}")
+        return attention
+    if len(possible) == 1:
+        return possible[0]
+    for part, kind in FILE_KINDS.items():
+        if part in stem:
+            return kind
+    raise ValueError(f"the weights fit {', '.join(possible)} alike: say by --attention which it was")
+
+
+def _window(kind: str, window: int | None, known: tuple[str, int] | None) -> int | None:
+    if kind not in WINDOWED:
+        if window is not None:
+            raise ValueError(f"window does not go with {kind} attention, got {window}")
+        return None
+    if window is not None:
+        return window
+    if known is None or known[0] != kind:
+        raise ValueError(f"no checkpoint holds the window of {kind} attention: say by --window what it was")
+    return known[1]
+
+
+def _heads(heads: int | None, told: int | None) -> int:
+    if heads is None:
+        return DEFAULT_HEADS if told is None else told
+    if told is not None and heads != told:
+        raise ValueError(f"heads must be {told}, as the file says, got {heads}")
+    return heads
+
+
+def _mechanism(kind: str, window: int | None, size: Sizes) -> AttentionFactory:
+    """Return ours for theirs: both count the window of Local to each side and that of Sparse over both."""
+    if window is None:
+        ours: dict[str, AttentionFactory] = {
+            "Original": Softmax,
+            "Scratch": Scratch,
+            "Pooling": partial(Pooling, points=size.points),
+        }
+    else:
+        ours = {
+            "Sparse": partial(Sparse, window=window),
+            "Einstein": partial(Sparse, window=window),
+            "Local": partial(Local, window=window, edges="zero"),
+            "Optimized Local": partial(Local, window=window),
+        }
+    return ours[kind]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""Converted networks against an independent forward pass, and what the converter refuses."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import datamodules  # noqa: F401
+from tabattn import cli
+from tabattn.attention import Local, Softmax
+from tabattn.convert import convert, main
+from tabattn.errors import DataError
+from tabattn.tasks import PriorClassification
+from tests.foreign import CLASSES, HEADS, KINDS, POINTS, WINDOW, Weights, make, reference
+
+ROWS, CONTEXT = 13, 10
+
+
+def tables() -> tuple[Tensor, Tensor]:
+    x = torch.randn(2, ROWS, 3)
+    x[:, :, 1] *= 1000
+    return x, torch.randint(0, CLASSES, (2, ROWS))
+
+
+def save(content: object, folder: Path, name: str = "theirs.pt") -> Path:
+    torch.save(content, folder / name)
+    return folder / name
+
+
+def arguments(kind: str) -> dict[str, Any]:
+    return {"attention": None if kind == "Shared" else kind, "window": WINDOW.get(kind), "heads": HEADS}
+
+
+def load(path: Path) -> Any:
+    return PriorClassification.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_those_of_the_original(kind: str, layers: int, tmp_path: Path) -> None:
+    weights = make(kind, layers)
+    found = convert(save(weights, tmp_path), tmp_path / "ours.ckpt", **arguments(kind))
+    x, y = tables()
+    torch.testing.assert_close(
+        load(tmp_path / "ours.ckpt").network(x, y, CONTEXT),
+        reference(weights, kind, layers, x, y, CONTEXT),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    assert (found.size.layers, found.size.classes, found.heads) == (layers, CLASSES, HEADS)
+    assert found.size.points == (POINTS if kind == "Pooling" else 0)
+    assert ("left out" in str(found)) == (kind != "Shared")
+
+
+def test_every_weight_matters_but_those_left_out(tmp_path: Path) -> None:
+    """A weight that the converter forgot would keep a random value of the new network."""
+    weights = make("Scratch", 2)
+    path, out = save(weights, tmp_path), tmp_path / "ours.ckpt"
+    states = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        convert(path, out, **arguments("Scratch"))
+        states.append(torch.load(out, weights_only=True)["state_dict"])
+    for name, weight in states[0].items():
+        assert torch.equal(weight, states[1][name]), name
+
+
+def test_the_heads_of_a_training_state_are_read(tmp_path: Path) -> None:
+    weights = make("Shared", 2)
+    architecture = {"num_attention_heads": HEADS, "embedding_size": 8}
+    content = {"epoch": 3, "architecture": architecture, "model": weights, "optimizer": {"state": {}}}
+    path = save(content, tmp_path)
+    found = convert(path, tmp_path / "ours.ckpt")
+    assert (found.kind, found.heads) == ("Original", HEADS)
+    x, y = tables()
+    want = reference(weights, "Shared", 2, x, y, CONTEXT)
+    torch.testing.assert_close(load(tmp_path / "ours.ckpt").network(x, y, CONTEXT), want, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="heads must be 2, as the file says, got 4"):
+        convert(path, tmp_path / "ours.ckpt", heads=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "weights", "kind", "window"),
+    [
+        ("nanotabpfn_sparse_attention", 2, "Sparse", "Sparse", 8),
+        ("nanotabpfn_sparse_attention_small", 2, "Sparse", "Sparse", 4),
+        ("nanotabpfn_sparse_attention_big", 2, "Sparse", "Sparse", 30),
+        ("nanotabpfn_local_attention", 2, "Local", "Local", 8),
+        ("nanotabpfn_scratch_attention", 2, "Local", "Scratch", None),
+        ("nanotabpfn_attention_from_scratch_prior_trained_seed0", 3, "Local", "Scratch", None),
+        ("nanotabpfn_pooling_attention", 2, "Pooling", "Pooling", None),
+        ("anything", 2, "Original", "Original", None),
+    ],
+)
+def test_names_of_published_files_tell_what_weights_do_not(
+    name: str, classes: int, weights: str, kind: str, window: int | None, tmp_path: Path
+) -> None:
+    path = save(make(weights, 2, classes=classes), tmp_path, f"{name}.pt")
+    found = convert(path, tmp_path / "ours.ckpt")
+    assert (found.kind, found.window, found.heads) == (kind, window, 4)
+    mechanism = load(tmp_path / "ours.ckpt").network.blocks[0].rows.context.mechanism
+    assert getattr(mechanism, "window", None) == window
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("nanotabpfn_local_opt_attention", "Optimized Local"),
+        ("nanotabpfn_optimized_local_attention_prior_trained_seed0", "Optimized Local"),
+        ("nanotabpfn_own_prior_trained_einstein_attention_with_mem_seed0", "Einstein"),
+        ("nanotabpfn_local_attention_from_scratch_prior_trained_seed0", "Local"),
+        ("nanotabpfn_local_attention", "Local"),
+    ],
+)
+def test_a_window_nobody_recorded_must_be_given(name: str, kind: str, tmp_path: Path) -> None:
+    path = save(make("Local", 2), tmp_path, f"{name}.pt")
+    with pytest.raises(ValueError, match=f"no checkpoint holds the window of {kind} attention: say by --window"):
+        convert(path, tmp_path / "ours.ckpt")
+    assert convert(path, tmp_path / "ours.ckpt", window=5).window == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("Local", {}, "the weights fit Scratch, Local, Optimized Local, Einstein alike: say by --attention"),
+        ("Original", {"attention": "Local"}, "attention must be Original to fit the weights, got Local"),
+        ("Sparse", {"attention": "Local", "window": 4}, "attention must be Sparse to fit the weights, got Local"),
+        ("Original", {"window": 4}, "window does not go with Original attention, got 4"),
+        ("Sparse", {"window": 0}, "window must be at least 1, got 0"),
+        ("Original", {"heads": 3}, "dim must be a multiple of heads, got dim 8 and heads 3"),
+        ("Original", {"heads": 0}, "dim must be a multiple of heads, got dim 8 and heads 0"),
+    ],
+)
+def test_wrong_arguments(kind: str, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = save(make(kind, 2), tmp_path)
+    with pytest.raises(ValueError, match=message):
+        convert(path, tmp_path / "ours.ckpt", **arguments)
+    assert os.listdir(tmp_path) == ["theirs.pt"]
+
+
+def without(name: str) -> Weights:
+    return {key: weight for key, weight in make("Sparse", 2).items() if key != name}
+
+
+BLOCK = "transformer_blocks.1."
+WRONG = {
+    "no network": ({"a": torch.zeros(1)}, "this is no checkpoint of nanoTabPFN or its relatives"),
+    "no weights": ({"a": 1}, "holds no weights by name"),
+    "a list": ([torch.zeros(1)], "holds no weights by name"),
+    "a vector": (make("Sparse", 2) | {"decoder.linear2.weight": torch.zeros(3)}, "must be a matrix, got the shape"),
+    "missing": (without(f"{BLOCK}norm2.bias"), r"the weight transformer_blocks\.1\.norm2\.bias is missing"),
+    "left over": (make("Sparse", 2) | {"extra": torch.zeros(1), "more": torch.zeros(1)}, "extra and 1 more belongs to"),
+    "shape": (
+        make("Sparse", 2) | {f"{BLOCK}linear1.bias": torch.zeros(2)},
+        r"linear1\.bias must be of shape \(6,\), got \(2,\)",
+    ),
+    "two kinds": (
+        {name: weight for name, weight in make("Sparse", 2).items() if not name.startswith(BLOCK)}
+        | {name: weight for name, weight in make("Local", 2).items() if name.startswith(BLOCK)},
+        "the layers differ in their attention between rows",
+    ),
+    "no kind": (
+        {name: weight for name, weight in make("Sparse", 2).items() if "datapoints_train" not in name},
+        "the attention between rows are of no known form",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_files_that_hold_something_else(case: str, tmp_path: Path) -> None:
+    content, message = WRONG[case]
+    with pytest.raises(DataError, match=message):
+        convert(save(content, tmp_path), tmp_path / "ours.ckpt", window=4)
+    assert os.listdir(tmp_path) == ["theirs.pt"]
+
+
+class Harmful:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_not_run(zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.pt"
+    weights = make("Original", 2) | {"extra": Harmful(tmp_path / "harm")}
+    torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(DataError, match="holds more than weights, which is not loaded"):
+        convert(path, tmp_path / "ours.ckpt")
+    assert os.listdir(tmp_path) == ["theirs.pt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello,1\n", b"PK\x03\x04", b"\x80\x04K\x01."])
+def test_files_of_another_kind(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "theirs.pt").write_bytes(content)
+    with pytest.raises(DataError, match=r"theirs\.pt (is damaged|holds no weights)"):
+        convert(tmp_path / "theirs.pt", tmp_path / "ours.ckpt")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_truncated_files(share: float, zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.pt"
+    torch.save(make("Original", 2), path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DataError, match=r"theirs\.pt is damaged"):
+        convert(path, tmp_path / "ours.ckpt")
+
+
+def test_files_that_cannot_be_opened_or_written(tmp_path: Path) -> None:
+    path = save(make("Original", 2), tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="cannot be opened: No such file"):
+        convert(tmp_path / "none.pt", tmp_path / "ours.ckpt")
+    with pytest.raises(DataError, match="cannot be opened: Is a directory"):
+        convert(tmp_path, tmp_path / "ours.ckpt")
+    with pytest.raises(DataError, match="cannot be written"):
+        convert(path, path / "ours.ckpt")
+    with pytest.raises(ValueError, match="out must be another file than the source"):
+        convert(path, path)
+    assert path.read_bytes() == before
+    convert(path, tmp_path / "new" / "folder" / "ours.ckpt")
+    assert os.listdir(tmp_path / "new" / "folder") == ["ours.ckpt"]
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path, out = str(save(make("Sparse", 2), tmp_path)), str(tmp_path / "ours.ckpt")
+    assert main([path, out, "--window=4", "--heads=2"]) == 0
+    assert capsys.readouterr().out == (
+        "theirs.pt: Sparse with window 4, layers 2, width 8, heads 2, classes 3; "
+        "left out: the last layer's attention between context rows, which nothing reads\n"
+    )
+    assert main([path, out]) == 2
+    assert capsys.readouterr().err.startswith("error: no checkpoint holds the window of Sparse attention")
+    assert main([str(tmp_path / "none.pt"), out]) == 3
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_converted_network_is_tested_and_trained_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    convert(save(make("Local", 2), tmp_path), "ours.ckpt", **arguments("Local"))
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false"]
+    data = ["--data=SyntheticPrior", "--data.tables=[sklearn:iris]", "--data.steps_per_epoch=1", "--data.batch_size=2"]
+    data += ["--data.rows=[12,16]", "--data.features=[2,3]", "--data.classes=[2,3]"]
+    flags = ["--model=PriorClassification", *data, *quiet, "--trainer.accelerator=cpu"]
+    tested: Any = cli.CLI(["test", *flags, "--ckpt_path=ours.ckpt"])
+    mechanism = tested.model.network.blocks[0].rows.context.mechanism
+    assert isinstance(mechanism, Local)
+    assert (mechanism.window, mechanism.edges) == (WINDOW["Local"], "zero")
+
+    sizes = ["--model.dim=8", f"--model.heads={HEADS}", "--model.hidden=6", "--model.layers=2", "--model.classes=3"]
+    fit = ["fit", *flags, "--trainer.max_epochs=1", "--trainer.enable_checkpointing=false", "--optimizer.lr=0"]
+    trained: Any = cli.CLI([*fit, *sizes, "--model.profile=legacy", "--model.init_from=ours.ckpt"])
+    assert isinstance(trained.model.network.blocks[0].rows.context.mechanism, Softmax)
+    for name, weight in load(tmp_path / "ours.ckpt").network.state_dict().items():
+        torch.testing.assert_close(trained.model.network.state_dict()[name], weight, rtol=0, atol=0)
+    assert "left as initialised" not in capsys.readouterr().err
