@@ -48,7 +48,7 @@ def random_network() -> PriorNetwork:
     return network
 
 
-def joint(reader: Reader, x: NDArray[np.float64]) -> NDArray[np.float32]:
+def joint(reader: Reader, x: NDArray[np.float64], temperature: float) -> NDArray[np.float32]:
     """Log-probabilities by one forward pass over context and target rows together, ``(members, rows, classes)``."""
     context, target = reader.scales(reader.x), reader.scales(x)
     out = []
@@ -57,7 +57,7 @@ def joint(reader: Reader, x: NDArray[np.float64]) -> NDArray[np.float32]:
             scale, columns = reader.ensemble.members[question.member]
             rows = np.concatenate([context[scale][question.rows], target[scale]])[:, columns]
             codes = torch.from_numpy(question.codes[reader.y[question.rows]])
-            logits = reader.network(torch.from_numpy(rows)[None], codes[None], len(codes))[0]
+            logits = reader.network(torch.from_numpy(rows)[None], codes[None], len(codes))[0] / temperature
             out.append(logits[:, question.codes].log_softmax(-1).numpy())
     return np.stack(out)
 
@@ -73,10 +73,10 @@ def row(context: int, targets: int, options: argparse.Namespace) -> list[str]:
     run = check_arguments(model.get_params(deep=False))
     rest = x[context:]
     steps = {
-        "joint": lambda: joint(reader, rest),
+        "joint": lambda: joint(reader, rest, run.temperature),
         "remembered": lambda: reader.log_probabilities(rest, run),
     }
-    apart = np.abs(steps["joint"]() - steps["remembered"]()).max()
+    apart = np.abs(np.exp(steps["joint"]()) - np.exp(steps["remembered"]())).max()
     seconds = median_seconds(steps, options.repeats, run.device)
     figures = [f"{1e3 * seconds[name]:.1f}" for name in steps]
     ratio = seconds["joint"] / seconds["remembered"]
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"Written by `python -m benchmarks.predict_cache` on {provenance(torch.device('cpu'))}.\n\n"
         f"`TabularClassifier` with {network}, {options.features} features and {options.classes} classes, median of "
         f"{options.repeats} calls. *Joint*: context and target rows in one forward pass, each time. *Remembered*: an "
-        "earlier call read the context. The difference is that of the members' log-probabilities.\n\n"
+        "earlier call read the context. The difference is that of the members' probabilities.\n\n"
         + "".join(f"| {' | '.join(line)} |\n" for line in table)
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,11 @@ from tabattn.estimator.arguments import Run
 from tabattn.estimator.ensemble import Ensemble, Floats, Question, Scales
 from tabattn.models.prior import Memory, PriorNetwork
 
-BATCH_TOKENS = 2**18
-"""Context tokens that are read in one batch of questions; a larger question is read alone."""
+BATCH_TOKENS = {"cpu": 2**15, "cuda": 2**18}
+"""Context tokens that are read in one batch of questions, by the type of device; a larger question is read alone.
+
+A CPU is fastest with what fits its caches, a GPU with much at a time.
+"""
 
 CACHE_BYTES = 4 * 2**30
 """Most memory that remembered contexts may take."""
@@ -71,7 +74,7 @@ class Reader:
         classes = len(self.ensemble.questions[0].codes)
         out = np.zeros((len(self.ensemble.members), len(x), classes), dtype=np.float32)
         with torch.inference_mode(), torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
-            for index, batch in enumerate(self._batches()):
+            for index, batch in enumerate(self._batches(run)):
                 memory = self._memory(index, batch, run)
                 for start in range(0, len(x), run.chunk_rows):
                     rows = slice(start, start + run.chunk_rows)
@@ -82,12 +85,13 @@ class Reader:
                         out[question.member, rows][:, part] += scores[:, question.codes[part]]
         return out
 
-    def _batches(self) -> Iterator[list[Question]]:
-        """Questions with contexts of one length, as many at a time as the memory of a batch allows."""
+    def _batches(self, run: Run) -> Iterator[list[Question]]:
+        """Questions with contexts of one length, as many at a time as a batch takes."""
+        limit = BATCH_TOKENS.get(run.device.type, BATCH_TOKENS["cpu"])
         batch: list[Question] = []
         for question in sorted(self.ensemble.questions, key=lambda question: len(question.rows)):
             tokens = (len(batch) + 1) * len(question.rows) * (self.x.shape[1] + 1)
-            if batch and (len(batch[0].rows) != len(question.rows) or tokens > BATCH_TOKENS):
+            if batch and (len(batch[0].rows) != len(question.rows) or tokens > limit):
                 yield batch
                 batch = []
             batch.append(question)

@@ -1,14 +1,14 @@
 """A tiny network in place of the packaged one, so that the estimator can be tested without trained weights."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tabattn import weights
 from tabattn.models.prior import PriorNetwork
-from tests.estimator.tiny import tiny_network
+from tests.estimator.tiny import MakeTable, tiny_network
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def packaged(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def table() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    def make(rows: int = 20, features: int = 4, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def table() -> MakeTable:
+    def make(rows: int = 20, features: int = 4, classes: int = 3) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         random = np.random.default_rng(0)
         return random.standard_normal((rows, features)), np.arange(rows) % classes
 

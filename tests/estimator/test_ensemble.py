@@ -9,11 +9,11 @@ from scipy.stats import norm
 from tabattn import TabularClassifier
 from tabattn.estimator.codes import class_codes, sample_rows
 from tabattn.estimator.ensemble import Scales, draw
-from tests.estimator.tiny import tiny_network
+from tests.estimator.tiny import MakeTable, tiny_network
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 5, 9, 16, 17, 25, 70])
-def test_questions_tell_all_classes_apart(classes):
+def test_questions_tell_all_classes_apart(classes: int) -> None:
     order = np.random.default_rng(0).permutation(classes)
     questions = np.stack(class_codes(order, 4))
     assert (questions[0] >= 0).all()
@@ -28,7 +28,7 @@ def test_questions_tell_all_classes_apart(classes):
 
 
 @pytest.mark.parametrize("classes", [3, 5, 25, 70])
-def test_products_over_questions_are_probabilities(classes):
+def test_products_over_questions_are_probabilities(classes: int) -> None:
     random = np.random.default_rng(0)
     total = np.zeros(classes)
     for codes in class_codes(random.permutation(classes), 4):
@@ -37,13 +37,13 @@ def test_products_over_questions_are_probabilities(classes):
     assert np.exp(total).sum() == pytest.approx(1)
 
 
-def test_a_network_with_one_output_is_refused():
+def test_a_network_with_one_output_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 classes apart, this one has 1 output"):
         class_codes(np.arange(3), 1)
 
 
 @pytest.mark.parametrize("limit", [4, 5, 11, 40, 99, 100, 200])
-def test_samples_are_stratified(limit):
+def test_samples_are_stratified(limit: int) -> None:
     y = np.repeat(np.arange(4), [1, 2, 17, 80])
     rows = sample_rows(y, limit, np.random.RandomState(0))
     assert len(rows) == min(limit, 100) == len(set(rows))
@@ -53,12 +53,12 @@ def test_samples_are_stratified(limit):
     assert (np.abs(counts - np.maximum(share, 1)) < 3).all()
 
 
-def test_more_classes_than_rows_to_draw():
+def test_more_classes_than_rows_to_draw() -> None:
     with pytest.raises(ValueError, match=r"max_context must be at least the number of classes \(6\), got 5"):
         sample_rows(np.arange(6), 5, np.random.RandomState(0))
 
 
-def test_scales():
+def test_scales() -> None:
     x = np.array([[1.0, 0.0], [2.0, np.nan], [2.0, 0.0], [1000.0, 1.0]])
     plain, ranks = Scales(x)(x)
     np.testing.assert_allclose(np.nanmean(plain, axis=0), 0, atol=1e-6)
@@ -71,14 +71,14 @@ def test_scales():
     assert ranks[0, 0] < beyond[1, 0] < ranks[1, 0]
 
 
-def test_scales_survive_extreme_columns():
+def test_scales_survive_extreme_columns() -> None:
     x = np.array([[1e300, np.nan, 5e-324], [-1e300, np.nan, 0.0], [0.0, 3.0, 0.0]])
     for view in Scales(x)(x):
         assert np.isfinite(view[~np.isnan(x)]).all()
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])
-def test_members_meet_every_class_under_every_number_on_every_scale(classes):
+def test_members_meet_every_class_under_every_number_on_every_scale(classes: int) -> None:
     y = np.arange(20) % classes
     members, questions = draw(y, 6, 4 * classes, 4, 100, seed=0)
     for scale in range(Scales.count):
@@ -88,7 +88,7 @@ def test_members_meet_every_class_under_every_number_on_every_scale(classes):
     assert any((a.columns != b.columns).any() for a, b in pairwise(members))
 
 
-def test_members_sample_their_own_rows():
+def test_members_sample_their_own_rows() -> None:
     y = np.arange(60) % 3
     _, questions = draw(y, 2, 3, 4, 20, seed=0)
     assert all(len(question.rows) == 20 for question in questions)
@@ -96,7 +96,7 @@ def test_members_sample_their_own_rows():
 
 
 @pytest.mark.parametrize("classes", [5, 25])
-def test_more_classes_than_outputs(classes):
+def test_more_classes_than_outputs(classes: int) -> None:
     random = np.random.default_rng(0)
     y = np.arange(3 * classes) % classes
     x = random.standard_normal((len(y), 3)) + y[:, None]
@@ -107,7 +107,7 @@ def test_more_classes_than_outputs(classes):
     assert (probabilities > 0).all()
 
 
-def test_average_and_temperature(table):
+def test_average_and_temperature(table: MakeTable) -> None:
     x, y = table()
     model = TabularClassifier(n_estimators=4, temperature=1.0).fit(x, y)
     single = [

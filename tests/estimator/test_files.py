@@ -1,6 +1,8 @@
 """A fitted estimator goes to a file and comes back the same; files that do not fit are refused in one line."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from tabattn import TabularClassifier, weights
 from tabattn.attention import Local
-from tests.estimator.tiny import tiny_network
+from tests.estimator.tiny import row_mechanism, tiny_network
 
 
 @pytest.fixture
-def frame():
+def frame() -> Any:
     return pd.DataFrame(
         {
             "number": np.linspace(-1, 1, 12),
@@ -25,13 +27,13 @@ def frame():
     )
 
 
-def saved(path, frame, labels=("no", "yes"), **arguments):
+def saved(path: Path, frame: pd.DataFrame, labels: Any = ("no", "yes"), **arguments: Any) -> TabularClassifier:
     model = TabularClassifier(tiny_network(), n_estimators=3, **arguments).fit(frame, np.array(labels * 6))
     model.save(path)
     return model
 
 
-def changed(path, change):
+def changed(path: Path, change: Any) -> None:
     """Rewrite the header of a file, or its tensors."""
     with safe_open(path, "pt") as file:
         text = file.metadata()
@@ -42,7 +44,7 @@ def changed(path, change):
     save_file(tensors, path, text)
 
 
-def test_round_trip(tmp_path, frame):
+def test_round_trip(tmp_path: Path, frame: pd.DataFrame) -> None:
     model = saved(tmp_path / "a.safetensors", frame, temperature=0.7, chunk_rows=5, random_state=9)
     again = TabularClassifier.load(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
@@ -56,21 +58,21 @@ def test_round_trip(tmp_path, frame):
         again.predict(frame.rename(columns={"word": "text"}))
 
 
-def test_loaded_can_be_fitted_again(tmp_path, frame):
+def test_loaded_can_be_fitted_again(tmp_path: Path, frame: pd.DataFrame) -> None:
     model = saved(tmp_path / "a.safetensors", frame)
     again = TabularClassifier.load(tmp_path / "a.safetensors").fit(frame, np.array(["no", "yes"] * 6))
     np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
 
 
 @pytest.mark.parametrize("labels", [(3, 1), (0.5e1, 2.0), (True, False), ("b", "a")])
-def test_labels_keep_their_type(tmp_path, frame, labels):
+def test_labels_keep_their_type(tmp_path: Path, frame: pd.DataFrame, labels: Any) -> None:
     model = saved(tmp_path / "a.safetensors", frame, labels)
     again = TabularClassifier.load(tmp_path / "a.safetensors")
     assert again.classes_.dtype == model.classes_.dtype
     np.testing.assert_array_equal(again.classes_, model.classes_)
 
 
-def test_labels_that_cannot_be_written(tmp_path, frame):
+def test_labels_that_cannot_be_written(tmp_path: Path, frame: pd.DataFrame) -> None:
     model = TabularClassifier(tiny_network()).fit(frame, np.array(["no", "yes"] * 6))
     model.classes_ = np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")
     with pytest.raises(ValueError, match="labels must be numbers, truth values or text to be saved"):
@@ -78,22 +80,22 @@ def test_labels_that_cannot_be_written(tmp_path, frame):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_class(tmp_path, frame):
+def test_one_class(tmp_path: Path, frame: pd.DataFrame) -> None:
     model = TabularClassifier(tiny_network()).fit(frame, ["same"] * 12)
     model.save(tmp_path / "a.safetensors")
     assert set(TabularClassifier.load(tmp_path / "a.safetensors").predict(frame)) == {"same"}
 
 
-def test_attention_comes_back(tmp_path, frame):
+def test_attention_comes_back(tmp_path: Path, frame: pd.DataFrame) -> None:
     network = tiny_network(attention=lambda heads, dim: Local(heads, dim, window=3))
     model = TabularClassifier(network).fit(frame, np.array(["no", "yes"] * 6))
     model.save(tmp_path / "a.safetensors")
     again = TabularClassifier.load(tmp_path / "a.safetensors")
-    assert again.network_.blocks[0].rows.attention.mechanism.arguments()["window"] == 3
+    assert row_mechanism(again.network_).arguments()["window"] == 3
     np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
 
 
-def test_size_is_that_of_weights_and_table(tmp_path):
+def test_size_is_that_of_weights_and_table(tmp_path: Path) -> None:
     x, y = np.random.default_rng(0).standard_normal((500, 10)), np.arange(500) % 2
     model = TabularClassifier(tiny_network()).fit(x, y)
     model.predict(x)
@@ -102,7 +104,7 @@ def test_size_is_that_of_weights_and_table(tmp_path):
     assert (tmp_path / "a.safetensors").stat().st_size < network + 500 * 11 * 8 + 10_000
 
 
-def test_as_a_model_it_is_its_network(tmp_path, frame):
+def test_as_a_model_it_is_its_network(tmp_path: Path, frame: pd.DataFrame) -> None:
     model = saved(tmp_path / "a.safetensors", frame)
     other = TabularClassifier(tmp_path / "a.safetensors", n_estimators=3).fit(frame, np.array(["no", "yes"] * 6))
     np.testing.assert_array_equal(other.predict_proba(frame), model.predict_proba(frame))
@@ -130,7 +132,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("message", CHANGES)
-def test_a_file_that_does_not_fit(tmp_path, frame, message):
+def test_a_file_that_does_not_fit(tmp_path: Path, frame: pd.DataFrame, message: str) -> None:
     path = tmp_path / "a.safetensors"
     saved(path, frame)
     changed(path, CHANGES[message])
@@ -140,7 +142,7 @@ def test_a_file_that_does_not_fit(tmp_path, frame, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_file(tmp_path, frame):
+def test_a_damaged_file(tmp_path: Path, frame: pd.DataFrame) -> None:
     path = tmp_path / "a.safetensors"
     saved(path, frame)
     path.write_bytes(path.read_bytes()[:-100])
@@ -151,12 +153,12 @@ def test_a_damaged_file(tmp_path, frame):
         TabularClassifier.load(path)
 
 
-def test_no_file(tmp_path):
+def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no file"):
         TabularClassifier.load(tmp_path / "none.safetensors")
 
 
-def test_a_network_is_no_estimator(packaged):
+def test_a_network_is_no_estimator(packaged: Path) -> None:
     assert weights.load_network(packaged).classes == 4
     with pytest.raises(ValueError, match="holds no estimator that fits together"):
         TabularClassifier.load(packaged)

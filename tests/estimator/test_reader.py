@@ -1,5 +1,7 @@
 """The remembered context gives the joint forward's answers, in chunks of any size; what is left out is said."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,11 @@ import torch
 from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS
 from tabattn.estimator import reader
-from tests.estimator.tiny import tiny_network
+from tabattn.models.prior import Memory, PriorNetwork
+from tests.estimator.tiny import MakeTable, tiny_network
 
 
-def joint(model, x):
+def joint(model: Any, x: Any) -> Any:
     """Members' probabilities by one forward pass over context and target rows, averaged over logits."""
     parts = model._reader
     context, target = parts.scales(parts.x), parts.scales(x)
@@ -24,9 +27,22 @@ def joint(model, x):
     return torch.from_numpy(total / len(parts.ensemble.members)).double().softmax(-1).numpy()
 
 
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of contexts in each batch that a network reads from now on."""
+    batches: list[int] = []
+    remember = PriorNetwork.remember
+
+    def watched(network: PriorNetwork, x: torch.Tensor, y: torch.Tensor) -> Memory:
+        batches.append(len(x))
+        return remember(network, x, y)
+
+    monkeypatch.setattr(PriorNetwork, "remember", watched)
+    return batches
+
+
 @pytest.mark.parametrize("profile", ["default", "legacy"])
 @pytest.mark.parametrize("attention", MECHANISMS)
-def test_equals_the_joint_forward(table, profile, attention):
+def test_equals_the_joint_forward(table: MakeTable, profile: str, attention: str) -> None:
     x, y = table()
     x[2, 1] = np.nan
     model = TabularClassifier(tiny_network(profile=profile, attention=MECHANISMS[attention]), n_estimators=3)
@@ -38,19 +54,17 @@ def test_equals_the_joint_forward(table, profile, attention):
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 7, 8, 100])
-def test_chunks_change_nothing(table, chunk_rows):
+def test_chunks_change_nothing(table: MakeTable, chunk_rows: int) -> None:
     x, y = table()
     whole = TabularClassifier().fit(x, y).predict_proba(x)
     chunks = TabularClassifier(chunk_rows=chunk_rows).fit(x, y).predict_proba(x)
     np.testing.assert_allclose(chunks, whole, atol=1e-6)
 
 
-def test_context_is_read_once(table, monkeypatch):
+def test_context_is_read_once(table: MakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = table()
     model = TabularClassifier().fit(x, y)
-    reads = []
-    remember = type(model.network_).remember
-    monkeypatch.setattr(type(model.network_), "remember", lambda *given: reads.append(1) or remember(*given))
+    reads = watch(monkeypatch)
     first = model.predict_proba(x)
     once = len(reads)
     assert once >= 1
@@ -62,21 +76,18 @@ def test_context_is_read_once(table, monkeypatch):
     assert model.cached_bytes == 0
 
 
-def test_members_are_read_together(table, monkeypatch):
+def test_members_are_read_together(table: MakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = table()
-    batches = []
-    remember = type(tiny_network()).remember
-    monkeypatch.setattr(
-        type(tiny_network()), "remember", lambda net, x, y: batches.append(len(x)) or remember(net, x, y)
-    )
-    together = TabularClassifier(n_estimators=5).fit(x, y).predict_proba(x)
+    batches = watch(monkeypatch)
+    model = TabularClassifier(n_estimators=5, device="cpu")
+    together = model.fit(x, y).predict_proba(x)
     assert batches == [5]
-    monkeypatch.setattr(reader, "BATCH_TOKENS", 1)
-    np.testing.assert_allclose(TabularClassifier(n_estimators=5).fit(x, y).predict_proba(x), together, atol=1e-6)
+    monkeypatch.setattr(reader, "BATCH_TOKENS", {"cpu": 1})
+    np.testing.assert_allclose(model.fit(x, y).predict_proba(x), together, atol=1e-6)
     assert batches == [5, 1, 1, 1, 1, 1]
 
 
-def test_what_cannot_be_remembered_is_said(table, monkeypatch):
+def test_what_cannot_be_remembered_is_said(table: MakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = table()
     expected = TabularClassifier().fit(x, y).predict_proba(x)
     monkeypatch.setattr(reader, "CACHE_BYTES", 100)
@@ -86,30 +97,31 @@ def test_what_cannot_be_remembered_is_said(table, monkeypatch):
     assert model.cached_bytes == 0
 
 
-def test_large_tables_are_sampled_and_it_is_said(table):
+def test_large_tables_are_sampled_and_it_is_said(table: MakeTable) -> None:
     x, y = table(60)
     model = TabularClassifier(max_context=20)
     with pytest.warns(UserWarning, match="has 60 rows: each member .* sample of 20"):
         model.fit(x, y)
+    assert model._reader is not None
     assert all(len(question.rows) == 20 for question in model._reader.ensemble.questions)
     assert model.predict_proba(x).shape == (60, 3)
 
 
-def test_rows_do_not_influence_one_another(table):
+def test_rows_do_not_influence_one_another(table: MakeTable) -> None:
     x, y = table()
     model = TabularClassifier().fit(x, y)
     alone = np.concatenate([model.predict_proba(row[None]) for row in x])
     np.testing.assert_allclose(alone, model.predict_proba(x), atol=1e-6)
 
 
-def test_labels_are_read(table):
+def test_labels_are_read(table: MakeTable) -> None:
     x, y = table()
     probabilities = TabularClassifier().fit(x, y).predict_proba(x)
     other = TabularClassifier().fit(x, np.roll(y, 1)).predict_proba(x)
     assert np.abs(probabilities - other).max() > 1e-3
 
 
-def test_names_of_classes_do_not_matter(table):
+def test_names_of_classes_do_not_matter(table: MakeTable) -> None:
     x, y = table()
     first = TabularClassifier(n_estimators=2).fit(x, y).predict_proba(x)
     renamed = TabularClassifier(n_estimators=2).fit(x, np.array(["a", "b", "c"])[y]).predict_proba(x)

@@ -1,13 +1,16 @@
 """What a table may hold, and what its labels may be."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tabattn import TabularClassifier
+from tests.estimator.tiny import MakeTable
 
 
-def mixed(rows=12):
+def mixed(rows: int = 12) -> Any:
     return pd.DataFrame(
         {
             "number": np.linspace(0, 1, rows),
@@ -23,7 +26,7 @@ def mixed(rows=12):
     )
 
 
-def test_a_frame_of_every_kind():
+def test_a_frame_of_every_kind() -> None:
     x, y = mixed(), ["no", "yes"] * 6
     model = TabularClassifier().fit(x, y)
     assert list(model.feature_names_in_) == list(x.columns)
@@ -34,7 +37,7 @@ def test_a_frame_of_every_kind():
     assert set(model.predict(x)) <= {"no", "yes"}
 
 
-def test_unknown_entries_are_missing_ones():
+def test_unknown_entries_are_missing_ones() -> None:
     x, y = mixed(), ["no", "yes"] * 6
     model = TabularClassifier().fit(x, y)
     other, missing = x.head(2).copy(), x.head(2).copy()
@@ -43,7 +46,7 @@ def test_unknown_entries_are_missing_ones():
     np.testing.assert_array_equal(model.predict_proba(other), model.predict_proba(missing))
 
 
-def test_columns_that_say_nothing_change_nothing(table):
+def test_columns_that_say_nothing_change_nothing(table: MakeTable) -> None:
     x, y = table()
     more = np.column_stack([x, np.full(len(x), 7.0), np.full(len(x), np.nan)])
     np.testing.assert_array_equal(
@@ -51,7 +54,7 @@ def test_columns_that_say_nothing_change_nothing(table):
     )
 
 
-def test_no_column_says_anything(table):
+def test_no_column_says_anything(table: MakeTable) -> None:
     _, y = table()
     x = np.ones((len(y), 2))
     probabilities = TabularClassifier().fit(x, y).predict_proba(x[:3])
@@ -59,7 +62,7 @@ def test_no_column_says_anything(table):
     assert np.ptp(probabilities, axis=0).max() == 0
 
 
-def test_scale_of_a_column_does_not_matter(table):
+def test_scale_of_a_column_does_not_matter(table: MakeTable) -> None:
     x, y = table()
     large = x * [1e-12, 1.0, 1e9, 1e30] + [0.0, 0.0, 1e12, 0.0]
     np.testing.assert_allclose(
@@ -69,13 +72,13 @@ def test_scale_of_a_column_does_not_matter(table):
     )
 
 
-def test_one_row_and_one_class():
+def test_one_row_and_one_class() -> None:
     model = TabularClassifier().fit([[1.0, "a"]], ["only"])
     np.testing.assert_array_equal(model.predict_proba([[2.0, "b"], [1.0, "a"]]), np.ones((2, 1)))
     assert list(model.predict([[2.0, "b"]])) == ["only"]
 
 
-def test_one_row_of_each_class():
+def test_one_row_of_each_class() -> None:
     model = TabularClassifier().fit([[1.0], [2.0]], [0, 1])
     assert model.predict_proba([[1.5]]).shape == (1, 2)
 
@@ -94,7 +97,7 @@ def test_one_row_of_each_class():
     ],
     ids=lambda labels: type(labels).__name__,
 )
-def test_labels_of_any_type(table, labels):
+def test_labels_of_any_type(table: MakeTable, labels: Any) -> None:
     x, _ = table(12)
     y = pd.Series(labels).loc[[0, 1, 2] * 4].reset_index(drop=True)
     model = TabularClassifier().fit(x, y)
@@ -113,14 +116,14 @@ def test_labels_of_any_type(table, labels):
         ([0, 1], "inconsistent numbers of samples"),
     ],
 )
-def test_labels_that_will_not_do(table, labels, message):
+def test_labels_that_will_not_do(table: MakeTable, labels: Any, message: str) -> None:
     x, _ = table(12)
     y = pd.Series(labels, dtype=object if isinstance(labels, list) else None)
     with pytest.raises(ValueError, match=message):
         TabularClassifier().fit(x, y)
 
 
-def test_columns_must_be_those_of_fit():
+def test_columns_must_be_those_of_fit() -> None:
     x, y = mixed(), ["no", "yes"] * 6
     model = TabularClassifier().fit(x, y)
     with pytest.raises(ValueError, match="feature names should match"):

@@ -1,10 +1,17 @@
 """Small networks none of whose weights is zero, as those of a new network are."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from tabattn.attention import Mechanism
 from tabattn.models.prior import PriorNetwork
+
+MakeTable = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
+"""Makes cells and labels, given ``rows``, ``features`` and ``classes``."""
 
 SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 12, "layers": 2, "classes": 4, "thinking_rows": 2}
 
@@ -18,3 +25,10 @@ def tiny_network(**changes: Any) -> PriorNetwork:
             for parameter in network.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
     return network.eval()
+
+
+def row_mechanism(network: PriorNetwork) -> Mechanism:
+    """The mechanism between the context rows in the first layer."""
+    block: Any = network.blocks[0]
+    found: Mechanism = block.rows.attention.mechanism
+    return found
