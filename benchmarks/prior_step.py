@@ -6,16 +6,14 @@ machine too.
 """
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.machine import describe, write_report
+from benchmarks.measure import Step, median_seconds, provenance
 from tabattn.models.prior import PriorNetwork
 
 BATCH, ROWS, CONTEXT, FEATURES = 32, 100, 80, 13
@@ -40,29 +38,16 @@ def original(folder: Path, attention: str) -> tuple[nn.Module, Forward]:
     return network, lambda x, y: network((x, y[:, :CONTEXT].float()), CONTEXT)
 
 
-def step(network: nn.Module, forward: Forward, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> float:
-    """Seconds of one training step."""
-    start = time.perf_counter()
-    optimizer.zero_grad()
-    nn.functional.cross_entropy(forward(x, y).flatten(0, 1), y[:, CONTEXT:].flatten()).backward()
-    optimizer.step()
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def step(network: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> Step:
+    """One training step of a network."""
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
 
+    def run() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(forward(x, y).flatten(0, 1), y[:, CONTEXT:].flatten()).backward()
+        optimizer.step()
 
-def measure(networks: dict[str, tuple[nn.Module, Forward]], steps: int, device: str) -> dict[str, float]:
-    """Median seconds per training step of each network, steps taken in turn."""
-    x = torch.randn(BATCH, ROWS, FEATURES, device=device)
-    y = torch.randint(0, 2, (BATCH, ROWS), device=device)
-    for network, _ in networks.values():
-        network.to(device)
-    optimizers = {name: torch.optim.AdamW(net.parameters(), 1e-3) for name, (net, _) in networks.items()}
-    taken: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(steps + 2):
-        for name, (network, forward) in networks.items():
-            taken[name].append(step(network, forward, optimizers[name], x, y))
-    return {name: statistics.median(seconds[2:]) for name, seconds in taken.items()}
+    return run
 
 
 def main() -> None:
@@ -71,7 +56,7 @@ def main() -> None:
     parser.add_argument("--original", type=Path, help="checkout of the original")
     parser.add_argument("--steps", type=int, default=15, help="steps of each network (default: 15)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--device", default="cpu", help="device (default: cpu)")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="device (default: cpu)")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/prior_step.md"), help="report")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -84,12 +69,20 @@ def main() -> None:
         "tabattn, default profile": ours(),
         "tabattn, default profile, no thinking rows": ours(thinking_rows=0),
     }
-    medians = measure(networks, options.steps, options.device)
+    x = torch.randn(BATCH, ROWS, FEATURES, device=options.device)
+    y = torch.randint(0, 2, (BATCH, ROWS), device=options.device)
+    steps = {name: step(net.to(options.device), forward, x, y) for name, (net, forward) in networks.items()}
+    medians = median_seconds(steps, options.steps, options.device)
     base = next(iter(medians.values()))
     lines = ["| network | ms per step | speed, relative |", "|---|---|---|"]
     lines += [f"| {name} | {1000 * taken:.0f} | {base / taken:.2f} |" for name, taken in medians.items()]
-    size = f"batch {BATCH}, {ROWS} rows of which {CONTEXT} context, {FEATURES} features, {SIZES}, fp32, AdamW"
-    write_report(options.out, "Training step of the prior network", [size, describe(options.device)], lines)
+    size = f"Batch {BATCH}, {ROWS} rows of which {CONTEXT} context, {FEATURES} features, {SIZES}, float32, AdamW"
+    place = f"{provenance(options.device)}, {options.threads} threads"
+    command = "`python -m benchmarks.prior_step --original <checkout of the original>`"
+    text = "\n".join(["# Training step of the prior network", "", command, "", f"{size}; {place}.", "", *lines, ""])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text)
+    sys.stdout.write(text)
 
 
 if __name__ == "__main__":

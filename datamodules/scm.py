@@ -38,6 +38,7 @@ class ScmOptions:
         categorical: Probability that a column is cut into categories.
         missing: Probability that a table has missing cells.
         unrelated: Probability that a table's classes have nothing to do with its cells.
+        imbalance: Largest spread of class sizes: standard deviation of their logarithms; 0 = equal classes.
     """
 
     layers: tuple[int, int] = (1, 5)
@@ -48,6 +49,7 @@ class ScmOptions:
     categorical: float = 0.2
     missing: float = 0.1
     unrelated: float = 0.05
+    imbalance: float = 1.0
 
     def __post_init__(self) -> None:
         for name, bounds in (("layers", self.layers), ("width", self.width)):
@@ -55,6 +57,8 @@ class ScmOptions:
                 raise ValueError(f"{name} must be two numbers, 1 <= fewest <= most, got {list(bounds)}")
         if not 0 < self.noise[0] <= self.noise[1]:
             raise ValueError(f"noise must be two numbers, 0 < smallest <= largest, got {list(self.noise)}")
+        if self.imbalance < 0:
+            raise ValueError(f"imbalance must be at least 0, got {self.imbalance}")
         for name in ("causal", "trees", "categorical", "missing", "unrelated"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
@@ -97,7 +101,7 @@ def draw_table(
     while True:
         nodes, causes = _run_network(rows, features, generator, options)
         x, score = _read_nodes(nodes, causes, features, generator, options)
-        y = _cut_classes(score, classes, generator)
+        y = _cut_classes(score, classes, generator, options)
         if uniform(0, 1, generator) < options.unrelated:
             y = y[torch.randperm(rows, generator=generator)]
         order = _balanced_order(y, classes, context, generator)
@@ -210,12 +214,12 @@ def _read_nodes(
     return nodes[:, picked[:-1]], nodes[:, picked[-1]]
 
 
-def _cut_classes(score: Tensor, classes: int, generator: Generator) -> Tensor:
+def _cut_classes(score: Tensor, classes: int, generator: Generator, options: ScmOptions) -> Tensor:
     """Cut a score at random rows' values; half of the time deal the pieces to the classes in turn."""
     pieces = classes
     if uniform(0, 1, generator) < 0.3:
         pieces = classes * integer(1, 3, generator)
-    share = torch.rand(pieces, generator=generator) + uniform(0.1, 1, generator)
+    share = torch.exp(uniform(0, options.imbalance, generator) * torch.randn(pieces, generator=generator))
     edges = (share.cumsum(0) / share.sum())[:-1]
     score = score + 1e-6 * torch.randn(score.shape, generator=generator)
     bounds = torch.quantile(score, edges)

@@ -34,10 +34,13 @@ class PriorClassification(Task):
         thinking_rows: Learned rows put before the context (default profile).
         feature_group: Columns each token sees (default profile).
         permutations: How often validation and test repeat with permuted context labels; 0 = no context reliance.
+        renamings: How many cyclic renamings of the classes a prediction averages, at most as many as there are classes:
+            what a class is called should not matter, and after short training it does. Does not act in training.
         init_from: Checkpoint whose matching weights start the network; keeps the command line's model.
     """
 
     task_name = "prior"
+    network: PriorNetwork
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class PriorClassification(Task):
         thinking_rows: int = 16,
         feature_group: int = 3,
         permutations: int = 1,
+        renamings: int = 1,
         init_from: str | None = None,
     ) -> None:
         super().__init__(init_from)
@@ -72,7 +76,10 @@ class PriorClassification(Task):
             thinking_rows,
             feature_group,
         )
+        if renamings < 1:
+            raise ValueError(f"renamings must be at least 1, got {renamings}")
         self.permutations = permutations
+        self.renamings = renamings
         self.scores = TableScores(classes)
         self.permuted_scores = TableScores(classes)
 
@@ -88,6 +95,19 @@ class PriorClassification(Task):
         logits = self.network(batch.x, batch.y, batch.context, batch.columns)
         return restricted_log_softmax(logits, batch.y[:, : batch.context])
 
+    def probabilities(self, batch: TableBatch) -> Tensor:
+        """Class probabilities of target rows, averaged over renamings, ``(batch, target rows, classes)``."""
+        context = batch.y[:, : batch.context]
+        count = context.amax(1, keepdim=True) + 1
+        names = torch.arange(self.network.classes, device=context.device)
+        turns = count.clamp(max=self.renamings)
+        total = torch.zeros((), device=context.device)
+        for turn in range(int(turns.max())):
+            renamed = torch.where(names < count, (names + turn) % count, names)
+            given = self(batch._replace(y=renamed.gather(1, context))).exp()
+            total = total + given.gather(2, renamed[:, None].expand_as(given)) * (turn < turns)[..., None]
+        return total / turns[..., None]
+
     def training_step(self, batch: TableBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the target rows."""
         targets = batch.y[:, batch.context :]
@@ -100,19 +120,19 @@ class PriorClassification(Task):
         targets = batch.y[:, batch.context :]
         tables = batch.table if batch.table is not None else torch.zeros(len(batch.x), dtype=torch.long)
         tables = tables.to(targets.device)
-        self.scores.update(self(batch).exp(), targets, tables)
+        self.scores.update(self.probabilities(batch), targets, tables)
         number = batch_idx * self.trainer.world_size + self.global_rank
         for repeat in range(self.permutations):
             seed = number * self.permutations + repeat
             shuffled = batch._replace(y=permute_context(batch.y, batch.context, seed))
             repeats = tables * self.permutations + repeat
-            self.permuted_scores.update(self(shuffled).exp(), targets, repeats)
+            self.permuted_scores.update(self.probabilities(shuffled), targets, repeats)
 
     test_step = validation_step
 
     def predict_step(self, batch: TableBatch, batch_idx: int) -> Tensor:
         """Class probabilities of target rows, ``(batch, target rows, classes)``."""
-        return self(batch).exp()
+        return self.probabilities(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores under ``val/``."""

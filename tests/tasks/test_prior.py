@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from datamodules import SyntheticPrior
 from datamodules.scm import ScmOptions
 from tabattn.attention import Entmax, Inducing, Local, Softmax
+from tabattn.batches import TableBatch
 from tabattn.errors import DataError
 from tabattn.metrics import TableScores, score
 from tabattn.tasks import PriorClassification
@@ -167,3 +168,20 @@ def test_table_scores_equal_scikit_learn() -> None:
     assert scores[5].accuracy == pytest.approx(accuracy_score(y, p.argmax(1)))
     assert scores[5].log_loss == pytest.approx(log_loss(y, p), abs=1e-5)
     assert list(scores) == [5, 9]
+
+
+def test_averaging_all_renamings_makes_names_of_classes_irrelevant() -> None:
+    torch.manual_seed(2)
+    task = PriorClassification(**{**MODEL, "classes": 4}, renamings=4).eval()
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x, y = torch.randn(2, 12, 3), torch.stack([torch.arange(12) % 3, torch.arange(12) % 2])
+    shift = torch.tensor([[1], [1]])
+    count = torch.tensor([[3], [2]])
+    first = task.predict_step(TableBatch(x, y, 8), 0)
+    other = task.predict_step(TableBatch(x, (y + shift) % count, 8), 0)
+    names = (torch.arange(3) + 1) % 3
+    torch.testing.assert_close(first[0, :, :3], other[0][:, names], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first[1, :, :2], other[1, :, :2].flip(-1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first.sum(-1), torch.ones(2, 4))
+    assert (task(TableBatch(x, y, 8)).exp() - first).abs().amax() > 1e-3
