@@ -58,9 +58,13 @@ def load_network(source: str | Path | None = None) -> PriorNetwork:
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a header of plain values to one file, which appears only when it is complete."""
+    """Write tensors and a header of plain values or NumPy's to one file, which appears only when it is complete."""
     path = Path(path)
-    text = {"format": FORMAT, "version": str(VERSION), "header": json.dumps(header)}
+    text = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "header": json.dumps(header, default=lambda scalar: scalar.item()),
+    }
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder, path.name)
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, written, text)

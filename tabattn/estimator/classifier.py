@@ -142,7 +142,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote; predictions are in float32 until ``dtype`` is set to something else.
 
         Args:
             path: The file.

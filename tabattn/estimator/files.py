@@ -1,5 +1,6 @@
 """Fitted estimators in files: tensors and plain values only, so that reading one runs no code of the file's."""
 
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ from tabattn.weights import described, read, restore, write
 if TYPE_CHECKING:
     from tabattn.estimator.classifier import TabularClassifier
 
-PARAMETERS = ("n_estimators", "average", "temperature", "max_context", "chunk_rows", "cache", "dtype")
-"""Arguments that are written as they are."""
+PARAMETERS = ("n_estimators", "average", "temperature", "max_context", "chunk_rows", "cache")
+"""Arguments that are written as they are; where to run and in which precision belongs to the machine."""
 
 
 def save(estimator: "TabularClassifier", path: str | Path) -> None:
@@ -26,7 +27,7 @@ def save(estimator: "TabularClassifier", path: str | Path) -> None:
     header = {
         "network": network,
         "parameters": {name: getattr(estimator, name) for name in PARAMETERS},
-        "random_state": seed if isinstance(seed, int) else None,
+        "random_state": seed if isinstance(seed, Integral) else None,
         "seed": estimator.seed_,
         "labels": _plain_labels(estimator.classes_),
         "columns": estimator.n_features_in_,

@@ -45,7 +45,7 @@ def changed(path: Path, change: Any) -> None:
 
 
 def test_round_trip(tmp_path: Path, frame: pd.DataFrame) -> None:
-    model = saved(tmp_path / "a.safetensors", frame, temperature=0.7, chunk_rows=5, random_state=9)
+    model = saved(tmp_path / "a.safetensors", frame, temperature=0.7, chunk_rows=np.int64(5), random_state=np.int64(9))
     again = TabularClassifier.load(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
     assert list(again.predict(frame)) == list(model.predict(frame))
