@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
@@ -78,6 +79,11 @@ class CLI(LightningCLI):
         path = self._get(self.config, "ckpt_path")
         if path and path not in CHECKPOINT_WORDS and "://" not in path and not Path(path).exists():
             self.parser.error(f"ckpt_path: there is no file {path}")
+        if path and self.subcommand == "fit" and Path(path).is_file() and not _can_be_resumed(path):
+            self.parser.error(
+                "ckpt_path: the checkpoint holds weights alone, no training to go on with; "
+                "to start from its weights use --model.init_from"
+            )
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is a mistake in the arguments."""
@@ -202,6 +208,10 @@ def main(args: ArgsType = None) -> int:
             return 130
         raise
     return 0
+
+
+def _can_be_resumed(path: str) -> bool:
+    return "optimizer_states" in torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _short(key: str) -> str:

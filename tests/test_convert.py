@@ -133,24 +133,42 @@ def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_a_converted_network_is_tested_and_trained_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+DATA = ["--data=SyntheticPrior", "--data.tables=[sklearn:iris]", "--data.steps_per_epoch=1", "--data.batch_size=2"]
+DATA += ["--data.rows=[12,16]", "--data.features=[2,3]", "--data.classes=[2,3]"]
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false"]
+FLAGS = ["--model=PriorClassification", *DATA, *QUIET, "--trainer.accelerator=cpu"]
+FIT = ["fit", *FLAGS, "--trainer.max_epochs=1", "--trainer.enable_checkpointing=false", "--optimizer.lr=0"]
+
+
+@pytest.fixture
+def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     convert(save(make("Local", 2), tmp_path), "ours.ckpt", **arguments("Local"))
-    quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false"]
-    data = ["--data=SyntheticPrior", "--data.tables=[sklearn:iris]", "--data.steps_per_epoch=1", "--data.batch_size=2"]
-    data += ["--data.rows=[12,16]", "--data.features=[2,3]", "--data.classes=[2,3]"]
-    flags = ["--model=PriorClassification", *data, *quiet, "--trainer.accelerator=cpu"]
-    tested: Any = cli.CLI(["test", *flags, "--ckpt_path=ours.ckpt"])
+    return "ours.ckpt"
+
+
+def test_a_converted_network_is_tested(ours: str) -> None:
+    tested: Any = cli.CLI(["test", *FLAGS, f"--ckpt_path={ours}"])
     mechanism = tested.model.network.blocks[0].rows.context.mechanism
     assert isinstance(mechanism, Local)
     assert (mechanism.window, mechanism.edges) == (WINDOW["Local"], "zero")
+    for name, weight in load(Path(ours)).network.state_dict().items():
+        torch.testing.assert_close(tested.model.network.state_dict()[name], weight, rtol=0, atol=0)
 
+
+def test_a_converted_network_is_trained_on_with_another_mechanism(
+    capsys: pytest.CaptureFixture[str], ours: str
+) -> None:
     sizes = ["--model.dim=8", f"--model.heads={HEADS}", "--model.hidden=6", "--model.layers=2", "--model.classes=3"]
-    fit = ["fit", *flags, "--trainer.max_epochs=1", "--trainer.enable_checkpointing=false", "--optimizer.lr=0"]
-    trained: Any = cli.CLI([*fit, *sizes, "--model.profile=legacy", "--model.init_from=ours.ckpt"])
+    trained: Any = cli.CLI([*FIT, *sizes, "--model.profile=legacy", f"--model.init_from={ours}"])
     assert isinstance(trained.model.network.blocks[0].rows.context.mechanism, Softmax)
-    for name, weight in load(tmp_path / "ours.ckpt").network.state_dict().items():
+    for name, weight in load(Path(ours)).network.state_dict().items():
         torch.testing.assert_close(trained.model.network.state_dict()[name], weight, rtol=0, atol=0)
     assert "left as initialised" not in capsys.readouterr().err
+
+
+def test_weights_alone_are_no_run_to_resume(capsys: pytest.CaptureFixture[str], ours: str) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        cli.main([*FIT, f"--ckpt_path={ours}"])
+    assert leaving.value.code == 2
+    assert "error: ckpt_path: the checkpoint holds weights alone" in capsys.readouterr().err
