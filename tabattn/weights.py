@@ -171,7 +171,7 @@ def described(network: PriorNetwork) -> tuple[dict[str, Tensor], dict[str, Any]]
         "target_attention": None if target is None else _describe(target),
         "profile": "legacy" if legacy else "default",
         "thinking_rows": 0 if network.thinking is None else len(network.thinking),
-        "feature_group": len(network.cells.offsets) if isinstance(network.cells, CellEncoder) else 3,
+        "feature_group": network.cells.group if isinstance(network.cells, CellEncoder) else 3,
     }
     return {PREFIX + name: value for name, value in network.state_dict().items()}, arguments
 

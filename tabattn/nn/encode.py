@@ -32,8 +32,7 @@ class CellEncoder(nn.Module):
         super().__init__()
         if group < 1:
             raise ValueError(f"feature_group must be at least 1, got {group}")
-        self.register_buffer("offsets", 2 ** torch.arange(group) - 1, persistent=False)
-        self.offsets: Tensor
+        self.group = group
         self.linear = nn.Linear(2 * group, dim)
 
     def statistics(self, x: Tensor) -> Statistics:
@@ -70,7 +69,9 @@ class CellEncoder(nn.Module):
 
     def _neighbours(self, cells: Tensor, columns: Tensor | None) -> Tensor:
         features = cells.shape[2]
-        index = torch.arange(features, device=cells.device)[:, None] + self.offsets
+        # Not a buffer: callbacks that average weights average buffers too, and bend whole numbers.
+        offsets = 2 ** torch.arange(self.group, device=cells.device) - 1
+        index = torch.arange(features, device=cells.device)[:, None] + offsets
         if columns is None:
             return cells[:, :, index % features]
         index = index % columns[:, None, None]
