@@ -1,6 +1,8 @@
-"""What looks at a run and draws it; nothing here takes part in training."""
+"""What looks at a run, draws it and times it; nothing here takes part in learning."""
 
 from callbacks.attention_maps import AttentionMaps
 from callbacks.embeddings import Embeddings
+from callbacks.history import History
+from callbacks.time_budget import TimeBudget
 
-__all__ = ["AttentionMaps", "Embeddings"]
+__all__ = ["AttentionMaps", "Embeddings", "History", "TimeBudget"]

@@ -1,0 +1,80 @@
+"""Training time and memory: what the steps of a run take, whatever else the run does between them."""
+
+import contextlib
+import time
+from pathlib import Path
+
+import torch
+
+STATUS = Path("/proc/self/status")
+PEAK_SWITCH = Path("/proc/self/clear_refs")
+"""Where Linux lets a process start the peak of its memory anew."""
+
+
+class Clock:
+    """Adds up the seconds of training steps, each from the end of the one before, so with the loading of its batch.
+
+    Args:
+        seconds: Seconds of steps that came before.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.mark = time.perf_counter()
+
+    def resume(self) -> None:
+        """Begin a step now: the time since the last one counts for nothing."""
+        self.mark = time.perf_counter()
+
+    def lap(self, device: torch.device) -> float:
+        """End a step and begin the next; return its seconds, all work of the device included."""
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        taken = now - self.mark
+        self.seconds += taken
+        self.mark = now
+        return taken
+
+
+class Memory:
+    """Memory beyond what was held when this was made, in MB of a million bytes.
+
+    On CUDA it is that of tensors on the device. On the CPU it is the resident memory of the process, which counts what
+    the allocator keeps for later too; outside Linux it is not known, and NaN.
+
+    Args:
+        device: Whose memory.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.baseline = 0.0
+        self.baseline = self.current()
+
+    def current(self) -> float:
+        """Memory held now."""
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device) / 1e6 - self.baseline
+        return _of_process("VmRSS") - self.baseline
+
+    def peak(self) -> float:
+        """Most memory held at one time since ``restart``; of the whole process where the system cannot restart."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e6 - self.baseline
+        return _of_process("VmHWM") - self.baseline
+
+    def restart(self) -> None:
+        """Begin a new peak."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        with contextlib.suppress(OSError):
+            PEAK_SWITCH.write_text("5")
+
+
+def _of_process(entry: str) -> float:
+    if not STATUS.exists():
+        return float("nan")
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{entry}:"))
+    return int(line.split()[1]) * 1024 / 1e6

@@ -1,0 +1,155 @@
+"""The course of a training as a table: time, loss, memory and score of its steps."""
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
+
+from callbacks.clock import Clock, Memory
+
+FILE = "history.csv"
+
+
+class Row(NamedTuple):
+    """One line of the table; None = nothing was measured."""
+
+    step: int
+    cumulative_time: float
+    step_time: float
+    train_loss: float | None
+    current_mem: float
+    peak_mem: float
+    roc_auc: float | None = None
+
+
+COLUMNS = ("step", "cumulative time", "step time", "train loss", "current mem MB", "peak mem MB", "ROC AUC")
+"""Names of a row's fields in the file."""
+
+
+class History(Callback):
+    """Writes ``history.csv`` in the folder of the run: a line for each training step.
+
+    Its columns are the step, counted from 0; the seconds of training so far and of this step, from the end of the step
+    before, so with the loading of the batch, all work of a GPU and whatever other callbacks do, but without validation;
+    the loss of the batch; the memory held after the step and the most held at one time in it, in MB of a million bytes
+    beyond what was held before the run (on CUDA that of tensors, on the CPU the resident memory of the process); and
+    the score of a validation that followed. A resumed run goes on counting steps and seconds. The throughput is logged
+    as ``train/items_per_second``: items (tables, sequences) of this process's batches. Rank zero alone writes, and what
+    it writes is about itself; a ``fast_dev_run`` writes nothing.
+
+    Args:
+        every: Steps from one line to the next; a step that a validation followed always has one.
+        metric: What validation logs for the column ``ROC AUC``; none = the column stays empty.
+    """
+
+    def __init__(self, every: int = 1, metric: str | None = "val/auroc") -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.every = every
+        self.metric = metric
+        self.clock = Clock()
+        self.steps = 0
+        self.taken = 0.0
+        self.items = 0
+        self.row: Row | None = None
+        self.path: Path | None = None
+        self.memory: Memory | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin the file and measure the memory that is there before the run."""
+        if stage != "fit" or getattr(trainer, "fast_dev_run", False):
+            return
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self.memory = Memory(trainer.strategy.root_device)
+        if trainer.is_global_zero:
+            self.path = folder / FILE
+            folder.mkdir(parents=True, exist_ok=True)
+            with self.path.open("w", newline="") as file:
+                csv.writer(file).writerow(COLUMNS)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.steps = trainer.global_step
+        self._resume()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._resume()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.memory is None:
+            return
+        self.taken += self.clock.lap(trainer.strategy.root_device)
+        self.items += _items(batch)
+        if trainer.global_step == self.steps:
+            return  # The gradients of several batches make a step.
+        self._write()
+        self.steps = trainer.global_step
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        self.row = Row(
+            self.steps - 1,
+            self.clock.seconds,
+            self.taken,
+            None if loss is None else float(loss),
+            self.memory.current(),
+            self.memory.peak(),
+        )
+        if self.taken > 0:
+            pl_module.log("train/items_per_second", self.items / self.taken, batch_size=max(1, self.items))
+        self.taken, self.items = 0.0, 0
+        self.memory.restart()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        score = self._score(trainer)
+        if self.row is not None and not trainer.sanity_checking:
+            self.row = self.row._replace(roc_auc=score)
+            self._write()
+        self._resume()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._write()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.clock.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.clock = Clock(state_dict["seconds"])
+
+    def _resume(self) -> None:
+        self.clock.resume()
+        if self.memory is not None:
+            self.memory.restart()
+
+    def _score(self, trainer: Trainer) -> float | None:
+        if self.metric is None:
+            return None
+        if self.metric not in trainer.callback_metrics:
+            logged = ", ".join(name for name in trainer.callback_metrics if not name.startswith("train")) or "nothing"
+            raise MisconfigurationException(
+                f"History: validation logs no {self.metric!r} but {logged}: name its score by metric, or none by null"
+            )
+        return trainer.callback_metrics[self.metric].item()
+
+    def _write(self) -> None:
+        """Write the last row, if it is due."""
+        row, self.row = self.row, None
+        if row is None or self.path is None:
+            return
+        if row.roc_auc is None and (row.step + 1) % self.every:
+            return
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow("" if value is None else f"{value:.9g}" for value in row)
+
+
+def _items(batch: Any) -> int:
+    """Leading size of a batch's first tensor."""
+    sizes: list[int] = []
+    apply_to_collection(batch, Tensor, lambda tensor: sizes.extend(tensor.shape[:1]))
+    return sizes[0] if sizes else 0
