@@ -81,7 +81,7 @@ def test_an_attention_from_outside_must_be_imported_first(tmp_path: Path, monkey
     class Outside(Softmax):
         """An attention of somebody else."""
 
-    Outside.__module__ = "somebody"
+    monkeypatch.setattr(Outside, "__module__", "somebody")
     path = tmp_path / "a.safetensors"
     tensors, arguments = weights.described(tiny_network(attention=Outside))
     weights.write(path, tensors, {"network": arguments})
