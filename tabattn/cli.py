@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,7 +161,7 @@ class CLI(LightningCLI):
         before = dict(self._model_arguments())
         try:
             super()._parse_ckpt_path()
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as ex:
+        except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError, struct.error) as ex:
             reason = str(ex).partition("\n")[0] or type(ex).__name__
             raise DataError(f"ckpt_path: the checkpoint cannot be read: {reason}") from ex
         after = dict(self._model_arguments())

@@ -47,8 +47,7 @@ def test_two_processes_train_and_test_as_one(tmp_path: Path) -> None:
             tmp_path / name, "fit", "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", *flags
         )
     weights = [
-        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        for folder in folders.values()
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in folders.values()
     ]
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, rtol=1e-4, atol=1e-6, msg=name)
