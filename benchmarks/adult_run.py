@@ -1,0 +1,127 @@
+"""``python -m benchmarks.adult_run <source> --attention Local --seed 0 --seconds 60 --folder <folder>``: one training.
+
+Trains as ``configs/experiments/adult.yaml`` says, for so many seconds of training or so many steps, and scores what
+came out. The folder gets the configuration, ``history.csv``, ``last.ckpt`` and ``result.json``, the last of all.
+Further arguments go to the command line of the training, such as ``--data.batch_size=8``.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import callbacks  # noqa: F401  (makes the names of the configuration known)
+from benchmarks.protocols import in_context, scores
+from datamodules import TableTasks
+from tabattn.attention import MECHANISMS
+from tabattn.cli import CLI
+from tabattn.models.prior import PriorNetwork
+from tabattn.tasks import PriorClassification
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "experiments"
+RESULT = "result.json"
+
+
+def parser(description: str | None, prog: str) -> argparse.ArgumentParser:
+    """A parser of what a single training and the whole experiment share."""
+    shared = argparse.ArgumentParser(prog=f"python -m benchmarks.{prog}", description=description, allow_abbrev=False)
+    shared.add_argument("source", help="the table: sklearn:<name>, openml:<id or name> or a file; ::<target> behind it")
+    shared.add_argument("--seconds", type=float, default=60.0, help="training time of each run (default: 60)")
+    shared.add_argument("--steps", type=int, help="train this many steps in the place of seconds")
+    shared.add_argument("--honest", action="store_true", help="number the classes of each task anew")
+    return shared
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    single = parser(__doc__, "adult_run")
+    single.formatter_class = argparse.RawDescriptionHelpFormatter
+    single.add_argument("--attention", choices=list(MECHANISMS), required=True, metavar="NAME")
+    single.add_argument("--seed", type=int, default=0)
+    single.add_argument("--folder", type=Path, required=True, help="where the run leaves its files")
+    options, further = single.parse_known_args(argv)
+    options.further = further
+    return options
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """All that decides what a run computes, in plain types."""
+    budget = {"seconds": options.seconds} if options.steps is None else {"steps": options.steps}
+    shared = {"source": options.source, "honest": options.honest, "further": list(options.further)}
+    return {"attention": options.attention, "seed": options.seed, **shared, **budget}
+
+
+def command(source: str, honest: bool, seed: int, further: Sequence[str] = ()) -> list[str]:
+    """The part of a training's command line that says which tasks there are."""
+    configs = ["adult", "adult_honest"] if honest else ["adult"]
+    configs = [f"--config={CONFIGS / name}.yaml" for name in configs]
+    return [*configs, f"--data.source={source}", f"--data.seed={seed}", f"--seed_everything={seed}", *further]
+
+
+def build(options: argparse.Namespace) -> CLI:
+    """The network, the tasks and the trainer of a run."""
+    mechanism = f"tabattn.attention.{options.attention}"
+    chosen = [f"--model.attention={mechanism}"]
+    if MECHANISMS[options.attention].cross:
+        chosen.append(f"--model.target_attention={mechanism}")
+    budget = [f"--trainer.max_steps={-1 if options.steps is None else options.steps}", "--trainer.max_epochs=-1"]
+    if options.steps is None:
+        budget += ["--trainer.callbacks+=TimeBudget", f"--trainer.callbacks.seconds={options.seconds}"]
+    files = ["--trainer.logger=false", f"--trainer.default_root_dir={options.folder}"]
+    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
+    tasks = command(options.source, options.honest, options.seed, options.further)
+    return CLI([*tasks, *chosen, *budget, *files, *quiet], run=False)
+
+
+def start_alike(task: PriorClassification, seed: int) -> None:
+    """Give all that the networks of every attention have in common the same weights: those of Softmax, by seed.
+
+    Parameters of a mechanism's own would otherwise shift the random numbers of all that is made after them.
+    """
+    torch.manual_seed(seed)
+    names = ("dim", "heads", "hidden", "layers", "classes", "profile", "thinking_rows", "feature_group")
+    reference = PriorNetwork(**{name: task.hparams[name] for name in names})
+    task.network.load_state_dict(reference.state_dict(), strict=False)
+
+
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    """Train and score; the scores, and the means and medians of the run's history."""
+    cli = build(options)
+    task, data, trainer = cli.model, cli.datamodule, cli.trainer
+    assert isinstance(task, PriorClassification)
+    assert isinstance(data, TableTasks)
+    start_alike(task, options.seed)
+    trainer.fit(task, data)
+    trainer.save_checkpoint(options.folder / "last.ckpt")
+    history = pd.read_csv(options.folder / "history.csv")
+    task.to(trainer.strategy.root_device)
+    return {
+        **scores(in_context(task), data),
+        "steps": int(history["step"].iloc[-1]) + 1,
+        "seconds": float(history["cumulative time"].iloc[-1]),
+        "step seconds": statistics.median(history["step time"]),
+        "peak MB": float(history["peak mem MB"].max()),
+    }
+
+
+def write_result(path: Path, setting: dict[str, Any], result: dict[str, Any]) -> None:
+    """Write a result as a whole or not at all: its file is what tells that a run is finished."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps({"settings": setting, "result": result}, indent=1) + "\n")
+    draft.replace(path)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train one network and write its result."""
+    options = arguments(argv)
+    write_result(options.folder / RESULT, settings(options), train(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""``python -m benchmarks.plots runs/*/*/*/history.csv --out plots``: the courses of trainings as pictures and a table.
+
+Histories in folders that differ only in their last part, such as ``Local/version_0`` and ``Local/version_1``, are runs
+of one thing: the pictures show their mean and, as a band, one standard deviation on either side. A file of another name
+than ``history.csv`` stands for itself.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
+
+Histories = Mapping[str, list[pd.DataFrame]]
+"""Histories of the runs of each thing, by its name."""
+
+POINTS = 60
+"""Points of a drawn curve; a noisy curve is averaged over so many parts of the run."""
+
+STYLES = [
+    (colour, line)
+    for line in ("solid", "dashed")
+    for colour in ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+]
+"""Colours that most eyes tell apart (Okabe and Ito 2008), solid and then dashed."""
+
+
+class Kind(NamedTuple):
+    """What a picture shows: columns across and up, their titles, and whether single values are noise."""
+
+    x: str
+    y: str
+    across: str
+    up: str
+    noisy: bool
+
+
+KINDS = {
+    "loss_step": Kind("step", "train loss", "training step", "train loss", True),
+    "loss_time": Kind("cumulative time", "train loss", "training time, s", "train loss", True),
+    "auc_step": Kind("step", "ROC AUC", "training step", "validation ROC AUC", False),
+    "auc_time": Kind("cumulative time", "ROC AUC", "training time, s", "validation ROC AUC", False),
+}
+"""Pictures by the name of their file."""
+
+
+def read(paths: Sequence[Path]) -> dict[str, list[pd.DataFrame]]:
+    """Read histories and group them by what they are runs of.
+
+    Raises:
+        ValueError: A file is not the history of a training.
+    """
+    groups: dict[Path, list[pd.DataFrame]] = {}
+    for path in paths:
+        thing = path.absolute().parents[1] if path.name == "history.csv" else path.absolute().with_suffix("")
+        groups.setdefault(thing, []).append(_read(path))
+    names = [thing.name for thing in groups]
+    return {
+        thing.name if names.count(thing.name) == 1 else f"{thing.parent.name}/{thing.name}": frames
+        for thing, frames in groups.items()
+    }
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as ex:
+        raise ValueError(f"{path} cannot be read as a history: {ex}") from ex
+    if missing := [name for name in ("step", "cumulative time", "step time", "train loss") if name not in frame]:
+        raise ValueError(f"{path} is no history of a training: it has no column {missing[0]!r}")
+    return frame
+
+
+def curve(frames: Sequence[pd.DataFrame], kind: Kind) -> tuple[NDArray[np.float64], ...]:
+    """The mean over runs and its standard deviation along what all of them cover; NaN where there is one run.
+
+    Returns:
+        Places, means and deviations, each ``(points,)``; nothing in them where a run has no values.
+    """
+    runs = [frame[[kind.x, kind.y]].dropna() for frame in frames if kind.y in frame]
+    if len(runs) < len(frames) or not all(map(len, runs)):
+        return np.empty(0), np.empty(0), np.empty(0)
+    start, end = max(run[kind.x].iloc[0] for run in runs), min(run[kind.x].iloc[-1] for run in runs)
+    grid = np.linspace(start, end, POINTS)
+    values = np.stack([np.interp(grid, run[kind.x], _smooth(run[kind.y], kind.noisy)) for run in runs])
+    return grid, values.mean(0), values.std(0, ddof=1) if len(runs) > 1 else np.full(POINTS, np.nan)
+
+
+def _smooth(values: pd.Series, noisy: bool) -> pd.Series:
+    width = max(1, len(values) // POINTS) if noisy else 1
+    return values.rolling(2 * width - 1, center=True, min_periods=1).mean()
+
+
+def plot_curves(histories: Histories, kind: Kind, path: Path, levels: Mapping[str, float] | None = None) -> list[str]:
+    """Draw a curve for each thing, and levels to compare with as dotted lines; return the things without values."""
+    figure, axes = _sheet(kind.across, kind.up)
+    without = []
+    for style, (name, frames) in zip(_styles(len(histories)), histories.items(), strict=True):
+        places, means, deviations = curve(frames, kind)
+        if not len(places):
+            without.append(name)
+            continue
+        axes.plot(places, means, label=name, **style)
+        low, high = means - deviations, means + deviations
+        axes.fill_between(places, low, high, color=style["color"], alpha=0.09, linewidth=0)
+    for (name, level), line in zip((levels or {}).items(), ("dotted", "dashdot"), strict=False):
+        axes.axhline(level, color="#555555", linestyle=line, linewidth=1.2, label=name)
+    axes.set_xlim(left=0)
+    if len(without) < len(histories):
+        _save(figure, axes, path)
+    return without
+
+
+def plot_inference(times: pd.DataFrame, path: Path) -> None:
+    """Draw milliseconds for a table against its rows.
+
+    Args:
+        times: One line for each attention and number of rows: attention, rows, milliseconds.
+        path: File to write.
+    """
+    figure, axes = _sheet("rows of a table", "inference time, ms for a table")
+    rows = sorted(times["rows"].unique())
+    names = list(dict.fromkeys(times["attention"]))
+    for style, name in zip(_styles(len(names)), names, strict=True):
+        own = times[times["attention"] == name].sort_values("rows")
+        axes.plot(own["rows"], own["milliseconds"], marker="o", markersize=4, label=name, **style)
+    axes.set_xscale("log")
+    axes.set_xticks(rows, [str(row) for row in rows])
+    axes.set_xticks([], minor=True)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    _save(figure, axes, path)
+
+
+def summary(histories: Histories) -> pd.DataFrame:
+    """Time and memory of each thing, means over its runs; memory is NaN where histories have none."""
+    lines = []
+    for name, frames in histories.items():
+        figures = {
+            "runs": len(frames),
+            "steps": np.mean([frame["step"].iloc[-1] + 1 for frame in frames]),
+            "training time, s": np.mean([frame["cumulative time"].iloc[-1] for frame in frames]),
+            "mean step, ms": 1e3 * np.mean([frame["step time"].mean() for frame in frames]),
+            "median step, ms": 1e3 * np.mean([frame["step time"].median() for frame in frames]),
+        }
+        for column in ("current mem MB", "peak mem MB"):
+            held = [frame[column].mean() for frame in frames if column in frame]
+            figures[f"mean {column.removesuffix(' mem MB')} memory, MB"] = np.mean(held) if held else np.nan
+        lines.append({"name": name, **figures})
+    return pd.DataFrame(lines)
+
+
+def markdown(table: pd.DataFrame, digits: int = 1) -> str:
+    """A table in Markdown, numbers with so many digits; empty where there is none."""
+    head = [str(name) for name in table.columns]
+    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for _, line in table.iterrows():
+        rows.append([_cell(value, digits) for value in line])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cell(value: object, digits: int) -> str:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.{0 if value.is_integer() and value >= 10 else digits}f}"
+    return str(value)
+
+
+def _styles(count: int) -> list[dict[str, Any]]:
+    """How each line looks; the first is wide, so that it shows behind a line that covers it."""
+    styles = (STYLES[index % len(STYLES)] for index in range(count))
+    return [
+        {"color": colour, "linestyle": line, "linewidth": 1.4 if index else 2.8}
+        for index, (colour, line) in enumerate(styles)
+    ]
+
+
+def _sheet(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure((7.2, 4.0), dpi=140, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, axes: Axes, path: Path) -> None:
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(str(path))  # type: ignore[no-untyped-call]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the histories, write the pictures and ``summary.md``, show the summary."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.plots",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("histories", type=Path, nargs="+", metavar="history.csv")
+    parser.add_argument("--out", type=Path, default=Path("plots"), help="folder to write to (default: plots)")
+    options = parser.parse_args(argv)
+    try:
+        histories = read(options.histories)
+    except ValueError as ex:
+        parser.error(str(ex))
+    for name, kind in KINDS.items():
+        if without := plot_curves(histories, kind, options.out / f"{name}.png"):
+            sys.stderr.write(f"{name}.png is without {', '.join(without)}: no values of {kind.y!r} in every run\n")
+    text = markdown(summary(histories))
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "summary.md").write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
