@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from benchmarks.adult_report import REFERENCE, write
-from benchmarks.adult_run import RESULT, command, parser, settings, write_result
+from benchmarks.adult_run import RESULT, command, of_tasks, parser, settings, write_result
 from benchmarks.baselines import BASELINES
 from benchmarks.measure import median_seconds
 from benchmarks.protocols import fitted, scores
@@ -34,6 +34,8 @@ from tabattn.tasks import PriorClassification
 
 ATTENTIONS = ("Softmax", "Scratch", "Sparse", "Local", "Pooling", "Inducing", "Linear")
 CLASSICAL = ("random forest (100)", "logistic regression")
+GROUPS = ("--model", "--data", "--optimizer", "--lr_scheduler", "--trainer")
+"""What further arguments may be about."""
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
 
 
@@ -51,7 +53,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options, further = whole.parse_known_args(argv)
     options.further = further
     for argument in further:
-        if not argument.startswith("--") or "." not in argument.partition("=")[0] or "=" not in argument:
+        name, equals, _ = argument.partition("=")
+        if not equals or name.partition(".")[0] not in GROUPS:
             whole.error(f"unrecognized argument {argument}: those of the training are written --data.rows=100")
     for name, least in (("seeds", 1), ("steps", 1), ("tables", 1), ("repeats", 1), ("rows", 10)):
         value = getattr(options, name)
@@ -102,8 +105,7 @@ def launch(arguments: Sequence[str], log: Path) -> int:
 def fit(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Score a classical method on the same tasks, if that is not done yet."""
     path = options.runs / name.replace(" ", "_") / f"seed_{seed}" / RESULT
-    tasks = {"source": options.source, "honest": options.honest, "further": options.further}
-    setting = {"method": name, "seed": seed, **tasks}
+    setting = {"method": name, **of_tasks(options, seed)}
     result = finished(path, setting)
     if result is None:
         plain = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]

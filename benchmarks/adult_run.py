@@ -6,6 +6,7 @@ Further arguments go to the command line of the training, such as ``--data.batch
 """
 
 import argparse
+import hashlib
 import json
 import statistics
 from collections.abc import Sequence
@@ -52,15 +53,25 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """All that decides what a run computes, in plain types."""
     budget = {"seconds": options.seconds} if options.steps is None else {"steps": options.steps}
-    shared = {"source": options.source, "honest": options.honest, "further": list(options.further)}
-    return {"attention": options.attention, "seed": options.seed, **shared, **budget}
+    return {"attention": options.attention, **of_tasks(options, options.seed), **budget}
+
+
+def of_tasks(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """All that decides what the tasks of a seed are, in plain types."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in configs(options.honest))).hexdigest()[:12]
+    further = list(options.further)
+    return {"source": options.source, "seed": seed, "honest": options.honest, "config": digest, "further": further}
+
+
+def configs(honest: bool) -> list[Path]:
+    """The configurations of a run, each laid over the one before."""
+    return [CONFIGS / f"{name}.yaml" for name in (("adult", "adult_honest") if honest else ("adult",))]
 
 
 def command(source: str, honest: bool, seed: int, further: Sequence[str] = ()) -> list[str]:
     """The part of a training's command line that says which tasks there are."""
-    configs = ["adult", "adult_honest"] if honest else ["adult"]
-    configs = [f"--config={CONFIGS / name}.yaml" for name in configs]
-    return [*configs, f"--data.source={source}", f"--data.seed={seed}", f"--seed_everything={seed}", *further]
+    files = [f"--config={path}" for path in configs(honest)]
+    return [*files, f"--data.source={source}", f"--data.seed={seed}", f"--seed_everything={seed}", *further]
 
 
 def build(options: argparse.Namespace) -> CLI:
