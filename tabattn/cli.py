@@ -6,7 +6,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jsonargparse import Namespace
@@ -24,6 +24,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
+from tabattn.checkpoints import LastCheckpoint
 from tabattn.errors import DataError
 from tabattn.optim import WarmupCosine
 from tabattn.parser import Parser, debugging
@@ -61,7 +62,6 @@ class CLI(LightningCLI):
         parser.set_defaults(
             {
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
                 "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
                 "lr_scheduler": {"class_path": "tabattn.optim.WarmupCosine"},
@@ -106,9 +106,13 @@ class CLI(LightningCLI):
             kwargs["logger"] = False
         elif config.logger is False and config.default_root_dir is None:
             self.save_config_callback = None
-        if config.enable_checkpointing is False or config.fast_dev_run:
+        keeps_checkpoints = config.enable_checkpointing is not False and not config.fast_dev_run
+        if not keeps_checkpoints:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
         trainer = super().instantiate_trainer(**kwargs)
+        if keeps_checkpoints:
+            # Behind the other, which remains the one whose best checkpoint "best" means.
+            cast("Any", trainer).callbacks.append(LastCheckpoint())
         if default_loggers and self.subcommand is not None:
             # Not earlier: a folder is claimed for a run that can start, and for no other.
             trainer.loggers = self._get(self.config_init, "run").loggers(self.run_name())

@@ -158,6 +158,19 @@ def test_best_checkpoint_by_the_named_metric() -> None:
     assert torch.load(Path(table.log_dir, "checkpoints/last.ckpt"), weights_only=True)["epoch"] == 3
 
 
+@pytest.mark.parametrize("steps", [5, 6])
+def test_the_last_checkpoint_is_the_last_though_nothing_improves(steps: int) -> None:
+    """Also where the training stops within an epoch."""
+    flags = ["--checkpoint.monitor=val/loss", "--checkpoint.mode=max", "--optimizer.lr=0.1"]
+    cli = CLI([*FIT, *flags, f"--trainer.max_steps={steps}"])
+    folder = Path(cli.trainer.loggers[0].log_dir, "checkpoints")
+    assert torch.load(folder / "best.ckpt", weights_only=True)["epoch"] == 0
+    last = torch.load(folder / "last.ckpt", weights_only=True)
+    assert last["global_step"] == steps
+    for name, weight in cli.model.state_dict().items():
+        torch.testing.assert_close(last["state_dict"][name], weight, rtol=0, atol=0)
+
+
 def optimizer_of(cli: CLI) -> Any:
     return cli.trainer.optimizers[0]
 

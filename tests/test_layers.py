@@ -14,6 +14,7 @@ BELOW: dict[str, set[str]] = {
     "tabattn": {"tabattn.estimator"},
     "tabattn.attention": set(),
     "tabattn.batches": set(),
+    "tabattn.checkpoints": set(),
     "tabattn.encode": set(),
     "tabattn.errors": set(),
     "tabattn.metrics": {"tabattn.batches"},
@@ -28,7 +29,9 @@ BELOW: dict[str, set[str]] = {
     "tabattn.estimator": {f"tabattn.{name}" for name in ("attention", "encode", "models", "weights")},
     "tabattn.tasks": {f"tabattn.{name}" for name in ("attention", "batches", "errors", "metrics", "nn", "models")},
     "tabattn.parser": {"tabattn.attention"},
-    "tabattn.cli": {f"tabattn.{name}" for name in ("errors", "optim", "parser", "runs", "schedule_free")},
+    "tabattn.cli": {
+        f"tabattn.{name}" for name in ("checkpoints", "errors", "optim", "parser", "runs", "schedule_free")
+    },
     "tabattn.convert": {f"tabattn.{name}" for name in ("attention", "errors", "nanotabpfn", "tasks")},
     "datamodules": {"tabattn.batches", "tabattn.encode", "tabattn.errors"},
     "callbacks": {"tabattn.attention"},
