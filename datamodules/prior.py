@@ -31,6 +31,11 @@ class TableSizes(NamedTuple):
         return self._replace(rows=most(self.rows), features=most(self.features), classes=most(self.classes))
 
 
+def fewest_rows(classes: int) -> int:
+    """Fewest rows on either side of the split for a number of classes: three of each, two where there are two."""
+    return 4 if classes == 2 else 3 * classes
+
+
 class ScmBatches(Dataset[TableBatch]):
     """Batch i of synthetic tables, a function of (seed, i): its size, and each of its tables.
 
@@ -58,7 +63,7 @@ class ScmBatches(Dataset[TableBatch]):
         sizes = self.sizes.grown(index / self.grow) if index < self.grow else self.sizes
         rows = log_integer(*sizes.rows, size)
         features = integer(*sizes.features, size)
-        margin = min(rows // 2, 2 * sizes.classes[0])
+        margin = fewest_rows(sizes.classes[0])
         context = min(max(round(uniform(*sizes.context, size) * rows), margin), rows - margin)
         most = max(2, min(sizes.classes[1], min(context, rows - context) // 3))
         count = max(1, min(self.batch_size, self.max_cells // (rows * features)))
@@ -81,8 +86,8 @@ class SyntheticPrior(LightningDataModule):
         steps_per_epoch: Batches in an epoch, after which validation may run.
         rows: Fewest and most rows of a table (small ones likelier).
         features: Fewest and most features.
-        classes: Fewest and most classes (few likelier).
-        context: Smallest and largest share of rows whose labels are shown.
+        classes: Fewest and most classes (few likelier); at most a third of the rows on either side of the split.
+        context: Smallest and largest share of rows whose labels are shown, as far as both sides can hold the classes.
         max_cells: Most cells (tables x rows x features) in a batch: large tables come in smaller batches.
         grow: Batches over which the largest sizes grow from small ones to their own: easy tables first.
         scm: What the random causal models may look like.
@@ -117,6 +122,9 @@ class SyntheticPrior(LightningDataModule):
         check_range("classes", classes, 2)
         check_shares("context", context)
         check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), max_cells=(max_cells, 1))
+        check_least(grow=(grow, 0), num_workers=(num_workers, 0), max_rows=(max_rows, 10))
+        if rows[0] < 2 * (side := fewest_rows(classes[0])):
+            raise ValueError(f"rows must be at least {2 * side} to hold {classes[0]} classes, got {rows[0]}")
         self.sizes = TableSizes(rows, features, classes, context)
         self.options = scm
         self.batch_size = batch_size
@@ -127,7 +135,7 @@ class SyntheticPrior(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.real = load_tables(tables, max_rows, seed)
-        self.evaluation: list[TableBatch] = []
+        self.evaluation = all_folds(self.real, folds, seed)
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -142,11 +150,6 @@ class SyntheticPrior(LightningDataModule):
     def classes(self) -> int:
         """Most classes a model will meet here."""
         return max([self.sizes.classes[1], *(len(table.classes) for table in self.real)])
-
-    def setup(self, stage: str) -> None:
-        """Cut the real tables into folds."""
-        if not self.evaluation:
-            self.evaluation = all_folds(self.real, self.folds, self.seed)
 
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the endless stream."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from datamodules.checks import check_range
+
 Activation = Callable[[Tensor], Tensor]
 
 ACTIVATIONS: tuple[Activation, ...] = (
@@ -52,9 +54,8 @@ class ScmOptions:
     imbalance: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, bounds in (("layers", self.layers), ("width", self.width)):
-            if not 1 <= bounds[0] <= bounds[1]:
-                raise ValueError(f"{name} must be two numbers, 1 <= fewest <= most, got {list(bounds)}")
+        check_range("layers", self.layers, 1)
+        check_range("width", self.width, 1)
         if not 0 < self.noise[0] <= self.noise[1]:
             raise ValueError(f"noise must be two numbers, 0 < smallest <= largest, got {list(self.noise)}")
         if self.imbalance < 0:
@@ -215,7 +216,7 @@ def _read_nodes(
 
 
 def _cut_classes(score: Tensor, classes: int, generator: Generator, options: ScmOptions) -> Tensor:
-    """Cut a score at random rows' values; half of the time deal the pieces to the classes in turn."""
+    """Cut a score into pieces of random size, at times several for each class, and deal them to the classes."""
     pieces = classes
     if uniform(0, 1, generator) < 0.3:
         pieces = classes * integer(1, 3, generator)

@@ -31,7 +31,6 @@ from tabattn.tasks import PriorClassification
 from tabattn.tasks.prior import permute_context
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
-FOLDER = Path("runs/demo")
 PERMUTATIONS = 3
 
 Predictor = Callable[[TableBatch], Tensor]
@@ -124,8 +123,7 @@ def main(arguments: list[str]) -> None:
         for index, name in enumerate(data.tables)
     }
     rows = compare(task, tables)
-    path = FOLDER / "results.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(cli.trainer.loggers[0].log_dir).parent / "results.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)

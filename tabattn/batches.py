@@ -10,7 +10,8 @@ class TableBatch(NamedTuple):
 
     Attributes:
         x: Cells, ``(batch, rows, features)`` float; NaN = missing.
-        y: Class index of every row, ``(batch, rows)`` long; -1 = padding row, never scored.
+        y: Class index of every row, ``(batch, rows)`` long; -1 = a target row that is never scored, such as padding. A
+            target's class must occur among the context rows.
         context: How many leading rows are context (labels known to the model).
         columns: Real columns of each table, ``(batch,)`` long; the rest is padding. None = all.
         table: Index of the table each task was cut from, ``(batch,)`` long, into the datamodule's ``tables`` names

@@ -51,6 +51,12 @@ class TableScores(Metric):
         self.labels.append(labels[kept])
         self.tables.append(tables[:, None].expand_as(labels)[kept])
 
+    def settle(self) -> None:
+        """Make this process fit to be gathered with the others, although it may have seen nothing."""
+        device = self.device
+        labels, tables = torch.zeros(0, 0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+        self.update(torch.zeros(0, 0, self.classes, device=device), labels.to(device), tables.to(device))
+
     def compute(self) -> dict[int, Scores]:
         """Scores by table number."""
         probabilities, labels, tables = map(_concatenate, (self.probabilities, self.labels, self.tables))
@@ -61,7 +67,12 @@ class TableScores(Metric):
 
 
 def score(probabilities: Tensor, labels: Tensor) -> Scores:
-    """Score predictions ``(rows, classes)`` of one table; AUC is NaN where only one class is present."""
+    """Score predictions ``(rows, classes)`` of one table.
+
+    AUC is NaN where only one class is present, and everything where a prediction is not a number.
+    """
+    if not torch.isfinite(probabilities).all():
+        return Scores(float("nan"), float("nan"), float("nan"))
     present = labels.unique()
     aucs = [binary_auroc(probabilities[:, c], (labels == c).long()) for c in present.tolist()]
     auroc = torch.stack(aucs).mean().item() if len(present) > 1 else float("nan")

@@ -81,7 +81,7 @@ class MuonAdamW(Optimizer):
 
     Muon replaces a matrix's momentum by the nearest orthogonal matrix (Jordan et al. 2024), which leaves the plateau
     before in-context learning several times sooner than AdamW. Embeddings and the narrow layers at a network's ends
-    are better served by AdamW: they are told by their smaller side.
+    are better served by AdamW: they are told by their smaller side, so a wide embedding asks for a larger ``smallest``.
 
     Args:
         params: Parameters to update.
@@ -103,7 +103,8 @@ class MuonAdamW(Optimizer):
         weight_decay: float = 0.0,
         smallest: int = 16,
     ) -> None:
-        for name, value in (("lr", lr), ("adamw_lr", adamw_lr), ("weight_decay", weight_decay)):
+        numbers = {"lr": lr, "adamw_lr": adamw_lr, "momentum": momentum, "weight_decay": weight_decay}
+        for name, value in (numbers | {"smallest": smallest}).items():
             if value < 0:
                 raise ValueError(f"{name} must be at least 0, got {value}")
         params = list(params)

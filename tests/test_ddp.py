@@ -63,3 +63,7 @@ def test_two_processes_train_and_test_as_one(tmp_path: Path) -> None:
     assert {"test/iris/auroc", "test/wine/log_loss", "test/reliance"} <= tests[0].keys()
     for name, value in tests[0].items():
         assert tests[1][name] == pytest.approx(value, abs=1e-6), name
+    few = [checkpoint, "--data.tables=[sklearn:iris]", "--data.folds=2"]
+    (tmp_path / "idle").mkdir()
+    idle = last(run(tmp_path / "idle", "test", *few, "--trainer.strategy=ddp", "--trainer.devices=3"), "test/")
+    assert 0 <= idle["test/iris/auroc"] <= 1, "a process without a fold must not stop the others"

@@ -68,6 +68,8 @@ class PriorNetwork(nn.Module):
         ):
             if size < least:
                 raise ValueError(f"{name} must be at least {least}, got {size}")
+        if profile not in ("default", "legacy"):
+            raise ValueError(f"profile must be default or legacy, got {profile!r}")
         legacy = profile == "legacy"
         self.classes = classes
         self.cells: CellEncoder | LegacyCellEncoder = (
@@ -99,7 +101,7 @@ class PriorNetwork(nn.Module):
         _check_context(x, y, context)
         statistics = self.cells.statistics(x[:, :context])
         h = self._embed(x, y[:, :context], statistics, columns)
-        mask = _column_mask(x, columns)
+        mask = self._column_mask(x, columns)
         h, extra = self._think(h)
         for block in self.blocks:
             h = block(h, context + extra, mask)
@@ -110,7 +112,7 @@ class PriorNetwork(nn.Module):
         _check_context(x, y, x.shape[1])
         statistics = self.cells.statistics(x)
         h, _ = self._think(self._embed(x, y, statistics, columns))
-        mask = _column_mask(x, columns)
+        mask = self._column_mask(x, columns)
         layers = []
         for block in self._layers():
             h, keys_values = block.remember(h, mask)
@@ -121,7 +123,7 @@ class PriorNetwork(nn.Module):
         """Classify target rows ``(batch, target rows, features)`` from a memory: equal to ``forward``."""
         cells = self.cells(x, memory.statistics, columns)
         h = torch.cat([cells, memory.label.expand(-1, x.shape[1], -1, -1)], dim=2)
-        mask = _column_mask(x, columns)
+        mask = self._column_mask(x, columns)
         for block, keys_values in zip(self._layers(), memory.layers, strict=True):
             h = block.recall(h, keys_values, mask)
         return self._decode(h)
@@ -132,6 +134,16 @@ class PriorNetwork(nn.Module):
     def _embed(self, x: Tensor, y: Tensor, statistics: Statistics, columns: Tensor | None) -> Tensor:
         cells = self.cells(x, statistics, columns)
         return torch.cat([cells, self.labels(y, x.shape[1] - y.shape[1])], dim=2)
+
+    def _column_mask(self, x: Tensor, columns: Tensor | None) -> Tensor | None:
+        if columns is None:
+            return None
+        mechanism = next(iter(self._layers())).features.mechanism
+        if not mechanism.cross:
+            name = type(mechanism).__name__
+            raise ValueError(f"tables of unequal width cannot share a batch with feature_attention {name}")
+        index = torch.arange(x.shape[2] + 1, device=x.device)
+        return (index < columns[:, None]) | (index == x.shape[2])
 
     def _think(self, h: Tensor) -> tuple[Tensor, int]:
         if self.thinking is None:
@@ -157,10 +169,3 @@ def _check_context(x: Tensor, y: Tensor, context: int) -> None:
         raise ValueError(f"every context row needs a label: got {y.shape[1]} labels for {context} context rows")
     if x.shape[2] < 1:
         raise ValueError("a table needs at least 1 feature, got 0")
-
-
-def _column_mask(x: Tensor, columns: Tensor | None) -> Tensor | None:
-    if columns is None:
-        return None
-    index = torch.arange(x.shape[2] + 1, device=x.device)
-    return (index < columns[:, None]) | (index == x.shape[2])

@@ -109,7 +109,7 @@ def network_weights(path: str) -> dict[str, Tensor]:
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as ex:
+    except (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, pickle.UnpicklingError) as ex:
         reason = str(ex).partition("\n")[0] or type(ex).__name__
         raise DataError(f"{path} cannot be read as a checkpoint: {reason}") from ex
     prefix = "network."

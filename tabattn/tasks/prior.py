@@ -1,9 +1,12 @@
 """In-context classification of tables: the label of target rows from labelled context rows, in one forward pass."""
 
+from collections.abc import Iterable
+from math import isnan
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from tabattn.attention import AttentionFactory, Softmax
@@ -88,7 +91,9 @@ class PriorClassification(Task):
         super().setup(stage)
         needed = self.of_data("classes")
         if needed is not None and needed > self.network.classes:
-            raise ValueError(f"the data has up to {needed} classes, the model only classes={self.network.classes}")
+            raise MisconfigurationException(
+                f"the data has up to {needed} classes, the model only classes={self.network.classes}"
+            )
 
     def forward(self, batch: TableBatch) -> Tensor:
         """Log-probabilities of target rows, ``(batch, target rows, classes)``; -inf for classes no context row has."""
@@ -111,7 +116,8 @@ class PriorClassification(Task):
     def training_step(self, batch: TableBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the target rows."""
         targets = batch.y[:, batch.context :]
-        loss = F.nll_loss(self(batch).flatten(0, 1), targets.flatten(), ignore_index=-1)
+        loss = F.nll_loss(self(batch).flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
+        loss = loss / (targets >= 0).sum().clamp(min=1)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.x))
         return loss
 
@@ -143,20 +149,21 @@ class PriorClassification(Task):
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
+        for metric in (self.scores, self.permuted_scores):
+            metric.settle()
         scores = self.scores.compute()
         self.scores.reset()
-        permuted = [entry.auroc for entry in self.permuted_scores.compute().values()] if self.permutations else []
-        if self.permutations:
-            self.permuted_scores.reset()
+        permuted = self.permuted_scores.compute() if self.permutations else {}
+        self.permuted_scores.reset()
         names = self.of_data("tables")
         figures: dict[str, float] = {}
         for index, entry in scores.items():
             if names:
                 figures |= {f"{stage}/{names[index]}/{field}": value for field, value in entry._asdict().items()}
         for field in Scores._fields:
-            figures[f"{stage}/{field}"] = _mean([getattr(entry, field) for entry in scores.values()])
+            figures[f"{stage}/{field}"] = _mean(scores.values(), field)
         if permuted:
-            figures[f"{stage}/permuted_auroc"] = _mean(permuted)
+            figures[f"{stage}/permuted_auroc"] = _mean(permuted.values(), "auroc")
             figures[f"{stage}/reliance"] = figures[f"{stage}/auroc"] - figures[f"{stage}/permuted_auroc"]
         self.log_dict(figures, sync_dist=True)
         self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False, sync_dist=True)
@@ -202,6 +209,7 @@ def permute_context(y: Tensor, context: int, seed: int) -> Tensor:
     return torch.cat([y[:, :context][:, order], y[:, context:]], dim=1)
 
 
-def _mean(values: list[float]) -> float:
-    kept = [value for value in values if value == value]
-    return sum(kept) / len(kept) if kept else float("nan")
+def _mean(scores: Iterable[Scores], field: str) -> float:
+    """Mean over tables; those of a single class have no AUC, which is left out. NaN where any prediction was."""
+    kept = [entry for entry in scores if field != "auroc" or entry.auroc == entry.auroc or isnan(entry.accuracy)]
+    return sum(getattr(entry, field) for entry in kept) / len(kept) if kept else float("nan")

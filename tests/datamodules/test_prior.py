@@ -92,6 +92,8 @@ def test_validation_folds_cover_each_table_once() -> None:
     [
         ({"rows": (9, 5)}, r"rows must be two numbers, 4 <= fewest <= most, got \[9, 5\]"),
         ({"classes": (1, 5)}, r"classes must be two numbers, 2 <= fewest <= most, got \[1, 5\]"),
+        ({"grow": -5}, "grow must be at least 0, got -5"),
+        ({"classes": (10, 10), "rows": (30, 40)}, "rows must be at least 60 to hold 10 classes, got 30"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"tables": ("sklearn:irsi",)}, "no table is called 'sklearn:irsi'"),
         ({"context": (0.8, 0.2)}, "context"),
@@ -110,6 +112,5 @@ def test_bad_options_are_refused() -> None:
 
 
 def test_bad_folds_are_refused() -> None:
-    data = SyntheticPrior(tables=("sklearn:iris",), folds=60)
     with pytest.raises(ValueError, match=r"between 2 and the smallest class of iris \(50\), got 60"):
-        data.setup("validate")
+        SyntheticPrior(tables=("sklearn:iris",), folds=60)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabattn.attention import MECHANISMS, Local, Softmax
+from tabattn.attention import MECHANISMS, Local
 from tabattn.models.prior import PriorNetwork
 
 SIZES = {"dim": 16, "heads": 2, "hidden": 24, "layers": 3, "classes": 3}
@@ -66,9 +66,17 @@ def test_order_of_columns_matters_only_to_feature_groups(group: int) -> None:
     assert (gap < 1e-4) == (group == 1)
 
 
-@pytest.mark.parametrize("mechanism", [name for name in MECHANISMS if name not in ("Local", "Sparse")])
+@pytest.mark.parametrize("mechanism", [name for name, cls in MECHANISMS.items() if not cls.cross])
+def test_padding_columns_are_refused_where_columns_have_places(mechanism: str) -> None:
+    network = PriorNetwork(**SIZES, feature_attention=MECHANISMS[mechanism])
+    x, y = table()
+    with pytest.raises(ValueError, match=f"cannot share a batch with feature_attention {mechanism}"):
+        network(x, y, 8, columns=torch.tensor([5, 3]))
+
+
+@pytest.mark.parametrize("mechanism", [name for name, cls in MECHANISMS.items() if cls.cross])
 def test_padding_columns_change_nothing(mechanism: str) -> None:
-    network = awake(PriorNetwork(**SIZES, feature_attention=Softmax, attention=MECHANISMS[mechanism]))
+    network = awake(PriorNetwork(**SIZES, feature_attention=MECHANISMS[mechanism]))
     x, y = table()
     padded = torch.cat([x, torch.randn(2, 12, 3)], dim=2)
     given = network(padded, y, 8, columns=torch.tensor([5, 5]))
@@ -97,7 +105,11 @@ def test_every_parameter_learns(mechanism: str, profile: str) -> None:
     network = awake(PriorNetwork(**SIZES, attention=MECHANISMS[mechanism], profile=profile)).train()
     x, y = table()
     torch.nn.functional.cross_entropy(network(x, y, 8).flatten(0, 1), y[:, 8:].flatten()).backward()
-    silent = [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    silent = [
+        name
+        for name, p in network.named_parameters()
+        if p.grad is None or not p.grad.any() or not torch.isfinite(p.grad).all()
+    ]
     assert silent == []
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
 from datamodules import SyntheticPrior
@@ -119,7 +120,7 @@ def test_init_from_refuses_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_too_few_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the data has up to 3 classes, the model only classes=2"):
+    with pytest.raises(MisconfigurationException, match="the data has up to 3 classes, the model only classes=2"):
         trainer(tmp_path, 1).fit(Fitted(**{**MODEL, "classes": 2}), SyntheticPrior(**DATA))
 
 
@@ -185,3 +186,19 @@ def test_averaging_all_renamings_makes_names_of_classes_irrelevant() -> None:
     torch.testing.assert_close(first[1, :, :2], other[1, :, :2].flip(-1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(first.sum(-1), torch.ones(2, 4))
     assert (task(TableBatch(x, y, 8)).exp() - first).abs().amax() > 1e-3
+
+
+def test_scores_of_a_diverged_network_are_not_numbers() -> None:
+    metric = TableScores(3)
+    metric.update(torch.full((1, 4, 3), torch.nan), torch.tensor([[0, 1, 2, 0]]), torch.tensor([0]))
+    assert all(value != value for value in metric.compute()[0])
+
+
+def test_a_process_without_predictions_can_be_gathered() -> None:
+    metric = TableScores(3)
+    metric.settle()
+    assert [(state[0].shape, state[0].dtype) for state in (metric.probabilities, metric.labels, metric.tables)] == [
+        ((0, 3), torch.float32),
+        ((0,), torch.int64),
+        ((0,), torch.int64),
+    ]
