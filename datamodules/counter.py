@@ -7,6 +7,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tabattn.batches import TableBatch
+
 _MIX = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
 
@@ -114,18 +116,27 @@ class Numbered(Protocol[Item]):
     def __getitem__(self, index: int, /) -> Item: ...
 
 
-class RankSlice(Dataset[Item]):
-    """Every ``world``-th of some things, from ``rank`` on: nothing padded, nothing seen twice."""
+class RankSlice(Dataset[TableBatch]):
+    """Every ``world``-th of some batches, from ``rank`` on: nothing padded, nothing scored twice.
 
-    def __init__(self, items: Numbered[Item], rank: int, world: int) -> None:
+    A process for which none is left gets the first with no target to score, because a loader without batches would
+    keep it from the others' common steps.
+    """
+
+    def __init__(self, items: Numbered[TableBatch], rank: int, world: int) -> None:
         self.items = items
-        self.numbers = range(rank, len(items), world)
+        self.idle = rank >= len(items)
+        self.numbers = range(min(1, len(items))) if self.idle else range(rank, len(items), world)
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index: int) -> Item:
-        return self.items[self.numbers[index]]
+    def __getitem__(self, index: int) -> TableBatch:
+        batch = self.items[self.numbers[index]]
+        if not self.idle:
+            return batch
+        target = torch.arange(batch.y.shape[1]) >= batch.context
+        return batch._replace(y=batch.y.masked_fill(target, -1))
 
 
 def place(trainer: Trainer | None) -> tuple[int, int]:

@@ -52,17 +52,16 @@ class TableScores(Metric):
         self.tables.append(tables[:, None].expand_as(labels)[kept])
 
     def settle(self) -> None:
-        """Make this process fit to be gathered with the others, although it may have seen nothing."""
-        device = self.device
-        labels, tables = torch.zeros(0, 0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
-        self.update(torch.zeros(0, 0, self.classes, device=device), labels.to(device), tables.to(device))
+        """Let this process be gathered with the others, although it may have seen nothing: add a row of no table."""
+        labels = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        self.update(torch.zeros(1, 1, self.classes, device=self.device), labels, torch.tensor([-1], device=self.device))
 
     def compute(self) -> dict[int, Scores]:
         """Scores by table number."""
         probabilities, labels, tables = map(_concatenate, (self.probabilities, self.labels, self.tables))
         return {
             table: score(probabilities[tables == table], labels[tables == table])
-            for table in sorted(set(tables.tolist()))
+            for table in sorted(set(tables.tolist()) - {-1})
         }
 
 
