@@ -36,7 +36,9 @@ class ScmOptions:
         width: Narrowest and widest layer (narrow likelier).
         noise: Smallest and largest noise of a node (small likelier).
         causal: Probability that features are nodes of the network rather than its causes.
+        discrete: Probability that some or all causes are categories, whose classes follow from them without loss.
         trees: Probability that a layer is made of random trees rather than a dense map.
+        depth: Shallowest and deepest tree.
         categorical: Probability that a column is cut into categories.
         missing: Probability that a table has missing cells.
         unrelated: Probability that a table's classes have nothing to do with its cells.
@@ -47,7 +49,9 @@ class ScmOptions:
     width: tuple[int, int] = (6, 48)
     noise: tuple[float, float] = (1e-3, 0.3)
     causal: float = 0.5
-    trees: float = 0.25
+    discrete: float = 0.2
+    trees: float = 0.35
+    depth: tuple[int, int] = (1, 6)
     categorical: float = 0.2
     missing: float = 0.1
     unrelated: float = 0.05
@@ -56,11 +60,12 @@ class ScmOptions:
     def __post_init__(self) -> None:
         check_range("layers", self.layers, 1)
         check_range("width", self.width, 1)
+        check_range("depth", self.depth, 1)
         if not 0 < self.noise[0] <= self.noise[1]:
             raise ValueError(f"noise must be two numbers, 0 < smallest <= largest, got {list(self.noise)}")
         if self.imbalance < 0:
             raise ValueError(f"imbalance must be at least 0, got {self.imbalance}")
-        for name in ("causal", "trees", "categorical", "missing", "unrelated"):
+        for name in ("causal", "discrete", "trees", "categorical", "missing", "unrelated"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
@@ -138,12 +143,17 @@ def _run_network(rows: int, features: int, generator: Generator, options: ScmOpt
     causes = integer(2, 12, generator) if causal else features
     noise = log_uniform(*options.noise, generator)
     h = first = _draw_causes(rows, causes, generator)
+    if uniform(0, 1, generator) < options.discrete:
+        h, first = _discretise(first, generator)
     width = log_integer(*options.width, generator)
     layers = log_integer(*options.layers, generator)
     hidden = []
     for _ in range(max(layers, -(-(features + 1) // width) if causal else 1)):
-        make = _tree_layer if uniform(0, 1, generator) < options.trees else _dense_layer
-        h = _standardise(make(h, width, generator))
+        if uniform(0, 1, generator) < options.trees:
+            h = _tree_layer(h, width, integer(*options.depth, generator), generator)
+        else:
+            h = _dense_layer(h, width, generator)
+        h = _standardise(h)
         scale = noise * torch.rand(width, generator=generator)
         h = h + scale * torch.randn(rows, width, generator=generator)
         hidden.append(h)
@@ -165,6 +175,17 @@ def _draw_causes(rows: int, causes: int, generator: Generator) -> Tensor:
     return x
 
 
+def _discretise(causes: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Cut causes into categories: the effect of each cell's category, and its code, both ``(rows, causes)``."""
+    effects, codes = causes.clone(), causes.clone()
+    share = 1.0 if uniform(0, 1, generator) < 0.5 else uniform(0, 1, generator)
+    for column in torch.nonzero(torch.rand(causes.shape[1], generator=generator) < share).flatten().tolist():
+        code = _categories(causes[:, column], generator)
+        codes[:, column] = code
+        effects[:, column] = torch.randn(int(code.max()) + 1, generator=generator)[code.long()]
+    return effects, codes
+
+
 def _dense_layer(h: Tensor, width: int, generator: Generator) -> Tensor:
     fan_in = h.shape[1]
     weight = torch.randn(fan_in, width, generator=generator)
@@ -183,10 +204,10 @@ def _dense_layer(h: Tensor, width: int, generator: Generator) -> Tensor:
     return out
 
 
-def _tree_layer(h: Tensor, width: int, generator: Generator) -> Tensor:
+def _tree_layer(h: Tensor, width: int, depth: int, generator: Generator) -> Tensor:
     """Random oblivious trees: each output sums leaf values of a few trees that share one split per level."""
     rows, fan_in = h.shape
-    depth, trees = integer(1, 4, generator), integer(1, 3, generator)
+    trees = integer(1, 3, generator)
     picked = torch.randint(0, fan_in, (trees, depth, width), generator=generator)
     at = torch.randint(0, rows, (trees, depth, width), generator=generator)
     bits = (h[:, picked] > h[at, picked]).long()
