@@ -1,13 +1,11 @@
 """Batches by number: batch i is a function of (seed, i), whatever the workers, ranks and restarts."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
-
-from tabattn.batches import TableBatch
 
 _MIX = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
@@ -108,6 +106,15 @@ def batches_seen(trainer: Trainer | None) -> int:
     return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
+class Scored(Protocol):
+    """A batch whose targets can be left out."""
+
+    def unscored(self) -> Self: ...
+
+
+Batch = TypeVar("Batch", bound=Scored)
+
+
 class Numbered(Protocol[Item]):
     """Things by number: a list, or a map-style dataset of known length."""
 
@@ -116,14 +123,14 @@ class Numbered(Protocol[Item]):
     def __getitem__(self, index: int, /) -> Item: ...
 
 
-class RankSlice(Dataset[TableBatch]):
+class RankSlice(Dataset[Batch], Generic[Batch]):
     """Every ``world``-th of some batches, from ``rank`` on: nothing padded, nothing scored twice.
 
     A process for which none is left gets the first with no target to score, because a loader without batches would
     keep it from the others' common steps.
     """
 
-    def __init__(self, items: Numbered[TableBatch], rank: int, world: int) -> None:
+    def __init__(self, items: Numbered[Batch], rank: int, world: int) -> None:
         self.items = items
         self.idle = rank >= len(items)
         self.numbers = range(min(1, len(items))) if self.idle else range(rank, len(items), world)
@@ -131,12 +138,33 @@ class RankSlice(Dataset[TableBatch]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index: int) -> TableBatch:
+    def __getitem__(self, index: int) -> Batch:
         batch = self.items[self.numbers[index]]
-        if not self.idle:
-            return batch
-        target = torch.arange(batch.y.shape[1]) >= batch.context
-        return batch._replace(y=batch.y.masked_fill(target, -1))
+        return batch.unscored() if self.idle else batch
+
+
+def endless(trainer: Trainer | None, batches: Dataset[Any], length: int, num_workers: int) -> CounterLoader:
+    """Load this process's part of a stream of batches, from where its run stands.
+
+    Args:
+        trainer: Of the run; None outside one.
+        batches: Map-style; item i is the whole batch i.
+        length: Batches per epoch of one process.
+        num_workers: Processes that make batches ahead; 0 = in the training process.
+    """
+    return CounterLoader(
+        batches,
+        length,
+        *place(trainer),
+        position=batches_seen(trainer),
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def shared(trainer: Trainer | None, batches: Numbered[Batch]) -> DataLoader[Batch]:
+    """Load this process's part of some batches to score."""
+    return DataLoader(RankSlice(batches, *place(trainer)), batch_size=None)
 
 
 def place(trainer: Trainer | None) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.checks import check_least, check_range, check_shares
-from datamodules.counter import CounterLoader, RankSlice, batches_seen, generator, place
+from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.scm import DEFAULT_OPTIONS, ScmOptions, draw_table, integer, log_integer, uniform
 from datamodules.tables import all_folds, load_tables
 from tabattn.batches import TableBatch
@@ -154,18 +154,11 @@ class SyntheticPrior(LightningDataModule):
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the endless stream."""
         batches = ScmBatches(self.sizes, self.options, self.batch_size, self.max_cells, self.grow, self.seed)
-        return CounterLoader(
-            batches,
-            self.steps_per_epoch,
-            *place(self.trainer),
-            position=batches_seen(self.trainer),
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the folds."""
-        return DataLoader(RankSlice(self.evaluation, *place(self.trainer)), batch_size=None)
+        return shared(self.trainer, self.evaluation)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader

@@ -1,11 +1,9 @@
 """Training on the tasks of a prior dump, an HDF5 file."""
 
-import torch
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.checks import check_least, check_shares
-from datamodules.counter import CounterLoader, Numbered, RankSlice, batches_seen, place
+from datamodules.counter import CounterLoader, Numbered, endless, place, shared
 from datamodules.h5_read import Dump, DumpBatches
 from datamodules.tables import all_folds, load_tables
 from tabattn.batches import TableBatch
@@ -84,14 +82,7 @@ class PriorDump(LightningDataModule):
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the file, epoch after epoch."""
         steps = self.steps_per_epoch or max(1, len(self.batches) // place(self.trainer)[1])
-        return CounterLoader(
-            self.batches,
-            steps,
-            *place(self.trainer),
-            position=batches_seen(self.trainer),
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return endless(self.trainer, self.batches, steps, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the tasks to validate on, or of the folds."""
@@ -108,4 +99,4 @@ class PriorDump(LightningDataModule):
 
     def _slice(self, batches: DumpBatches | None) -> DataLoader[TableBatch]:
         items: Numbered[TableBatch] = self.evaluation if batches is None else batches
-        return DataLoader(RankSlice(items, *place(self.trainer)), batch_size=None)
+        return shared(self.trainer, items)

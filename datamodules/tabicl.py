@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.checks import check_least, check_range, check_shares
-from datamodules.counter import CounterLoader, RankSlice, batches_seen, generator, place
+from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.h5_read import answerable
 from datamodules.tables import all_folds, load_tables
 from tabattn.batches import TableBatch
@@ -157,18 +157,11 @@ class TabiclPrior(LightningDataModule):
 
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the endless stream."""
-        return CounterLoader(
-            self.batches,
-            self.steps_per_epoch,
-            *place(self.trainer),
-            position=batches_seen(self.trainer),
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return endless(self.trainer, self.batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the folds."""
-        return DataLoader(RankSlice(self.evaluation, *place(self.trainer)), batch_size=None)
+        return shared(self.trainer, self.evaluation)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader

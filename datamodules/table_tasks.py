@@ -1,11 +1,9 @@
 """Training and scoring on tasks cut from one real table."""
 
-import torch
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.checks import check_least
-from datamodules.counter import CounterLoader, RankSlice, batches_seen, place
+from datamodules.counter import CounterLoader, endless, shared
 from datamodules.cut import CutBatches, CutOptions, TaskCutter, split_rows
 from datamodules.tables import load_table
 from tabattn.batches import TableBatch
@@ -86,14 +84,7 @@ class TableTasks(LightningDataModule):
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the stream of tasks."""
         batches = CutBatches(self.cutters["train"], self.batch_size, self.tasks["train"])
-        return CounterLoader(
-            batches,
-            self.steps_per_epoch,
-            *place(self.trainer),
-            position=batches_seen(self.trainer),
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the tasks to validate on."""
@@ -107,4 +98,4 @@ class TableTasks(LightningDataModule):
 
     def _scored(self, stage: str) -> DataLoader[TableBatch]:
         batches = CutBatches(self.cutters[stage], self.batch_size, self.tasks[stage], scored=True)
-        return DataLoader(RankSlice(batches, *place(self.trainer)), batch_size=None)
+        return shared(self.trainer, batches)
