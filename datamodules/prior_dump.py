@@ -1,5 +1,6 @@
 """Training on the tasks of a prior dump, an HDF5 file."""
 
+from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.checks import check_least, check_shares

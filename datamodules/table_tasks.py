@@ -1,5 +1,6 @@
 """Training and scoring on tasks cut from one real table."""
 
+from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.checks import check_least
