@@ -141,6 +141,9 @@ def build(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
         ValueError: Arguments and weights do not fit.
     """
     given: dict[str, Any] = dict(arguments)
+    if given.get("profile") == "legacy":
+        # Files may still say what a legacy network has none of: it was accepted, and did nothing.
+        given |= {"thinking_rows": None, "feature_group": None}
     given |= {name: _factory(given[name], where) for name in ATTENTIONS if name in given}
     try:
         with torch.random.fork_rng(devices=[]):
@@ -170,9 +173,10 @@ def described(network: PriorNetwork) -> tuple[dict[str, Tensor], dict[str, Any]]
         "feature_attention": _describe(block.features.mechanism),
         "target_attention": None if target is None else _describe(target),
         "profile": "legacy" if legacy else "default",
-        "thinking_rows": 0 if network.thinking is None else len(network.thinking),
-        "feature_group": network.cells.group if isinstance(network.cells, CellEncoder) else 3,
     }
+    if isinstance(network.cells, CellEncoder):
+        arguments["thinking_rows"] = 0 if network.thinking is None else len(network.thinking)
+        arguments["feature_group"] = network.cells.group
     return {PREFIX + name: value for name, value in network.state_dict().items()}, arguments
 
 

@@ -10,6 +10,9 @@ from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.nn.block import KeysValues, TableBlock
 from tabattn.nn.encode import CellEncoder, LabelEncoder, LegacyCellEncoder, LegacyLabelEncoder, Statistics
 
+THINKING_ROWS, FEATURE_GROUP = 16, 3
+"""What the default profile has where it is not said."""
+
 
 class Memory(NamedTuple):
     """All that target rows read of a context: column statistics, their own label token, keys and values by layer."""
@@ -38,8 +41,8 @@ class PriorNetwork(nn.Module):
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer
             queries from outside, else Softmax.
         profile: ``default``, or ``legacy``: the original network, number for number.
-        thinking_rows: Learned rows put before the context (default profile).
-        feature_group: Columns each token sees (default profile).
+        thinking_rows: Learned rows put before the context; None = 16. The legacy profile has none.
+        feature_group: Columns each token sees; None = 3. The legacy profile has no groups.
     """
 
     cells: CellEncoder | LegacyCellEncoder
@@ -56,21 +59,14 @@ class PriorNetwork(nn.Module):
         feature_attention: AttentionFactory = Softmax,
         target_attention: AttentionFactory | None = None,
         profile: Literal["default", "legacy"] = "default",
-        thinking_rows: int = 16,
-        feature_group: int = 3,
+        thinking_rows: int | None = None,
+        feature_group: int | None = None,
     ) -> None:
         super().__init__()
-        for name, size, least in (
-            ("layers", layers, 1),
-            ("classes", classes, 1),
-            ("hidden", hidden, 1),
-            ("thinking_rows", thinking_rows, 0),
-        ):
-            if size < least:
-                raise ValueError(f"{name} must be at least {least}, got {size}")
-        if profile not in ("default", "legacy"):
-            raise ValueError(f"profile must be default or legacy, got {profile!r}")
-        legacy = profile == "legacy"
+        legacy = _is_legacy(profile, thinking_rows=thinking_rows, feature_group=feature_group)
+        thinking_rows = THINKING_ROWS if thinking_rows is None else thinking_rows
+        feature_group = FEATURE_GROUP if feature_group is None else feature_group
+        _check_least(layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1), thinking_rows=(thinking_rows, 0))
         self.classes = classes
         self.cells: CellEncoder | LegacyCellEncoder = (
             LegacyCellEncoder(dim) if legacy else CellEncoder(dim, feature_group)
@@ -153,6 +149,22 @@ class PriorNetwork(nn.Module):
 
     def _decode(self, h: Tensor) -> Tensor:
         return self.decoder(self.norm(h[:, :, -1]))
+
+
+def _is_legacy(profile: str, **of_default: int | None) -> bool:
+    """Whether the profile is legacy; refuses other names, and arguments that would go unused."""
+    if profile not in ("default", "legacy"):
+        raise ValueError(f"profile must be default or legacy, got {profile!r}")
+    for name, value in of_default.items():
+        if profile == "legacy" and value is not None:
+            raise ValueError(f"{name} is of the default profile alone, got {value} with profile legacy")
+    return profile == "legacy"
+
+
+def _check_least(**sizes: tuple[int, int]) -> None:
+    for name, (size, least) in sizes.items():
+        if size < least:
+            raise ValueError(f"{name} must be at least {least}, got {size}")
 
 
 def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None, legacy: bool) -> None:

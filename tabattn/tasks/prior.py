@@ -34,8 +34,8 @@ class PriorClassification(Task):
         feature_attention: Mechanism between the columns of a row.
         target_attention: Mechanism from target rows to context rows; none = ``attention`` where it can, else Softmax.
         profile: ``default``, or ``legacy``: the original nanoTabPFN network, number for number.
-        thinking_rows: Learned rows put before the context (default profile).
-        feature_group: Columns each token sees (default profile).
+        thinking_rows: Learned rows put before the context; none = 16. The legacy profile has none.
+        feature_group: Columns each token sees; none = 3. The legacy profile has no groups.
         permutations: How often validation and test repeat with permuted context labels; 0 = no context reliance.
         renamings: How many cyclic renamings of the classes a prediction averages, at most as many as there are classes:
             what a class is called should not matter, and after short training it does. Does not act in training.
@@ -56,8 +56,8 @@ class PriorClassification(Task):
         feature_attention: AttentionFactory = Softmax,
         target_attention: AttentionFactory | None = None,
         profile: Literal["default", "legacy"] = "default",
-        thinking_rows: int = 16,
-        feature_group: int = 3,
+        thinking_rows: int | None = None,
+        feature_group: int | None = None,
         permutations: int = 1,
         renamings: int = 1,
         init_from: str | None = None,

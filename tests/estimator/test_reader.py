@@ -10,7 +10,7 @@ from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS
 from tabattn.estimator import reader
 from tabattn.models.prior import Memory, PriorNetwork
-from tests.estimator.tiny import MakeTable, tiny_network
+from tests.estimator.tiny import LEGACY, MakeTable, tiny_network
 
 
 def joint(model: Any, x: Any) -> Any:
@@ -40,12 +40,12 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return batches
 
 
-@pytest.mark.parametrize("profile", ["default", "legacy"])
+@pytest.mark.parametrize("changes", [{}, LEGACY], ids=["default", "legacy"])
 @pytest.mark.parametrize("attention", MECHANISMS)
-def test_equals_the_joint_forward(table: MakeTable, profile: str, attention: str) -> None:
+def test_equals_the_joint_forward(table: MakeTable, changes: Any, attention: str) -> None:
     x, y = table()
     x[2, 1] = np.nan
-    model = TabularClassifier(tiny_network(profile=profile, attention=MECHANISMS[attention]), n_estimators=3)
+    model = TabularClassifier(tiny_network(attention=MECHANISMS[attention], **changes), n_estimators=3)
     model.fit(x[:12], y[:12])
     expected = joint(model, x[12:])
     for _ in range(2):

@@ -15,7 +15,7 @@ from tabattn import TabularClassifier, package_weights, weights
 from tabattn.attention import MECHANISMS, Entmax, Local, Softmax
 from tabattn.models.prior import PriorNetwork
 from tabattn.tasks import PriorClassification
-from tests.estimator.tiny import SIZES, MakeTable, row_mechanism, tiny_network
+from tests.estimator.tiny import LEGACY, SIZES, MakeTable, row_mechanism, tiny_network
 
 ATTENTIONS = {**MECHANISMS, "learned alpha": partial(Entmax, alpha=1.4, learn_alpha=True)}
 
@@ -42,10 +42,10 @@ def checkpoint(path: Path, shift: float = 0.0, **changes: Any) -> Any:
     return task.network.eval()
 
 
-@pytest.mark.parametrize("profile", ["default", "legacy"])
+@pytest.mark.parametrize("changes", [{"feature_group": 2, "thinking_rows": 3}, LEGACY], ids=["default", "legacy"])
 @pytest.mark.parametrize("name", ATTENTIONS)
-def test_a_network_is_described_and_built_again(tmp_path: Path, name: str, profile: str) -> None:
-    network = tiny_network(attention=ATTENTIONS[name], profile=profile, feature_group=2, thinking_rows=3)
+def test_a_network_is_described_and_built_again(tmp_path: Path, name: str, changes: Any) -> None:
+    network = tiny_network(attention=ATTENTIONS[name], **changes)
     tensors, arguments = weights.described(network)
     weights.write(tmp_path / "a.safetensors", tensors, {"network": arguments})
     same(network, weights.load_network(tmp_path / "a.safetensors"))
@@ -55,11 +55,11 @@ def test_a_network_is_described_and_built_again(tmp_path: Path, name: str, profi
     "changes",
     [
         {"layers": 1},
-        {"layers": 1, "profile": "legacy"},
+        {"layers": 1, **LEGACY},
         {"thinking_rows": 0},
         {"feature_attention": partial(Local, window=2)},
         {"target_attention": MECHANISMS["Linear"]},
-        {"target_attention": MECHANISMS["Linear"], "profile": "legacy"},
+        {"target_attention": MECHANISMS["Linear"], **LEGACY},
         {"target_attention": MECHANISMS["Linear"], "layers": 1},
     ],
     ids=str,
@@ -68,6 +68,15 @@ def test_every_argument_is_described(tmp_path: Path, changes: Any) -> None:
     network = tiny_network(**changes)
     tensors, arguments = weights.described(network)
     weights.write(tmp_path / "a.safetensors", tensors, {"network": arguments})
+    same(network, weights.load_network(tmp_path / "a.safetensors"))
+
+
+@pytest.mark.parametrize("unused", [{"thinking_rows": 0, "feature_group": 3}, {"thinking_rows": 16}], ids=str)
+def test_a_file_may_say_what_a_legacy_network_has_none_of(tmp_path: Path, unused: Any) -> None:
+    network = tiny_network(**LEGACY)
+    tensors, arguments = weights.described(network)
+    assert not arguments.keys() & unused.keys()
+    weights.write(tmp_path / "a.safetensors", tensors, {"network": arguments | unused})
     same(network, weights.load_network(tmp_path / "a.safetensors"))
 
 
@@ -93,7 +102,7 @@ def test_an_attention_from_outside_must_be_imported_first(tmp_path: Path, monkey
     assert isinstance(row_mechanism(weights.load_network(path)), Outside)
 
 
-@pytest.mark.parametrize("changes", [{}, {"attention": partial(Local, window=3)}, {"profile": "legacy"}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"attention": partial(Local, window=3)}, LEGACY], ids=str)
 def test_a_checkpoint_is_a_model(tmp_path: Path, table: MakeTable, changes: Any) -> None:
     network = checkpoint(tmp_path / "run.ckpt", **changes)
     same(network, weights.load_network(tmp_path / "run.ckpt"))

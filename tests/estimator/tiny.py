@@ -14,6 +14,8 @@ MakeTable = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 """Makes cells and labels, given ``rows``, ``features`` and ``classes``."""
 
 SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 12, "layers": 2, "classes": 4, "thinking_rows": 2}
+LEGACY: dict[str, Any] = {"profile": "legacy", "thinking_rows": None}
+"""Changes that make the network the original one."""
 
 
 def tiny_network(**changes: Any) -> PriorNetwork:

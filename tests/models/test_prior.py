@@ -1,5 +1,7 @@
 """Laws of the in-context classifier: what may change its answer, and what must not."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -113,6 +115,14 @@ def test_every_parameter_learns(mechanism: str, profile: str) -> None:
     assert silent == []
 
 
+def test_the_default_profile_has_sixteen_thinking_rows_and_groups_of_three() -> None:
+    shapes = [
+        {name: weight.shape for name, weight in PriorNetwork(**SIZES, **arguments).state_dict().items()}
+        for arguments in ({}, {"thinking_rows": 16, "feature_group": 3})
+    ]
+    assert shapes[0] == shapes[1]
+
+
 def test_one_layer_is_enough_for_mechanisms_that_answer_target_rows() -> None:
     x, y = table()
     assert PriorNetwork(**{**SIZES, "layers": 1})(x, y, 8).shape == (2, 4, 3)
@@ -153,11 +163,14 @@ def test_scale_and_shift_of_a_column_do_not_matter() -> None:
         ({"classes": 0}, "classes must be at least 1, got 0"),
         ({"feature_group": 0}, "feature_group must be at least 1, got 0"),
         ({"thinking_rows": -1}, "thinking_rows must be at least 0, got -1"),
+        ({"profile": "old"}, "profile must be default or legacy, got 'old'"),
+        ({"profile": "legacy", "thinking_rows": 16}, "thinking_rows is of the default profile alone, got 16"),
+        ({"profile": "legacy", "feature_group": 3}, "feature_group is of the default profile alone, got 3"),
         ({"heads": 3}, "dim must be a multiple of heads, got dim 16 and heads 3"),
         ({"layers": 1, "attention": Local}, "layers must be at least 2 for attention Local, got 1"),
     ],
 )
-def test_bad_sizes_are_refused(arguments: dict[str, int], message: str) -> None:
+def test_bad_sizes_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PriorNetwork(**{**SIZES, **arguments})
 
