@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from dataclasses import asdict, is_dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -67,7 +68,9 @@ class Task(LightningModule):
 
 
 def plain(value: Any) -> Any:
-    """A class or partial as the ``class_path``/``init_args`` dictionary that stands for it in a config."""
+    """A class, partial or dataclass as the dictionary that stands for it in a config."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if isinstance(value, partial):
         return {"class_path": _path(value.func), "init_args": dict(value.keywords)}
     return {"class_path": _path(value)} if isinstance(value, type) else value

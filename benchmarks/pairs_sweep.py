@@ -1,0 +1,133 @@
+"""Every attention mechanism on one set of pair tasks: ``python -m benchmarks.pairs_sweep``.
+
+Trains as ``configs/pairs.yaml`` says, with each mechanism of the registry in turn and for the same number of steps, and
+tests on the same tasks: the gap to the exact predictive density, the error of the first target, steps in a second
+and memory of a training step. Further arguments go to the command line of each training, such as ``--data.kind=icm``.
+"""
+
+import argparse
+import logging
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import Callback
+
+import callbacks  # noqa: F401  (makes the names of the configuration known)
+from benchmarks.measure import peak_bytes, provenance
+from tabattn.attention import MECHANISMS
+from tabattn.batches import PairBatch
+from tabattn.cli import CLI
+from tabattn.tasks import PairInference
+
+CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
+COLUMNS = ("ll", "gap", "mse", "rmse_first", "coverage90")
+
+
+class Laps(Callback):
+    """Keeps the seconds of each training step, without the loading of its batch."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.start = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.start = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.start)
+
+
+def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
+    """Train and test one network; its figures."""
+    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
+    arguments = [f"--config={CONFIG}", f"--model.attention=tabattn.attention.{name}", f"--seed_everything={seed}"]
+    arguments += [f"--trainer.max_steps={options.steps}", "--trainer.limit_val_batches=0", "--trainer.logger=false"]
+    cli = CLI([*arguments, *quiet, *options.further], run=False)
+    laps = Laps()
+    cli.trainer.callbacks.append(laps)  # type: ignore[attr-defined]
+    cli.trainer.fit(cli.model, cli.datamodule)
+    figures = cli.trainer.test(cli.model, cli.datamodule, verbose=False)[0]
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    task, device = cli.model, cli.trainer.strategy.root_device
+    assert isinstance(task, PairInference)
+    task.to(device)
+    peak = peak_bytes(partial(_step, task, _on(batch, device)), device)
+    return {
+        **{column: figures.get(f"test/{column}", float("nan")) for column in COLUMNS},
+        "ll_oracle": figures.get("test/ll_oracle", float("nan")),
+        "steps in a second": 1 / statistics.median(laps.seconds),
+        "MB of a step": peak / 1e6,
+    }
+
+
+def _step(task: PairInference, batch: PairBatch) -> None:
+    given = task.network.density(batch.x, batch.y, batch.member, batch.context)
+    y = batch.y[:, batch.context :]
+    (-given.log_prob(y).mean()).backward()
+    task.zero_grad()
+
+
+def _on(batch: PairBatch, device: torch.device) -> PairBatch:
+    return batch._replace(x=batch.x.to(device), y=batch.y.to(device), member=batch.member.to(device))
+
+
+def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
+    """The result in Markdown: means over seeds, and their standard errors where there are several."""
+    groups = results.groupby("mechanism", sort=False)
+    means, errors = groups.mean(numeric_only=True), groups.sem(numeric_only=True)
+    heads = ["mechanism", *COLUMNS, "steps in a second", "MB of a step"]
+    lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    for name in means.sort_values("gap").index:
+        cells = []
+        for head in heads[1:]:
+            figure = f"{means.loc[name, head]:.1f}" if head in heads[-2:] else f"{means.loc[name, head]:.3f}"
+            error = errors.loc[name, head] if head in COLUMNS else float("nan")
+            cells.append(figure if pd.isna(error) else f"{figure} ± {error:.3f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    further = f", {' '.join(options.further)}" if options.further else ""
+    text = (
+        f"{options.steps} steps of `configs/pairs.yaml`{further}, {options.seeds} seeds; the exact predictive density "
+        f"scores {means['ll_oracle'].iloc[0]:.3f}. `gap`: nats of a target below it. Mechanisms that cannot answer "
+        "queries from outside (Sparse, Local, Pooling, Nystrom) mix the context, and targets read it by Softmax."
+    )
+    command = "`python -m benchmarks.pairs_sweep`"
+    return "\n".join(
+        ["# Every mechanism on pairs", "", command, "", f"{provenance(device)}.", "", text, "", *lines, ""]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train with every mechanism and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1000, help="training steps of each (default: 1000)")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each mechanism (default: 1)")
+    parser.add_argument("--attentions", nargs="+", choices=list(MECHANISMS), default=list(MECHANISMS), metavar="NAME")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/pairs_sweep.md"), help="report")
+    options, options_further = parser.parse_known_args(argv)
+    options.further = options_further
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    lines = []
+    for seed in range(options.seeds):
+        for name in options.attentions:
+            lines.append({"mechanism": name, "seed": seed, **train(name, seed, options)})
+            sys.stderr.write(f"seed {seed}, {name}: gap {lines[-1]['gap']:.3f}\n")
+    results = pd.DataFrame(lines)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    results.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.5g")
+    text = report(results, options)
+    options.out.write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Inference between sequences: the rest of one from another and a few points of its own."""
+
+from typing import Any, Literal
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.distributions import Distribution
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.batches import PairBatch
+from tabattn.inference import InferenceOptions, Trajectories, lay_out, trajectories
+from tabattn.models.architectures import ARCHITECTURES
+from tabattn.models.pairs import PairNetwork
+from tabattn.pair_metrics import PairScores
+from tabattn.tasks.base import Task
+
+MARGIN = 0.01
+"""Share of the axis by which a point may leave the range of training unnoticed."""
+
+
+class PairInference(Task):
+    """Trains a network to infer the rest of a sequence from another sequence and a few points of its own.
+
+    Logs the log-likelihood of a target in nats (a density: it may be positive), the same of the process that made the
+    data where that is known (``ll_oracle``) and the ``gap`` to it, the squared error, the error of the first target
+    after the context, the share of explained variance, continuous ranked probability score and the coverage of
+    intervals; also for each member and for buckets of distance to the nearest known point.
+
+    Args:
+        arch: ``tnpd``: context tokens attend to one another, targets to them (TNP-D, Nguyen and Grover 2022); ``tnpa``:
+            targets also to the targets before them; ``seed``: the first such network, whose attention is blind to which
+            sequence a point belongs to.
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        layers: Number of layers.
+        members: How many sequences a task may have.
+        attention: Mechanism between context tokens, and from targets to them where it can answer queries from outside.
+        target_attention: Mechanism from targets to the context; none = ``attention`` where it can, else Softmax.
+        components: Gaussians that are mixed in a target's density.
+        residual: ``nearest``: the network predicts what is to be added to the nearest known value of the same sequence.
+        member_embed: How a token tells its sequence; ``hidden``: the context does not, which makes the first prediction
+            fall between the sequences.
+        fourier: Frequencies of sines and cosines by which a place is told, beside its number.
+        joint: Whether validation and test also score each target given the targets before it; none = where that takes
+            a single pass.
+        inference: How ``predict`` and the figures lay out a task and draw trajectories.
+        init_from: Checkpoint whose matching weights start the network; keeps the command line's model.
+    """
+
+    task_name = "pairs"
+    network: PairNetwork
+
+    def __init__(
+        self,
+        arch: Literal["tnpd", "tnpa", "seed"] = "tnpd",
+        dim: int = 64,
+        heads: int = 4,
+        hidden: int = 128,
+        layers: int = 4,
+        members: int = 2,
+        attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        components: int = 1,
+        residual: Literal["none", "nearest"] = "none",
+        member_embed: Literal["one_hot", "learned", "hidden"] = "one_hot",
+        fourier: int = 0,
+        joint: bool | None = None,
+        inference: InferenceOptions = InferenceOptions(),  # noqa: B008
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(init_from)
+        self.save_hyperparameters(ignore=["init_from"])
+        self.members = members
+        self.network = ARCHITECTURES[arch](
+            dim=dim,
+            heads=heads,
+            hidden=hidden,
+            layers=layers,
+            members=members,
+            attention=attention,
+            target_attention=target_attention,
+            components=components,
+            residual=residual,
+            member_embed=member_embed,
+            fourier=fourier,
+        )
+        self.joint = self.network.one_pass if joint is None else joint
+        self.inference = inference
+        self.scores = PairScores(members)
+        self.warned = False
+
+    def setup(self, stage: str) -> None:
+        """Check that the network can tell the data's sequences apart, and take over the data's units, once."""
+        members, scaling = self.of_data("members"), self.of_data("scaling")
+        if members is not None and members > self.members:
+            raise MisconfigurationException(f"the data has {members} members, the model only members={self.members}")
+        if stage == "fit" and scaling is not None:
+            self.network.scale(scaling)
+        super().setup(stage)
+
+    def forward(self, batch: PairBatch) -> Distribution:
+        """Density of each target given the context, ``(batch, targets)``, in the data's units."""
+        return self.network(batch.x, batch.y, batch.member, batch.context)
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """Negative log-likelihood of the targets, nats each."""
+        y = batch.y[:, batch.context :]
+        scored = y.isfinite()
+        density = self.network.density(batch.x, batch.y, batch.member, batch.context)
+        each = density.log_prob(torch.where(scored, y, 0.0)).masked_fill(~scored, 0.0)
+        loss = -each.sum() / scored.sum().clamp(min=1)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.x))
+        return loss
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
+        """Predict every target from the context, and where asked for from the targets before it too."""
+        self._watch(batch)
+        parts = (batch.x, batch.y, batch.member, batch.context)
+        chain = self.network.chain(*parts) if self.joint else None
+        self.scores.update(batch, self.network(*parts), chain, self.network.span)
+
+    test_step = validation_step
+
+    def predict_step(self, batch: PairBatch, batch_idx: int) -> Trajectories:
+        """Draw trajectories of the sequence that is to be inferred, laid out as ``inference`` says."""
+        self._watch(batch)
+        return self.trajectories(batch)
+
+    def trajectories(self, batch: PairBatch) -> Trajectories:
+        """Draw trajectories, the same whenever the same batch is given."""
+        source = torch.Generator(self.device).manual_seed(0)
+        return trajectories(self.network, lay_out(batch, self.inference), self.inference, source)
+
+    def probe(self, batch: PairBatch) -> Tensor:
+        """Predict the means of the targets, for a look inside."""
+        return self(batch).mean
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores under ``val/``."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores under ``test/``."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        figures = {f"{stage}/{name}": figure for name, figure in self.scores.compute().items()}
+        self.scores.reset()
+        # The sums are those of all processes already.
+        self.log_dict(figures, sync_dist=True)
+        self.log(f"{stage}_ll", figures[f"{stage}/ll"], prog_bar=True, logger=False, sync_dist=True)
+
+    def _watch(self, batch: PairBatch) -> None:
+        """Warn, once, of places beyond the axis the network was trained on."""
+        low, high = self.network.ends
+        edge = MARGIN * (high - low)
+        least, most = batch.x.min().item(), batch.x.max().item()
+        if not self.warned and (least < low - edge or most > high + edge):
+            self.warned = True
+            rank_zero_warn(
+                f"x leaves the range of training [{low:g}, {high:g}]: it goes from {least:g} to {most:g}, "
+                "where densities are guesses and often too sure"
+            )
+
+    def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
+        """Place, value, member and role of each token of a layer that puts out observations."""
+        points = batch.x.shape[1]
+        first = points - output.shape[1]
+        if output.dim() != 3 or first not in {0, batch.context}:
+            return None
+        roles = ["context"] * (batch.context - first) + ["target"] * (points - max(first, batch.context))
+        columns = {"x": batch.x, "y": batch.y, "member": batch.member}
+        described = {name: part[:, first:].flatten().tolist() for name, part in columns.items()}
+        return {**described, "role": roles * len(batch.x)}

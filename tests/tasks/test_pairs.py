@@ -1,0 +1,125 @@
+"""The pairs task: its loss, its figures, its refusals, and a short real run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+import callbacks  # noqa: F401  (makes the names of the commands known)
+from datamodules import SyntheticPairs
+from tabattn.attention import MECHANISMS
+from tabattn.cli import main
+from tabattn.tasks import PairInference
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "pairs.yaml")
+TINY: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 2}
+SMALL = [
+    "--model.dim=16",
+    "--model.hidden=16",
+    "--model.layers=2",
+    "--data.points=[8,8]",
+    "--data.context=3",
+    "--data.batch_size=4",
+    "--data.val_batches=2",
+    "--data.test_batches=2",
+    "--data.steps_per_epoch=3",
+    "--trainer.max_steps=3",
+    "--trainer.check_val_every_n_epoch=1",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.num_sanity_val_steps=0",
+]
+NAMED = {"ll", "ll_oracle", "mse", "rmse_first", "r2", "r2_row", "crps", "coverage50", "coverage90", "gap"}
+
+
+def data(**changes: Any) -> SyntheticPairs:
+    sizes: dict[str, Any] = {"points": (8, 8), "context": 3, "batch_size": 4, "steps_per_epoch": 2}
+    return SyntheticPairs(**{**sizes, "val_batches": 2, "test_batches": 2, **changes})
+
+
+def trainer(folder: Path, **changes: Any) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    return Trainer(default_root_dir=folder, **{**quiet, "max_steps": 2, "use_distributed_sampler": False, **changes})
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_fit_then_test_by_one_flag(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", CONFIG, *SMALL, f"--model.attention={name}"]) == 0
+    run = tmp_path / "runs" / "pairs" / name / "version_0"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    assert main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]) == 0
+    heads = (run.parent / "version_1" / "metrics.csv").read_text().partition("\n")[0].split(",")
+    assert {f"test/{figure}" for figure in NAMED} <= set(heads)
+
+
+@pytest.mark.parametrize("arch", ["tnpd", "tnpa", "seed"])
+def test_every_network_fits_tests_and_predicts(arch: str, tmp_path: Path) -> None:
+    task = PairInference(arch, **TINY)  # type: ignore[arg-type]
+    run, pairs = trainer(tmp_path), data()
+    run.fit(task, pairs)
+    figures = run.test(task, pairs, verbose=False)[0]
+    assert all(math.isfinite(figures[f"test/{name}"]) for name in NAMED)
+    assert ("test/ll_joint" in figures) == (arch != "tnpd")
+    predicted = run.predict(task, pairs)
+    assert predicted is not None
+    assert all(torch.isfinite(drawn.samples).all() for drawn in predicted)
+
+
+def test_loss_is_the_mean_over_known_targets() -> None:
+    task = PairInference(**TINY)
+    task.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]
+    batch = next(iter(data().train_dataloader()))
+    y = batch.y.clone()
+    y[0, batch.context] = math.nan
+    batch = batch._replace(y=y)
+    loss = task.training_step(batch, 0)
+    each = task(batch).log_prob(y[:, batch.context :].nan_to_num())
+    known = y[:, batch.context :].isfinite()
+    torch.testing.assert_close(loss, -each[known].mean())
+    loss.backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in task.parameters() if weight.grad is not None)
+
+
+def test_units_of_the_data_are_kept_with_the_weights(tmp_path: Path) -> None:
+    task, pairs = PairInference(**TINY), data(x_range=(5.0, 15.0))
+    run = trainer(tmp_path)
+    run.fit(task, pairs)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    again = PairInference.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert again.network.ends == task.network.ends == pytest.approx((5.0, 15.0))
+    batch = next(iter(pairs.val_dataloader()))
+    torch.testing.assert_close(again(batch).mean, task(batch).mean, rtol=0, atol=0)
+
+
+def test_places_beyond_training_are_said_once(tmp_path: Path) -> None:
+    task = PairInference(**TINY)
+    trainer(tmp_path).fit(task, data(x_range=(-2.0, 2.0)))
+    with pytest.warns(UserWarning, match=r"x leaves the range of training \[-2, 2\]") as told:
+        trainer(tmp_path).test(task, data(x_range=(-2.0, 4.0)), verbose=False)
+    assert len([each for each in told if "leaves the range" in str(each.message)]) == 1
+
+
+def test_more_members_than_the_model_tells_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["fit", "--config", CONFIG, *SMALL, "--data.points=[8,8,8]", f"--trainer.default_root_dir={tmp_path}"]
+    assert main([*command, f"--run.root={tmp_path}"]) == 2
+    assert "the data has 3 members, the model only members=2" in capsys.readouterr().err
+
+
+def test_joint_likelihood_on_request(tmp_path: Path) -> None:
+    task = PairInference(**TINY, joint=True)
+    figures = trainer(tmp_path).test(task, data(), verbose=False)[0]
+    assert math.isfinite(figures["test/ll_joint"])
+    assert math.isfinite(figures["test/ll_joint_oracle"])
+
+
+def test_predictions_are_the_same_twice(tmp_path: Path) -> None:
+    task, pairs = PairInference(**TINY), data()
+    task.network.scale(pairs.scaling)
+    batch = next(iter(pairs.test_dataloader()))
+    with torch.no_grad():
+        first, second = (task.trajectories(batch) for _ in range(2))
+    torch.testing.assert_close(first.samples, second.samples, rtol=0, atol=0)
