@@ -1,0 +1,119 @@
+"""Covariances of Gaussian processes over places and members, in double precision."""
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Kernel = Literal["rbf", "matern32", "matern52", "periodic"]
+
+
+class Term(NamedTuple):
+    """One sum of a covariance: ``members[i, j] * kernel(distance)`` between a point of member i and one of member j.
+
+    Attributes:
+        kernel: How it falls with distance; None = not at all.
+        length: Length scale of each task, ``(batch,)``.
+        period: Period of each task, ``(batch,)``; only periodic kernels read it.
+        members: Covariance of the members at one place, ``(batch, members, members)``.
+    """
+
+    kernel: Kernel | None
+    length: Tensor
+    period: Tensor
+    members: Tensor
+
+
+class Process(NamedTuple):
+    """A Gaussian process over (place, member) for each task of a batch: a sum of terms, and noise.
+
+    Attributes:
+        terms: What values of different points share.
+        noise: Variance that each observation has to itself, ``(batch,)``.
+    """
+
+    terms: tuple[Term, ...]
+    noise: Tensor
+
+
+def rbf(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
+    """``exp(-d^2 / 2 l^2)``."""
+    return (distance / length).square_().mul_(-0.5).exp_()
+
+
+def matern32(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
+    """``(1 + a) exp(-a)``, ``a = sqrt(3) d / l``."""
+    scaled = distance * (math.sqrt(3) / length)
+    return (1 + scaled).mul_(scaled.neg_().exp_())
+
+
+def matern52(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
+    """``(1 + a + a^2 / 3) exp(-a)``, ``a = sqrt(5) d / l``."""
+    scaled = distance * (math.sqrt(5) / length)
+    return (1 + scaled + scaled.square() / 3).mul_(scaled.neg_().exp_())
+
+
+def periodic(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
+    """``exp(-2 sin^2(pi d / p) / l^2)``."""
+    return (distance * (math.pi / period)).sin_().div_(length).square_().mul_(-2).exp_()
+
+
+KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "rbf": rbf,
+    "matern32": matern32,
+    "matern52": matern52,
+    "periodic": periodic,
+}
+"""Kernels of variance 1 by name: functions of distance, length scale and period."""
+
+
+def covariance(process: Process, x: Tensor, member: Tensor) -> Tensor:
+    """Covariance matrices of a batch's observations.
+
+    Args:
+        process: Of each task.
+        x: Places, ``(batch, points)``.
+        member: Sequence of each point, ``(batch, points)``.
+
+    Returns:
+        Double precision, ``(batch, points, points)``.
+    """
+    x = x.double()
+    distance = (x.unsqueeze(2) - x.unsqueeze(1)).abs_()
+    total = torch.zeros_like(distance)
+    for term in process.terms:
+        # A product of indicators is quicker than picking the elements one by one.
+        indicator = torch.nn.functional.one_hot(member, term.members.shape[-1]).double()
+        part = indicator @ term.members @ indicator.mT
+        if term.kernel is not None:
+            part *= KERNELS[term.kernel](distance, term.length[:, None, None], term.period[:, None, None])
+        total += part
+    total.diagonal(dim1=1, dim2=2).add_(process.noise.unsqueeze(1))
+    return total
+
+
+def correlations(partial: Tensor, members: int) -> Tensor:
+    """Correlation matrices from partial correlations: any numbers in [-1, 1] give a valid one.
+
+    Of two members, the one partial correlation is their correlation.
+
+    Args:
+        partial: ``(batch, members * (members - 1) / 2)``, by rows of the lower triangle.
+        members: Number of members.
+
+    Returns:
+        ``(batch, members, members)``, ones on the diagonal.
+    """
+    rows, columns = torch.tril_indices(members, members, -1)
+    factor = torch.zeros(len(partial), members, members, dtype=torch.float64)
+    factor[:, rows, columns] = partial.double()
+    # Each row of the Cholesky factor is a unit vector: an element takes its share of what those before it left.
+    left = torch.ones(len(partial), members, dtype=torch.float64)
+    for column in range(members):
+        share = factor[:, :, column] * left
+        share[:, column] = left[:, column]
+        factor[:, :, column] = share
+        left = (left.square() - share.square()).clamp_min(0).sqrt()
+    return factor.tril() @ factor.tril().mT

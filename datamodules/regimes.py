@@ -1,0 +1,106 @@
+"""Regimes: named ways to choose which points of a task are context, which are targets, and in what order they come."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+Regime = Literal["shuffle", "full_infer", "half_half", "forecast", "interp", "mix"]
+
+MIXTURES: dict[str, tuple[str, ...]] = {
+    "half_half": ("full_infer", "shuffle"),
+    "mix": ("shuffle", "forecast", "interp"),
+}
+"""Regimes that choose one of others for each batch, all equally likely."""
+
+
+class Layout(NamedTuple):
+    """Where the points of each task go.
+
+    Attributes:
+        order: Which point comes at each place, ``(batch, points)`` long.
+        context: How many leading points are context.
+    """
+
+    order: Tensor
+    context: int
+
+
+class Drawn(NamedTuple):
+    """What a regime arranges.
+
+    Attributes:
+        x: Places, ``(batch, points)``.
+        member: Sequence of each point, ``(batch, points)``.
+        role: The sequence to infer of each task, ``(batch,)``; in a batch all of one length.
+        chance: Random numbers, ``(batch, points)``.
+        shown: How many points of the sequence to infer are context.
+    """
+
+    x: Tensor
+    member: Tensor
+    role: Tensor
+    chance: Tensor
+    shown: int
+
+
+def choose(regimes: tuple[str, ...], source: Generator) -> str:
+    """Choose the regime of a batch: one of several, and in turn one of those it mixes."""
+    while regimes[0] in MIXTURES or len(regimes) > 1:
+        regime = regimes[int(torch.randint(len(regimes), (), generator=source))]
+        regimes = MIXTURES.get(regime, (regime,))
+    return regimes[0]
+
+
+def shuffle(drawn: Drawn, members: int) -> Layout:
+    """Points of all sequences at random: on average as many of each are context as are shown elsewhere of one."""
+    return Layout(drawn.chance.argsort(1), drawn.shown * members)
+
+
+def forecast(drawn: Drawn, members: int) -> Layout:
+    """Context: the other sequences, then the first points of the one to infer. Targets: its later points, in order."""
+    return _complete(drawn, drawn.x, members)
+
+
+def interp(drawn: Drawn, members: int) -> Layout:
+    """Context: the other sequences, then random points of the one to infer. Targets: its other points, in order."""
+    return _complete(drawn, drawn.chance, members)
+
+
+def full_infer(drawn: Drawn, members: int) -> Layout:
+    """A forecast in causal order: all sequences up to the last point shown, the rest of the others, the targets."""
+    inferred, shown = _shown(drawn, drawn.x)
+    last = drawn.x.where(shown, -torch.inf).amax(1, keepdim=True)
+    stage = torch.where(drawn.x <= last, 0, 1).masked_fill(inferred & ~shown, 2)
+    return _staged(drawn, stage, 2)
+
+
+REGIMES: dict[str, Callable[[Drawn, int], Layout]] = {
+    "shuffle": shuffle,
+    "forecast": forecast,
+    "interp": interp,
+    "full_infer": full_infer,
+}
+"""Regimes by name; each takes what was drawn and the number of members."""
+
+
+def _shown(drawn: Drawn, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Which points belong to the sequence to infer, and which of these, least key first, are context."""
+    inferred = drawn.member == drawn.role.unsqueeze(1)
+    rank = key.where(inferred, torch.inf).argsort(1).argsort(1)
+    return inferred, inferred & (rank < drawn.shown)
+
+
+def _complete(drawn: Drawn, key: Tensor, members: int) -> Layout:
+    """Complete sequences one after the other, then the shown points of the one to infer, then the targets."""
+    inferred, shown = _shown(drawn, key)
+    stage = drawn.member.masked_fill(inferred, members + 1).masked_fill(shown, members)
+    return _staged(drawn, stage, members + 1)
+
+
+def _staged(drawn: Drawn, stage: Tensor, last: int) -> Layout:
+    """Points stage after stage, in order of place within each; the last stage are the targets."""
+    order = drawn.x.argsort(1)
+    order = order.gather(1, stage.gather(1, order).argsort(dim=1, stable=True))
+    return Layout(order, int((stage[0] < last).sum()))
