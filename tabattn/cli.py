@@ -85,6 +85,8 @@ class CLI(LightningCLI):
                 "ckpt_path: the checkpoint holds weights alone, no training to go on with; "
                 "to start from its weights use --model.init_from"
             )
+        if path:
+            self._leave_init_from_aside()
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is a mistake in the arguments."""
@@ -170,14 +172,29 @@ class CLI(LightningCLI):
             raise DataError(f"ckpt_path: the checkpoint cannot be read: {reason}") from ex
         after = dict(self._model_arguments())
         changed = sorted(key for key, value in after.items() if before.get(key) != value)
-        flags = {_short(argument.partition("=")[0].removeprefix("--")) for argument in self.given}
-        if refused := sorted(flags.intersection(changed)):
+        if refused := sorted(self._flags().intersection(changed)):
             self.parser.error(
                 f"ckpt_path: the checkpoint has another {', '.join(refused)} than the command line; "
                 "to start a different model from its weights use --model.init_from"
             )
         for key in changed:
             rank_zero_info(f"{key} of the checkpoint: {after[key]} (configuration: {before.get(key)})")
+
+    def _leave_init_from_aside(self) -> None:
+        """A checkpoint brings all weights: refuse a flag for others; a configuration tells how its run once began."""
+        model = self._get(self.config, "model")
+        if source := model.get("init_args.init_from"):
+            if "model.init_from" in self._flags():
+                self.parser.error(
+                    "ckpt_path: the checkpoint brings all weights, none would be left of --model.init_from: "
+                    "give only one of the two"
+                )
+            model.init_args.init_from = None
+            rank_zero_info(f"init_from of the configuration is left aside for the weights of ckpt_path: {source}")
+
+    def _flags(self) -> set[str]:
+        """Return the flags of the command line as they are commonly written."""
+        return {_short(argument.partition("=")[0].removeprefix("--")) for argument in self.given}
 
     def _model_arguments(self) -> Iterator[tuple[str, Any]]:
         """Yield the model's arguments by the names of their flags."""

@@ -51,3 +51,29 @@ def test_a_trained_network_takes_another_mechanism(tmp_path: Path, monkeypatch: 
     assert refused.value.code == 2
     assert main([*swapped, f"--model.init_from={checkpoint}"]) == 0
     assert (tmp_path / "runs/prior/Entmax/version_0/metrics.csv").exists()
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The checkpoint of a training of two steps, in the folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    every = ["--data.steps_per_epoch=2", "--trainer.max_steps=2", "--trainer.check_val_every_n_epoch=1"]
+    assert main(["fit", "--config", CONFIG, *SMALL, *every]) == 0
+    return "runs/prior/Softmax/version_0/checkpoints/last.ckpt"
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "test"])
+def test_weights_come_from_one_place(subcommand: str, trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    both = [f"--ckpt_path={trained}", "--model.init_from", trained]
+    with pytest.raises(SystemExit) as refused:
+        main([subcommand, "--config", CONFIG, *SMALL, *both])
+    assert refused.value.code == 2
+    assert "none would be left of --model.init_from: give only one of the two" in capsys.readouterr().err
+
+
+def test_a_checkpoint_goes_before_what_its_run_began_with(trained: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where that is gone by now."""
+    config = Path("again.yaml")
+    config.write_text("model: {init_args: {init_from: gone.ckpt}}\n")
+    assert main(["test", "--config", CONFIG, "--config", str(config), *SMALL, f"--ckpt_path={trained}"]) == 0
+    assert "init_from of the configuration is left aside for the weights of ckpt_path: gone.ckpt" in caplog.text
