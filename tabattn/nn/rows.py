@@ -42,36 +42,42 @@ class RowAttention(nn.Module):
             else:
                 self.outside = outside
 
-    def forward(self, x: Tensor, context: int) -> Tensor:
+    def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
         """Mix rows.
 
         Args:
             x: Rows, context rows first, ``(batch, rows, dim)``.
             context: Number of context rows.
+            mask: Context rows that exist, broadcastable to ``(batch, heads, rows, context)`` and the same for every
+                row that asks; True = may be seen. None = all.
 
         Returns:
             ``(batch, rows, dim)``; only the target rows where ``readout``.
         """
         if self.readout:
             known, asked = x.split([context, x.shape[1] - context], dim=1)
-            return self.answer(asked, *self.keys_values(known))
+            return self.answer(asked, *self.keys_values(known), mask)
         k, v = self.keys_values(x[:, :context])
         q = self.attention.queries(x)
         if self.outside is None or context == x.shape[1]:
-            mixed = self.attention.mechanism(q, k, v)
+            mixed = self.attention.mechanism(q, k, v, mask)
         else:
-            inside = self.attention.mechanism(q[:, :, :context], k, v)
-            mixed = torch.cat([inside, self.outside(q[:, :, context:], k, v)], dim=2)
+            inside = self.attention.mechanism(q[:, :, :context], k, v, mask)
+            mixed = torch.cat([inside, self.outside(q[:, :, context:], k, v, mask)], dim=2)
         return self.attention.out(self.attention.merge(mixed))
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of context rows, each ``(batch, heads, context rows, head_dim)``."""
         return self.attention.keys_values(x)
 
-    def answer(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def answer(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix for target rows ``(batch, target rows, dim)``, given the context rows' keys and values."""
-        mechanism = self.attention.mechanism if self.outside is None else self.outside
-        return self.attention.out(self.attention.merge(mechanism(self.attention.queries(x), k, v)))
+        return self.attention.out(self.attention.merge(self.outsiders(self.attention.queries(x), k, v, mask)))
+
+    @property
+    def outsiders(self) -> Mechanism:
+        """The mechanism that answers target rows."""
+        return self.attention.mechanism if self.outside is None else self.outside
 
     def outputs(self) -> list[nn.Linear]:
         """The output projections."""

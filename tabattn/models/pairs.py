@@ -1,0 +1,229 @@
+"""Networks that complete a sequence from what is known of it and of its companions: the base, and TNP-D."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.batches import Scaling
+from tabattn.nn.densities import DensityHead, line_up, pick
+from tabattn.nn.pair_tokens import MemberEmbed, PairTokens, Points, nearest
+from tabattn.nn.row_block import RowBlock
+
+Residual = Literal["none", "nearest"]
+
+
+class Sampler(ABC):
+    """Walks along the targets of tasks, one at a time, each given the context and the values appended so far."""
+
+    @abstractmethod
+    def step(self, x: Tensor, member: Tensor) -> Distribution:
+        """The density of the next point, at ``x`` of sequence ``member``, each ``(batch,)``."""
+
+    @abstractmethod
+    def append(self, y: Tensor) -> None:
+        """Make the value ``(batch,)`` of the point of the last ``step`` known; NaN = the point stays unknown."""
+
+
+class PairNetwork(nn.Module, ABC):
+    """Reads known points of several sequences and yields a density for each point that is asked for.
+
+    Points come as places ``x``, values ``y`` and sequences ``member``, each ``(batch, points)``, context first; all
+    in the data's own units, as are the densities. A context point whose value is NaN is never read.
+
+    Args:
+        dim: Width of what the densities are read from.
+        hidden: Width of the hidden layer that reads them.
+        components: Gaussians in each density.
+        residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
+            the same sequence.
+        member_embed: How a token tells its sequence.
+    """
+
+    extent: Tensor
+
+    def __init__(self, dim: int, hidden: int, components: int, residual: Residual, member_embed: MemberEmbed) -> None:
+        super().__init__()
+        if residual not in ("none", "nearest"):
+            raise ValueError(f"residual must be none or nearest, got {residual!r}")
+        if residual == "nearest" and member_embed == "hidden":
+            raise ValueError("residual nearest reads the labels of the context, which member_embed hidden hides")
+        self.residual = residual
+        self.head = DensityHead(dim, hidden, components)
+        self.register_buffer("extent", torch.tensor(Scaling()))
+
+    def scale(self, scaling: Scaling) -> None:
+        """Fix the units of the data; part of the state."""
+        if not scaling.x_low < scaling.x_high:
+            raise ValueError(f"x_high must be above x_low, got {scaling.x_low} and {scaling.x_high}")
+        if not scaling.y_std > 0:
+            raise ValueError(f"y_std must be above 0, got {scaling.y_std}")
+        self.extent.copy_(torch.tensor(scaling))
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
+        """The density of each target given the context alone.
+
+        Args:
+            x: Places, ``(batch, points)``.
+            y: Values, ``(batch, at least context)``; those of targets are not read.
+            member: Sequences, ``(batch, points)`` long.
+            context: Number of leading points whose value is known; 0 = nothing is known.
+
+        Returns:
+            A Normal or a MixtureSameFamily of Normals, of batch shape ``(batch, targets)``.
+        """
+
+    def chain(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
+        """The density of each target given the context and the true values of the targets before it.
+
+        The sum of their log-densities is the log-density of all targets together. A target whose value is NaN is not
+        read by those behind it.
+        """
+        sampler = self.sampler(x, y, member, context)
+        densities = []
+        for i in range(context, x.shape[1]):
+            densities.append(sampler.step(x[:, i], member[:, i]))
+            sampler.append(y[:, i])
+        return line_up(densities)
+
+    def density(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
+        """The density of each target that training maximises."""
+        return self(x, y, member, context)
+
+    def sampler(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Sampler:
+        """Start from the first ``context`` points to walk along targets that need not be known in advance."""
+        return Rereading(self, x[:, :context], y[:, :context], member[:, :context])
+
+    def _known(self, x: Tensor, y: Tensor, member: Tensor) -> Points:
+        """Points that may be read; always at least one, hidden where there is none."""
+        if not x.shape[1]:
+            nothing = x.new_zeros(len(x), 1)
+            return Points(nothing, nothing, nothing.long(), nothing.bool())
+        _, _, centre, spread = self.extent
+        missing = y.isnan()
+        y = (y - centre) / spread
+        if not missing.any():
+            return Points(self._place(x), y, member)
+        x = self._place(x).masked_fill(missing, 0.0)
+        return Points(x, y.masked_fill(missing, 0.0), member.masked_fill(missing, 0), ~missing)
+
+    def _asked(self, x: Tensor, member: Tensor) -> Points:
+        """Points whose value is asked for."""
+        return Points(self._place(x), torch.zeros_like(x), member)
+
+    def _split(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> tuple[Points, Points]:
+        """The context, and the targets without their values."""
+        if not 0 <= context < x.shape[1]:
+            raise ValueError(f"context must be at least 0 and below the number of points ({x.shape[1]}), got {context}")
+        known = self._known(x[:, :context], y[:, :context], member[:, :context])
+        return known, self._asked(x[:, context:], member[:, context:])
+
+    def _place(self, x: Tensor) -> Tensor:
+        low, high, _, _ = self.extent
+        return (x - low) * (4 / (high - low)) - 2
+
+    def _answer(self, tokens: Tensor, known: Points, asked: Points, visible: Tensor | None = None) -> Distribution:
+        """Read the densities of targets from their tokens ``(batch, targets, any)``."""
+        offset = nearest(known, asked, visible) if self.residual == "nearest" else None
+        _, _, centre, spread = self.extent
+        return self.head(tokens, offset, centre, spread)
+
+
+class Rereading(Sampler):
+    """Reads all that is known again for each target: right for every network.
+
+    Args:
+        network: What is asked.
+        x: Places of the context, ``(batch, context)``.
+        y: Its values.
+        member: Its sequences.
+    """
+
+    def __init__(self, network: PairNetwork, x: Tensor, y: Tensor, member: Tensor) -> None:
+        self.network = network
+        self.x, self.y, self.member = x, y, member
+
+    def step(self, x: Tensor, member: Tensor) -> Distribution:
+        known = self.y.shape[1]
+        self.x = torch.cat([self.x[:, :known], x[:, None]], dim=1)
+        self.member = torch.cat([self.member[:, :known], member[:, None]], dim=1)
+        return pick(self.network(self.x, self.y, self.member, known), 0)
+
+    def append(self, y: Tensor) -> None:
+        if self.y.shape[1] == self.x.shape[1]:
+            raise ValueError("append needs a step before it: no point is waiting for its value")
+        self.y = torch.cat([self.y, y[:, None]], dim=1)
+
+
+class TNPD(PairNetwork):
+    """Transformer neural process with independent targets: known points read one another, targets read known points.
+
+    Nguyen and Grover 2022 (arXiv 2207.04179), TNP-D, with normalisation before each sublayer, Fourier features of
+    places, and the sequence in every token.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the hidden layer of each MLP.
+        layers: Number of layers.
+        members: Number of sequences a task may have.
+        attention: Mechanism between known points, and from targets to them where it can.
+        target_attention: Mechanism from targets to known points; None = ``attention`` where it can answer queries from
+            outside, else Softmax.
+        components: Gaussians in each density; 1 = a plain Gaussian.
+        residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
+            the same sequence.
+        member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = known points do
+            not tell, so that attention cannot follow a sequence.
+        fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
+    """
+
+    def __init__(
+        self,
+        dim: int = 64,
+        heads: int = 4,
+        hidden: int = 128,
+        layers: int = 6,
+        members: int = 2,
+        attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        components: int = 1,
+        residual: Residual = "none",
+        member_embed: MemberEmbed = "one_hot",
+        fourier: int = 6,
+    ) -> None:
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, got {layers}")
+        if hidden < 1:
+            raise ValueError(f"hidden must be at least 1, got {hidden}")
+        super().__init__(dim, hidden, components, residual, member_embed)
+        self.tokens = PairTokens(dim, members, member_embed, fourier)
+        self.blocks = nn.ModuleList(
+            RowBlock(dim, heads, hidden, attention, target_attention, readout=last)
+            for last in [False] * (layers - 1) + [True]
+        )
+        if layers == 1:
+            _check_used(attention(heads, dim // heads), target_attention)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
+        known, asked = self._split(x, y, member, context)
+        count = known.x.shape[1]
+        h = self.tokens(known.followed_by(asked), count)
+        for block in self._layers():
+            h = block(h, count, known.mask)
+        return self._answer(self.norm(h), known, asked)
+
+    def _layers(self) -> Iterable[RowBlock]:
+        return cast("Iterable[RowBlock]", self.blocks)
+
+
+def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None) -> None:
+    """With one layer nothing reads the known points' own attention: refuse a choice that would go unused."""
+    if (target_attention is not None or not mechanism.cross) and not isinstance(mechanism, Softmax):
+        raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")

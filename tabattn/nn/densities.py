@@ -1,0 +1,136 @@
+"""From tokens to predictive densities in the data's own units, and what a density scores."""
+
+from collections.abc import Sequence
+from math import e, log, pi
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, MixtureSameFamily, Normal
+
+FLOOR = 1e-3
+"""Smallest standard deviation a network may claim, as a share of the data's."""
+UNIT = log(e - 1)
+"""The softplus of this is 1."""
+
+
+class DensityHead(nn.Module):
+    """Reads a Gaussian, or a mixture of Gaussians, from each token.
+
+    Before training every token yields the same density: standard deviation 1, in units of the data's, around the
+    offset. The components of a mixture start side by side, for equal ones would get equal gradients and stay equal.
+
+    Args:
+        dim: Width of a token.
+        hidden: Width of the hidden layer.
+        components: Gaussians in the mixture; 1 = a plain Gaussian.
+    """
+
+    def __init__(self, dim: int, hidden: int, components: int = 1) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"components must be at least 1, got {components}")
+        self.components = components
+        last = nn.Linear(hidden, 2 if components == 1 else 3 * components)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        if components > 1:
+            with torch.no_grad():
+                last.bias[:components].copy_(torch.linspace(-1.0, 1.0, components))
+
+    def forward(self, tokens: Tensor, offset: Tensor | None, centre: Tensor, spread: Tensor) -> Distribution:
+        """Read the density of each token.
+
+        Args:
+            tokens: ``(batch, targets, dim)``.
+            offset: Where to expect each value, in units of the data's spread, ``(batch, targets)``; None = 0.
+            centre: Mean of the data, a scalar.
+            spread: Standard deviation of the data, a scalar.
+
+        Returns:
+            A Normal or a MixtureSameFamily of Normals, of batch shape ``(batch, targets)``.
+        """
+        mean, deviation, *weights = self.mlp(tokens).split(self.components, dim=-1)
+        if offset is not None:
+            mean = mean + offset[..., None]
+        mean = centre + spread * mean
+        deviation = spread * (FLOOR + F.softplus(deviation + UNIT))
+        if not weights:
+            return Normal(mean[..., 0], deviation[..., 0], validate_args=False)
+        return mixture(weights[0], mean, deviation)
+
+
+def mixture(logits: Tensor, mean: Tensor, deviation: Tensor) -> MixtureSameFamily:
+    """A mixture of Gaussians, whose components are the last dimension of each argument."""
+    return MixtureSameFamily(
+        Categorical(logits=logits, validate_args=False),
+        Normal(mean, deviation, validate_args=False),
+        validate_args=False,
+    )
+
+
+def pick(distribution: Distribution, index: int) -> Distribution:
+    """The densities of one target, of batch shape ``(batch,)``, from those of ``(batch, targets)``."""
+    if isinstance(distribution, MixtureSameFamily):
+        logits, mean, deviation = (part[:, index] for part in _mixed(distribution))
+        return mixture(logits, mean, deviation)
+    normal = _normal(distribution)
+    return Normal(normal.loc[:, index], normal.scale[:, index], validate_args=False)
+
+
+def line_up(distributions: Sequence[Distribution]) -> Distribution:
+    """Densities of batch shape ``(batch, targets)`` from those of each target, each of shape ``(batch,)``."""
+    mixtures = [one for one in distributions if isinstance(one, MixtureSameFamily)]
+    if mixtures:
+        parts = zip(*(_mixed(one) for one in mixtures), strict=True)
+        logits, mean, deviation = (torch.stack(part, dim=1) for part in parts)
+        return mixture(logits, mean, deviation)
+    normals = [_normal(one) for one in distributions]
+    mean = torch.stack([normal.loc for normal in normals], dim=1)
+    return Normal(mean, torch.stack([normal.scale for normal in normals], dim=1), validate_args=False)
+
+
+def crps(distribution: Distribution, y: Tensor) -> Tensor:
+    """Continuous ranked probability score in the data's units; the absolute error where the density is a point.
+
+    ``E|Y - y| - E|Y - Y'| / 2`` in closed form: Grimit et al. 2006, equation 5, for mixtures.
+
+    Args:
+        distribution: A Normal or a MixtureSameFamily of Normals.
+        y: Values, of the distribution's batch shape.
+
+    Returns:
+        The scores, of the same shape.
+    """
+    if not isinstance(distribution, MixtureSameFamily):
+        normal = _normal(distribution)
+        return _distance(y - normal.loc, normal.scale) - normal.scale / pi**0.5
+    logits, mean, deviation = _mixed(distribution)
+    weights = logits.softmax(dim=-1)
+    error = (weights * _distance(y[..., None] - mean, deviation)).sum(-1)
+    apart = mean[..., :, None] - mean[..., None, :]
+    together = torch.hypot(deviation[..., :, None], deviation[..., None, :])
+    pairs = weights[..., :, None] * weights[..., None, :] * _distance(apart, together)
+    return error - pairs.sum((-2, -1)) / 2
+
+
+def _distance(mean: Tensor, deviation: Tensor) -> Tensor:
+    """``E|Z|`` of a Gaussian Z."""
+    z = mean / deviation
+    density = (-0.5 * z.square()).exp() / (2 * pi) ** 0.5
+    return deviation * (2 * density + z * torch.erf(z / 2**0.5))
+
+
+def _normal(distribution: Distribution) -> Normal:
+    if not isinstance(distribution, Normal):
+        raise ValueError(f"a density is a Normal or a mixture of Normals, got {type(distribution).__name__}")
+    return distribution
+
+
+def _mixed(distribution: MixtureSameFamily) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, means and deviations of a mixture, components last."""
+    parts = _normal(distribution.component_distribution)
+    choice = distribution.mixture_distribution
+    assert isinstance(choice, Categorical)
+    return choice.logits, parts.loc, parts.scale

@@ -1,0 +1,128 @@
+"""From observations of several sequences to tokens, and the nearest value of one's own sequence."""
+
+from math import pi
+from typing import Literal, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MemberEmbed = Literal["one_hot", "learned", "hidden"]
+
+LONGEST = 8.0
+"""Wavelength of the slowest Fourier feature: twice the axis, so that its ends differ."""
+
+
+class Points(NamedTuple):
+    """Observations in a network's units, the axis mapped to [-2, 2] and values standardised.
+
+    Attributes:
+        x: Places, ``(batch, points)``.
+        y: Values, ``(batch, points)``; 0 where there is none.
+        member: Sequence of each, ``(batch, points)`` long.
+        seen: Where there is a value, ``(batch, points)``; None = everywhere.
+    """
+
+    x: Tensor
+    y: Tensor
+    member: Tensor
+    seen: Tensor | None = None
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Who may be seen, for attention: ``(batch, 1, 1, points)``."""
+        return None if self.seen is None else self.seen[:, None, None]
+
+    def followed_by(self, other: Self) -> Self:
+        """These points, then those of another list."""
+        seen = None
+        if self.seen is not None or other.seen is not None:
+            seen = torch.cat([_seen(self), _seen(other)], dim=1)
+        pairs = zip(self[:3], other[:3], strict=True)
+        x, y, member = (torch.cat(pair, dim=1) for pair in pairs)
+        return self._replace(x=x, y=y, member=member, seen=seen)
+
+
+def _seen(points: Points) -> Tensor:
+    return torch.ones_like(points.member, dtype=torch.bool) if points.seen is None else points.seen
+
+
+class PairTokens(nn.Module):
+    """Embeds observations and questions: one token has place, value, sequence and whether the value is known.
+
+    A place is given as it is and as sines and cosines of wavelengths 8, 4, 2, ... on an axis of length 4.
+
+    Args:
+        dim: Width of a token.
+        members: Number of sequences.
+        member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = observations do
+            not tell, and only questions do.
+        fourier: Number of wavelengths.
+    """
+
+    wavelengths: Tensor
+
+    def __init__(self, dim: int, members: int, member_embed: MemberEmbed = "one_hot", fourier: int = 6) -> None:
+        super().__init__()
+        if members < 1:
+            raise ValueError(f"members must be at least 1, got {members}")
+        if member_embed not in ("one_hot", "learned", "hidden"):
+            raise ValueError(f"member_embed must be one_hot, learned or hidden, got {member_embed!r}")
+        if fourier < 0:
+            raise ValueError(f"fourier must be at least 0, got {fourier}")
+        self.members = members
+        self.hidden = member_embed == "hidden"
+        self.learned = nn.Embedding(members, dim) if member_embed == "learned" else None
+        self.fourier = fourier
+        code = members if self.learned is None else dim
+        self.mlp = nn.Sequential(nn.Linear(3 + 2 * fourier + code, dim), nn.GELU(), nn.Linear(dim, dim))
+
+    def forward(self, points: Points, known: int) -> Tensor:
+        """Embed points.
+
+        Args:
+            points: Those whose value is known first, then the questions.
+            known: Number of points whose value is known.
+
+        Returns:
+            Tokens, ``(batch, points, dim)``.
+        """
+        observed = (torch.arange(points.x.shape[1], device=points.x.device) < known).to(points.x.dtype)
+        code = self._code(points.member, points.x.dtype)
+        if self.hidden:
+            code = code * (1 - observed)[:, None]
+        observed = observed.expand_as(points.x)
+        numbers = torch.stack([points.y * observed, observed], dim=-1)
+        return self.mlp(torch.cat([places(points.x, self.fourier), numbers, code], dim=-1))
+
+    def _code(self, member: Tensor, dtype: torch.dtype) -> Tensor:
+        if self.learned is not None:
+            return self.learned(member)
+        return F.one_hot(member, self.members).to(dtype)
+
+
+def places(x: Tensor, fourier: int) -> Tensor:
+    """Features of places on the axis from -2 to 2, ``(..., 1 + 2 fourier)``."""
+    angle = x[..., None] * (2 * pi / LONGEST * 2.0 ** torch.arange(fourier, device=x.device, dtype=x.dtype))
+    return torch.cat([x[..., None], angle.sin(), angle.cos()], dim=-1)
+
+
+def nearest(known: Points, asked: Points, visible: Tensor | None = None) -> Tensor:
+    """The value of the nearest known point of the same sequence, for each point that is asked for.
+
+    Args:
+        known: Points that may be read.
+        asked: Points whose value is asked for.
+        visible: Which known point each may read, broadcastable to ``(batch, asked, known)``; None = all.
+
+    Returns:
+        Values, ``(batch, asked)``; 0 where no point may be read.
+    """
+    distance = (asked.x[:, :, None] - known.x[:, None]).abs()
+    blocked = asked.member[:, :, None] != known.member[:, None]
+    if known.seen is not None:
+        blocked = blocked | ~known.seen[:, None]
+    if visible is not None:
+        blocked = blocked | ~visible
+    least, index = distance.masked_fill(blocked, torch.inf).min(dim=-1)
+    return known.y.gather(1, index).masked_fill(least == torch.inf, 0.0)

@@ -1,0 +1,100 @@
+"""A layer over one list of tokens: some are known and read one another, the others ask them."""
+
+import torch
+from torch import Tensor, nn
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.nn.rows import RowAttention
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+class RowBlock(nn.Module):
+    """Row attention, then an MLP for each row; both normalise their input and add to it.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        attention: Mechanism between context rows.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
+            from outside, else Softmax.
+        readout: Compute target rows only, because nothing reads the context rows afterwards.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        *,
+        readout: bool = False,
+    ) -> None:
+        super().__init__()
+        self.readout = readout
+        self.rows = RowAttention(dim, heads, attention, target_attention, readout=readout)
+        narrow = nn.Linear(hidden, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
+        for last in (narrow, *self.rows.outputs()):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
+        """Transform rows.
+
+        Args:
+            x: Context rows first, ``(batch, rows, dim)``.
+            context: Number of context rows.
+            mask: Context rows that exist, ``(batch, 1, 1, context)``; True = may be seen. None = all.
+
+        Returns:
+            ``(batch, rows, dim)``; only the target rows where ``readout``.
+        """
+        mixed = self.rows(self.norms[0](x), context, mask)
+        return self._each(x[:, context:] + mixed if self.readout else x + mixed)
+
+    def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
+        """Transform context rows alone; also return the keys and values that later rows will read.
+
+        Args:
+            x: Context rows, ``(batch, context, dim)``.
+            mask: Those that exist, ``(batch, 1, 1, context)``; True = may be seen. None = all.
+
+        Returns:
+            The rows, none where ``readout``, and their keys and values.
+        """
+        rows = self.norms[0](x)
+        memory = self.rows.keys_values(rows)
+        if self.readout:
+            return x[:, :0], memory
+        return self._each(x + self.rows(rows, x.shape[1], mask)), memory
+
+    def recall(
+        self, x: Tensor, memory: KeysValues, own: int = 0, mask: Tensor | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """Transform rows that come after the context, given what is remembered.
+
+        Args:
+            x: Rows, ``(batch, rows, dim)``.
+            memory: Keys and values, each ``(batch, heads, keys, head_dim)``.
+            own: How many leading rows add their own keys and values to the memory, before any row reads it.
+            mask: Boolean, broadcastable to ``(batch, heads, rows, keys + own)``; True = may be seen. None = all.
+
+        Returns:
+            The rows, without the leading ``own`` where ``readout``, and the memory with theirs.
+        """
+        rows = self.norms[0](x)
+        if own:
+            pairs = zip(memory, self.rows.keys_values(rows[:, :own]), strict=True)
+            k, v = (torch.cat(pair, dim=2) for pair in pairs)
+            memory = k, v
+        if self.readout:
+            x, rows = x[:, own:], rows[:, own:]
+            mask = mask if mask is None or mask.shape[-2] == 1 else mask[..., own:, :]
+        return self._each(x + self.rows.answer(rows, *memory, mask)), memory
+
+    def _each(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.norms[1](x))
