@@ -1,5 +1,8 @@
 """What arguments of datamodules must satisfy, said with the value and the bound."""
 
+import difflib
+from collections.abc import Iterable
+
 
 def check_range(name: str, bounds: tuple[int, int], least: int) -> None:
     """Raise ValueError unless ``least <= bounds[0] <= bounds[1]``."""
@@ -18,3 +21,16 @@ def check_least(**values: tuple[int, int]) -> None:
     for name, (value, least) in values.items():
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Propose the name that a misspelt one is closest to; nothing where none is."""
+    spellings = {str(known).lower(): str(known) for known in names}
+    matches = difflib.get_close_matches(name.lower(), spellings, n=1)
+    return f" (did you mean {spellings[matches[0]]!r}?)" if matches else ""
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """List the names of columns for the end of a message, the first ones where there are many."""
+    names = list(map(str, names))
+    return f"; columns: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,14 +1,14 @@
 """The one notation for real tables: ``sklearn:<name>``, ``openml:<id or name>`` or a file, ``::<target>`` at will."""
 
-import difflib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from sklearn import datasets
 
+from datamodules.checks import listed, nearest
 from datamodules.files import read_file, stem
 from datamodules.openml import fetch
 from tabattn.encode import is_numeric
@@ -62,10 +62,10 @@ def load_frame(source: str, target: str | None = None, cache_dir: str | Path | N
     raw = _load(place, cache_dir)
     chosen = target or suffix or raw.target
     if chosen is None:
-        raise ValueError(f"{place} proposes no target: name one as {place}::<column>{_listed(raw.columns.columns)}")
+        raise ValueError(f"{place} proposes no target: name one as {place}::<column>{listed(raw.columns.columns)}")
     if chosen not in raw.columns.columns:
-        hint = _nearest(chosen, raw.columns.columns)
-        raise ValueError(f"{place} has no column {chosen!r}{hint}{_listed(raw.columns.columns)}")
+        hint = nearest(chosen, raw.columns.columns)
+        raise ValueError(f"{place} has no column {chosen!r}{hint}{listed(raw.columns.columns)}")
     y = raw.columns[chosen]
     x = raw.columns.drop(columns=chosen)
     _check_labels(place, y)
@@ -113,7 +113,7 @@ def _load(place: str, cache_dir: str | Path | None) -> _Raw:
 def _sklearn(place: str, name: str) -> _Raw:
     if name not in SKLEARN_TABLES:
         known = ", ".join(f"sklearn:{table}" for table in SKLEARN_TABLES)
-        raise ValueError(f"no table is called {place!r}{_nearest(name, SKLEARN_TABLES)}; known: {known}")
+        raise ValueError(f"no table is called {place!r}{nearest(name, SKLEARN_TABLES)}; known: {known}")
     load: Callable[[], Any] = getattr(datasets, f"load_{name}")
     bunch = load()
     columns = pd.DataFrame(bunch.data, columns=list(map(str, bunch.feature_names)))
@@ -128,14 +128,3 @@ def _check_labels(place: str, y: pd.Series) -> None:
         raise ValueError(f"target {y.name!r} of {place} has no label in {missing} of {len(y)} rows")
     if y.nunique() < 2:
         raise ValueError(f"target {y.name!r} of {place} has a single class, {y.iloc[0]!r}: nothing to tell apart")
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    spellings = {str(known).lower(): str(known) for known in names}
-    matches = difflib.get_close_matches(name.lower(), spellings, n=1)
-    return f" (did you mean {spellings[matches[0]]!r}?)" if matches else ""
-
-
-def _listed(names: Iterable[str], most: int = 20) -> str:
-    names = list(map(str, names))
-    return f"; columns: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if len(names) > most else "")
