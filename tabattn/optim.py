@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+SHAPE = ("total_steps", "warmup", "final")
+"""What the curve of ``WarmupCosine`` follows from."""
+
 
 class WarmupCosine(LRScheduler):
     """Raises the learning rate linearly, then lowers it along half a cosine; stepped once per batch.
@@ -66,8 +69,14 @@ class WarmupCosine(LRScheduler):
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def state_dict(self) -> dict[str, Any]:
-        # A resumed run may be longer than the one that was saved: its own length counts.
-        return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
+        # A resumed run may be longer than the one that was saved, or end otherwise: its own arguments count.
+        return {key: value for key, value in super().state_dict().items() if key not in SHAPE}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what ``state_dict`` gave, and set the learning rate that the own curve has at that step."""
+        super().load_state_dict({key: value for key, value in state_dict.items() if key not in SHAPE})
+        if self.total_steps is not None:
+            self.plan(self.total_steps)
 
 
 def _check_steps(total_steps: int | None) -> int | None:

@@ -215,6 +215,12 @@ def test_resumed_equals_uninterrupted() -> None:
         torch.testing.assert_close(resumed.model.state_dict()[name], weight, rtol=0, atol=0)
 
 
+def test_a_resumed_run_follows_the_schedule_of_its_command_line() -> None:
+    main([*FIT, "--trainer.max_epochs=1"])
+    longer = [*FIT, "--ckpt_path=runs/tiny/Softmax/version_0/checkpoints/last.ckpt", "--lr_scheduler.final=0.5"]
+    assert optimizer_of(CLI(longer)).param_groups[0]["lr"] == pytest.approx(0.5e-3)
+
+
 def test_a_checkpoint_brings_its_model() -> None:
     main([*FIT, "--model.attention=Near", "--model.attention.window=3"])
     path = "runs/tiny/Near/version_0/checkpoints/last.ckpt"

@@ -64,10 +64,16 @@ def test_resumes_where_it_stopped() -> None:
     assert rates(second, 6) == whole[4:]
 
 
-def test_a_resumed_run_keeps_its_own_length() -> None:
-    longer = make(20)
-    longer.load_state_dict(make(10).state_dict())
-    assert longer.total_steps == 20
+@pytest.mark.parametrize("changes", [{"total_steps": 20}, {"warmup": 0.5}, {"final": 0.5}], ids=str)
+@pytest.mark.parametrize("all_said", [False, True], ids=["", "of a file that says all"])
+def test_a_resumed_run_follows_its_own_curve(changes: dict[str, Any], all_said: bool) -> None:
+    whole, first, second = make(**changes), make(), make(**changes)
+    rates(whole, 4)
+    rates(first, 4)
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.load_state_dict(first.state_dict() | ({"total_steps": 10, "warmup": 0.05, "final": 0.0} if all_said else {}))
+    assert second.get_last_lr() == whole.get_last_lr()
+    assert rates(second, 7) == rates(whole, 7)
 
 
 @pytest.mark.parametrize(
