@@ -19,22 +19,27 @@ BELOW: dict[str, set[str]] = {
     "tabattn.errors": set(),
     "tabattn.metrics": {"tabattn.batches"},
     "tabattn.optim": set(),
+    "tabattn.pair_metrics": {"tabattn.batches", "tabattn.nn"},
     "tabattn.runs": set(),
     "tabattn.schedule_free": set(),
     "tabattn.nanotabpfn": {"tabattn.errors"},
     "tabattn.nn": {"tabattn.attention"},
-    "tabattn.models": {"tabattn.attention", "tabattn.nn"},
+    "tabattn.models": {"tabattn.attention", "tabattn.batches", "tabattn.nn"},
+    "tabattn.inference": {f"tabattn.{name}" for name in ("attention", "batches", "errors", "models")},
     "tabattn.weights": {"tabattn.attention", "tabattn.nn", "tabattn.models"},
     "tabattn.package_weights": {"tabattn.weights"},
     "tabattn.estimator": {f"tabattn.{name}" for name in ("attention", "encode", "models", "weights")},
-    "tabattn.tasks": {f"tabattn.{name}" for name in ("attention", "batches", "errors", "metrics", "nn", "models")},
+    "tabattn.tasks": {
+        f"tabattn.{name}"
+        for name in ("attention", "batches", "errors", "inference", "metrics", "models", "nn", "pair_metrics")
+    },
     "tabattn.parser": {"tabattn.attention"},
     "tabattn.cli": {
         f"tabattn.{name}" for name in ("checkpoints", "errors", "optim", "parser", "runs", "schedule_free")
     },
     "tabattn.convert": {f"tabattn.{name}" for name in ("attention", "errors", "nanotabpfn", "tasks")},
     "datamodules": {"tabattn.batches", "tabattn.encode", "tabattn.errors"},
-    "callbacks": {"tabattn.attention"},
+    "callbacks": {"tabattn.attention", "tabattn.batches", "tabattn.inference"},
     "train": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.cli"},
 }
 """What each part may import beside itself."""

@@ -1,0 +1,49 @@
+"""What can be asked of an inference."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ALL = 999
+"""``num_steps`` that stands for all targets, however many."""
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """How a task is laid out for inference, and what is drawn.
+
+    Args:
+        samples: Trajectories drawn for each task; every step draws a value from the predicted density and goes on from
+            it.
+        context_p: Points that each sequence to be inferred shows; none = those that the batch shows, the first quarter
+            of a sequence that it shows as a whole.
+        consec: Whether the shown points are the first ones; else they are random ones among the first ``pool``.
+        order: Whether everything is ordered by x; else points keep the order of the batch.
+        num_steps: Most targets to predict, counted from the first; 999 = all of them.
+        mean: Whether one more trajectory goes on from predicted means.
+        given_member: The sequence that is given as a whole.
+        pool: How many points of a task, of all its sequences, random context points come from.
+        path: In which order targets are predicted: ``given`` as they are laid out, ``left_to_right`` by x, ``random``
+            in an order of its own in each trajectory.
+    """
+
+    samples: int = 10
+    context_p: int | None = None
+    consec: bool = True
+    order: bool = True
+    num_steps: int = ALL
+    mean: bool = True
+    given_member: int = 0
+    pool: int = 120
+    path: Literal["given", "left_to_right", "random"] = "given"
+
+    def __post_init__(self) -> None:
+        for name, least in (("samples", 0), ("context_p", 0), ("num_steps", 1), ("given_member", 0), ("pool", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        if not self.samples and not self.mean:
+            raise ValueError("samples must be at least 1 where mean is false, got 0")
+        if not self.consec and self.context_p is not None and self.context_p > self.pool:
+            raise ValueError(f"context_p must be at most pool = {self.pool}, got {self.context_p}")
+        if self.path not in ("given", "left_to_right", "random"):
+            raise ValueError(f"path must be given, left_to_right or random, got {self.path!r}")
