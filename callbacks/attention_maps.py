@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks import probe
-from callbacks.board import Cadence, require_tensorboard, writers
+from callbacks.board import require_tensorboard, writers
+from callbacks.first_batch import FirstBatch
 from callbacks.heatmaps import TokenNames, picture
 from callbacks.statistics import spread
 from tabattn.attention import Mechanism
@@ -20,7 +21,7 @@ from tabattn.attention.capture import Record, capture
 DEFAULT_HEADS, MOST_HEADS = 8, 16
 
 
-class AttentionMaps(Callback):
+class AttentionMaps(FirstBatch):
     """Shows what every attention layer looks at, on one fixed probe: the first items of the first validation batch.
 
     After a validation, and after a test, the task's network runs once more on the probe and each layer logs a picture
@@ -55,12 +56,10 @@ class AttentionMaps(Callback):
             raise ValueError(f"heads must be distinct numbers from 0, at least one, got {heads}")
         if heads is not None and len(heads) > MOST_HEADS:
             raise ValueError(f"heads must name at most {MOST_HEADS} heads, got {len(heads)}")
-        self.cadence = Cadence(every)
-        self.items = items
+        super().__init__(every, items)
         self.heads = heads
         self.layers = layers
         self.max_tokens = max_tokens
-        self.probes: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse, before any work, a run in which there is nothing to draw or nowhere to draw it."""
@@ -81,46 +80,12 @@ class AttentionMaps(Callback):
                     f"heads must be below {module.heads}, the heads of {path}, got {self.heads}"
                 )
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._keep_first(trainer, "validation", batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._keep_first(trainer, "test", batch)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._look(trainer, pl_module, "validation", "attention")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._look(trainer, pl_module, "test", "test/attention")
-
-    def _keep_first(self, trainer: Trainer, split: str, batch: Any) -> None:
-        if trainer.is_global_zero and split not in self.probes:
-            self.probes[split] = probe.cut(batch, self.items)
-
     def _shows(self, path: str) -> bool:
         return self.layers is None or re.search(self.layers, path) is not None
 
-    def _look(self, trainer: Trainer, task: LightningModule, split: str, prefix: str) -> None:
-        """Run the probe and log every chosen layer under the prefix."""
-        if not self.cadence.turn(trainer) or split not in self.probes:
-            return
-        batch = probe.to_device(task, self.probes[split])
+    def look(self, trainer: Trainer, task: LightningModule, split: str, batch: Any) -> None:
+        """Run the probe and log every chosen layer."""
+        prefix = "test/attention" if split == "test" else "attention"
         with probe.unnoticed(trainer, task):
             with capture(task, items=self.items) as maps:
                 probe.run(task, batch)

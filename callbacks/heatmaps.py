@@ -86,7 +86,7 @@ def picture(
     figure.suptitle(
         f"{title}, grey = exactly 0" if (maps == 0).any() else title, fontsize=10, y=1 - 0.08 / figure.get_figheight()
     )
-    return _render(figure)
+    return render(figure)
 
 
 def _panel_size(shape: tuple[int, ...], *, named: bool) -> tuple[float, float]:
@@ -149,7 +149,7 @@ def _axis_title(kind: str, length: int, shown: int) -> str:
     return kind if length <= shown else f"{kind} (first {shown} of {length})"
 
 
-def _render(figure: Figure) -> NDArray[np.uint8]:
+def render(figure: Figure) -> NDArray[np.uint8]:
     """Return the pixels, ``(height, width, 3)``."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]

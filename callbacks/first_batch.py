@@ -1,0 +1,63 @@
+"""Looking, after every validation and test, at the first items of the first batch."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks import probe
+from callbacks.board import Cadence
+
+
+class FirstBatch(Callback, ABC):
+    """Keeps the first items of the first validation batch, and of the first test batch, and looks at them on rank zero.
+
+    Args:
+        every: Validations from one look to the next; the first is always looked at.
+        items: How many items to keep.
+    """
+
+    def __init__(self, every: int, items: int) -> None:
+        self.cadence = Cadence(every)
+        self.items = items
+        self.probes: dict[str, Any] = {}
+
+    @abstractmethod
+    def look(self, trainer: Trainer, task: LightningModule, split: str, batch: Any) -> None:
+        """Look at the kept items, which lie where the task's parameters do; split is validation or test."""
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._keep_first(trainer, "validation", batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._keep_first(trainer, "test", batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._look(trainer, pl_module, "validation")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._look(trainer, pl_module, "test")
+
+    def _keep_first(self, trainer: Trainer, split: str, batch: Any) -> None:
+        if trainer.is_global_zero and split not in self.probes:
+            self.probes[split] = probe.cut(batch, self.items)
+
+    def _look(self, trainer: Trainer, task: LightningModule, split: str) -> None:
+        if self.cadence.turn(trainer) and split in self.probes:
+            self.look(trainer, task, split, probe.to_device(task, self.probes[split]))
