@@ -1,7 +1,7 @@
 """Drawing from Gaussian processes, and what can be known of targets at best: exact predictive densities."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,9 @@ from tabattn.batches import Oracle
 
 JITTER = 1e-10
 """Share of the mean variance that is added to the diagonal before a matrix is factorised."""
+
+CACHED = 2**18
+"""Elements of the matrices worked on at a time."""
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
@@ -51,7 +54,11 @@ def draw(process: Process, x: Tensor, member: Tensor, normals: Tensor) -> Tensor
     Raises:
         ValueError: Values depend on each other so closely that they cannot be told apart without noise.
     """
-    return (_factor(process, x, member) @ normals.double().unsqueeze(2)).squeeze(2)
+    values = []
+    for tasks in _portions(x):
+        factor = _factor(process.tasks(tasks), x[tasks], member[tasks])
+        values.append((factor @ normals[tasks].double().unsqueeze(2)).squeeze(2))
+    return torch.cat(values)
 
 
 def predict(process: Process, x: Tensor, y: Tensor, member: Tensor, context: int) -> Prediction:
@@ -70,15 +77,15 @@ def predict(process: Process, x: Tensor, y: Tensor, member: Tensor, context: int
     Raises:
         ValueError: As ``draw`` does.
     """
-    factor = _factor(process, x, member)
-    normals = torch.linalg.solve_triangular(factor, y.double().unsqueeze(2), upper=False)
-    density = -0.5 * (normals.squeeze(2).square() + LOG_TWO_PI) - factor.diagonal(dim1=1, dim2=2).log()
-    return Prediction(
-        (factor[:, context:, :context] @ normals[:, :context]).squeeze(2),
-        factor[:, context:, context:].square().sum(2),
-        density[:, context:].sum(1),
-        density[:, :context].sum(1),
-    )
+    parts = []
+    for tasks in _portions(x):
+        factor = _factor(process.tasks(tasks), x[tasks], member[tasks])
+        normals = torch.linalg.solve_triangular(factor, y[tasks].double().unsqueeze(2), upper=False)
+        density = -0.5 * (normals.squeeze(2).square() + LOG_TWO_PI) - factor.diagonal(dim1=1, dim2=2).log()
+        mean = (factor[:, context:, :context] @ normals[:, :context]).squeeze(2)
+        variance = factor[:, context:, context:].square().sum(2)
+        parts.append((mean, variance, density[:, context:].sum(1), density[:, :context].sum(1)))
+    return Prediction(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def oracle(process: Process, x: Tensor, y: Tensor, member: Tensor, context: int) -> Oracle:
@@ -105,6 +112,12 @@ def marginal(processes: Iterable[Process], x: Tensor, y: Tensor, member: Tensor,
         (weights.unsqueeze(2) + densities).logsumexp(0).float(),
         (weights + joints).logsumexp(0).float(),
     )
+
+
+def _portions(x: Tensor) -> Iterator[slice]:
+    """Tasks to work on at a time: as many as keep their matrices in a processor's cache."""
+    step = max(1, CACHED // x.shape[1] ** 2)
+    return (slice(start, start + step) for start in range(0, len(x), step))
 
 
 def _factor(process: Process, x: Tensor, member: Tensor) -> Tensor:

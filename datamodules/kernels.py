@@ -37,10 +37,15 @@ class Process(NamedTuple):
     terms: tuple[Term, ...]
     noise: Tensor
 
+    def tasks(self, which: slice) -> "Process":
+        """The process of some of the tasks."""
+        terms = (Term(kernel, *(part[which] for part in parts)) for kernel, *parts in self.terms)
+        return Process(tuple(terms), self.noise[which])
+
 
 def rbf(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
     """``exp(-d^2 / 2 l^2)``."""
-    return (distance / length).square_().mul_(-0.5).exp_()
+    return (distance * (1 / length)).square_().mul_(-0.5).exp_()
 
 
 def matern32(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ def matern52(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
 
 def periodic(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
     """``exp(-2 sin^2(pi d / p) / l^2)``."""
-    return (distance * (math.pi / period)).sin_().div_(length).square_().mul_(-2).exp_()
+    return (distance * (math.pi / period)).sin_().mul_(1 / length).square_().mul_(-2).exp_()
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -82,7 +87,7 @@ def covariance(process: Process, x: Tensor, member: Tensor) -> Tensor:
     """
     x = x.double()
     distance = (x.unsqueeze(2) - x.unsqueeze(1)).abs_()
-    total = torch.zeros_like(distance)
+    total = torch.diag_embed(process.noise.unsqueeze(1).expand_as(x))
     for term in process.terms:
         # A product of indicators is quicker than picking the elements one by one.
         indicator = torch.nn.functional.one_hot(member, term.members.shape[-1]).double()
@@ -90,7 +95,6 @@ def covariance(process: Process, x: Tensor, member: Tensor) -> Tensor:
         if term.kernel is not None:
             part *= KERNELS[term.kernel](distance, term.length[:, None, None], term.period[:, None, None])
         total += part
-    total.diagonal(dim1=1, dim2=2).add_(process.noise.unsqueeze(1))
     return total
 
 

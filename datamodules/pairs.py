@@ -9,14 +9,16 @@ from datamodules.checks import check_least
 from datamodules.counter import CounterLoader, endless, shared
 from datamodules.kernels import Kernel
 from datamodules.pair_batches import Knowledge, PairBatches
+from datamodules.pair_cache import CachedPairs, Facts, PairCache
 from datamodules.pair_kinds import KINDS, Kind, PairPlan, grid
 from datamodules.regimes import Regime
 from tabattn.batches import PairBatch, Scaling
 
 Range = tuple[float, float]
 
+SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
-"""The streams of a seed."""
+"""The streams of a seed, by number."""
 
 
 class SyntheticPairs(LightningDataModule):
@@ -66,6 +68,9 @@ class SyntheticPairs(LightningDataModule):
         val_batches: Batches to validate on.
         test_batches: Batches to test on and to predict.
         seed: Seed of the tasks.
+        cache_file: HDF5 file to keep the tasks of validation and test in, written once and read from then on; none =
+            tasks are drawn whenever they are needed.
+        cache_batches: Training batches to keep there as well, gone through again and again; 0 = training is endless.
         num_workers: Processes that draw tasks ahead; 0 = in the training process.
     """
 
@@ -93,11 +98,15 @@ class SyntheticPairs(LightningDataModule):
         val_batches: int = 8,
         test_batches: int = 32,
         seed: int = 0,
+        cache_file: str | None = None,
+        cache_batches: int = 0,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
         check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
-        check_least(val_batches=(val_batches, 1), test_batches=(test_batches, 1))
+        check_least(val_batches=(val_batches, 1), test_batches=(test_batches, 1), cache_batches=(cache_batches, 0))
+        if cache_batches and cache_file is None:
+            raise ValueError(f"cache_batches needs a cache_file to keep them in, got {cache_batches} and none")
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         changes: dict[str, Any] = {
@@ -125,9 +134,11 @@ class SyntheticPairs(LightningDataModule):
         self.swap_roles = swap_roles
         self.oracle = oracle
         self.batch_size = batch_size
-        self.lengths = (steps_per_epoch, val_batches, test_batches)
+        self.steps_per_epoch = steps_per_epoch
+        self.lengths = (cache_batches, val_batches, test_batches)
         self.seed = seed
         self.num_workers = num_workers
+        self.cache = None if cache_file is None else PairCache(cache_file, self._facts(kind))
 
     @property
     def members(self) -> int:
@@ -139,9 +150,14 @@ class SyntheticPairs(LightningDataModule):
         """The ends of the axis, and the spread of values over all tasks."""
         return Scaling(*self.plan.x_range, 0.0, self.plan.spread)
 
+    def prepare_data(self) -> None:
+        """Write the file of tasks, or make sure that it holds these."""
+        if self.cache is not None:
+            self.cache.prepare({name: self._drawn(split) for split, name in enumerate(SPLITS)})
+
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the endless stream."""
-        return endless(self.trainer, self._batches(TRAIN), self.lengths[TRAIN], self.num_workers)
+        return endless(self.trainer, self._batches(TRAIN), self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
         """This rank's part of the tasks to validate on."""
@@ -153,7 +169,13 @@ class SyntheticPairs(LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    def _batches(self, split: int) -> PairBatches:
+    def _batches(self, split: int) -> PairBatches | CachedPairs:
+        if self.cache is None or not self.lengths[split]:
+            return self._drawn(split)
+        self.prepare_data()
+        return CachedPairs(self.cache, SPLITS[split], self.lengths[split])
+
+    def _drawn(self, split: int) -> PairBatches:
         return PairBatches(
             self.plan if split == TRAIN else self.eval_plan,
             self.regimes[split],
@@ -164,6 +186,12 @@ class SyntheticPairs(LightningDataModule):
             self.lengths[split],
             None if split == TRAIN else self.oracle,
         )
+
+    def _facts(self, kind: str) -> Facts:
+        """Everything that the tasks of a file depend on."""
+        ranges = self.plan._asdict() | {"kind": kind, "eval_context": self.eval_plan.context}
+        own = ("regimes", "swap_roles", "oracle", "batch_size", "lengths", "seed")
+        return ranges | {name: getattr(self, name) for name in own}
 
 
 def _range(count: int | tuple[int, int] | None) -> tuple[int, int] | None:
