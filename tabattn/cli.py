@@ -5,10 +5,8 @@ import pickle
 import struct
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
-import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
@@ -24,15 +22,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
-from tabattn.checkpoints import LastCheckpoint
+from tabattn.checkpoints import LastCheckpoint, problem_with
 from tabattn.errors import DataError
 from tabattn.optim import WarmupCosine
 from tabattn.parser import Parser, debugging
 from tabattn.runs import RunFolder
-from tabattn.schedule_free import ScheduleFree
-
-CHECKPOINT_WORDS = {"best", "last", "hpc"}
-"""What ``--ckpt_path`` takes in the place of a path."""
+from tabattn.schedule_free import ScheduleFree, check_schedule
 
 
 class CLI(LightningCLI):
@@ -78,15 +73,15 @@ class CLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         path = self._get(self.config, "ckpt_path")
-        if path and path not in CHECKPOINT_WORDS and "://" not in path and not Path(path).exists():
-            self.parser.error(f"ckpt_path: there is no file {path}")
-        if path and self.subcommand == "fit" and Path(path).is_file() and not _can_be_resumed(path):
-            self.parser.error(
-                "ckpt_path: the checkpoint holds weights alone, no training to go on with; "
-                "to start from its weights use --model.init_from"
-            )
         if path:
+            if problem := problem_with(path, to_go_on=self.subcommand == "fit"):
+                self.parser.error(f"ckpt_path: {problem}")
             self._leave_init_from_aside()
+        if self.subcommand in (None, "fit"):
+            default = self._parser(self.subcommand).get_defaults().lr_scheduler
+            named = any(flag.split(".")[0] == "lr_scheduler" for flag in self._flags())
+            config = self.config[self.subcommand] if self.subcommand else self.config
+            check_schedule(config, named or config.lr_scheduler != default)
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is a mistake in the arguments."""
@@ -230,10 +225,6 @@ def main(args: ArgsType = None) -> int:
             return 130
         raise
     return 0
-
-
-def _can_be_resumed(path: str) -> bool:
-    return "optimizer_states" in torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _short(key: str) -> str:

@@ -1,8 +1,11 @@
 """Optimizers whose weights to train with are not their weights to use: schedule-free ones."""
 
+from pkgutil import resolve_name
 from typing import Any, Literal
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -44,7 +47,27 @@ class ScheduleFree(Callback):
             self._hook = None
 
 
-def has_modes(optimizer: Optimizer) -> bool:
+def check_schedule(config: Namespace, asked: bool) -> None:
+    """Leave out the default schedule where the optimizer is schedule-free, and warn of one that was asked for.
+
+    Args:
+        config: Configuration with the entries ``optimizer`` and ``lr_scheduler``.
+        asked: Whether the schedule was asked for.
+    """
+    if config.lr_scheduler is None or not has_modes(resolve_name(config.optimizer.class_path)):
+        return
+    optimizer, schedule = (config[key].class_path.rpartition(".")[2] for key in ("optimizer", "lr_scheduler"))
+    if asked:
+        rank_zero_warn(
+            f"{optimizer} is schedule-free: its average is worse for a learning rate that falls, as {schedule} may let "
+            "it; leave the schedule out by --lr_scheduler=null, a linear warm-up is an argument of the optimizer"
+        )
+    else:
+        rank_zero_info(f"{optimizer} is schedule-free: the learning rate is constant, the default {schedule} left out")
+        config.lr_scheduler = None
+
+
+def has_modes(optimizer: Optimizer | type[Optimizer]) -> bool:
     """Whether an optimizer has one mode to train in and one to be looked at."""
     return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
 

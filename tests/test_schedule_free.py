@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
 from tabattn.cli import CLI, main
+from tabattn.optim import WarmupCosine
 from tests.helpers import MeanTask
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
@@ -167,6 +169,24 @@ def test_resumed_equals_uninterrupted(flags: list[str]) -> None:
     for cli in (whole, resumed):
         cli.trainer.optimizers[0].train()
     equal(resumed.model.parameters(), whole.model.parameters())
+
+
+def test_the_default_schedule_is_left_out(flags: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    cli, _ = run([flag for flag in flags if flag != "--lr_scheduler=null"])
+    assert cli.trainer.lr_scheduler_configs == []
+    assert "is schedule-free: the learning rate is constant, the default WarmupCosine left out" in caplog.text
+    assert yaml.safe_load(Path("runs/tiny/Softmax/version_0/config.yaml").read_text())["lr_scheduler"] is None
+
+
+def test_a_schedule_that_was_asked_for_is_kept_with_a_warning(flags: list[str], tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("lr_scheduler: {class_path: tabattn.optim.WarmupCosine, init_args: {final: 0.5}}\n")
+    flags = [flag for flag in flags if flag != "--lr_scheduler=null"]
+    for asked in (["--lr_scheduler.warmup=0.05"], ["--lr_scheduler=WarmupCosine"], [f"--config={config}"]):
+        with pytest.warns(UserWarning, match="is schedule-free: its average is worse for a learning rate that falls"):
+            cli, _ = run([*flags, *asked])
+        assert isinstance(cli.trainer.lr_scheduler_configs[0].scheduler, WarmupCosine)
+    assert main(["test", *(flag for flag in flags[1:] if "max_epochs" not in flag), "--lr_scheduler.warmup=0.1"]) == 0
 
 
 def test_other_optimizers_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
