@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,8 @@ class PairCache:
         except OSError as ex:
             raise DataError(f"{self.path} cannot be written: {ex}") from ex
         finally:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink()
 
     def _file(self) -> h5py.File:
         if self.handle is None or self.owner != os.getpid():

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from datamodules.checks import check_range
-from datamodules.kernels import Kernel, Process, Term, correlations
+from datamodules.kernels import KERNELS, Kernel, Process, Term, correlations
 from datamodules.scm import integer
 
 Kind = Literal[
@@ -85,6 +85,8 @@ class PairPlan(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError where a value is out of its bounds."""
+        if self.kernel not in KERNELS:
+            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {self.kernel!r}")
         if not self.points or min(self.points) < 2:
             raise ValueError(f"points must be at least 2 of each sequence, got {list(self.points)}")
         margin = 3 if self.sizes == "fewer" else 1
