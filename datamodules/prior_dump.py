@@ -48,19 +48,18 @@ class PriorDump(LightningDataModule):
     ) -> None:
         super().__init__()
         check_least(batch_size=(batch_size, 1), steps_per_epoch=(1 if steps_per_epoch is None else steps_per_epoch, 1))
+        check_least(num_workers=(num_workers, 0), max_rows=(max_rows, 10))
         if resample_context is not None:
             check_shares("resample_context", resample_context)
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
-        self.folds = folds
-        self.seed = seed
         self.num_workers = num_workers
         self.batches = DumpBatches(Dump(path), batch_size, seed, resample_context)
         self.val_batches = self._scored(val_path)
         self.test_batches = self.val_batches if test_path is None else self._scored(test_path)
         unused = self.val_batches is not None
         self.real = [] if unused else load_tables(tables, max_rows, seed)
-        self.evaluation: list[TableBatch] = []
+        self.evaluation = all_folds(self.real, folds, seed)
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -74,11 +73,6 @@ class PriorDump(LightningDataModule):
         """Most classes a model will meet here."""
         dumps = [batches.dump for batches in (self.batches, self.val_batches, self.test_batches) if batches is not None]
         return max([dump.sizes.classes for dump in dumps] + [len(table.classes) for table in self.real])
-
-    def setup(self, stage: str) -> None:
-        """Cut the real tables into folds."""
-        if not self.evaluation:
-            self.evaluation = all_folds(self.real, self.folds, self.seed)
 
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the file, epoch after epoch."""

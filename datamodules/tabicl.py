@@ -136,24 +136,18 @@ class TabiclPrior(LightningDataModule):
         num_workers: int = 2,
     ) -> None:
         super().__init__()
+        check_least(steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0), max_rows=(max_rows, 10))
         self.batches = TabiclBatches(kind, rows, features, classes, context, batch_size, seed)
         self.steps_per_epoch = steps_per_epoch
-        self.folds = folds
-        self.seed = seed
         self.num_workers = num_workers
         self.real = load_tables(tables, max_rows, seed)
         self.classes = max([classes, *(len(table.classes) for table in self.real)])
-        self.evaluation: list[TableBatch] = []
+        self.evaluation = all_folds(self.real, folds, seed)
 
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the real tables, in the order of ``TableBatch.table``."""
         return tuple(table.name for table in self.real)
-
-    def setup(self, stage: str) -> None:
-        """Cut the real tables into folds."""
-        if not self.evaluation:
-            self.evaluation = all_folds(self.real, self.folds, self.seed)
 
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the endless stream."""

@@ -101,7 +101,6 @@ def test_tasks_of_a_file_are_scored_alone(path: str) -> None:
 
 def test_real_tables_are_scored_where_no_file_is(path: str) -> None:
     data = module(path, tables=("sklearn:iris",), test_path=path)
-    data.setup("validate")
     assert data.tables == ("iris",)
     assert len(list(data.val_dataloader())) == 5
     assert data.classes == 3
@@ -140,6 +139,9 @@ def test_training_on_a_dump_moves_the_weights(path: str) -> None:
         ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1, got 0"),
         ({"resample_context": (0.9, 0.1)}, "resample_context must be two shares"),
         ({"val_path": "nowhere.h5"}, r"there is no file nowhere\.h5"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+        ({"max_rows": 9}, "max_rows must be at least 10, got 9"),
+        ({"tables": ("sklearn:iris",), "folds": 51}, r"smallest class of iris \(50\), got 51"),
     ],
 )
 def test_bad_arguments_are_refused(path: str, changes: dict[str, Any], message: str) -> None:

@@ -91,7 +91,6 @@ def test_the_module_and_the_command_use_it(tmp_path: Any) -> None:
     data = TabiclPrior("tree_scm", 2, 3, rows=(20, 20), tables=("sklearn:iris",), num_workers=0)
     assert len(list(data.train_dataloader())) == 3
     assert data.batches.prior.others["prior_type"] == "tree_scm"
-    data.setup("validate")
     assert (data.tables, data.classes, len(list(data.val_dataloader()))) == (("iris",), 3, 5)
     arguments = ["--prior", "tabicl", "--kind", "tree_scm", "--tasks", "5", "--rows", "20", "--features", "4"]
     assert dump.main([*arguments, "--context", "10", "--batch-size", "2", "--out", f"{tmp_path}/a.h5"]) == 0
@@ -120,6 +119,21 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_bad_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         batches(**changes)
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+        ({"max_rows": 9}, "max_rows must be at least 10, got 9"),
+        ({"folds": 1}, r"smallest class of iris \(50\), got 1"),
+    ],
+)
+def test_the_module_refuses_bad_arguments(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TabiclPrior(tables=("sklearn:iris",), **changes)
 
 
 @pytest.mark.slow
