@@ -4,5 +4,7 @@ from callbacks.attention_maps import AttentionMaps
 from callbacks.embeddings import Embeddings
 from callbacks.history import History
 from callbacks.time_budget import TimeBudget
+from callbacks.trajectories import Trajectories
+from callbacks.weights import Weights
 
-__all__ = ["AttentionMaps", "Embeddings", "History", "TimeBudget"]
+__all__ = ["AttentionMaps", "Embeddings", "History", "TimeBudget", "Trajectories", "Weights"]

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -11,30 +12,41 @@ PEAK_SWITCH = Path("/proc/self/clear_refs")
 """Where Linux lets a process start the peak of its memory anew."""
 
 
+Timing = Literal["wall", "cpu"]
+"""Seconds that pass, or seconds that the process computes: all its threads added up, whatever else the machine does."""
+
+
 class Clock:
     """Adds up the seconds of training steps, each from the end of the one before, so with the loading of its batch.
 
     Args:
+        timing: Which seconds.
         seconds: Seconds of steps that came before.
     """
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, timing: Timing = "wall", seconds: float = 0.0) -> None:
+        if timing not in ("wall", "cpu"):
+            raise ValueError(f"timing must be wall or cpu, got {timing!r}")
+        self.timing = timing
         self.seconds = seconds
-        self.mark = time.perf_counter()
+        self.mark = self._now()
 
     def resume(self) -> None:
         """Begin a step now: the time since the last one counts for nothing."""
-        self.mark = time.perf_counter()
+        self.mark = self._now()
 
     def lap(self, device: torch.device) -> float:
         """End a step and begin the next; return its seconds, all work of the device included."""
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        now = time.perf_counter()
+        now = self._now()
         taken = now - self.mark
         self.seconds += taken
         self.mark = now
         return taken
+
+    def _now(self) -> float:
+        return time.process_time() if self.timing == "cpu" else time.perf_counter()
 
 
 class Memory:

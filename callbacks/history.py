@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from callbacks.clock import Clock, Memory
+from callbacks.clock import Clock, Memory, Timing
 
 FILE = "history.csv"
 
@@ -44,14 +44,16 @@ class History(Callback):
     Args:
         every: Steps from one line to the next; a step that a validation followed always has one.
         metric: What validation logs for the column ``ROC AUC``; none = the column stays empty.
+        timing: ``wall``: seconds that pass; ``cpu``: seconds that the process computes, all its threads added up,
+            which do not depend on what else the machine does; work of a GPU is none.
     """
 
-    def __init__(self, every: int = 1, metric: str | None = "val/auroc") -> None:
+    def __init__(self, every: int = 1, metric: str | None = "val/auroc", timing: Timing = "wall") -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self.every = every
         self.metric = metric
-        self.clock = Clock()
+        self.clock = Clock(timing)
         self.steps = 0
         self.taken = 0.0
         self.items = 0
@@ -120,7 +122,7 @@ class History(Callback):
         return {"seconds": self.clock.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.clock = Clock(state_dict["seconds"])
+        self.clock = Clock(self.clock.timing, state_dict["seconds"])
 
     def _resume(self) -> None:
         self.clock.resume()

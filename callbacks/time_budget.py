@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.clock import Clock
+from callbacks.clock import Clock, Timing
 
 
 class TimeBudget(Callback):
@@ -16,13 +16,15 @@ class TimeBudget(Callback):
 
     Args:
         seconds: Seconds of training.
+        timing: ``wall``: seconds that pass; ``cpu``: seconds that the process computes, all its threads added up,
+            which are fair on a busy machine; work of a GPU is none.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, timing: Timing = "wall") -> None:
         if not seconds > 0:
             raise ValueError(f"seconds must be greater than 0, got {seconds}")
         self.seconds = seconds
-        self.clock = Clock()
+        self.clock = Clock(timing)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.clock.resume()
@@ -44,4 +46,4 @@ class TimeBudget(Callback):
         return {"seconds": self.clock.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.clock = Clock(state_dict["seconds"])
+        self.clock = Clock(self.clock.timing, state_dict["seconds"])

@@ -1,0 +1,241 @@
+"""Drawing sequences that are inferred from one another: whole trajectories, and what a network looked at in a step."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tabattn.inference import Attended, Trajectories
+
+DPI = 120
+PANEL = (5.2, 3.1)
+"""Inches across and up of one task."""
+GIVEN, TRUTH, CONTEXT, MEAN, SAMPLE = "black", "#e4695f", "red", "gold", "#8ec9ee"
+EDGE, TARGET, LOOKED = "#8a6d00", "limegreen", "darkorange"
+BANDS = {"90 % interval": (0, 4, "#dcebf7"), "50 % interval": (1, 3, "#bcd9f0")}
+"""Intervals: the quantiles at their ends, and a colour."""
+TOP, MOST = 5, 10
+"""Keys that count in every head, and how many of those that count most often are drawn."""
+
+Floats = NDArray[np.float64]
+
+
+class Task(NamedTuple):
+    """One task as arrays: what is known, each ``(points,)``, and what was predicted, each ending in ``(targets,)``.
+
+    Attributes:
+        x: Places of the context.
+        y: Its values.
+        member: Its sequences.
+        target_x: Places of the targets.
+        target_y: Their true values; NaN = unknown.
+        target_member: Their sequences.
+        mean: The trajectory of means; None = not drawn.
+        samples: Drawn trajectories, ``(samples, targets)``.
+        quantiles: ``(levels, targets)``.
+    """
+
+    x: Floats
+    y: Floats
+    member: Floats
+    target_x: Floats
+    target_y: Floats
+    target_member: Floats
+    mean: Floats | None
+    samples: Floats
+    quantiles: Floats
+
+    def given(self, of: float) -> bool:
+        """Whether a sequence is known as a whole."""
+        return of not in self.target_member
+
+    def sequence(self, of: float) -> tuple[Floats, Floats]:
+        """Places and true values of a sequence, in order of x."""
+        x = np.concatenate([self.x[self.member == of], self.target_x[self.target_member == of]])
+        y = np.concatenate([self.y[self.member == of], self.target_y[self.target_member == of]])
+        order = np.argsort(x, kind="stable")
+        return x[order], y[order]
+
+
+def task_of(found: Trajectories, number: int) -> Task:
+    """Take one task out of a batch, without its padding."""
+    context = found.batch.context
+    x, y, member = (part[number].double().cpu().numpy() for part in (found.batch.x, found.batch.y, found.batch.member))
+    quantiles = _array(found.quantiles[:, number])
+    known, there = np.isfinite(y[:context]), np.isfinite(quantiles[0])
+    return Task(
+        x=x[:context][known],
+        y=y[:context][known],
+        member=member[:context][known],
+        target_x=x[context:][there],
+        target_y=y[context:][there],
+        target_member=member[context:][there],
+        mean=None if found.mean is None else _array(found.mean[number])[there],
+        samples=_array(found.samples[:, number])[:, there],
+        quantiles=quantiles[:, there],
+    )
+
+
+def draw_trajectories(found: Trajectories, title: str) -> Figure:
+    """Draw every task of a batch in a panel of its own: what is given, the truth, and what was inferred."""
+    tasks = [task_of(found, number) for number in range(len(found.batch.x))]
+    figure, panels = _sheet(len(tasks), title)
+    for number, (axes, task) in enumerate(zip(panels, tasks, strict=True)):
+        draw_task(axes, task)
+        axes.set_title(f"task {number}{_error(task)}", fontsize=9)
+    legend(figure, tasks)
+    return figure
+
+
+def draw_task(axes: Axes, task: Task) -> None:
+    """Draw one task: the given sequence black, the truth red, means golden, samples light blue over intervals."""
+    for of in np.unique(task.target_member):
+        mine = np.flatnonzero(task.target_member == of)
+        mine = mine[np.argsort(task.target_x[mine], kind="stable")]
+        for low, high, colour in BANDS.values():
+            ends = task.quantiles[low][mine], task.quantiles[high][mine]
+            axes.fill_between(task.target_x[mine], *ends, color=colour, linewidth=0, zorder=1)
+    for sample in task.samples:
+        axes.scatter(task.target_x, sample, s=7, color=SAMPLE, linewidth=0, zorder=2)
+    _draw_known(axes, task)
+    if task.mean is not None:
+        axes.scatter(task.target_x, task.mean, s=17, color=MEAN, edgecolor=EDGE, linewidth=0.5, zorder=5)
+    _limit(axes, [task.y, task.target_y, task.samples, *([] if task.mean is None else [task.mean])])
+
+
+def draw_step(found: Trajectories, number: int, step: int, looked: Attended, title: str) -> Figure:
+    """Draw what a network looked at when it predicted one point of a task.
+
+    Args:
+        found: The trajectories.
+        number: The task.
+        step: How many of its targets were known before.
+        looked: Weights of the points known then.
+        title: Heading of the picture.
+    """
+    task = task_of(found, number)
+    values = found.samples[0] if found.mean is None else found.mean
+    context = found.batch.context
+    x, y = _array(found.batch.x[number]), _array(found.batch.y[number])
+    y[context:] = _array(values[number])
+    figure, (axes,) = _sheet(1, title)
+    _draw_known(axes, task)
+    axes.scatter(
+        x[context : context + step],
+        y[context : context + step],
+        s=17,
+        color=MEAN,
+        edgecolor=EDGE,
+        linewidth=0.5,
+        zorder=4,
+    )
+    keys = most_attended(looked.weights)
+    axes.scatter(x[keys], y[keys], s=44, color=LOOKED, edgecolor="white", linewidth=0.6, zorder=5)
+    axes.scatter(x[context + step], y[context + step], s=60, color=TARGET, edgecolor="black", linewidth=0.6, zorder=6)
+    _limit(axes, [task.y, task.target_y, y[context : context + step + 1]])
+    marks = {"predicted point": _dot(TARGET), "most attended": _dot(LOOKED), "predicted before": _dot(MEAN, EDGE)}
+    _legend(figure, {**_known_marks(), **marks})
+    return figure
+
+
+def most_attended(weights: Tensor) -> list[int]:
+    """Keys that are most often among the ``TOP`` of a head, the first ``MOST`` of them.
+
+    Args:
+        weights: Weights of one query, ``(heads, keys)``; a weight of 0 never counts.
+
+    Returns:
+        Indices of keys; of those that occur equally often, the one with most weight is first.
+    """
+    best = weights.topk(min(TOP, weights.shape[1]), dim=1)
+    counts = weights.new_zeros(weights.shape[1])
+    counts.index_add_(0, best.indices.flatten(), (best.values > 0).to(counts).flatten())
+    keys = sorted(range(len(counts)), key=lambda key: (counts[key].item(), weights[:, key].sum().item()), reverse=True)
+    return [key for key in keys[:MOST] if counts[key] > 0]
+
+
+def legend(figure: Figure, tasks: Sequence[Task]) -> None:
+    """Say under a figure what the marks of ``draw_task`` are."""
+    marks: dict[str, Line2D | Patch] = dict(_known_marks())
+    if any(task.mean is not None for task in tasks):
+        marks["mean trajectory"] = _dot(MEAN, EDGE)
+    if any(len(task.samples) for task in tasks):
+        marks["samples"] = _dot(SAMPLE)
+    _legend(figure, {**marks, **{name: Patch(color=colour) for name, (_, _, colour) in reversed(BANDS.items())}})
+
+
+def _draw_known(axes: Axes, task: Task) -> None:
+    for of in np.unique(np.concatenate([task.member, task.target_member])):
+        x, y = task.sequence(of)
+        if task.given(of):
+            axes.plot(x, y, color=GIVEN, linewidth=1.1, marker=".", markersize=3, zorder=3)
+        else:
+            axes.plot(x, y, color=TRUTH, linewidth=1.1, zorder=3)
+            axes.scatter(task.x[task.member == of], task.y[task.member == of], s=17, color=CONTEXT, zorder=4)
+
+
+def _known_marks() -> dict[str, Line2D | Patch]:
+    return {
+        "given sequence": Line2D([], [], color=GIVEN, linewidth=1.4, marker=".", markersize=4),
+        "truth": Line2D([], [], color=TRUTH, linewidth=1.4),
+        "context": _dot(CONTEXT),
+    }
+
+
+def _dot(colour: str, edge: str | None = None) -> Line2D:
+    return Line2D([], [], color=colour, marker="o", linestyle="", markersize=5, markeredgecolor=edge or colour)
+
+
+def _legend(figure: Figure, marks: dict[str, Line2D | Patch]) -> None:
+    columns = len(marks) if figure.get_figwidth() > 8 else -(-len(marks) // 2)
+    figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def _sheet(panels: int, title: str) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, at most two side by side, and room for a heading and a legend."""
+    across = min(2, panels)
+    up = -(-panels // across)
+    width, height = across * PANEL[0], up * PANEL[1] + 0.95
+    figure = Figure((width, height), dpi=DPI)
+    grid = figure.subplots(up, across, squeeze=False).flatten()
+    figure.subplots_adjust(
+        left=0.55 / width,
+        right=1 - 0.15 / width,
+        bottom=(0.8 if across == 1 else 0.6) / height,
+        top=1 - 0.6 / height,
+        wspace=0.13,
+        hspace=0.26,
+    )
+    figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
+    for axes in grid:
+        axes.tick_params(labelsize=7)
+    for axes in grid[panels:]:
+        axes.set_axis_off()
+    return figure, list(grid[:panels])
+
+
+def _limit(axes: Axes, values: Iterable[Floats]) -> None:
+    """Fit the vertical axis to values rather than to intervals, which may be as wide as doubt is."""
+    finite = np.concatenate([part[np.isfinite(part)] for part in values])
+    room = 0.06 * max(float(np.ptp(finite)), 1e-6)
+    axes.set_ylim(float(finite.min()) - room, float(finite.max()) + room)
+
+
+def _error(task: Task) -> str:
+    """What the trajectory of means misses, in words."""
+    if task.mean is None or not np.isfinite(task.target_y).any():
+        return ""
+    missed = task.mean - task.target_y
+    known = missed[np.isfinite(missed)]
+    return f": first error {known[0]:+.2f}, RMSE {np.sqrt(np.mean(known**2)):.2f}"
+
+
+def _array(values: Tensor) -> Floats:
+    array: Floats = values.double().cpu().numpy()
+    return array

@@ -1,0 +1,74 @@
+"""Pictures of inferred sequences, on TensorBoard and as files."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from matplotlib.figure import Figure
+
+from callbacks import probe
+from callbacks.board import writers
+from callbacks.curves import MOST, TOP, draw_step, draw_trajectories
+from callbacks.first_batch import FirstBatch
+from callbacks.heatmaps import render
+from tabattn.inference import attended
+
+FOLDER = "figures"
+
+
+class Trajectories(FirstBatch):
+    """Draws what the task infers for the first items of the first validation batch, and of the first test batch.
+
+    One picture shows the tasks: the given sequence black, the truth red, the context as red dots, the trajectory of
+    means golden, samples light blue over the intervals of 50 and 90 %. A picture for each of the first steps shows
+    where the last layer looked: the predicted point green, and orange the points that are most often among the five
+    strongest of a head. Pictures go to every TensorBoard logger, and as PNG into ``figures`` in the folder of the run.
+    Training stays bit-identical. Only rank zero draws.
+
+    The task offers ``trajectories(batch)``, as ``tabattn.inference.trajectories`` returns them, and the ``network``
+    they come from.
+
+    Args:
+        every: Validations from one picture to the next; the first always has one.
+        tasks: Tasks in a picture.
+        attention_steps: Steps whose attention is drawn, for the first task, from the first target on.
+    """
+
+    def __init__(self, every: int = 1, tasks: int = 4, attention_steps: int = 3) -> None:
+        if not 1 <= tasks <= 8:
+            raise ValueError(f"tasks must be in [1, 8], got {tasks}")
+        if attention_steps < 0:
+            raise ValueError(f"attention_steps must be at least 0, got {attention_steps}")
+        super().__init__(every, tasks)
+        self.attention_steps = attention_steps
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse, before any work, a task that infers no sequences."""
+        if not callable(getattr(pl_module, "trajectories", None)):
+            raise MisconfigurationException(
+                f"{type(pl_module).__name__} draws no trajectories: the callback Trajectories is for tasks like "
+                "PairInference"
+            )
+
+    def look(self, trainer: Trainer, task: Any, split: str, batch: Any) -> None:
+        """Infer the kept items and draw them."""
+        with probe.unnoticed(trainer, task):
+            found = task.trajectories(batch)
+            watched = attended(task.network, found, 0, self.attention_steps) if self.attention_steps else []
+        when = f"{split}, step {trainer.global_step}"
+        self._show(trainer, split, "trajectories", draw_trajectories(found, when))
+        for step, looked in enumerate(watched):
+            title = f"{when}, target {step + 1}: the {MOST} points most often\namong the {TOP} strongest of a head"
+            self._show(trainer, split, f"attention_{step + 1:03d}", draw_step(found, 0, step, looked, title))
+
+    def _show(self, trainer: Trainer, split: str, name: str, figure: Figure) -> None:
+        """Put a picture on TensorBoard and into the folder of the run."""
+        tag = f"test/inference/{name}" if split == "test" else f"inference/{name}"
+        for writer in writers(trainer):
+            writer.add_image(tag, render(figure), trainer.global_step, dataformats="HWC")
+        if getattr(trainer, "fast_dev_run", False):
+            return
+        folder = Path(trainer.log_dir or trainer.default_root_dir, FOLDER, f"{split}_{trainer.global_step:06d}")
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{name}.png")

@@ -1,0 +1,117 @@
+"""Weights and gradients as histograms, and the rows of weight matrices as points in TensorBoard's projector."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from callbacks.board import require_tensorboard, writers
+from callbacks.projector import write_points
+
+MAX_ROWS = 5000
+
+
+class Weights(Callback):
+    """Shows on TensorBoard what the weights are and where they go.
+
+    Every trainable parameter has a histogram, and one of its gradient as the optimizer saw it. Chosen matrices are
+    points in the projector, a point for each row, in the rows' order: its metadata say which ``row`` it is, the
+    ``norm`` of its weights, and how far it has ``moved`` since this run began, so that rows no training example ever
+    touched stand out. Only rank zero writes, which suits strategies that keep the whole network on every rank; training
+    stays bit-identical.
+
+    Args:
+        every: Training steps from one look to the next; the first step and the end are always looked at.
+        matrices: Regular expression; matrices with a match somewhere in their parameter's name are shown in the
+            projector. None = the weights of every embedding, or the first matrix where there is no embedding.
+        histograms: Whether weights and gradients have histograms.
+        keep: Steps of the projector that stay on disk.
+    """
+
+    def __init__(self, every: int = 500, matrices: str | None = None, histograms: bool = True, keep: int = 3) -> None:
+        for name, value in (("every", every), ("keep", keep)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.every = every
+        self.matrices = matrices
+        self.histograms = histograms
+        self.keep = keep
+        self.start: dict[str, Tensor] = {}
+        self.seen = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse, before any work, matrices that do not exist and a run with nowhere to write."""
+        if stage != "fit":
+            return
+        require_tensorboard(trainer, type(self).__name__)
+        if not self._chosen(pl_module):
+            there = ", ".join(_matrices(pl_module)) or "none"
+            raise MisconfigurationException(f"matrices={self.matrices!r} matches no matrix; there are: {there}")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember where the shown matrices start."""
+        self.seen = trainer.global_step
+        if trainer.is_global_zero:
+            self.start = {name: _copy(matrix) for name, matrix in self._chosen(pl_module).items()}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # The gradients of several batches may make a step.
+        if trainer.global_step > self.seen and (trainer.global_step - 1) % self.every == 0:
+            self._look(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step > self.seen:
+            self._look(trainer, pl_module)
+
+    def _look(self, trainer: Trainer, task: LightningModule) -> None:
+        self.seen = trainer.global_step
+        if not trainer.is_global_zero:
+            return
+        for writer in writers(trainer):
+            if self.histograms:
+                for tag, values in _histograms(task):
+                    writer.add_histogram(tag, values, self.seen)
+            for name, matrix in self._chosen(task).items():
+                rows = _copy(matrix)
+                columns = {
+                    "row": range(len(rows)),
+                    "norm": [f"{norm:.4g}" for norm in rows.norm(dim=1).tolist()],
+                    "moved": [f"{norm:.4g}" for norm in (rows - self.start[name]).norm(dim=1).tolist()],
+                }
+                write_points(writer, f"weights/{name}", self.seen, rows, columns, sprites=False, keep=self.keep)
+
+    def _chosen(self, task: LightningModule) -> dict[str, Tensor]:
+        """Return the matrices to show, by the name of their parameter."""
+        there = _matrices(task)
+        if self.matrices is not None:
+            return {name: matrix for name, matrix in there.items() if re.search(self.matrices, name)}
+        tables = {f"{path}.weight" for path, module in task.named_modules() if isinstance(module, nn.Embedding)}
+        embeddings = {name: matrix for name, matrix in there.items() if name in tables}
+        return embeddings or dict(list(there.items())[:1])
+
+
+def _matrices(task: LightningModule) -> dict[str, Tensor]:
+    """Return what the projector can show: parameters with two axes, not too long for a browser."""
+    return {name: value for name, value in task.named_parameters() if value.dim() == 2 and len(value) <= MAX_ROWS}
+
+
+def _copy(matrix: Tensor) -> Tensor:
+    return matrix.detach().to("cpu", torch.float, copy=True)
+
+
+def _histograms(task: LightningModule) -> Iterator[tuple[str, Tensor]]:
+    """Yield the finite values of every trainable parameter, and of its gradient where it has one."""
+    for name, parameter in task.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        for kind, values in (("weights", parameter), ("gradients", parameter.grad)):
+            if values is not None:
+                finite = _copy(values)[torch.isfinite(values).cpu()]
+                if finite.numel():
+                    yield f"{kind}/{name}", finite
