@@ -34,6 +34,7 @@ from tabattn.tasks import PriorClassification
 
 ATTENTIONS = ("Softmax", "Scratch", "Sparse", "Local", "Pooling", "Inducing", "Linear")
 CLASSICAL = ("random forest (100)", "logistic regression")
+FLAGS = {"--honest": "honest", "--cpu-time": "cpu_time"}
 GROUPS = ("--model", "--data", "--optimizer", "--lr_scheduler", "--trainer")
 """What further arguments may be about."""
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
@@ -85,7 +86,7 @@ def train(options: argparse.Namespace, attention: str, seed: int) -> dict[str, A
     if result is None:
         budget = f"--seconds={options.seconds}" if options.steps is None else f"--steps={options.steps}"
         arguments = [options.source, budget, f"--attention={attention}", f"--seed={seed}", f"--folder={folder}"]
-        arguments += [*(["--honest"] if options.honest else []), *options.further]
+        arguments += [flag for flag, asked in FLAGS.items() if getattr(options, asked)] + options.further
         log = folder / "log.txt"
         status = launch(arguments, log)
         result = finished(folder / RESULT, settings(wanted))
@@ -109,7 +110,7 @@ def fit(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     result = finished(path, setting)
     if result is None:
         plain = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
-        data = CLI([*command(options.source, options.honest, seed, options.further), *plain], run=False).datamodule
+        data = CLI([*command(options, seed), *plain], run=False).datamodule
         assert isinstance(data, TableTasks)
         result = scores(fitted(BASELINES[name], data.classes, seed), data)
         write_result(path, setting, result)

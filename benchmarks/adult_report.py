@@ -70,7 +70,8 @@ def _seeds(count: int) -> str:
 
 def _origin(options: argparse.Namespace, table: RealTable) -> str:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    budget = f"{options.seconds:g} s of training" if options.steps is None else f"{options.steps} steps"
+    kind = " computed by the process" if options.cpu_time else ""
+    budget = f"{options.seconds:g} s of training{kind}" if options.steps is None else f"{options.steps} steps"
     outside = [name for name in options.attentions if MECHANISMS[name].cross]
     labels = "each task numbers the classes anew" if options.honest else "all tasks number the classes alike"
     further = f" Further arguments: `{' '.join(options.further)}`." if options.further else ""
