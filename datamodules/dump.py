@@ -20,7 +20,7 @@ from datamodules.dump_arguments import parser, refuse, shares, single, span
 from datamodules.h5_read import Dump
 from datamodules.h5_write import DumpPlan, write_dump
 from datamodules.prior import ScmBatches, TableSizes
-from datamodules.scm import DEFAULT_OPTIONS
+from datamodules.scm_options import DEFAULT_OPTIONS
 from datamodules.tabicl import TabiclBatches, TabiclKind
 from datamodules.tables import load_table
 from tabattn.batches import TableBatch

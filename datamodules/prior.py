@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.checks import check_least, check_range, check_shares
 from datamodules.counter import CounterLoader, endless, generator, shared
-from datamodules.scm import DEFAULT_OPTIONS, ScmOptions, draw_table, integer, log_integer, uniform
+from datamodules.scm import draw_table, integer, log_integer, uniform
+from datamodules.scm_options import DEFAULT_OPTIONS, ScmOptions
 from datamodules.tables import all_folds, load_tables
 from tabattn.batches import TableBatch
 

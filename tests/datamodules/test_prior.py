@@ -7,7 +7,8 @@ import torch
 
 from datamodules import SyntheticPrior
 from datamodules.counter import CounterLoader, generator
-from datamodules.scm import ScmOptions, draw_table
+from datamodules.scm import draw_table
+from datamodules.scm_options import ScmOptions
 from tabattn.batches import TableBatch
 
 SMALL = {"batch_size": 3, "steps_per_epoch": 4, "rows": (12, 20), "features": (2, 4)}
