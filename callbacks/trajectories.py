@@ -6,6 +6,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from callbacks import probe
 from callbacks.board import writers
@@ -65,10 +66,11 @@ class Trajectories(FirstBatch):
     def _show(self, trainer: Trainer, split: str, name: str, figure: Figure) -> None:
         """Put a picture on TensorBoard and into the folder of the run."""
         tag = f"test/inference/{name}" if split == "test" else f"inference/{name}"
+        image = render(figure)
         for writer in writers(trainer):
-            writer.add_image(tag, render(figure), trainer.global_step, dataformats="HWC")
+            writer.add_image(tag, image, trainer.global_step, dataformats="HWC")
         if getattr(trainer, "fast_dev_run", False):
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir, FOLDER, f"{split}_{trainer.global_step:06d}")
         folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / f"{name}.png")
+        imsave(folder / f"{name}.png", image)
