@@ -64,6 +64,11 @@ class PairNetwork(nn.Module, ABC):
             raise ValueError(f"y_std must be above 0, got {scaling.y_std}")
         self.extent.copy_(torch.tensor(scaling))
 
+    @property
+    def scaling(self) -> Scaling:
+        """The units of the data, as fixed by ``scale``."""
+        return Scaling(*self.extent.tolist())
+
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
         """The density of each target given the context alone.
@@ -99,7 +104,7 @@ class PairNetwork(nn.Module, ABC):
         """Start from the first ``context`` points to walk along targets that need not be known in advance."""
         return Rereading(self, x[:, :context], y[:, :context], member[:, :context])
 
-    def _known(self, x: Tensor, y: Tensor, member: Tensor) -> Points:
+    def known_points(self, x: Tensor, y: Tensor, member: Tensor) -> Points:
         """Points that may be read; always at least one, hidden where there is none."""
         if not x.shape[1]:
             nothing = x.new_zeros(len(x), 1)
@@ -112,22 +117,22 @@ class PairNetwork(nn.Module, ABC):
         x = self._place(x).masked_fill(missing, 0.0)
         return Points(x, y.masked_fill(missing, 0.0), member.masked_fill(missing, 0), ~missing)
 
-    def _asked(self, x: Tensor, member: Tensor) -> Points:
+    def asked_points(self, x: Tensor, member: Tensor) -> Points:
         """Points whose value is asked for."""
         return Points(self._place(x), torch.zeros_like(x), member)
 
-    def _split(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> tuple[Points, Points]:
+    def split(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> tuple[Points, Points]:
         """The context, and the targets without their values."""
         if not 0 <= context < x.shape[1]:
             raise ValueError(f"context must be at least 0 and below the number of points ({x.shape[1]}), got {context}")
-        known = self._known(x[:, :context], y[:, :context], member[:, :context])
-        return known, self._asked(x[:, context:], member[:, context:])
+        known = self.known_points(x[:, :context], y[:, :context], member[:, :context])
+        return known, self.asked_points(x[:, context:], member[:, context:])
 
     def _place(self, x: Tensor) -> Tensor:
         low, high, _, _ = self.extent
         return (x - low) * (4 / (high - low)) - 2
 
-    def _answer(self, tokens: Tensor, known: Points, asked: Points, visible: Tensor | None = None) -> Distribution:
+    def answer(self, tokens: Tensor, known: Points, asked: Points, visible: Tensor | None = None) -> Distribution:
         """Read the densities of targets from their tokens ``(batch, targets, any)``."""
         offset = nearest(known, asked, visible) if self.residual == "nearest" else None
         _, _, centre, spread = self.extent
@@ -212,14 +217,14 @@ class TNPD(PairNetwork):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
-        known, asked = self._split(x, y, member, context)
+        known, asked = self.split(x, y, member, context)
         count = known.x.shape[1]
         h = self.tokens(known.followed_by(asked), count)
-        for block in self._layers():
+        for block in self.layers():
             h = block(h, count, known.mask)
-        return self._answer(self.norm(h), known, asked)
+        return self.answer(self.norm(h), known, asked)
 
-    def _layers(self) -> Iterable[RowBlock]:
+    def layers(self) -> Iterable[RowBlock]:
         return cast("Iterable[RowBlock]", self.blocks)
 
 

@@ -47,35 +47,52 @@ def _seen(points: Points) -> Tensor:
     return torch.ones_like(points.member, dtype=torch.bool) if points.seen is None else points.seen
 
 
+class MemberCode(nn.Module):
+    """Tells a sequence by a one-hot code or by a learned vector.
+
+    Args:
+        members: Number of sequences.
+        dim: Width of a learned vector.
+        member_embed: ``learned``, or else one-hot.
+    """
+
+    def __init__(self, members: int, dim: int, member_embed: MemberEmbed) -> None:
+        super().__init__()
+        if members < 1:
+            raise ValueError(f"members must be at least 1, got {members}")
+        if member_embed not in ("one_hot", "learned", "hidden"):
+            raise ValueError(f"member_embed must be one_hot, learned or hidden, got {member_embed!r}")
+        self.members = members
+        self.learned = nn.Embedding(members, dim) if member_embed == "learned" else None
+        self.width = members if self.learned is None else dim
+
+    def forward(self, member: Tensor, like: Tensor) -> Tensor:
+        """Codes ``(..., width)`` of sequences ``(...)``, of the number type of ``like``."""
+        if self.learned is not None:
+            return self.learned(member)
+        return F.one_hot(member, self.members).to(like.dtype)
+
+
 class PairTokens(nn.Module):
     """Embeds observations and questions: one token has place, value, sequence and whether the value is known.
-
-    A place is given as it is and as sines and cosines of wavelengths 8, 4, 2, ... on an axis of length 4.
 
     Args:
         dim: Width of a token.
         members: Number of sequences.
         member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = observations do
             not tell, and only questions do.
-        fourier: Number of wavelengths.
+        fourier: Number of wavelengths at which a place is shown.
     """
-
-    wavelengths: Tensor
 
     def __init__(self, dim: int, members: int, member_embed: MemberEmbed = "one_hot", fourier: int = 6) -> None:
         super().__init__()
-        if members < 1:
-            raise ValueError(f"members must be at least 1, got {members}")
-        if member_embed not in ("one_hot", "learned", "hidden"):
-            raise ValueError(f"member_embed must be one_hot, learned or hidden, got {member_embed!r}")
         if fourier < 0:
             raise ValueError(f"fourier must be at least 0, got {fourier}")
-        self.members = members
-        self.hidden = member_embed == "hidden"
-        self.learned = nn.Embedding(members, dim) if member_embed == "learned" else None
         self.fourier = fourier
-        code = members if self.learned is None else dim
-        self.mlp = nn.Sequential(nn.Linear(3 + 2 * fourier + code, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.hidden = member_embed == "hidden"
+        self.member = MemberCode(members, dim, member_embed)
+        inputs = 3 + 2 * fourier + self.member.width
+        self.mlp = nn.Sequential(nn.Linear(inputs, dim), nn.GELU(), nn.Linear(dim, dim))
 
     def forward(self, points: Points, known: int) -> Tensor:
         """Embed points.
@@ -88,21 +105,24 @@ class PairTokens(nn.Module):
             Tokens, ``(batch, points, dim)``.
         """
         observed = (torch.arange(points.x.shape[1], device=points.x.device) < known).to(points.x.dtype)
-        code = self._code(points.member, points.x.dtype)
+        code = self.member(points.member, points.x)
         if self.hidden:
             code = code * (1 - observed)[:, None]
         observed = observed.expand_as(points.x)
         numbers = torch.stack([points.y * observed, observed], dim=-1)
         return self.mlp(torch.cat([places(points.x, self.fourier), numbers, code], dim=-1))
 
-    def _code(self, member: Tensor, dtype: torch.dtype) -> Tensor:
-        if self.learned is not None:
-            return self.learned(member)
-        return F.one_hot(member, self.members).to(dtype)
-
 
 def places(x: Tensor, fourier: int) -> Tensor:
-    """Features of places on the axis from -2 to 2, ``(..., 1 + 2 fourier)``."""
+    """Places as they are, and their sines and cosines at wavelengths 8, 4, 2, ... on an axis of length 4.
+
+    Args:
+        x: Places from -2 to 2, ``(...)``.
+        fourier: Number of wavelengths.
+
+    Returns:
+        Features, ``(..., 1 + 2 fourier)``.
+    """
     angle = x[..., None] * (2 * pi / LONGEST * 2.0 ** torch.arange(fourier, device=x.device, dtype=x.dtype))
     return torch.cat([x[..., None], angle.sin(), angle.cos()], dim=-1)
 
