@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-from tabattn.models.architectures import ARCHITECTURES
+from tabattn.models.pair_architectures import ARCHITECTURES
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler

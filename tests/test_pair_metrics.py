@@ -115,7 +115,8 @@ def test_parts_add_up_to_the_whole() -> None:
     parts = [drawn(seed=seed, targets=3 + seed) for seed in range(3)]
     whole = figures(*parts)
     summed = PairScores(members=2)
-    for part in parts:
+    summed.update(*parts[0], SPAN)
+    for part in parts[1:]:
         other = PairScores(members=2)
         other.update(*part, SPAN)
         for name in ("sums", "first", "rows", "chained", "best"):
@@ -137,9 +138,10 @@ def test_nothing_to_score_is_not_a_number() -> None:
 
 
 def test_a_task_of_equal_values_has_no_share() -> None:
-    batch, given, chain = drawn(tasks=2)
+    batch, given, chain = drawn(tasks=5)
     y = batch.y.clone()
     y[0, batch.context :] = 1.5
+    y[1] = batch.y[3]
     alone = batch._replace(x=batch.x[1:], y=y[1:], member=batch.member[1:], oracle=None)
     only = Normal(given.mean[1:], given.stddev[1:])
     both = figures((batch._replace(y=y, oracle=None), given, chain))

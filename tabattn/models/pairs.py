@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,8 @@ class PairNetwork(nn.Module, ABC):
         member_embed: How a token tells its sequence.
     """
 
+    one_pass: ClassVar[bool] = False
+    """Whether ``chain`` takes a single pass, however many targets there are."""
     extent: Tensor
 
     def __init__(self, dim: int, hidden: int, components: int, residual: Residual, member_embed: MemberEmbed) -> None:
@@ -121,6 +123,16 @@ class PairNetwork(nn.Module, ABC):
         """Points whose value is asked for."""
         return Points(self._place(x), torch.zeros_like(x), member)
 
+    def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:
+        """The points that are asked for, with what their means are counted from.
+
+        Args:
+            known: Points that may be read.
+            asked: Points whose value is asked for.
+            visible: Which known point each may read, broadcastable to ``(batch, asked, known)``; None = all.
+        """
+        return asked if self.residual == "none" else asked._replace(y=nearest(known, asked, visible))
+
     def split(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> tuple[Points, Points]:
         """The context, and the targets without their values."""
         if not 0 <= context < x.shape[1]:
@@ -132,11 +144,10 @@ class PairNetwork(nn.Module, ABC):
         low, high, _, _ = self.extent
         return (x - low) * (4 / (high - low)) - 2
 
-    def answer(self, tokens: Tensor, known: Points, asked: Points, visible: Tensor | None = None) -> Distribution:
+    def answer(self, tokens: Tensor, asked: Points) -> Distribution:
         """Read the densities of targets from their tokens ``(batch, targets, any)``."""
-        offset = nearest(known, asked, visible) if self.residual == "nearest" else None
         _, _, centre, spread = self.extent
-        return self.head(tokens, offset, centre, spread)
+        return self.head(tokens, asked.y, centre, spread)
 
 
 class Rereading(Sampler):
@@ -218,11 +229,12 @@ class TNPD(PairNetwork):
 
     def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
         known, asked = self.split(x, y, member, context)
+        asked = self.expect(known, asked)
         count = known.x.shape[1]
         h = self.tokens(known.followed_by(asked), count)
         for block in self.layers():
             h = block(h, count, known.mask)
-        return self.answer(self.norm(h), known, asked)
+        return self.answer(self.norm(h), asked)
 
     def layers(self) -> Iterable[RowBlock]:
         return cast("Iterable[RowBlock]", self.blocks)

@@ -35,6 +35,8 @@ class TNPA(TNPD):
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
     """
 
+    one_pass = True
+
     def __init__(
         self,
         dim: int = 64,
@@ -78,12 +80,13 @@ class TNPA(TNPD):
         visible = torch.cat([before, before.tril(-1)])
         visible = torch.cat([visible.new_ones(2 * targets, count), visible], dim=1)
         mask = visible if readable.mask is None else visible & readable.mask
+        asked = self.expect(readable, asked, visible[targets:])
         tokens = self.tokens(readable.followed_by(asked), count + targets)
         h, rest = tokens.split([count, 2 * targets], dim=1)
         for block in self.layers():
             h, memory = block.remember(h, known.mask)
             rest, _ = block.recall(rest, memory, targets, mask)
-        return self.answer(self.norm(rest), readable, asked, visible[targets:])
+        return self.answer(self.norm(rest), asked)
 
     def sampler(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Sampler:
         return Cached(self, self.known_points(x[:, :context], y[:, :context], member[:, :context]))
@@ -110,14 +113,14 @@ class Cached(Sampler):
 
     def step(self, x: Tensor, member: Tensor) -> Distribution:
         self.asked = x[:, None], member[:, None]
-        asked = self.network.asked_points(*self.asked)
+        asked = self.network.expect(self.known, self.network.asked_points(*self.asked))
         # The last appended value and this question may read the same points, so they go through the layers together.
         told = 0 if self.unread is None else 1
         h = self.network.tokens(asked if self.unread is None else self.unread.followed_by(asked), told)
         for i, block in enumerate(self.network.layers()):
             h, self.memory[i] = block.recall(h, self.memory[i], told, self.known.mask)
         self.unread = None
-        return pick(self.network.answer(self.network.norm(h), self.known, asked), 0)
+        return pick(self.network.answer(self.network.norm(h), asked), 0)
 
     def append(self, y: Tensor) -> None:
         if self.asked is None:

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.models.pairs import PairNetwork, Residual
 from tabattn.models.pairs_autoregressive import check_ordered
-from tabattn.nn.pair_tokens import MemberCode, MemberEmbed, Points, places
+from tabattn.nn.pair_tokens import MemberCode, MemberEmbed, PlaceFeatures, Points
 from tabattn.nn.place_attention import PlaceAttention
 
 
@@ -36,6 +36,8 @@ class SeedNetwork(PairNetwork):
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
     """
 
+    one_pass = True
+
     def __init__(
         self,
         dim: int = 64,
@@ -53,8 +55,8 @@ class SeedNetwork(PairNetwork):
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
         super().__init__(hidden, hidden, components, residual, member_embed)
-        self.fourier = fourier
-        self.place = nn.Linear(1 + 2 * fourier, dim)
+        features = PlaceFeatures(fourier)
+        self.place = nn.Sequential(features, nn.Linear(features.width, dim))
         self.value = nn.Linear(1, dim)
         if target_attention is not None and attention is not Softmax:
             raise ValueError("the seed network has one attention: give attention or target_attention, not both")
@@ -89,12 +91,12 @@ class SeedNetwork(PairNetwork):
             visible: Which known point each may read, ``(asked, known)``; None = all.
         """
         mask = known.mask if visible is None else visible if known.mask is None else visible & known.mask
-        here, there = self.place(places(asked.x, self.fourier)), self.place(places(known.x, self.fourier))
+        here, there = self.place(asked.x), self.place(known.x)
         values = self.value(known.y[..., None])
         mixed = self.attention(here, there, values, mask) + _last(values, asked.x.shape[1], mask)
         code = self.member(asked.member, asked.x)
         h = self.mlp(self.join(torch.cat([F.leaky_relu(mixed), here, code], dim=-1)))
-        return self.answer(h, known, asked, visible)
+        return self.answer(h, self.expect(known, asked, visible))
 
 
 def _last(values: Tensor, asked: int, mask: Tensor | None) -> Tensor:

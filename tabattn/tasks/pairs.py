@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.batches import PairBatch
 from tabattn.inference import InferenceOptions, Trajectories, lay_out, trajectories
-from tabattn.models.architectures import ARCHITECTURES
+from tabattn.models.pair_architectures import ARCHITECTURES
 from tabattn.models.pairs import PairNetwork
 from tabattn.pair_metrics import PairScores
 from tabattn.tasks.base import Task
@@ -43,7 +43,7 @@ class PairInference(Task):
         residual: ``nearest``: the network predicts what is to be added to the nearest known value of the same sequence.
         member_embed: How a token tells its sequence; ``hidden``: the context does not, which makes the first prediction
             fall between the sequences.
-        fourier: Frequencies of sines and cosines by which a place is told, beside its number.
+        fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
         joint: Whether validation and test also score each target given the targets before it; none = where that takes
             a single pass.
         inference: How ``predict`` and the figures lay out a task and draw trajectories.
@@ -66,7 +66,7 @@ class PairInference(Task):
         components: int = 1,
         residual: Literal["none", "nearest"] = "none",
         member_embed: Literal["one_hot", "learned", "hidden"] = "one_hot",
-        fourier: int = 0,
+        fourier: int = 6,
         joint: bool | None = None,
         inference: InferenceOptions = InferenceOptions(),  # noqa: B008
         init_from: str | None = None,
@@ -90,6 +90,7 @@ class PairInference(Task):
         self.joint = self.network.one_pass if joint is None else joint
         self.inference = inference
         self.scores = PairScores(members)
+        self.scaled = False
         self.warned = False
 
     def setup(self, stage: str) -> None:
@@ -97,9 +98,14 @@ class PairInference(Task):
         members, scaling = self.of_data("members"), self.of_data("scaling")
         if members is not None and members > self.members:
             raise MisconfigurationException(f"the data has {members} members, the model only members={self.members}")
-        if stage == "fit" and scaling is not None:
+        if scaling is not None and not self.scaled:
             self.network.scale(scaling)
+            self.scaled = True
         super().setup(stage)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the units that come with the weights."""
+        self.scaled = True
 
     def forward(self, batch: PairBatch) -> Distribution:
         """Density of each target given the context, ``(batch, targets)``, in the data's units."""
@@ -120,7 +126,8 @@ class PairInference(Task):
         self._watch(batch)
         parts = (batch.x, batch.y, batch.member, batch.context)
         chain = self.network.chain(*parts) if self.joint else None
-        self.scores.update(batch, self.network(*parts), chain, self.network.span)
+        low, high, *_ = self.network.scaling
+        self.scores.update(batch, self.network(*parts), chain, high - low)
 
     test_step = validation_step
 
@@ -155,7 +162,7 @@ class PairInference(Task):
 
     def _watch(self, batch: PairBatch) -> None:
         """Warn, once, of places beyond the axis the network was trained on."""
-        low, high = self.network.ends
+        low, high, *_ = self.network.scaling
         edge = MARGIN * (high - low)
         least, most = batch.x.min().item(), batch.x.max().item()
         if not self.warned and (least < low - edge or most > high + edge):
