@@ -39,12 +39,12 @@ class DensityHead(nn.Module):
             with torch.no_grad():
                 last.bias[:components].copy_(torch.linspace(-1.0, 1.0, components))
 
-    def forward(self, tokens: Tensor, offset: Tensor | None, centre: Tensor, spread: Tensor) -> Distribution:
+    def forward(self, tokens: Tensor, offset: Tensor, centre: Tensor, spread: Tensor) -> Distribution:
         """Read the density of each token.
 
         Args:
             tokens: ``(batch, targets, dim)``.
-            offset: Where to expect each value, in units of the data's spread, ``(batch, targets)``; None = 0.
+            offset: Where to expect each value, in units of the data's spread, ``(batch, targets)``.
             centre: Mean of the data, a scalar.
             spread: Standard deviation of the data, a scalar.
 
@@ -52,9 +52,7 @@ class DensityHead(nn.Module):
             A Normal or a MixtureSameFamily of Normals, of batch shape ``(batch, targets)``.
         """
         mean, deviation, *weights = self.mlp(tokens).split(self.components, dim=-1)
-        if offset is not None:
-            mean = mean + offset[..., None]
-        mean = centre + spread * mean
+        mean = centre + spread * (mean + offset[..., None])
         deviation = spread * (FLOOR + F.softplus(deviation + UNIT))
         if not weights:
             return Normal(mean[..., 0], deviation[..., 0], validate_args=False)

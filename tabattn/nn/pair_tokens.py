@@ -18,7 +18,7 @@ class Points(NamedTuple):
 
     Attributes:
         x: Places, ``(batch, points)``.
-        y: Values, ``(batch, points)``; 0 where there is none.
+        y: Values, ``(batch, points)``; where a value is asked for, what to expect before anything was read.
         member: Sequence of each, ``(batch, points)`` long.
         seen: Where there is a value, ``(batch, points)``; None = everywhere.
     """
@@ -73,6 +73,27 @@ class MemberCode(nn.Module):
         return F.one_hot(member, self.members).to(like.dtype)
 
 
+class PlaceFeatures(nn.Module):
+    """Shows places as they are, and by sines and cosines of wavelengths 8, 4, 2, ... on an axis of length 4.
+
+    Args:
+        fourier: Number of wavelengths.
+    """
+
+    def __init__(self, fourier: int) -> None:
+        super().__init__()
+        if fourier < 0:
+            raise ValueError(f"fourier must be at least 0, got {fourier}")
+        self.fourier = fourier
+        self.width = 1 + 2 * fourier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features ``(..., width)`` of places ``(...)`` from -2 to 2."""
+        doublings = torch.arange(self.fourier, device=x.device, dtype=x.dtype)
+        angle = x[..., None] * (2 * pi / LONGEST * 2.0**doublings)
+        return torch.cat([x[..., None], angle.sin(), angle.cos()], dim=-1)
+
+
 class PairTokens(nn.Module):
     """Embeds observations and questions: one token has place, value, sequence and whether the value is known.
 
@@ -86,12 +107,10 @@ class PairTokens(nn.Module):
 
     def __init__(self, dim: int, members: int, member_embed: MemberEmbed = "one_hot", fourier: int = 6) -> None:
         super().__init__()
-        if fourier < 0:
-            raise ValueError(f"fourier must be at least 0, got {fourier}")
-        self.fourier = fourier
         self.hidden = member_embed == "hidden"
+        self.place = PlaceFeatures(fourier)
         self.member = MemberCode(members, dim, member_embed)
-        inputs = 3 + 2 * fourier + self.member.width
+        inputs = self.place.width + 2 + self.member.width
         self.mlp = nn.Sequential(nn.Linear(inputs, dim), nn.GELU(), nn.Linear(dim, dim))
 
     def forward(self, points: Points, known: int) -> Tensor:
@@ -108,23 +127,8 @@ class PairTokens(nn.Module):
         code = self.member(points.member, points.x)
         if self.hidden:
             code = code * (1 - observed)[:, None]
-        observed = observed.expand_as(points.x)
-        numbers = torch.stack([points.y * observed, observed], dim=-1)
-        return self.mlp(torch.cat([places(points.x, self.fourier), numbers, code], dim=-1))
-
-
-def places(x: Tensor, fourier: int) -> Tensor:
-    """Places as they are, and their sines and cosines at wavelengths 8, 4, 2, ... on an axis of length 4.
-
-    Args:
-        x: Places from -2 to 2, ``(...)``.
-        fourier: Number of wavelengths.
-
-    Returns:
-        Features, ``(..., 1 + 2 fourier)``.
-    """
-    angle = x[..., None] * (2 * pi / LONGEST * 2.0 ** torch.arange(fourier, device=x.device, dtype=x.dtype))
-    return torch.cat([x[..., None], angle.sin(), angle.cos()], dim=-1)
+        numbers = torch.stack([points.y, observed.expand_as(points.y)], dim=-1)
+        return self.mlp(torch.cat([self.place(points.x), numbers, code], dim=-1))
 
 
 def nearest(known: Points, asked: Points, visible: Tensor | None = None) -> Tensor:
