@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from datamodules.checks import check_least
-from datamodules.pair_tasks import Points, TaskPairs, standardise
+from datamodules.pair_tasks import Points, TaskPairs
 from datamodules.regimes import Regime
 from datamodules.series import Name, Unit, read_series
+from datamodules.splits import PARTS, split_borders, standardise
 from tabattn.batches import Scaling
-
-PARTS = ("train", "val", "test")
 
 
 class Windows(NamedTuple):
@@ -40,10 +39,12 @@ class Windows(NamedTuple):
         y = self.values[rows].transpose(1, 2).flatten(1)
         return Points(x.repeat(1, members), y, member.expand(len(numbers), -1))
 
-    def known(self, starts: Tensor, first: int, end: int) -> Tensor:
-        """Known values of each column between two rows of each window, ``(windows, columns)``."""
-        counts = torch.cat([torch.zeros(1, self.values.shape[1]), self.values.isfinite().cumsum(0)])
-        return counts[starts + end] - counts[starts + first]
+    def known(self, numbers: Tensor, shown: int) -> tuple[Tensor, Tensor]:
+        """How many of the first values of each column of a window are known, and how many of the others."""
+        zero = torch.zeros(1, self.values.shape[1], dtype=torch.long)
+        counts = torch.cat([zero, self.values.isfinite().cumsum(0)])
+        border = counts[numbers + shown]
+        return border - counts[numbers], counts[numbers + self.length] - border
 
 
 class TablePairs(TaskPairs):
@@ -130,7 +131,7 @@ class TablePairs(TaskPairs):
         )
         check_below("context", self.options["train"].shown, window)
         check_below("eval_context", self.options["val"].shown, window)
-        borders = split_borders(len(series.x), shares, window)
+        borders = split_borders(len(series.x), shares, window, "rows (a window)")
         axis, values = torch.from_numpy(series.x), torch.from_numpy(series.y)
         mean, std = standardise(values, slice(borders[0], borders[1]), series.names)
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
@@ -142,51 +143,15 @@ class TablePairs(TaskPairs):
             for name, (first, end) in zip(PARTS, pairwise(borders), strict=True)
         }
         starts["predict"] = starts["test"]
-        self.numbers = {stage: self._usable(stage, part) for stage, part in starts.items()}
+        self.numbers = {stage: self.usable(stage, part) for stage, part in starts.items()}
         train = self.numbers["train"]
         ends = float((axis[train + window - 1] - origin[train]).max())
         if not ends > 0:
             raise ValueError(f"x column {x!r} must rise within a window of {window} rows, but does not in any")
         self.scaling = Scaling(0.0, ends, 0.0, 1.0)
 
-    def _usable(self, stage: str, starts: Tensor) -> Tensor:
-        """Of windows those that have something to infer from, and unless it is for ``predict`` something to infer.
-
-        Raises:
-            ValueError: There is none.
-        """
-        shown = self.options[stage].shown[0]
-        enough = self.tasks.known(starts, 0, self.tasks.length).gt(0)
-        enough[:, self.infer] = self.tasks.known(starts, 0, shown)[:, self.infer] > 0
-        if stage != "predict":
-            enough[:, self.infer] &= self.tasks.known(starts, shown, self.tasks.length)[:, self.infer] > 0
-        usable = enough.all(1)
-        if not usable.any():
-            lacking = [name for name, found in zip(self.names, enough.any(0).tolist(), strict=True) if not found]
-            raise ValueError(
-                f"no window of the {stage} part has enough known values in every column"
-                + (f": none has in {', '.join(map(repr, lacking))}" if lacking else "")
-            )
-        return starts[usable]
-
 
 def check_below(name: str, shown: tuple[int, int], window: int) -> None:
     """Raise ValueError unless points are left to infer in a window."""
     if shown[1] >= window:
         raise ValueError(f"{name} must be less than the window's {window} rows, got {shown[1]}")
-
-
-def split_borders(rows: int, shares: tuple[float, float, float], window: int) -> tuple[int, int, int, int]:
-    """Rows at which the parts to train, validate and test on start and end.
-
-    Raises:
-        ValueError: The shares are no shares of a whole, or a part is shorter than a window.
-    """
-    if min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise ValueError(f"shares must be greater than 0 and sum to 1, got {list(shares)}")
-    borders = 0, round(shares[0] * rows), round((shares[0] + shares[1]) * rows), rows
-    sizes = [end - first for first, end in pairwise(borders)]
-    if min(sizes) < window:
-        parts = ", ".join(f"{name} {size}" for name, size in zip(PARTS, sizes, strict=True))
-        raise ValueError(f"window must be at most the rows of the smallest part ({parts}), got {window}")
-    return borders

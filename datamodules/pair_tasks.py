@@ -1,14 +1,15 @@
 """Pairs from tasks that exist: which of them make up a batch, and what of each is context."""
 
-from typing import NamedTuple, Protocol, get_args
+from typing import NamedTuple, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.checks import check_least, check_range, listed, nearest
+from datamodules.checks import check_least, listed, nearest
 from datamodules.counter import CounterLoader, endless, generator, shared
+from datamodules.pair_options import PairOptions, as_range, as_regimes
 from datamodules.regimes import REGIMES, Drawn, Regime, choose
 from datamodules.scm import integer
 from tabattn.batches import PairBatch, Scaling
@@ -36,27 +37,7 @@ class Tasks(Protocol):
 
     def take(self, numbers: Tensor) -> Points: ...
 
-
-class PairOptions(NamedTuple):
-    """How tasks become batches.
-
-    Attributes:
-        members: Number of sequences.
-        infer: The one to infer.
-        shown: Fewest and most points of it that are context, drawn for each batch.
-        regimes: Which points are context; of several, each batch takes one.
-        swap_roles: Whether the sequence to infer is drawn; otherwise it is ``infer``.
-        batch_size: Tasks in a batch.
-        seed: Seed of all choices.
-    """
-
-    members: int
-    infer: int
-    shown: tuple[int, int]
-    regimes: tuple[str, ...]
-    swap_roles: bool
-    batch_size: int
-    seed: int
+    def known(self, numbers: Tensor, shown: int) -> tuple[Tensor, Tensor]: ...
 
 
 class TaskBatches(Dataset[PairBatch]):
@@ -180,6 +161,25 @@ class TaskPairs(LightningDataModule):
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
 
+    def usable(self, stage: str, numbers: Tensor) -> Tensor:
+        """Of the tasks of a stage those with something to infer from and, but for ``predict``, something to score.
+
+        Raises:
+            ValueError: There is none.
+        """
+        shown, rest = self.tasks.known(numbers, self.options[stage].shown[0])
+        enough = shown + rest > 0
+        enough[:, self.infer] = shown[:, self.infer] > 0
+        if stage != "predict":
+            enough[:, self.infer] &= rest[:, self.infer] > 0
+        if not enough.all(1).any():
+            lacking = [name for name, found in zip(self.names, enough.any(0).tolist(), strict=True) if not found]
+            raise ValueError(
+                f"no task to {stage} on has known values of every sequence, before and behind those shown"
+                + (f"; none has of {', '.join(map(repr, lacking))}" if lacking else "")
+            )
+        return numbers[enough.all(1)]
+
     @property
     def members(self) -> int:
         """Number of sequences of a task."""
@@ -204,49 +204,3 @@ class TaskPairs(LightningDataModule):
     def batches(self, stage: str) -> TaskBatches:
         """Batches of a stage: ``train``, ``val``, ``test`` or ``predict``."""
         return TaskBatches(self.tasks, self.numbers[stage], stage, self.options[stage])
-
-
-def as_range(name: str, count: int | tuple[int, int]) -> tuple[int, int]:
-    """A number as the range that holds nothing else.
-
-    Raises:
-        ValueError: It is no range of numbers from 1 on.
-    """
-    bounds = (count, count) if isinstance(count, int) else count
-    check_range(name, bounds, 1)
-    return bounds
-
-
-def as_regimes(stage: str, given: str | tuple[str, ...]) -> tuple[str, ...]:
-    """A regime as the tuple that holds nothing else.
-
-    Raises:
-        ValueError: There is no such regime.
-    """
-    regimes = (given,) if isinstance(given, str) else tuple(given)
-    known = get_args(Regime)
-    unknown = [regime for regime in regimes if regime not in known]
-    if unknown or not regimes:
-        raise ValueError(f"regimes of {stage} must be of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
-    return regimes
-
-
-def standardise(y: Tensor, train: slice | Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the known values of each column in its training part.
-
-    Args:
-        y: Values, ``(rows, columns)``; NaN = not observed.
-        train: The rows for training.
-        names: Names of the columns.
-
-    Raises:
-        ValueError: A column has no value there, or always the same.
-    """
-    part = y[train]
-    mean = part.nanmean(0)
-    std = (part - mean).square().nanmean(0).sqrt()
-    for name, spread in zip(names, std.tolist(), strict=True):
-        if not spread > 0:
-            found = "no value" if spread != spread else "always the same value"
-            raise ValueError(f"column {name!r} has {found} in the training part: it must vary to be standardised")
-    return mean, std

@@ -89,7 +89,7 @@ def numbers(column: pd.Series, path: str) -> NDArray[np.float64]:
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"column {column.name!r} of {path} must hold finite numbers, got {column.iloc[row]!r}, row {row}"
+            f"column {column.name!r} of {path} must hold finite numbers, got {column.iloc[row]}, row {row}"
         )
     return values
 
@@ -101,7 +101,7 @@ def places(column: pd.Series, unit: Unit) -> NDArray[np.float64]:
         ValueError: An entry is missing, or neither a number nor a date.
     """
     if column.isna().any():
-        raise ValueError(f"x column {column.name!r} must have no gaps, got none at row {int(column.isna().argmax())}")
+        raise ValueError(f"x column {column.name!r} must have no gaps, got one at row {int(column.isna().argmax())}")
     if not pd.api.types.is_datetime64_any_dtype(column.dtype):
         values = _to_numbers(column)
         if np.isfinite(values).all():
@@ -112,7 +112,7 @@ def places(column: pd.Series, unit: Unit) -> NDArray[np.float64]:
 
 def _to_numbers(column: pd.Series) -> NDArray[np.float64]:
     """A column's entries; NaN for all that is not a number."""
-    return np.asarray(pd.to_numeric(column.astype(object), errors="coerce"), np.float64)
+    return np.array(pd.to_numeric(column.astype(object), errors="coerce"), np.float64)
 
 
 def _dates(column: pd.Series) -> pd.Series:

@@ -1,0 +1,228 @@
+"""Columns of a table as tasks: windows that stay in their part, and one clear message for each mistake."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules import TablePairs
+from tabattn.batches import PairBatch
+from tabattn.errors import DataError
+
+ROWS = 100
+SMALL = {"window": 8, "stride": 4, "context": 3, "batch_size": 5, "steps_per_epoch": 4}
+
+
+def wave(rows: int = ROWS) -> pd.DataFrame:
+    place = np.arange(rows, dtype=float)
+    columns = {"a": np.sin(place) + place / 10, "b": np.cos(place) * 3, "c": place**2}
+    return pd.DataFrame({"time": pd.date_range("2020-01-01 05:00", periods=rows, freq="2h").astype(str), **columns})
+
+
+def write(frame: pd.DataFrame, path: Path) -> str:
+    text = frame.to_csv(index=False, sep="\t" if ".tsv" in path.name else ",")
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    return write(wave(), tmp_path / "t.csv")
+
+
+def pairs(path: str, columns: tuple[str | int, ...] = ("a", "b"), **options: Any) -> TablePairs:
+    return TablePairs(path, columns, **{**SMALL, **options})
+
+
+def all_batches(data: TablePairs, stage: str) -> list[PairBatch]:
+    batches = data.batches(stage)
+    return [batches[index] for index in range(len(batches))]
+
+
+def standard(values: NDArray[np.float64], rows: int = 70) -> Tensor:
+    return torch.from_numpy((values - values[:rows].mean()) / values[:rows].std()).float()
+
+
+def same(one: PairBatch, other: PairBatch) -> bool:
+    return all(torch.equal(mine, its) for mine, its in zip(one[:3], other[:3], strict=True))
+
+
+def test_test_windows_are_those_of_the_protocol(table: str) -> None:
+    batches = all_batches(pairs(table), "test")
+    starts = range(80, ROWS - 8 + 1, 4)
+    a, b = standard(wave()["a"].to_numpy()), standard(wave()["b"].to_numpy())
+    expected = torch.stack([torch.cat([a[start : start + 8], b[start : start + 8]]) for start in starts])
+    assert [batch.context for batch in batches] == [11] * len(batches)
+    torch.testing.assert_close(torch.cat([batch.y for batch in batches]), expected)
+    axis = torch.arange(8.0).repeat(2)
+    assert all(torch.equal(batch.x, axis.expand_as(batch.x)) for batch in batches)
+    assert all(torch.equal(batch.member, (torch.arange(16) // 8).expand_as(batch.x)) for batch in batches)
+
+
+def test_the_named_column_is_inferred(table: str) -> None:
+    data = pairs(table, ("b", "a", "c"), infer="a")
+    batch = all_batches(data, "test")[0]
+    assert (data.members, data.names, batch.context) == (3, ("b", "a", "c"), 19)
+    assert set(batch.member[:, 19:].flatten().tolist()) == {1}
+    assert batch.member[0, :19].tolist() == [0] * 8 + [2] * 8 + [1] * 3
+
+
+def test_columns_by_number_and_every_format(tmp_path: Path) -> None:
+    expected = all_batches(pairs(write(wave(), tmp_path / "t.csv")), "val")
+    for name in ("t.tsv", "t.csv.gz"):
+        found = all_batches(pairs(write(wave(), tmp_path / name), (1, 2)), "val")
+        assert all(same(*both) for both in zip(expected, found, strict=True))
+
+
+def test_training_windows_stay_in_their_part(table: str) -> None:
+    """Values of the column c tell the row they are from."""
+    data = pairs(table, ("c", "a"), batch_size=200)
+    batches = data.batches("train")
+    rows = torch.cat([batches[index].y[batches[index].member == 0] for index in range(3)])
+    rows = (rows * data.std[0] + data.mean[0]).sqrt().round().long()
+    assert set(rows.tolist()) == set(range(70))
+    for stage, part in (("val", range(80)), ("test", range(ROWS))):
+        rows = torch.cat([batch.y[batch.member == 0] for batch in all_batches(data, stage)])
+        rows = (rows * data.std[0] + data.mean[0]).sqrt().round().long()
+        assert rows.max() < part.stop
+        assert rows.min() >= part.stop - (10 if stage == "val" else 20)
+
+
+def test_a_batch_is_a_function_of_seed_and_number(table: str) -> None:
+    one, again, other = (pairs(table, seed=seed).batches("train") for seed in (1, 1, 2))
+    _ = one[0]
+    assert same(one[3], again[3])
+    assert not same(one[3], one[4])
+    assert not same(one[3], other[3])
+    assert not same(one[0], pairs(table, seed=1, regime="shuffle").batches("test")[0])
+
+
+def test_loaders(table: str) -> None:
+    data = pairs(table)
+    assert len(list(data.train_dataloader())) == 4
+    loaded = [list(loader) for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader())]
+    assert [sum(len(batch.x) for batch in batches) for batches in loaded] == [1, 4, 4]
+
+
+def test_roles_swap_in_training_only(table: str) -> None:
+    data = pairs(table, regime="forecast", swap_roles=True)
+    batches = [data.batches("train")[index] for index in range(4)]
+    assert all((batch.member[:, 11:] == batch.member[:, 11:12]).all() for batch in batches)
+    assert {0, 1} == {member for batch in batches for member in batch.member[:, 11].tolist()}
+    assert all((batch.member[:, 11:] == 1).all() for batch in all_batches(data, "test"))
+
+
+def test_context_is_drawn_from_its_range(table: str) -> None:
+    data = pairs(table, context=(1, 6), eval_context=2, regime="forecast")
+    assert {data.batches("train")[index].context for index in range(60)} == {8 + shown for shown in range(1, 7)}
+    assert {batch.context for batch in all_batches(data, "test")} == {10}
+
+
+def test_dates_give_an_axis_in_their_unit(table: str) -> None:
+    hours, days = (pairs(table, x="time", unit=unit) for unit in ("h", "D"))
+    assert tuple(hours.scaling) == (0, 14, 0, 1)
+    assert all_batches(hours, "test")[0].x[0, :3].tolist() == [0, 2, 4]
+    torch.testing.assert_close(all_batches(days, "test")[0].x, all_batches(hours, "test")[0].x / 24)
+
+
+def test_a_cycle_tells_the_time_of_day(table: str) -> None:
+    data = pairs(table, x="time", cycle=24)
+    assert tuple(data.scaling) == (0, 23 + 14, 0, 1)
+    # Row 80 is 160 hours after five in the morning.
+    assert all_batches(data, "test")[0].x[:, 0].tolist() == [(5 + 160 + 8 * window) % 24 for window in range(4)]
+    assert tuple(pairs(table, cycle=5).scaling) == (0, 4 + 7, 0, 1)
+
+
+def test_an_axis_of_numbers(tmp_path: Path) -> None:
+    frame = wave().assign(depth=np.arange(ROWS) ** 1.5)
+    data = pairs(write(frame, tmp_path / "t.csv"), x="depth")
+    depth = frame["depth"].to_numpy()
+    expected = torch.from_numpy(depth[80:88] - depth[80]).float()
+    torch.testing.assert_close(all_batches(data, "test")[0].x[0, :8], expected)
+
+
+def test_missing_cells_are_neither_shown_nor_scored(tmp_path: Path) -> None:
+    frame = wave()
+    frame.loc[81, "a"] = frame.loc[[82, 86], "b"] = np.nan
+    # Nothing left to score in the window that starts at 92.
+    frame.loc[95:, "b"] = np.nan
+    data = pairs(write(frame, tmp_path / "t.csv"))
+    test, predict = (torch.cat([batch.y for batch in all_batches(data, stage)]) for stage in ("test", "predict"))
+    assert test[0].isnan().nonzero().flatten().tolist() == [1, 10, 14]
+    assert (len(test), len(predict)) == (3, 4)
+    assert predict[3, 11:].isnan().all()
+
+
+def test_what_is_missing_is_not_chosen_as_context(tmp_path: Path) -> None:
+    frame = wave()
+    frame.loc[::2, "b"] = np.nan
+    data = pairs(write(frame, tmp_path / "t.csv"), regime="interp", context=4)
+    batches = [data.batches("train")[index] for index in range(4)]
+    assert not any(batch.y[:, : batch.context].isnan().any() for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "words"),
+    [
+        (("a", "B_"), {}, r"no column 'B_' \(did you mean 'b'\?\); columns: time, a, b, c"),
+        ((0, 9), {}, r"columns 0 to 3, got 9; columns: time"),
+        (("a", "a"), {}, "columns must be different, got 'a' twice"),
+        (("a",), {}, "at least 2 sequences are needed, one of them to infer, got 1; columns: a"),
+        (("a", "time"), {}, "column 'time' of .* must hold finite numbers, got 2020-01-01 05:00:00, row 0"),
+        (("a", "b"), {"infer": "c"}, "infer must be one of the sequences, got 'c'"),
+        (("a", "b"), {"x": "when"}, "no column 'when'"),
+        (("a", "b"), {"x": "b"}, "x column 'b' of .* must never fall, but does at row 1"),
+        (("a", "b"), {"window": 11}, r"each part must hold 11 rows \(a window\), got train 70, val 10, test 20"),
+        (("a", "b"), {"window": 1}, "window must be at least 2, got 1"),
+        (("a", "b"), {"context": 8}, "context must be less than the window's 8 rows, got 8"),
+        (("a", "b"), {"eval_context": (2, 9)}, "eval_context must be less than the window's 8 rows, got 9"),
+        (("a", "b"), {"context": (5, 2)}, r"context must be two numbers, 1 <= fewest <= most, got \[5, 2\]"),
+        (("a", "b"), {"stride": 0}, "stride must be at least 1, got 0"),
+        (("a", "b"), {"cycle": -1.0}, "cycle must be greater than 0, got -1"),
+        (("a", "b"), {"shares": (0.7, 0.3, 0.3)}, r"shares must be greater than 0 and sum to 1, got \[0.7, 0.3, 0.3\]"),
+        (("a", "b"), {"regime": "guess"}, "regimes of train must be of shuffle, .*, got guess"),
+        (("a", "b"), {"regime": ()}, "regimes of train must be of shuffle, .*, got none"),
+    ],
+)
+def test_mistakes_are_named(table: str, columns: tuple[str | int, ...], options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        pairs(table, columns, **options)
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "value", "options", "words"),
+    [
+        (slice(0, 70), "b", 1.0, {}, "column 'b' has always the same value in the training part"),
+        (slice(0, 70), "b", np.nan, {}, "column 'b' has no value in the training part"),
+        (slice(71, 100), "b", np.nan, {}, "no task to val on has known values of .*; none has of 'b'"),
+        (slice(3, 4), "b", np.inf, {}, "column 'b' of .* must hold finite numbers, got inf, row 3"),
+        (slice(3, 4), "c", np.nan, {"x": "c"}, "x column 'c' must have no gaps, got one at row 3"),
+        (slice(3, 4), "time", "noon", {"x": "time"}, "x column 'time' must hold numbers or dates of one form"),
+        (slice(0, 100), "c", 2.0, {"x": "c"}, "x column 'c' must rise within a window of 8 rows"),
+    ],
+)
+def test_tables_that_will_not_do(
+    tmp_path: Path, rows: slice, column: str, value: Any, options: dict[str, Any], words: str
+) -> None:
+    frame = wave()
+    frame.loc[frame.index[rows], column] = value
+    path = write(frame, tmp_path / "t.csv")
+    with pytest.raises(ValueError, match=words):
+        pairs(path, **options)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no file"):
+        pairs(str(tmp_path / "none.csv"))
+    (tmp_path / "t.csv").write_text("a,b\n")
+    with pytest.raises(DataError, match="holds no rows"):
+        pairs(str(tmp_path / "t.csv"))
