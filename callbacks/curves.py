@@ -85,7 +85,7 @@ def task_of(found: Trajectories, number: int) -> Task:
 def draw_trajectories(found: Trajectories, title: str) -> Figure:
     """Draw every task of a batch in a panel of its own: what is given, the truth, and what was inferred."""
     tasks = [task_of(found, number) for number in range(len(found.batch.x))]
-    figure, panels = _sheet(len(tasks), title)
+    figure, panels = sheet(len(tasks), title)
     for number, (axes, task) in enumerate(zip(panels, tasks, strict=True)):
         draw_task(axes, task)
         axes.set_title(f"task {number}{_error(task)}", fontsize=9)
@@ -124,7 +124,7 @@ def draw_step(found: Trajectories, number: int, step: int, looked: Attended, tit
     context = found.batch.context
     x, y = _array(found.batch.x[number]), _array(found.batch.y[number])
     y[context:] = _array(values[number])
-    figure, (axes,) = _sheet(1, title)
+    figure, (axes,) = sheet(1, title)
     _draw_known(axes, task)
     axes.scatter(
         x[context : context + step],
@@ -158,6 +158,29 @@ def most_attended(weights: Tensor) -> list[int]:
     counts.index_add_(0, best.indices.flatten(), (best.values > 0).to(counts).flatten())
     keys = sorted(range(len(counts)), key=lambda key: (counts[key].item(), weights[:, key].sum().item()), reverse=True)
     return [key for key in keys[:MOST] if counts[key] > 0]
+
+
+def sheet(panels: int, title: str, across: int = 2) -> tuple[Figure, list[Axes]]:
+    """A figure of panels, at most so many side by side, with room for a heading and a legend."""
+    across = min(across, panels)
+    up = -(-panels // across)
+    width, height = across * PANEL[0], up * PANEL[1] + 0.95
+    figure = Figure((width, height), dpi=DPI)
+    grid = figure.subplots(up, across, squeeze=False).flatten()
+    figure.subplots_adjust(
+        left=0.55 / width,
+        right=1 - 0.15 / width,
+        bottom=(0.8 if across == 1 else 0.6) / height,
+        top=1 - 0.6 / height,
+        wspace=0.13,
+        hspace=0.26,
+    )
+    figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
+    for axes in grid:
+        axes.tick_params(labelsize=7)
+    for axes in grid[panels:]:
+        axes.set_axis_off()
+    return figure, list(grid[:panels])
 
 
 def legend(figure: Figure, tasks: Sequence[Task]) -> None:
@@ -195,29 +218,6 @@ def _dot(colour: str, edge: str | None = None) -> Line2D:
 def _legend(figure: Figure, marks: dict[str, Line2D | Patch]) -> None:
     columns = len(marks) if figure.get_figwidth() > 8 else -(-len(marks) // 2)
     figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=columns, fontsize=8, frameon=False)
-
-
-def _sheet(panels: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, at most two side by side, and room for a heading and a legend."""
-    across = min(2, panels)
-    up = -(-panels // across)
-    width, height = across * PANEL[0], up * PANEL[1] + 0.95
-    figure = Figure((width, height), dpi=DPI)
-    grid = figure.subplots(up, across, squeeze=False).flatten()
-    figure.subplots_adjust(
-        left=0.55 / width,
-        right=1 - 0.15 / width,
-        bottom=(0.8 if across == 1 else 0.6) / height,
-        top=1 - 0.6 / height,
-        wspace=0.13,
-        hspace=0.26,
-    )
-    figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
-    for axes in grid:
-        axes.tick_params(labelsize=7)
-    for axes in grid[panels:]:
-        axes.set_axis_off()
-    return figure, list(grid[:panels])
 
 
 def _limit(axes: Axes, values: Iterable[Floats]) -> None:

@@ -10,8 +10,8 @@ from tabattn.inference.mixtures import components, quantiles
 from tabattn.inference.options import InferenceOptions
 from tabattn.models.pairs import PairNetwork
 
-ROWS = 1024
-"""Trajectories that are drawn at once; more wait for their turn."""
+CELLS = 2**25
+"""Most cells of the attention maps of one head, over all trajectories that are drawn at once."""
 
 
 class Trajectories(NamedTuple):
@@ -37,7 +37,7 @@ def trajectories(
     batch: PairBatch,
     options: InferenceOptions,
     generator: torch.Generator | None = None,
-    rows: int = ROWS,
+    rows: int | None = None,
 ) -> Trajectories:
     """Draw trajectories of the targets, all tasks and all samples side by side.
 
@@ -46,30 +46,25 @@ def trajectories(
         batch: Tasks as ``lay_out`` returns them.
         options: What to draw.
         generator: Source of randomness; None = torch's own.
-        rows: Most trajectories to draw at once: a bound on memory that changes no number.
+        rows: Most trajectories to draw at once: a bound on memory that changes no number. None = as many as keep the
+            maps of attention small.
 
     Returns:
         Values of the targets, in the order of the batch.
     """
-    if rows < 1:
+    if rows is not None and rows < 1:
         raise ValueError(f"rows must be at least 1, got {rows}")
-    x, member = batch.x[:, batch.context :], batch.member[:, batch.context :]
-    there = member != options.given_member
-    shape = (options.samples + options.mean, *x.shape)
-    device = x.device if generator is None else generator.device
-    chance = torch.rand((2, *shape), generator=generator, device=device).to(x)
-    normal = torch.randn(shape, generator=generator, device=device).to(x)
-    path = _paths(x, chance[1], there, options).flatten(0, 1)
-    noise = torch.stack([chance[0], normal]).flatten(1, 2)
-    noise[:, options.samples * len(x) :] = torch.nan  # The last trajectory, of means, draws nothing.
+    rows = rows or max(1, CELLS // batch.x.shape[1] ** 2)
+    path, noise = _plan(batch, options, generator)
     parts = [
-        _draw(network, batch, path[chosen], noise[:, chosen], chosen % len(x))
-        for chosen in torch.arange(len(path), device=x.device).split(rows)
+        _draw(network, batch, path[chosen], noise[:, chosen], chosen % len(batch.x))
+        for chosen in torch.arange(len(path), device=path.device).split(rows)
     ]
-    values, weights, means, stds = (torch.cat(part).unflatten(0, shape[:2]) for part in zip(*parts, strict=True))
+    values, *densities = (torch.cat(part).unflatten(0, (-1, len(batch.x))) for part in zip(*parts, strict=True))
+    there = batch.member[:, batch.context :] != options.given_member
     values = values.masked_fill(~there, torch.nan)
     met = slice(options.samples) if options.samples else slice(None)
-    bands = quantiles(*(part[met].movedim(0, 2).flatten(2) for part in (weights, means, stds)))
+    bands = quantiles(*(part[met].movedim(0, 2).flatten(2) for part in densities))
     return Trajectories(
         batch=batch,
         mean=values[-1] if options.mean else None,
@@ -78,15 +73,24 @@ def trajectories(
     )
 
 
-def _paths(x: Tensor, chance: Tensor, there: Tensor, options: InferenceOptions) -> Tensor:
-    """Targets in the order in which they are predicted, ``(trajectories, batch, targets)``; padding comes last."""
-    if options.path == "random":
-        key = chance
-    elif options.path == "left_to_right":
-        key = x.expand_as(chance)
-    else:
-        key = torch.zeros_like(chance)
-    return key.masked_fill(~there, torch.inf).argsort(dim=2, stable=True)
+def _plan(batch: PairBatch, options: InferenceOptions, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """All that is random in trajectories, which come one after the other, with all tasks in each.
+
+    Returns:
+        Targets in the order in which they are predicted, ``(trajectories, targets)``, padding last; and what decides
+        each value, ``(2, trajectories, targets)``: the place of a component, and a normal number. NaN = the mean.
+    """
+    x = batch.x[:, batch.context :]
+    there = batch.member[:, batch.context :] != options.given_member
+    shape = (options.samples + options.mean, *x.shape)
+    device = x.device if generator is None else generator.device
+    uniform, order = torch.rand((2, *shape), generator=generator, device=device).to(x)
+    normal = torch.randn(shape, generator=generator, device=device).to(x)
+    normal[options.samples :] = torch.nan
+    if options.path != "random":
+        order = (x if options.path == "left_to_right" else torch.zeros_like(x)).expand(shape)
+    path = order.masked_fill(~there, torch.inf).argsort(dim=2, stable=True)
+    return path.flatten(0, 1), torch.stack([uniform, normal]).flatten(1, 2)
 
 
 def _draw(

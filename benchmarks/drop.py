@@ -1,0 +1,130 @@
+"""The sharp drop after the last known point, and its cure, side by side: ``python -m benchmarks.drop``.
+
+Trains networks as ``configs/pairs.yaml`` says but for what makes the drop: an attention that cannot tell whose value it
+reads, training that only fills gaps, and means that are not counted from the sequence's own last value. All infer the
+same test tasks, the first ones there are. Further arguments go to the command line of each training, such as
+``--trainer.accelerator=gpu``.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import datamodules  # noqa: F401  (makes the names of the configuration known)
+from benchmarks.measure import provenance
+from callbacks.curves import Task, draw_task, legend, sheet, task_of
+from tabattn.batches import PairBatch
+from tabattn.cli import CLI
+from tabattn.inference import InferenceOptions, Trajectories, lay_out, trajectories
+from tabattn.tasks import PairInference
+
+CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
+FILLING = ["--data.regime=shuffle", "--data.context=[8,16]", "--data.eval_context=8", "--model.residual=none"]
+"""Training on random points of both sequences, as many as a forecast is given."""
+VARIANTS = {
+    "first network: attends to places": ["--model.arch=seed", *FILLING],
+    "labels hidden from attention": ["--model.member_embed=hidden", *FILLING],
+    "cured: labels, forecasts, nearest value": [],
+}
+"""What differs from the configuration, by the name of the network."""
+FIGURES = ("rmse_first", "mse", "ll")
+
+
+class Run(NamedTuple):
+    """What became of one network.
+
+    Attributes:
+        figures: Its scores on all test tasks.
+        found: What it infers of the first of them.
+    """
+
+    figures: dict[str, float]
+    found: Trajectories
+
+
+def train(changes: Sequence[str], options: argparse.Namespace) -> Run:
+    """Train a network, score it and let it infer."""
+    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
+    arguments = [f"--config={CONFIG}", f"--seed_everything={options.seed}", f"--trainer.max_steps={options.steps}"]
+    arguments += ["--trainer.limit_val_batches=0", "--trainer.logger=false", *quiet, *changes, *options.further]
+    cli = CLI(arguments, run=False)
+    task, data = cli.model, cli.datamodule
+    assert isinstance(task, PairInference)
+    cli.trainer.fit(task, data)
+    figures = cli.trainer.test(task, data, verbose=False)[0]
+    asked = InferenceOptions(samples=options.samples)
+    batch = lay_out(first(next(iter(data.test_dataloader())), options.tasks), asked)
+    source = torch.Generator().manual_seed(options.seed)
+    return Run(dict(figures), trajectories(task.eval().cpu().network, batch, asked, source))
+
+
+def first(batch: PairBatch, count: int) -> PairBatch:
+    """The first tasks of a batch."""
+    return PairBatch(batch.x[:count], batch.y[:count], batch.member[:count], batch.context)
+
+
+def draw(runs: dict[str, Run], path: Path, tasks: int) -> None:
+    """Draw the networks side by side, a task in each row, on one scale."""
+    figure, panels = sheet(len(runs) * tasks, "the rest of the red sequence from the black one", across=len(runs))
+    drawn: list[Task] = []
+    for number in range(tasks):
+        row = panels[number * len(runs) : (number + 1) * len(runs)]
+        for axes, (name, run) in zip(row, runs.items(), strict=True):
+            drawn.append(task_of(run.found, number))
+            draw_task(axes, drawn[-1])
+            if not number:
+                axes.set_title(f"{name}\nfirst prediction off by {run.figures['test/rmse_first']:.2f}", fontsize=9)
+        ends = [axes.get_ylim() for axes in row]
+        for axes in row:
+            axes.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
+    legend(figure, drawn)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def report(runs: dict[str, Run], options: argparse.Namespace) -> str:
+    """The scores in Markdown."""
+    lines = [f"| network | {' | '.join(FIGURES)} |", "| --- |" + " ---: |" * len(FIGURES)]
+    exact = {figure: run.figures.get(f"test/{figure}_oracle") for run in runs.values() for figure in FIGURES}
+    rows = {name: {figure: run.figures[f"test/{figure}"] for figure in FIGURES} for name, run in runs.items()}
+    for name, row in {**rows, "exact predictive density": exact}.items():
+        cells = ["" if value is None else f"{value:.3f}" for value in row.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    text = (
+        f"{options.steps} steps of `configs/pairs.yaml` each, scored on its test tasks: forecasts of 16 points of a "
+        "sequence from 24 points of another, at another height, and 8 of its own. `rmse_first`: error of the first "
+        "prediction, the size of the drop; `ll`: log-likelihood of a target, nats."
+    )
+    picture = f"![the three networks on the same tasks]({options.out.name})"
+    head = ["# The sharp drop", "", "`python -m benchmarks.drop`", "", f"{provenance(device)}.", "", text]
+    return "\n".join([*head, "", *lines, "", picture, ""])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train every network, draw them and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=2000, help="training steps of each network (default: 2000)")
+    parser.add_argument("--tasks", type=int, default=2, help="tasks in the picture (default: 2)")
+    parser.add_argument("--samples", type=int, default=10, help="trajectories of each task (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the networks (default: 0)")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/drop.png"), help="picture; the report beside")
+    options, options.further = parser.parse_known_args(argv)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    runs = {}
+    for name, changes in VARIANTS.items():
+        runs[name] = train(changes, options)
+        sys.stderr.write(f"{name}: {runs[name].figures['test/rmse_first']:.3f}\n")
+    draw(runs, options.out, options.tasks)
+    text = report(runs, options)
+    options.out.with_suffix(".md").write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The picture of the drop is made by one command, and says how far off the first prediction is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.drop import VARIANTS, first, main
+from tabattn.batches import PairBatch
+
+TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2"]
+TINY += ["--data.batch_size=4", "--data.test_batches=2", "--trainer.accelerator=cpu"]
+
+
+def test_a_picture_and_a_report_of_every_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "drop.png"
+    main(["--steps=1", "--tasks=1", "--samples=2", f"--out={out}", *TINY])
+    with Image.open(out) as image:
+        assert image.width > 2 * image.height
+    text = out.with_suffix(".md").read_text()
+    assert text in capsys.readouterr().out
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
+    assert rows == ["network", "---", *VARIANTS, "exact predictive density"]
+    assert "](drop.png)" in text
+
+
+def test_the_first_tasks_are_those_of_the_batch() -> None:
+    x = torch.arange(12.0).view(3, 4)
+    found = first(PairBatch(x, x + 1, x.long(), 2), 2)
+    assert torch.equal(found.x, x[:2])
+    assert torch.equal(found.y, x[:2] + 1)
+    assert found.member.shape == (2, 4)
+    assert found.context == 2
