@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 import callbacks  # noqa: F401
-import datamodules  # noqa: F401
 import tabattn.tasks  # noqa: F401
+from datamodules import dump
 from tabattn.attention import MECHANISMS
 from tabattn.cli import CLI
 from tests.helpers import MeanTask
@@ -28,6 +28,9 @@ class Parsed(CLI):
     def instantiate_classes(self) -> None:
         pass
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
 
 def by_name(path: Path) -> str:
     return path.stem
@@ -38,9 +41,37 @@ def test_folders_are_found() -> None:
     assert {path.stem for path in TRAINERS} == {"cpu", "gpu", "ddp"}
 
 
+def commands(path: Path, program: str) -> list[list[str]]:
+    """Return the arguments of a program wherever the head of a configuration shows how it is called."""
+    shown = (line.removeprefix("#   ") for line in path.read_text().splitlines() if line.startswith("#"))
+    return [line.removeprefix(program).split() for line in shown if line.startswith(program)]
+
+
+def needed(path: Path, folder: Path) -> list[str]:
+    """Return flags for a file that a configuration needs, made by its own command, only smaller."""
+    if yaml.safe_load(path.read_text())["data"]["class_path"] == "TabiclPrior":
+        pytest.importorskip("tabicl.prior", reason="the extra `priors` is not installed", exc_type=ImportError)
+    file = folder / "tasks.h5"
+    written = [
+        dump.main([*command, "--tasks=2", f"--out={file}"]) for command in commands(path, "python -m datamodules.dump ")
+    ]
+    assert written in ([], [0])
+    return [f"--data.path={file}"] if written else []
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=by_name)
-def test_config_builds(path: Path) -> None:
-    cli = CLI([f"--config={path}", "--trainer.accelerator=cpu", "--trainer.logger=false"], run=False)
+def test_commands_of_the_head_are_accepted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the data that they need is not at hand."""
+    monkeypatch.chdir(ROOT)
+    assert "python " in path.read_text()
+    for command in commands(path, "python train.py fit"):
+        Parsed(["fit", *command])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=by_name)
+def test_config_builds(path: Path, tmp_path: Path) -> None:
+    quiet = ["--trainer.accelerator=cpu", "--trainer.logger=false"]
+    cli = CLI([f"--config={path}", *needed(path, tmp_path), *quiet], run=False)
     assert any(weight.requires_grad for weight in cli.model.parameters())
 
 
