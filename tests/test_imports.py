@@ -1,12 +1,19 @@
 """Every module can be imported with the plain install: no extra, and nothing that reaches for a network."""
 
+import ast
+import configparser
 import pkgutil
+import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+OURS = {"tabattn", "datamodules", "callbacks", "benchmarks", "examples", "tests", "train"}
 
 EXTRAS = (
     "adasplash",
@@ -66,3 +73,34 @@ def test_an_extra_would_be_seen() -> None:
     result = run(["json"], ["decimal"], ["statistics"])
     assert result.returncode != 0
     assert "import of decimal halted" in result.stderr
+
+
+def required(*extras: str) -> set[str]:
+    """Return the names of all packages that the project installs, with some of its extras."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lists = [setup["options"]["install_requires"], *(setup["options.extras_require"][extra] for extra in extras)]
+    return {re.split(r"[^\w-]", line)[0].lower() for text in lists for line in text.split("\n") if line}
+
+
+def imported(folder: str) -> Iterator[str]:
+    """Yield the packages of others that the modules of a folder import by name."""
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield str(node.module).partition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [("tabattn", ()), ("datamodules", ()), ("callbacks", ()), ("tests", ("dev",))],
+)
+def test_what_is_imported_is_required(folder: str, extras: tuple[str, ...]) -> None:
+    """Not only by another package that is required, which may cease to do so."""
+    homes = packages_distributions()
+    names = set(imported(folder)) - OURS - sys.stdlib_module_names
+    assert names
+    missing = {name for name in names if not required(*extras) & {home.lower() for home in homes.get(name, [name])}}
+    assert missing == set()
