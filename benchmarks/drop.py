@@ -2,8 +2,8 @@
 
 Trains networks as ``configs/pairs.yaml`` says but for what makes the drop: an attention that cannot tell whose value it
 reads, training that only fills gaps, and means that are not counted from the sequence's own last value. All infer the
-same test tasks, the first ones there are. Further arguments go to the command line of each training, such as
-``--trainer.accelerator=gpu``.
+same test tasks; the picture shows those of the first batch whose sequences lie farthest apart, where a drop is easiest
+to see. Further arguments go to the command line of each training, such as ``--trainer.accelerator=gpu``.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
     Attributes:
         figures: Its scores on all test tasks.
-        found: What it infers of the first of them.
+        found: What it infers in the tasks of the picture.
     """
 
     figures: dict[str, float]
@@ -58,19 +58,21 @@ def train(changes: Sequence[str], options: argparse.Namespace) -> Run:
     cli.trainer.fit(task, data)
     figures = cli.trainer.test(task, data, verbose=False)[0]
     asked = InferenceOptions(samples=options.samples)
-    batch = lay_out(first(next(iter(data.test_dataloader())), options.tasks), asked)
+    batch = lay_out(apart(next(iter(data.test_dataloader())), options.tasks), asked)
     source = torch.Generator().manual_seed(options.seed)
     return Run(dict(figures), trajectories(task.eval().cpu().network, batch, asked, source))
 
 
-def first(batch: PairBatch, count: int) -> PairBatch:
-    """The first tasks of a batch."""
-    return PairBatch(batch.x[:count], batch.y[:count], batch.member[:count], batch.context)
+def apart(batch: PairBatch, count: int) -> PairBatch:
+    """The tasks of a batch whose two sequences lie farthest apart, on average."""
+    black, red = (torch.where(batch.member == number, batch.y, torch.nan).nanmean(1) for number in (0, 1))
+    chosen = (black - red).abs().argsort(descending=True)[:count]
+    return PairBatch(batch.x[chosen], batch.y[chosen], batch.member[chosen], batch.context)
 
 
 def draw(runs: dict[str, Run], path: Path, tasks: int) -> None:
     """Draw the networks side by side, a task in each row, on one scale."""
-    figure, panels = sheet(len(runs) * tasks, "the rest of the red sequence from the black one", across=len(runs))
+    figure, panels = sheet(len(runs) * tasks, "", across=len(runs))
     drawn: list[Task] = []
     for number in range(tasks):
         row = panels[number * len(runs) : (number + 1) * len(runs)]

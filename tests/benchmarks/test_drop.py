@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.drop import VARIANTS, first, main
+from benchmarks.drop import VARIANTS, apart, main
 from tabattn.batches import PairBatch
 
 TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2"]
@@ -25,10 +25,10 @@ def test_a_picture_and_a_report_of_every_network(tmp_path: Path, capsys: pytest.
     assert "](drop.png)" in text
 
 
-def test_the_first_tasks_are_those_of_the_batch() -> None:
-    x = torch.arange(12.0).view(3, 4)
-    found = first(PairBatch(x, x + 1, x.long(), 2), 2)
-    assert torch.equal(found.x, x[:2])
-    assert torch.equal(found.y, x[:2] + 1)
-    assert found.member.shape == (2, 4)
+def test_the_tasks_farthest_apart_are_shown() -> None:
+    member = torch.tensor([[0, 0, 1, 1]]).expand(3, 4)
+    y = torch.tensor([[0.0, 1, 1, 2], [0, 0, -5, -6], [3, 4, 0, 0]])
+    found = apart(PairBatch(y + 1, y, member, 2), 2)
+    assert torch.equal(found.y, y[[1, 2]])
+    assert torch.equal(found.x, y[[1, 2]] + 1)
     assert found.context == 2
