@@ -69,6 +69,7 @@ class TableTasks(LightningDataModule):
             test_tasks=(test_tasks, 1),
             batch_size=(batch_size, 1),
             steps_per_epoch=(steps_per_epoch, 1),
+            num_workers=(num_workers, 0),
         )
         table = load_table(source, target, cache_dir)
         options = CutOptions(rows, context, features, permute_labels, permute_columns, fixed_columns)

@@ -212,6 +212,7 @@ def _numbers(batch: TableBatch) -> list[int]:
     [
         ({"val_tasks": 0}, "val_tasks must be at least 1, got 0"),
         ({"num_tasks": 0}, "num_tasks must be at least 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
         ({"held_out": 1.5}, "held_out must be between 0 and 1, got 1.5"),
         ({"rows": 46}, "rows must be at most the 45 of this part of iris, got 46"),
         ({"target": "nothing"}, "has no column 'nothing'"),
