@@ -17,11 +17,18 @@ ONE = ["--trainer.accumulate_grad_batches=2", "--data.steps_per_epoch=8"]
 TWO = ["--trainer.strategy=ddp", "--trainer.devices=2"]
 
 
-def run(folder: Path, command: str, *arguments: str) -> Path:
+PRIOR = ["prior.yaml", *(f"--model.{flag}" for flag in MODEL), *(f"--data.{flag}" for flag in DATA), TABLES]
+PRIOR += ["--data.classes=[2,3]"]
+PAIRS = ["pairs.yaml", "--model.dim=16", "--model.heads=2", "--model.hidden=16", "--model.layers=2"]
+PAIRS += ["--data.points=[8,8]", "--data.context=3", "--data.batch_size=3", "--data.steps_per_epoch=4"]
+PAIRS += ["--data.val_batches=3", "--data.test_batches=3", "--model.joint=true", "--data.regime=forecast"]
+
+
+def run(folder: Path, command: str, *arguments: str, task: list[str] = PRIOR) -> Path:
     """Run train.py in a process of its own; return the run's folder."""
-    flags = [f"--model.{flag}" for flag in MODEL] + [f"--data.{flag}" for flag in DATA]
-    call = [sys.executable, str(ROOT / "train.py"), command, "--config", str(ROOT / "configs/prior.yaml"), *flags]
-    call += [TABLES, "--data.classes=[2,3]", "--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=null"]
+    config, *flags = task
+    call = [sys.executable, str(ROOT / "train.py"), command, "--config", str(ROOT / "configs" / config), *flags]
+    call += ["--optimizer=SGD", "--optimizer.lr=0.1", "--lr_scheduler=null"]
     call += ["--trainer.accelerator=cpu", "--trainer.gradient_clip_val=0", "--trainer.enable_progress_bar=false"]
     call += [f"--run.root={folder}", "--run.name=run", "--run.version=0", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -67,3 +74,25 @@ def test_two_processes_train_and_test_as_one(tmp_path: Path) -> None:
     (tmp_path / "idle").mkdir()
     idle = last(run(tmp_path / "idle", "test", *few, "--trainer.strategy=ddp", "--trainer.devices=3"), "test/")
     assert 0 <= idle["test/iris/auroc"] <= 1, "a process without a fold must not stop the others"
+
+
+@pytest.mark.slow
+def test_two_processes_infer_pairs_as_one(tmp_path: Path) -> None:
+    """The same steps from the same tasks, and sums over three test batches that do not share out evenly."""
+    folders = {}
+    for name, flags in (("one", ONE), ("two", TWO)):
+        (tmp_path / name).mkdir()
+        every = ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1"]
+        folders[name] = run(tmp_path / name, "fit", *every, *flags, task=PAIRS)
+    weights = [
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in folders.values()
+    ]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-4, atol=1e-6, msg=name)
+    checkpoint = f"--ckpt_path={folders['one'] / 'checkpoints' / 'last.ckpt'}"
+    tests = []
+    for name, flags in (("test one", []), ("test four", ["--trainer.strategy=ddp", "--trainer.devices=4"])):
+        (tmp_path / name).mkdir()
+        tests.append(last(run(tmp_path / name, "test", checkpoint, *flags, task=PAIRS), "test/"))
+    assert {"test/ll", "test/ll_joint", "test/ll_oracle", "test/rmse_first", "test/r2"} <= tests[0].keys()
+    assert tests[1] == pytest.approx(tests[0], rel=1e-4, abs=1e-5)
