@@ -41,6 +41,8 @@ class LongPairs(TaskPairs):
         val_regime: The same for validation.
         test_regime: The same for test.
         swap_roles: Whether training draws the sequence to infer, so that inference goes both ways.
+        drift: Standard deviation, in standardised units, of a constant that training adds to each sequence of a task:
+            for levels that will leave those of the training part.
         shares: Of the tasks, to train, validate and test on.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches in an epoch, after which validation may run.
@@ -65,6 +67,7 @@ class LongPairs(TaskPairs):
         val_regime: Regime = "forecast",
         test_regime: Regime = "forecast",
         swap_roles: bool = False,
+        drift: float = 0.0,
         shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
         batch_size: int = 32,
         steps_per_epoch: int = 100,
@@ -81,6 +84,7 @@ class LongPairs(TaskPairs):
             val_regime,
             test_regime,
             swap_roles,
+            drift,
             batch_size,
             steps_per_epoch,
             seed,

@@ -15,6 +15,7 @@ class PairOptions(NamedTuple):
         shown: Fewest and most points of it that are context, drawn for each batch.
         regimes: Which points are context; of several, each batch takes one.
         swap_roles: Whether the sequence to infer is drawn; otherwise it is ``infer``.
+        drift: Standard deviation of a constant that is added to each sequence of a task.
         batch_size: Tasks in a batch.
         seed: Seed of all choices.
     """
@@ -24,6 +25,7 @@ class PairOptions(NamedTuple):
     shown: tuple[int, int]
     regimes: tuple[str, ...]
     swap_roles: bool
+    drift: float
     batch_size: int
     seed: int
 

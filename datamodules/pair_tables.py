@@ -67,7 +67,7 @@ class TablePairs(TaskPairs):
         x: Column with the axis, numbers or dates, along which the table is sorted; none = the number of the row.
         unit: What dates are counted in: ``s``, ``min``, ``h`` or ``D`` (days).
         cycle: Length of a cycle in units of the axis, such as 24 where these are hours: windows then tell the time of
-            day. Rows without ``x`` count from the first one.
+            day, and the axis ends at the cycle times a power of 2. Rows without ``x`` count from the first one.
         window: Rows of a window.
         stride: Rows between the starts of windows to validate and test on.
         context: How many points of the column to infer are shown in training, or the fewest and the most, drawn for
@@ -80,6 +80,8 @@ class TablePairs(TaskPairs):
         val_regime: The same for validation.
         test_regime: The same for test.
         swap_roles: Whether training draws the column to infer for each task, so that inference goes both ways.
+        drift: Standard deviation, in standardised units, of a constant that training adds to each sequence of a task:
+            for levels that will leave those of the training part.
         shares: Of the rows, to train, validate and test on.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches in an epoch, after which validation may run.
@@ -105,6 +107,7 @@ class TablePairs(TaskPairs):
         val_regime: Regime = "forecast",
         test_regime: Regime = "forecast",
         swap_roles: bool = False,
+        drift: float = 0.0,
         shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
         batch_size: int = 32,
         steps_per_epoch: int = 100,
@@ -124,6 +127,7 @@ class TablePairs(TaskPairs):
             val_regime,
             test_regime,
             swap_roles,
+            drift,
             batch_size,
             steps_per_epoch,
             seed,
@@ -148,7 +152,8 @@ class TablePairs(TaskPairs):
         ends = float((axis[train + window - 1] - origin[train]).max())
         if not ends > 0:
             raise ValueError(f"x column {x!r} must rise within a window of {window} rows, but does not in any")
-        self.scaling = Scaling(0.0, ends, 0.0, 1.0)
+        # Networks see places by waves of twice the axis and its halves: the cycle is then one of them.
+        self.scaling = Scaling(0.0, ends if cycle is None else cycle * 2.0 ** math.ceil(math.log2(ends / cycle)))
 
 
 def check_below(name: str, shown: tuple[int, int], window: int) -> None:

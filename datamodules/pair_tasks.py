@@ -1,5 +1,6 @@
 """Pairs from tasks that exist: which of them make up a batch, and what of each is context."""
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -72,6 +73,8 @@ class TaskBatches(Dataset[PairBatch]):
         chance = torch.rand(points.x.shape, generator=source).masked_fill(points.y.isnan(), 1)
         layout = REGIMES[regime](Drawn(points.x, points.member, role, chance, shown), options.members)
         x, y, member = (part.gather(1, layout.order) for part in points)
+        if options.drift:
+            y = y + options.drift * torch.randn(len(y), options.members, generator=source).gather(1, member)
         return PairBatch(x, y, member, layout.context)
 
     def _choose(self, index: int, source: torch.Generator) -> Tensor:
@@ -108,6 +111,7 @@ class TaskPairs(LightningDataModule):
         val_regime: The same for validation.
         test_regime: The same for test.
         swap_roles: Whether training draws the sequence to infer for each task.
+        drift: Standard deviation of a constant that training adds to each sequence of a task.
         batch_size: Tasks in a batch.
         steps_per_epoch: Batches in an epoch of training.
         seed: Seed of all choices.
@@ -130,6 +134,7 @@ class TaskPairs(LightningDataModule):
         val_regime: Regime,
         test_regime: Regime,
         swap_roles: bool,
+        drift: float,
         batch_size: int,
         steps_per_epoch: int,
         seed: int,
@@ -141,6 +146,8 @@ class TaskPairs(LightningDataModule):
             raise ValueError(f"at least 2 sequences are needed, one of them to infer, got {len(names)}{listed(names)}")
         if infer is not None and infer not in names:
             raise ValueError(f"infer must be one of the sequences, got {infer!r}{nearest(infer, names)}{listed(names)}")
+        if not 0 <= drift < math.inf:
+            raise ValueError(f"drift must be at least 0, got {drift}")
         self.names = names
         self.infer = len(names) - 1 if infer is None else names.index(infer)
         train = as_range("context", context)
@@ -153,6 +160,7 @@ class TaskPairs(LightningDataModule):
                 train if stage == "train" else scored,
                 as_regimes(stage, chosen),
                 swap_roles and stage == "train",
+                drift if stage == "train" else 0.0,
                 batch_size,
                 seed,
             )

@@ -121,6 +121,18 @@ def test_roles_swap_in_training_only(table: str) -> None:
     assert all((batch.member[:, 11:] == 1).all() for batch in all_batches(data, "test"))
 
 
+def test_levels_drift_in_training_only(table: str) -> None:
+    still, drifting = (pairs(table, seed=1, drift=drift) for drift in (0.0, 2.0))
+    one, other = still.batches("train")[0], drifting.batches("train")[0]
+    assert torch.equal(one.x, other.x)
+    moved = other.y - one.y
+    for member in (0, 1):
+        added = moved[one.member == member].view(len(moved), -1)
+        torch.testing.assert_close(added, added[:, :1].expand_as(added), rtol=0, atol=1e-5)
+    assert 1 < moved.std() < 4
+    assert same(all_batches(still, "test")[0], all_batches(drifting, "test")[0])
+
+
 def test_context_is_drawn_from_its_range(table: str) -> None:
     data = pairs(table, context=(1, 6), eval_context=2, regime="forecast")
     assert {data.batches("train")[index].context for index in range(60)} == {8 + shown for shown in range(1, 7)}
@@ -136,10 +148,10 @@ def test_dates_give_an_axis_in_their_unit(table: str) -> None:
 
 def test_a_cycle_tells_the_time_of_day(table: str) -> None:
     data = pairs(table, x="time", cycle=24)
-    assert tuple(data.scaling) == (0, 23 + 14, 0, 1)
+    assert tuple(data.scaling) == (0, 48, 0, 1)
     # Row 80 is 160 hours after five in the morning.
     assert all_batches(data, "test")[0].x[:, 0].tolist() == [(5 + 160 + 8 * window) % 24 for window in range(4)]
-    assert tuple(pairs(table, cycle=5).scaling) == (0, 4 + 7, 0, 1)
+    assert tuple(pairs(table, cycle=5).scaling) == (0, 20, 0, 1)
 
 
 def test_an_axis_of_numbers(tmp_path: Path) -> None:
@@ -187,6 +199,7 @@ def test_what_is_missing_is_not_chosen_as_context(tmp_path: Path) -> None:
         (("a", "b"), {"eval_context": (2, 9)}, "eval_context must be less than the window's 8 rows, got 9"),
         (("a", "b"), {"context": (5, 2)}, r"context must be two numbers, 1 <= fewest <= most, got \[5, 2\]"),
         (("a", "b"), {"stride": 0}, "stride must be at least 1, got 0"),
+        (("a", "b"), {"drift": -1.0}, "drift must be at least 0, got -1"),
         (("a", "b"), {"cycle": -1.0}, "cycle must be greater than 0, got -1"),
         (("a", "b"), {"shares": (0.7, 0.3, 0.3)}, r"shares must be greater than 0 and sum to 1, got \[0.7, 0.3, 0.3\]"),
         (("a", "b"), {"regime": "guess"}, "regimes of train must be of shuffle, .*, got guess"),
