@@ -1,0 +1,176 @@
+"""``python -m benchmarks.ett <ETTh1.csv>``: one real series inferred from another, beside what needs no network.
+
+The table is ETTh1 of ETDataset (hours of loads and the oil temperature of a transformer), which is no part of this
+project. A window of 64 hours shows the column HUFL in full and the first 16 values of another column, of which the
+other 48 are inferred. Networks are trained as ``configs/pairs_table.yaml`` says, for each pair and seed. Writes
+<out>.md and <out>.csv. Further arguments go to the command line of each training, such as
+``--trainer.max_steps=100``.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import callbacks  # noqa: F401  (makes the names of the configuration known)
+from benchmarks.ett_report import OURS, report
+from benchmarks.measure import provenance
+from datamodules import TablePairs
+from tabattn.cli import CLI
+from tabattn.errors import DataError
+from tabattn.tasks import PairInference
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "pairs_table.yaml"
+OUT = ROOT / "docs" / "benchmarks" / "ett.md"
+GIVEN = "HUFL"
+INFERRED: dict[str, list[str]] = {"MUFL": [], "OT": ["--data.drift=1"]}
+"""The columns to infer, each with what its trainings have other than the configuration; chosen on validation hours."""
+PROTOCOL = ["--data.window=64", "--data.stride=16", "--data.eval_context=16", "--data.shares=[0.7,0.1,0.2]"]
+"""What must not differ, so that figures can be compared."""
+
+
+class Task(NamedTuple):
+    """Windows of a pair of columns, as methods without training see them.
+
+    Attributes:
+        given: The column that is given in full, ``(windows, rows)``.
+        shown: The first values of the other one, ``(windows, shown rows)``.
+        hidden: Its other values, ``(windows, other rows)``.
+    """
+
+    given: Tensor
+    shown: Tensor
+    hidden: Tensor
+
+
+def centred(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of each row, and the rest."""
+    mean = values.mean(1, keepdim=True)
+    return mean, values - mean
+
+
+def last_value(task: Task) -> Tensor:
+    """The last shown value, all the time."""
+    return task.shown[:, -1:]
+
+
+def context_mean(task: Task) -> Tensor:
+    """The mean of the shown values, all the time."""
+    return centred(task.shown)[0]
+
+
+def offset(task: Task) -> Tensor:
+    """The given column, moved as far as the shown values are from it on average."""
+    count = task.shown.shape[1]
+    return task.given[:, count:] + (task.shown - task.given[:, :count]).mean(1, keepdim=True)
+
+
+def ridge(task: Task) -> Tensor:
+    """The regression of the shown values on the given column, penalty 1."""
+    count = task.shown.shape[1]
+    mean, x = centred(task.given[:, :count])
+    level, y = centred(task.shown)
+    slope = (x * y).sum(1, keepdim=True) / (x.square().sum(1, keepdim=True) + 1)
+    return level + slope * (task.given[:, count:] - mean)
+
+
+NAIVE: dict[str, Callable[[Task], Tensor]] = {
+    "zero": lambda task: torch.zeros(1),
+    "last value": last_value,
+    "mean of the context": context_mean,
+    "given + mean offset": offset,
+    "ridge on the context": ridge,
+}
+"""Predictions of the hidden values, broadcastable to them, by name."""
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ett",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", help="the file ETTh1.csv")
+    parser.add_argument("--seeds", type=int, default=3, help="networks of each pair (default: 3)")
+    parser.add_argument("--out", type=Path, default=OUT, help="Markdown file to write, with a .csv beside it")
+    options, further = parser.parse_known_args(argv)
+    options.further = further
+    if unknown := next((word for word in further if not word.startswith("--") or "=" not in word), None):
+        parser.error(f"unrecognized argument {unknown}: those of the training are written --trainer.max_steps=100")
+    if options.seeds < 1:
+        parser.error(f"seeds must be at least 1, got {options.seeds}")
+    return options
+
+
+def build(options: argparse.Namespace, inferred: str, seed: int) -> CLI:
+    """The network, the windows and the trainer of a run."""
+    data = [f"--data.path={options.path}", f"--data.columns=[{GIVEN},{inferred}]", "--data.x=date"]
+    seeds = [f"--data.seed={seed}", f"--seed_everything={seed}"]
+    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
+    quiet.append("--trainer.logger=false")
+    return CLI(
+        [f"--config={CONFIG}", *data, *seeds, *quiet, *INFERRED[inferred], *options.further, *PROTOCOL], run=False
+    )
+
+
+def windows(data: TablePairs) -> Task:
+    """All test windows."""
+    batches = data.batches("test")
+    parts = [batches[index] for index in range(len(batches))]
+    y, context = torch.cat([part.y for part in parts]), parts[0].context
+    rows = y.shape[1] // 2
+    return Task(y[:, :rows], y[:, rows:context], y[:, context:])
+
+
+def scores(options: argparse.Namespace, inferred: str) -> list[dict[str, object]]:
+    """One line for each method and seed."""
+    lines: list[dict[str, object]] = []
+    for seed in range(options.seeds):
+        cli = build(options, inferred, seed)
+        task, data = cli.model, cli.datamodule
+        assert isinstance(task, PairInference)
+        assert isinstance(data, TablePairs)
+        if not seed:
+            known = windows(data)
+            for name, predict in NAIVE.items():
+                mse = float((predict(known) - known.hidden).square().mean())
+                lines.append({"pair": f"{GIVEN}->{inferred}", "method": name, "windows": len(known.given), "mse": mse})
+        start = time.perf_counter()
+        cli.trainer.fit(task, data)
+        seconds = time.perf_counter() - start
+        found = cli.trainer.test(task, data, verbose=False)[0]
+        figures = {name: found[f"test/{name}"] for name in ("mse", "ll", "crps", "rmse_first")}
+        figures["val_mse"] = cli.trainer.validate(task, data, verbose=False)[0]["val/mse"]
+        lines.append({**lines[0], "method": OURS, "seed": seed, **figures, "seconds": seconds})
+        sys.stderr.write(f"{GIVEN}->{inferred}, seed {seed}: MSE {figures['mse']:.4f} ({seconds:.0f} s)\n")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the comparison and write what was found."""
+    options = arguments(argv)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        found = pd.DataFrame([line for inferred in INFERRED for line in scores(options, inferred)])
+    except (DataError, ValueError) as ex:
+        sys.stderr.write(f"error: {ex}\n")
+        raise SystemExit(2 if isinstance(ex, ValueError) else 3) from None
+    text = report(found, provenance(torch.device("cpu")), INFERRED, options.further)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text)
+    found.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.6g")
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

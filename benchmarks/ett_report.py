@@ -1,0 +1,73 @@
+"""The result of ``benchmarks.ett`` in Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+OURS = "network"
+
+TEXT = """\
+The first 70 % of the hours are for training, the next 10 % for validation, the last 20 % for test; columns are
+standardised by mean and standard deviation of the training hours, so 1 is about the error of always saying 0 there.
+Test windows of 64 hours start every 16 hours: one column is given in full, of the other the first 16 values are shown
+and the other 48 inferred. The network is trained on windows of the training hours as `configs/pairs_table.yaml` says;
+its weights are the average at the end, none were chosen by a score. The axis starts at the time of day of a window's
+first hour. The naive methods need no training: the ridge regression (penalty 1) is fitted to the 16 hours shown.
+"""
+
+
+def report(found: pd.DataFrame, origin: str, changes: Mapping[str, Sequence[str]], further: Sequence[str]) -> str:
+    """Errors of every method, and the network's by the best that needs none.
+
+    Args:
+        found: One line for each pair, method and seed: pair, windows, method, mse; of the network also seed, val_mse,
+            ll, crps, rmse_first, seconds.
+        origin: Where it was measured.
+        changes: What the trainings for a column have other than the configuration, by its name.
+        further: Further arguments of the trainings.
+    """
+    own = "; ".join(f"{name}: `{' '.join(words)}`" for name, words in changes.items() if words)
+    words = f" Beside the configuration, chosen on validation hours: {own}." if own else ""
+    words += f" Further arguments: `{' '.join(further)}`." if further else ""
+    return (
+        "# One real series inferred from another: ETTh1\n\n"
+        f"Written by `python -m benchmarks.ett` on {origin}.{words}\n\n{TEXT}\n{_table(_errors(found))}\n"
+        "Mean and standard deviation over seeds. Log-likelihood is in nats per target.\n\n"
+        f"{_table(_details(found[found['method'] == OURS]))}"
+    )
+
+
+def _errors(found: pd.DataFrame) -> list[list[str]]:
+    """Every method on every pair, and the network by the best of the others."""
+    pairs = list(dict.fromkeys(found["pair"]))
+    methods = list(dict.fromkeys(found["method"]))
+    groups = found.groupby(["method", "pair"])["mse"]
+    means, spread = groups.mean(), groups.std()
+    rows = [["mean squared error", *(f"{pair} ({_windows(found, pair)} windows)" for pair in pairs)]]
+    for method in methods:
+        figures = [f"{means[method, pair]:.4f}" for pair in pairs]
+        if spread[method].notna().all():
+            figures = [f"{figure} ± {spread[method, pair]:.4f}" for figure, pair in zip(figures, pairs, strict=True)]
+        rows.append([method, *figures])
+    best = {pair: min(means[method, pair] for method in methods if method != OURS) for pair in pairs}
+    return [*rows, [f"{OURS} / best of the others", *(f"{means[OURS, pair] / best[pair]:.2f}" for pair in pairs)]]
+
+
+def _details(ours: pd.DataFrame) -> list[list[str]]:
+    """Every network."""
+    rows = [["network", "seed", "MSE", "in validation", "log-likelihood", "CRPS", "RMSE of the first hour", "seconds"]]
+    for line in ours.itertuples():
+        errors = [f"{line.mse:.4f}", f"{line.val_mse:.4f}"]
+        figures = [f"{figure:.3f}" for figure in (line.ll, line.crps, line.rmse_first)]
+        rows.append([line.pair, f"{line.seed:g}", *errors, *figures, f"{line.seconds:.0f}"])
+    return rows
+
+
+def _windows(found: pd.DataFrame, pair: str) -> int:
+    return int(found.loc[found["pair"] == pair, "windows"].iloc[0])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    marks = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, marks, *body))
