@@ -32,7 +32,7 @@ class DensityHead(nn.Module):
             raise ValueError(f"components must be at least 1, got {components}")
         self.components = components
         last = nn.Linear(hidden, 2 if components == 1 else 3 * components)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), last)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), last)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         if components > 1:

@@ -111,7 +111,7 @@ class PairTokens(nn.Module):
         self.place = PlaceFeatures(fourier)
         self.member = MemberCode(members, dim, member_embed)
         inputs = self.place.width + 2 + self.member.width
-        self.mlp = nn.Sequential(nn.Linear(inputs, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(inputs, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, points: Points, known: int) -> Tensor:
         """Embed points.

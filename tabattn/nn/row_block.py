@@ -36,7 +36,7 @@ class RowBlock(nn.Module):
         self.readout = readout
         self.rows = RowAttention(dim, heads, attention, target_attention, readout=readout)
         narrow = nn.Linear(hidden, dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), narrow)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         for last in (narrow, *self.rows.outputs()):
             nn.init.zeros_(last.weight)
