@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback
 
-import callbacks  # noqa: F401  (makes the names of the configuration known)
+import datamodules  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.measure import peak_bytes, provenance
 from tabattn.attention import MECHANISMS
 from tabattn.batches import PairBatch

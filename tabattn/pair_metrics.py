@@ -35,6 +35,7 @@ class PairScores(Metric):
         shapes = {
             "sums": (len(SUMS), members, len(BUCKETS)),
             "first": (2,),
+            "first_best": (2,),
             "rows": (2,),
             "chained": (2,),
             "best": (5,),
@@ -43,6 +44,7 @@ class PairScores(Metric):
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
         self.sums: Tensor
         self.first: Tensor
+        self.first_best: Tensor
         self.rows: Tensor
         self.chained: Tensor
         self.best: Tensor
@@ -75,6 +77,7 @@ class PairScores(Metric):
             joint = batch.oracle.joint.double()[whole].sum()
             figures = [scored.sum(), best[0][scored].sum(), best[1][scored].sum(), whole.sum() * y.shape[1], joint]
             self.best += torch.stack(figures)
+            self.first_best += _first(best[1], scored)
 
     def _bucket(self, batch: PairBatch, span: float) -> Tensor:
         """Bucket of each target's distance to the nearest known point of its member, ``(batch, targets)``."""
@@ -88,9 +91,7 @@ class PairScores(Metric):
 
     def _add_tasks(self, y: Tensor, error: Tensor, scored: Tensor) -> None:
         """Add the first target of each task, and each task's own share of explained variance."""
-        any_scored = scored.any(1)
-        first = error.gather(1, scored.int().argmax(1, keepdim=True))[:, 0]
-        self.first += torch.stack([any_scored.sum(), first[any_scored].sum()])
+        self.first += _first(error, scored)
         count = scored.sum(1).clamp(min=1)
         centred = torch.where(scored, y - (y.sum(1) / count)[:, None], 0.0)
         spread = centred.square().sum(1)
@@ -118,6 +119,7 @@ class PairScores(Metric):
         if self.best[0]:
             figures["ll_oracle"] = self.best[1] / self.best[0]
             figures["mse_oracle"] = self.best[2] / self.best[0]
+            figures["rmse_first_oracle"] = (self.first_best[1] / self.first_best[0]).sqrt()
             figures["gap"] = figures["ll_oracle"] - figures["ll"]
         if self.best[3]:
             figures["ll_joint_oracle"] = self.best[4] / self.best[3]
@@ -134,3 +136,10 @@ class PairScores(Metric):
                 if count[index]:
                     yield f"{name}/ll", ll[index] / count[index]
                     yield f"{name}/mse", error[index] / count[index]
+
+
+def _first(error: Tensor, scored: Tensor) -> Tensor:
+    """Number of tasks with a target that is scored, and the sum of the errors of their first."""
+    there = scored.any(1)
+    first = error.gather(1, scored.int().argmax(1, keepdim=True))[:, 0]
+    return torch.stack([there.sum(), first[there].sum()])

@@ -79,13 +79,16 @@ def test_first_target_and_rows() -> None:
     batch, given, chain = drawn()
     found = figures((batch, given, chain))
     y = batch.y[:, batch.context :]
-    firsts, shares = [], []
+    assert batch.oracle is not None
+    firsts, best, shares = [], [], []
     for task in range(len(y)):
         kept = y[task].isfinite()
         error = (given.mean[task] - y[task])[kept].square()
         firsts.append(error[0].item())
+        best.append((batch.oracle.mean[task] - y[task])[kept][0].item() ** 2)
         shares.append(1 - error.sum().item() / (y[task][kept] - y[task][kept].mean()).square().sum().item())
     assert found["rmse_first"] == pytest.approx(mean(firsts) ** 0.5, rel=1e-6)
+    assert found["rmse_first_oracle"] == pytest.approx(mean(best) ** 0.5, rel=1e-6)
     assert found["r2_row"] == pytest.approx(mean(shares), rel=1e-5)
 
 
@@ -119,9 +122,9 @@ def test_parts_add_up_to_the_whole() -> None:
     for part in parts[1:]:
         other = PairScores(members=2)
         other.update(*part, SPAN)
-        for name in ("sums", "first", "rows", "chained", "best"):
+        for name in ("sums", "first", "first_best", "rows", "chained", "best"):
             setattr(summed, name, getattr(summed, name) + getattr(other, name))
-    assert summed._reductions.keys() == {"sums", "first", "rows", "chained", "best"}
+    assert summed._reductions.keys() == {"sums", "first", "first_best", "rows", "chained", "best"}
     assert summed.compute() == pytest.approx(whole, rel=1e-9)
 
 
@@ -129,7 +132,10 @@ def test_what_is_not_known_is_not_there() -> None:
     batch, given, _ = drawn()
     metric = PairScores(members=2)
     metric.update(batch._replace(oracle=None), given, None, SPAN)
-    assert not {"ll_joint", "ll_oracle", "gap", "mse_oracle", "ll_joint_oracle"} & metric.compute().keys()
+    assert (
+        not {"ll_joint", "ll_oracle", "gap", "mse_oracle", "rmse_first_oracle", "ll_joint_oracle"}
+        & metric.compute().keys()
+    )
 
 
 def test_nothing_to_score_is_not_a_number() -> None:

@@ -139,7 +139,7 @@ class PairInference(Task):
     def trajectories(self, batch: PairBatch) -> Trajectories:
         """Draw trajectories, the same whenever the same batch is given."""
         source = torch.Generator(self.device).manual_seed(0)
-        return trajectories(self.network, lay_out(batch, self.inference), self.inference, source)
+        return trajectories(self.network, lay_out(batch, self.inference, source), self.inference, source)
 
     def probe(self, batch: PairBatch) -> Tensor:
         """Predict the means of the targets, for a look inside."""
