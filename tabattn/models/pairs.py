@@ -11,10 +11,11 @@ from torch.distributions import Distribution
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.batches import Scaling
 from tabattn.nn.densities import DensityHead, line_up, pick
-from tabattn.nn.pair_tokens import MemberEmbed, PairTokens, Points, nearest
+from tabattn.nn.pair_expectations import nearest, parallel
+from tabattn.nn.pair_tokens import MemberEmbed, PairTokens, Points
 from tabattn.nn.row_block import RowBlock
 
-Residual = Literal["none", "nearest"]
+Residual = Literal["none", "nearest", "parallel"]
 
 
 class Sampler(ABC):
@@ -40,7 +41,7 @@ class PairNetwork(nn.Module, ABC):
         hidden: Width of the hidden layer that reads them.
         components: Gaussians in each density.
         residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
-            the same sequence.
+            the same sequence; ``parallel`` = the other sequences, moved to the height of its known values.
         member_embed: How a token tells its sequence.
     """
 
@@ -50,10 +51,12 @@ class PairNetwork(nn.Module, ABC):
 
     def __init__(self, dim: int, hidden: int, components: int, residual: Residual, member_embed: MemberEmbed) -> None:
         super().__init__()
-        if residual not in ("none", "nearest"):
-            raise ValueError(f"residual must be none or nearest, got {residual!r}")
-        if residual == "nearest" and member_embed == "hidden":
-            raise ValueError("residual nearest reads the labels of the context, which member_embed hidden hides")
+        if residual not in ("none", "nearest", "parallel"):
+            raise ValueError(f"residual must be none, nearest or parallel, got {residual!r}")
+        if residual != "none" and member_embed == "hidden":
+            raise ValueError(f"residual {residual} reads the labels of the context, which member_embed hidden hides")
+        if residual == "parallel" and self.one_pass:
+            raise ValueError("residual parallel needs a network that reads the context alone, such as tnpd")
         self.residual = residual
         self.head = DensityHead(dim, hidden, components)
         self.register_buffer("extent", torch.tensor(Scaling()))
@@ -131,7 +134,9 @@ class PairNetwork(nn.Module, ABC):
             asked: Points whose value is asked for.
             visible: Which known point each may read, broadcastable to ``(batch, asked, known)``; None = all.
         """
-        return asked if self.residual == "none" else asked._replace(y=nearest(known, asked, visible))
+        if self.residual == "none":
+            return asked
+        return asked._replace(y=nearest(known, asked, visible))
 
     def split(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> tuple[Points, Points]:
         """The context, and the targets without their values."""
@@ -193,7 +198,7 @@ class TNPD(PairNetwork):
             outside, else Softmax.
         components: Gaussians in each density; 1 = a plain Gaussian.
         residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
-            the same sequence.
+            the same sequence; ``parallel`` = the other sequences, moved to the height of its known values.
         member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = known points do
             not tell, so that attention cannot follow a sequence.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
@@ -235,6 +240,11 @@ class TNPD(PairNetwork):
         for block in self.layers():
             h = block(h, count, known.mask)
         return self.answer(self.norm(h), asked)
+
+    def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:
+        if self.residual != "parallel":
+            return super().expect(known, asked, visible)
+        return asked._replace(y=parallel(known, asked, self.tokens.member.members))
 
     def layers(self) -> Iterable[RowBlock]:
         return cast("Iterable[RowBlock]", self.blocks)

@@ -129,24 +129,3 @@ class PairTokens(nn.Module):
             code = code * (1 - observed)[:, None]
         numbers = torch.stack([points.y, observed.expand_as(points.y)], dim=-1)
         return self.mlp(torch.cat([self.place(points.x), numbers, code], dim=-1))
-
-
-def nearest(known: Points, asked: Points, visible: Tensor | None = None) -> Tensor:
-    """The value of the nearest known point of the same sequence, for each point that is asked for.
-
-    Args:
-        known: Points that may be read.
-        asked: Points whose value is asked for.
-        visible: Which known point each may read, broadcastable to ``(batch, asked, known)``; None = all.
-
-    Returns:
-        Values, ``(batch, asked)``; 0 where no point may be read.
-    """
-    distance = (asked.x[:, :, None] - known.x[:, None]).abs()
-    blocked = asked.member[:, :, None] != known.member[:, None]
-    if known.seen is not None:
-        blocked = blocked | ~known.seen[:, None]
-    if visible is not None:
-        blocked = blocked | ~visible
-    least, index = distance.masked_fill(blocked, torch.inf).min(dim=-1)
-    return known.y.gather(1, index).masked_fill(least == torch.inf, 0.0)

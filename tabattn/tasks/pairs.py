@@ -40,7 +40,8 @@ class PairInference(Task):
         attention: Mechanism between context tokens, and from targets to them where it can answer queries from outside.
         target_attention: Mechanism from targets to the context; none = ``attention`` where it can, else Softmax.
         components: Gaussians that are mixed in a target's density.
-        residual: ``nearest``: the network predicts what is to be added to the nearest known value of the same sequence.
+        residual: ``nearest``: the network predicts what is to be added to the nearest known value of the same sequence;
+            ``parallel``: to the other sequences, moved to the height of its known values (``tnpd``).
         member_embed: How a token tells its sequence; ``hidden``: the context does not, which makes the first prediction
             fall between the sequences.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
@@ -64,7 +65,7 @@ class PairInference(Task):
         attention: AttentionFactory = Softmax,
         target_attention: AttentionFactory | None = None,
         components: int = 1,
-        residual: Literal["none", "nearest"] = "none",
+        residual: Literal["none", "nearest", "parallel"] = "none",
         member_embed: Literal["one_hot", "learned", "hidden"] = "one_hot",
         fourier: int = 6,
         joint: bool | None = None,

@@ -1,5 +1,7 @@
 """Laws of the networks of sequence pairs: what a density depends on, and what it does not."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch.distributions import MixtureSameFamily, Normal
@@ -12,6 +14,9 @@ from tests.models.pair_cases import SIZES, Task, apart, awake, close, numbers, t
 
 NAN = float("nan")
 every_arch = pytest.mark.parametrize("arch", ARCHITECTURES)
+every_residual = pytest.mark.parametrize(
+    ("arch", "residual"), [*product(ARCHITECTURES, ["none", "nearest"]), ("tnpd", "parallel")]
+)
 CROSS = [name for name, cls in MECHANISMS.items() if cls.cross]
 
 
@@ -65,8 +70,7 @@ def test_order_of_the_context_does_not_matter(arch: str) -> None:
     close(network(x, y, member, context), network(x[:, order], y[:, order], member[:, order], context))
 
 
-@every_arch
-@pytest.mark.parametrize("residual", ["none", "nearest"])
+@every_residual
 def test_absent_points_change_nothing(arch: str, residual: str) -> None:
     network, given = awake(arch, residual=residual), task()
     gaps = padded(given)
@@ -85,8 +89,7 @@ def test_absent_points_change_nothing_for_mechanisms_without_places(mechanism: s
     close(network(*given), network(*padded(given)))
 
 
-@every_arch
-@pytest.mark.parametrize("residual", ["none", "nearest"])
+@every_residual
 def test_nothing_known_is_an_answer(arch: str, residual: str) -> None:
     network, (x, y, member, context) = awake(arch, residual=residual), task()
     nothing = network(x[:, context:], y[:, :0], member[:, context:], 0)
@@ -94,8 +97,7 @@ def test_nothing_known_is_an_answer(arch: str, residual: str) -> None:
     close(nothing, network(x, torch.full_like(y, NAN), member, context))
 
 
-@every_arch
-@pytest.mark.parametrize("residual", ["none", "nearest"])
+@every_residual
 @pytest.mark.parametrize("components", [1, 3])
 def test_answers_follow_the_units_of_the_data(arch: str, residual: str, components: int) -> None:
     network, (x, y, member, context) = awake(arch, residual=residual, components=components), task()
@@ -212,8 +214,9 @@ def test_one_layer_is_enough_for_mechanisms_that_answer_targets() -> None:
         ("tnpd", {"heads": 3}, "dim must be a multiple of heads, got dim 16 and heads 3"),
         ("seed", {"heads": 3}, "dim must be a multiple of heads, got dim 16 and heads 3"),
         ("tnpd", {"layers": 1, "attention": Local}, "layers must be at least 2 for attention Local, got 1"),
-        ("tnpd", {"residual": "last"}, "residual must be none or nearest, got 'last'"),
+        ("tnpd", {"residual": "last"}, "residual must be none, nearest or parallel, got 'last'"),
         ("tnpd", {"member_embed": "none"}, "member_embed must be one_hot, learned or hidden, got 'none'"),
+        ("tnpa", {"residual": "parallel"}, "residual parallel needs a network that reads the context alone"),
         ("tnpd", {"residual": "nearest", "member_embed": "hidden"}, "residual nearest reads the labels"),
         ("seed", {"attention": TopK, "target_attention": Softmax}, "has one attention"),
     ],

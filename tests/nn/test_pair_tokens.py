@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tabattn.nn.pair_tokens import PairTokens, PlaceFeatures, Points, nearest
+from tabattn.nn.pair_tokens import PairTokens, PlaceFeatures, Points
 
 
 def points(batch: int = 2, count: int = 6) -> Points:
@@ -39,24 +39,3 @@ def test_lists_of_points_join_with_and_without_absent_ones() -> None:
     assert joined.seen.tolist() == [[True] * 6 + [False] * 6] * 2
     assert joined.mask.shape == (2, 1, 1, 12)
     assert joined.x.equal(torch.cat([a.x, b.x], dim=1))
-
-
-def test_nearest_equals_a_loop() -> None:
-    known, asked = points(count=7), points(count=5)
-    known = known._replace(seen=torch.rand(2, 7) > 0.3)
-    visible = torch.rand(2, 5, 7) > 0.3
-    given = nearest(known, asked, visible)
-    for b in range(2):
-        for i in range(5):
-            own = [
-                j
-                for j in range(7)
-                if visible[b, i, j] and known.seen[b, j] and known.member[b, j] == asked.member[b, i]
-            ]
-            near = known.y[b, min(own, key=lambda j: abs(known.x[b, j] - asked.x[b, i]))] if own else torch.zeros(())
-            assert given[b, i] == near
-
-
-def test_nearest_is_nothing_where_nothing_may_be_read() -> None:
-    known = points()
-    assert not nearest(known, points(count=3), torch.zeros(3, 6, dtype=torch.bool)).any()
