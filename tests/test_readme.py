@@ -43,8 +43,10 @@ def test_commands_build(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
     words = [str(ROOT / w) if w.startswith("configs/") else w for w in words]
     words = [str(ROOT / "configs/prior.yaml") if w.startswith("runs/") else w for w in words]
     small = ["--data.tables=[sklearn:iris]"] if any(w.endswith("prior.yaml") for w in words) else []
+    if any(w.endswith("pairs_table.yaml") for w in words):
+        small = [f"--data.path={ROOT / 'examples' / 'rooms.csv'}"]
     cli = CLI(args=[*words, *small, f"--run.root={tmp_path}"], run=False)
-    assert type(cli.model).__name__ == ("PriorClassification" if small else "PairInference")
+    assert type(cli.model).__name__ == ("PairInference" if "pairs" in command else "PriorClassification")
 
 
 def test_mechanisms_are_those_of_the_registry() -> None:
