@@ -184,8 +184,8 @@ class Rereading(Sampler):
 class TNPD(PairNetwork):
     """Transformer neural process with independent targets: known points read one another, targets read known points.
 
-    Nguyen and Grover 2022 (arXiv 2207.04179), TNP-D, with normalisation before each sublayer, Fourier features of
-    places, and the sequence in every token.
+    Nguyen and Grover 2022 (arXiv 2207.04179), TNP-D, with Fourier features of places and the sequence in every
+    token.
 
     Args:
         dim: Width of a token.
@@ -216,7 +216,7 @@ class TNPD(PairNetwork):
         components: int = 1,
         residual: Residual = "none",
         member_embed: MemberEmbed = "one_hot",
-        fourier: int = 6,
+        fourier: int = 2,
     ) -> None:
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
@@ -230,7 +230,6 @@ class TNPD(PairNetwork):
         )
         if layers == 1:
             _check_used(attention(heads, dim // heads), target_attention)
-        self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
         known, asked = self.split(x, y, member, context)
@@ -239,7 +238,7 @@ class TNPD(PairNetwork):
         h = self.tokens(known.followed_by(asked), count)
         for block in self.layers():
             h = block(h, count, known.mask)
-        return self.answer(self.norm(h), asked)
+        return self.answer(h, asked)
 
     def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:
         if self.residual != "parallel":

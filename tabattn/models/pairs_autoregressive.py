@@ -49,7 +49,7 @@ class TNPA(TNPD):
         components: int = 1,
         residual: Residual = "none",
         member_embed: MemberEmbed = "one_hot",
-        fourier: int = 6,
+        fourier: int = 2,
     ) -> None:
         super().__init__(
             dim,
@@ -86,7 +86,7 @@ class TNPA(TNPD):
         for block in self.layers():
             h, memory = block.remember(h, known.mask)
             rest, _ = block.recall(rest, memory, targets, mask)
-        return self.answer(self.norm(rest), asked)
+        return self.answer(rest, asked)
 
     def sampler(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Sampler:
         return Cached(self, self.known_points(x[:, :context], y[:, :context], member[:, :context]))
@@ -120,7 +120,7 @@ class Cached(Sampler):
         for i, block in enumerate(self.network.layers()):
             h, self.memory[i] = block.recall(h, self.memory[i], told, self.known.mask)
         self.unread = None
-        return pick(self.network.answer(self.network.norm(h), asked), 0)
+        return pick(self.network.answer(h, asked), 0)
 
     def append(self, y: Tensor) -> None:
         if self.asked is None:

@@ -105,7 +105,7 @@ class PairTokens(nn.Module):
         fourier: Number of wavelengths at which a place is shown.
     """
 
-    def __init__(self, dim: int, members: int, member_embed: MemberEmbed = "one_hot", fourier: int = 6) -> None:
+    def __init__(self, dim: int, members: int, member_embed: MemberEmbed = "one_hot", fourier: int = 2) -> None:
         super().__init__()
         self.hidden = member_embed == "hidden"
         self.place = PlaceFeatures(fourier)

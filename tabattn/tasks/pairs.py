@@ -67,7 +67,7 @@ class PairInference(Task):
         components: int = 1,
         residual: Literal["none", "nearest", "parallel"] = "none",
         member_embed: Literal["one_hot", "learned", "hidden"] = "one_hot",
-        fourier: int = 6,
+        fourier: int = 2,
         joint: bool | None = None,
         inference: InferenceOptions = InferenceOptions(),  # noqa: B008
         init_from: str | None = None,

@@ -69,6 +69,7 @@ def test_recalled_rows_can_join_the_memory() -> None:
     torch.testing.assert_close(given, torch.cat([first, rest], dim=1), rtol=1e-4, atol=1e-5)
 
 
-def test_before_training_a_block_changes_nothing() -> None:
-    x = torch.randn(2, 9, 12)
-    torch.testing.assert_close(RowBlock(12, 2, 16)(x, 6), x)
+def test_what_a_block_puts_out_is_normalised() -> None:
+    given = RowBlock(12, 2, 16)(10 * torch.randn(2, 9, 12), 6)
+    torch.testing.assert_close(given.mean(-1), torch.zeros(2, 9), rtol=0, atol=1e-5)
+    torch.testing.assert_close(given.std(-1, unbiased=False), torch.ones(2, 9), rtol=1e-3, atol=0)
