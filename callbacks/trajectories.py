@@ -43,14 +43,17 @@ class Trajectories(FirstBatch):
             raise ValueError(f"attention_steps must be at least 0, got {attention_steps}")
         super().__init__(every, tasks)
         self.attention_steps = attention_steps
+        self.folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any work, a task that infers no sequences."""
+        """Refuse, before any work, a task that infers no sequences; find the folder of the run."""
         if not callable(getattr(pl_module, "trajectories", None)):
             raise MisconfigurationException(
                 f"{type(pl_module).__name__} draws no trajectories: the callback Trajectories is for tasks like "
                 "PairInference"
             )
+        # Processes agree on the folder: rank zero, which draws alone, would wait for the others there.
+        self.folder = Path(trainer.log_dir or trainer.default_root_dir, FOLDER)
 
     def look(self, trainer: Trainer, task: Any, split: str, batch: Any) -> None:
         """Infer the kept items and draw them."""
@@ -71,6 +74,6 @@ class Trajectories(FirstBatch):
             writer.add_image(tag, image, trainer.global_step, dataformats="HWC")
         if getattr(trainer, "fast_dev_run", False):
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir, FOLDER, f"{split}_{trainer.global_step:06d}")
+        folder = self.folder / f"{split}_{trainer.global_step:06d}"
         folder.mkdir(parents=True, exist_ok=True)
         imsave(folder / f"{name}.png", image)

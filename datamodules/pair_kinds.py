@@ -76,6 +76,12 @@ class PairPlan(NamedTuple):
         return (self.length, self.amplitude, self.period, *[self.correlation] * partial)
 
     @property
+    def optional(self) -> dict[str, bool]:
+        """Whether what only some processes have is read."""
+        correlated = self.structure == "correlated" and self.members > 1
+        return {"shift": self.structure == "shift", "correlation": correlated, "period": self.kernel == "periodic"}
+
+    @property
     def spread(self) -> float:
         """Standard deviation of a value over all tasks."""
         low, high = self.amplitude
@@ -89,6 +95,8 @@ class PairPlan(NamedTuple):
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {self.kernel!r}")
         if not self.points or min(self.points) < 2:
             raise ValueError(f"points must be at least 2 of each sequence, got {list(self.points)}")
+        if self.sizes == "fewer" and self.members > 1:
+            raise ValueError(f"points must be one number for single sequences, got {list(self.points)}")
         margin = 3 if self.sizes == "fewer" else 1
         check_range("context", self.context, 1)
         if self.context[1] > min(self.points) - margin:

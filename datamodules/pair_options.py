@@ -41,7 +41,7 @@ def as_range(name: str, count: int | tuple[int, int]) -> tuple[int, int]:
     return bounds
 
 
-def as_regimes(stage: str, given: str | tuple[str, ...]) -> tuple[str, ...]:
+def as_regimes(name: str, given: str | tuple[str, ...]) -> tuple[str, ...]:
     """A regime as the tuple that holds nothing else.
 
     Raises:
@@ -51,5 +51,5 @@ def as_regimes(stage: str, given: str | tuple[str, ...]) -> tuple[str, ...]:
     known = get_args(Regime)
     unknown = [regime for regime in regimes if regime not in known]
     if unknown or not regimes:
-        raise ValueError(f"regimes of {stage} must be of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
+        raise ValueError(f"{name} must be of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
     return regimes

@@ -158,7 +158,7 @@ class TaskPairs(LightningDataModule):
                 len(names),
                 self.infer,
                 train if stage == "train" else scored,
-                as_regimes(stage, chosen),
+                as_regimes(f"regimes of {stage}", chosen),
                 swap_roles and stage == "train",
                 drift if stage == "train" else 0.0,
                 batch_size,

@@ -11,6 +11,7 @@ from datamodules.kernels import Kernel
 from datamodules.pair_batches import Knowledge, PairBatches
 from datamodules.pair_cache import CachedPairs, Facts, PairCache
 from datamodules.pair_kinds import KINDS, Kind, PairPlan, grid
+from datamodules.pair_options import as_regimes
 from datamodules.regimes import Regime
 from tabattn.batches import PairBatch, Scaling
 
@@ -109,6 +110,8 @@ class SyntheticPairs(LightningDataModule):
             raise ValueError(f"cache_batches needs a cache_file to keep them in, got {cache_batches} and none")
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        if oracle not in get_args(Knowledge):
+            raise ValueError(f"oracle must be one of {', '.join(get_args(Knowledge))}, got {oracle!r}")
         changes: dict[str, Any] = {
             "points": points,
             "context": _range(context),
@@ -127,9 +130,9 @@ class SyntheticPairs(LightningDataModule):
             grid(self.plan)
         scored = "shuffle" if kind == "tnp" else "forecast"
         self.regimes = (
-            _regimes("regime", regime or ("shuffle" if kind == "tnp" else "mix")),
-            _regimes("val_regime", val_regime or scored),
-            _regimes("test_regime", test_regime or scored),
+            as_regimes("regime", regime or ("shuffle" if kind == "tnp" else "mix")),
+            as_regimes("val_regime", val_regime or scored),
+            as_regimes("test_regime", test_regime or scored),
         )
         self.swap_roles = swap_roles
         self.oracle = oracle
@@ -202,12 +205,7 @@ def _plan(kind: str, changes: dict[str, Any]) -> PairPlan:
     """What a kind is, with whatever is not None in its place."""
     plan = KINDS[kind]._replace(**{name: value for name, value in changes.items() if value is not None})
     plan.check()
+    for name, read in plan.optional.items():
+        if not read and changes[name] is not None:
+            raise ValueError(f"{name} says nothing of kind {kind} with kernel {plan.kernel}, got {changes[name]}")
     return plan
-
-
-def _regimes(name: str, given: str | tuple[str, ...]) -> tuple[str, ...]:
-    regimes = (given,) if isinstance(given, str) else tuple(given)
-    unknown = [regime for regime in regimes if regime not in get_args(Regime)]
-    if unknown or not regimes:
-        raise ValueError(f"{name} must be of {', '.join(get_args(Regime))}, got {', '.join(unknown) or 'none'}")
-    return regimes

@@ -23,7 +23,7 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
         The tasks laid out, without an oracle.
 
     Raises:
-        DataError: The batch has no given sequence, not enough points to show or none left to infer.
+        DataError: The batch has no given sequence or no other one, not enough points to show or none left to infer.
     """
     known, index = batch.y.isfinite(), torch.arange(batch.x.shape[1], device=batch.x.device)
     # An unknown value is a point all the same among the targets, and padding in the context.
@@ -34,6 +34,8 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
     if not given.any():
         raise DataError(f"given_member={options.given_member}: no task of the batch has a known point of this member")
     others = there & (batch.member != options.given_member)
+    if not others.any():
+        raise DataError(f"given_member={options.given_member}: the batch has no other sequence to infer")
     shown = _shown(batch, others, rank, options, generator)
     targets = others & ~shown
     if not targets.any():

@@ -43,6 +43,8 @@ class InferenceOptions:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if not self.samples and not self.mean:
             raise ValueError("samples must be at least 1 where mean is false, got 0")
+        if not self.consec and self.context_p is None:
+            raise ValueError("context_p must be a number where consec is false: how many random points are shown")
         if not self.consec and self.context_p is not None and self.context_p > self.pool:
             raise ValueError(f"context_p must be at most pool = {self.pool}, got {self.context_p}")
         if self.path not in ("given", "left_to_right", "random"):

@@ -51,7 +51,8 @@ class DensityHead(nn.Module):
         Returns:
             A Normal or a MixtureSameFamily of Normals, of batch shape ``(batch, targets)``.
         """
-        mean, deviation, *weights = self.mlp(tokens).split(self.components, dim=-1)
+        # Whatever the precision of the layers, densities have that of the values.
+        mean, deviation, *weights = self.mlp(tokens).to(offset.dtype).split(self.components, dim=-1)
         mean = centre + spread * (mean + offset[..., None])
         deviation = spread * (FLOOR + F.softplus(deviation + UNIT))
         if not weights:

@@ -69,6 +69,18 @@ def test_a_run_without_tensorboard_still_writes_files_and_a_fast_dev_run_writes_
     assert not list((tmp_path / "dev").rglob("*.png"))
 
 
+def test_looking_waits_for_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Alone(Trajectories):
+        def look(self, trainer: Any, task: Any, split: str, batch: Any) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(trainer.strategy, "broadcast", lambda *args: pytest.fail("only rank zero is here"))
+                super().look(trainer, task, split, batch)
+
+    task = TinyPairs()
+    fit(tmp_path, task, Alone(attention_steps=0))
+    assert task.asked
+
+
 def test_other_ranks_do_not_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = TinyPairs()
     run = trainer(tmp_path, [Trajectories(), Weights()])

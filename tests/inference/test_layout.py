@@ -122,6 +122,12 @@ def test_a_batch_that_cannot_be_laid_out_is_refused(options: dict[str, Any], mes
         lay_out(tasks(), InferenceOptions(**options))
 
 
+def test_a_sequence_alone_leaves_nothing_to_infer() -> None:
+    batch = tasks()
+    with pytest.raises(DataError, match="given_member=0: the batch has no other sequence to infer"):
+        lay_out(batch._replace(member=torch.zeros_like(batch.member)), InferenceOptions())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -129,6 +135,7 @@ def test_a_batch_that_cannot_be_laid_out_is_refused(options: dict[str, Any], mes
         ({"samples": 0, "mean": False}, "samples must be at least 1 where mean is false, got 0"),
         ({"context_p": -1}, "context_p must be at least 0, got -1"),
         ({"context_p": 121, "consec": False}, "context_p must be at most pool = 120, got 121"),
+        ({"consec": False}, "context_p must be a number where consec is false"),
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
         ({"given_member": -1}, "given_member must be at least 0, got -1"),
         ({"pool": 0}, "pool must be at least 1, got 0"),

@@ -84,6 +84,15 @@ def test_deviations_stop_at_the_floor() -> None:
     torch.testing.assert_close(given.stddev, torch.full((2, 3), 5 * FLOOR))
 
 
+@pytest.mark.parametrize("components", [1, 3])
+def test_densities_are_as_precise_as_the_data_where_layers_are_not(components: int) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        density = DensityHead(4, 8, components)(
+            torch.randn(2, 3, 4), torch.zeros(2, 3), torch.zeros(()), torch.ones(())
+        )
+    assert density.mean.dtype == density.stddev.dtype == torch.float32
+
+
 def test_no_components_are_refused() -> None:
     with pytest.raises(ValueError, match="components must be at least 1, got 0"):
         DensityHead(8, 16, 0)
