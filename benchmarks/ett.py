@@ -31,7 +31,10 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "pairs_table.yaml"
 OUT = ROOT / "docs" / "benchmarks" / "ett.md"
 GIVEN = "HUFL"
-INFERRED: dict[str, list[str]] = {"MUFL": [], "OT": ["--data.drift=1"]}
+INFERRED: dict[str, list[str]] = {
+    "MUFL": ["--model.residual=parallel"],
+    "OT": ["--data.drift=2", "--data.regime=[forecast,interp,shuffle]", "--trainer.max_steps=500"],
+}
 """The columns to infer, each with what its trainings have other than the configuration; chosen on validation hours."""
 PROTOCOL = ["--data.window=64", "--data.stride=16", "--data.eval_context=16", "--data.shares=[0.7,0.1,0.2]"]
 """What must not differ, so that figures can be compared."""

@@ -58,9 +58,10 @@ class SeedNetwork(PairNetwork):
         features = PlaceFeatures(fourier)
         self.place = nn.Sequential(features, nn.Linear(features.width, dim))
         self.value = nn.Linear(1, dim)
-        if target_attention is not None and attention is not Softmax:
-            raise ValueError("the seed network has one attention: give attention or target_attention, not both")
         self.attention = PlaceAttention(dim, heads, target_attention or attention)
+        # The command line hands the default over as a factory of its own.
+        if target_attention is not None and not isinstance(attention(heads, dim // heads), Softmax):
+            raise ValueError("the seed network has one attention: give attention or target_attention, not both")
         check_ordered(self.attention.mechanism, "seed")
         self.member = MemberCode(members, hidden, member_embed)
         self.join = nn.Linear(2 * dim + self.member.width, hidden)

@@ -144,7 +144,16 @@ def test_attentions_start_alike_and_target_rows_are_served(source: str, tmp_path
 
 def test_a_training_leaves_its_files_and_the_result_last(source: str, tmp_path: Path) -> None:
     folder = tmp_path / "Local" / "seed_1"
-    options = [source, "--attention=Local", "--seed=1", "--steps=3", f"--folder={folder}", "--honest", "--cpu-time", *SMALL]
+    options = [
+        source,
+        "--attention=Local",
+        "--seed=1",
+        "--steps=3",
+        f"--folder={folder}",
+        "--honest",
+        "--cpu-time",
+        *SMALL,
+    ]
     adult_run.main(options)
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "history.csv", "last.ckpt", "result.json"}
     result = json.loads((folder / "result.json").read_text())["result"]

@@ -13,7 +13,7 @@ from tests.callbacks.pairs import TinyPairs, fit
 from tests.callbacks.test_embeddings import folder, index, points, table
 from tests.callbacks.tiny import board
 
-TABLE = "network.tokens.learned.weight"
+TABLE = "network.tokens.member.learned.weight"
 
 
 class Known(TinyPairs):
