@@ -26,6 +26,7 @@ from tabattn.checkpoints import LastCheckpoint, problem_with
 from tabattn.errors import DataError
 from tabattn.optim import WarmupCosine
 from tabattn.parser import Parser, debugging
+from tabattn.predictions import Predictions
 from tabattn.runs import RunFolder
 from tabattn.schedule_free import ScheduleFree, check_schedule
 
@@ -44,7 +45,7 @@ class CLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             # Datamodules share batches out themselves; Lightning's sampler would share them twice, and pad.
-            trainer_defaults={"use_distributed_sampler": False, "callbacks": ScheduleFree()},
+            trainer_defaults={"use_distributed_sampler": False, "callbacks": [ScheduleFree(), Predictions()]},
             args=args,
             run=run,
         )

@@ -20,6 +20,7 @@ BELOW: dict[str, set[str]] = {
     "tabattn.metrics": {"tabattn.batches"},
     "tabattn.optim": set(),
     "tabattn.pair_metrics": {"tabattn.batches", "tabattn.nn"},
+    "tabattn.predictions": set(),
     "tabattn.runs": set(),
     "tabattn.schedule_free": set(),
     "tabattn.nanotabpfn": {"tabattn.errors"},
@@ -35,7 +36,8 @@ BELOW: dict[str, set[str]] = {
     },
     "tabattn.parser": {"tabattn.attention"},
     "tabattn.cli": {
-        f"tabattn.{name}" for name in ("checkpoints", "errors", "optim", "parser", "runs", "schedule_free")
+        f"tabattn.{name}"
+        for name in ("checkpoints", "errors", "optim", "parser", "predictions", "runs", "schedule_free")
     },
     "tabattn.convert": {f"tabattn.{name}" for name in ("attention", "errors", "nanotabpfn", "tasks")},
     "datamodules": {"tabattn.batches", "tabattn.encode", "tabattn.errors"},

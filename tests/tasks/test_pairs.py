@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -74,6 +75,18 @@ def test_every_network_fits_tests_and_predicts(arch: str, tmp_path: Path) -> Non
     predicted = run.predict(task, pairs)
     assert predicted is not None
     assert all(torch.isfinite(drawn.samples).all() for drawn in predicted)
+
+
+def test_predictions_are_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn = ["--model.inference.samples=3", "--model.inference.num_steps=2"]
+    assert main(["predict", "--config", CONFIG, *SMALL, *drawn]) == 0
+    files = sorted((tmp_path / "runs").rglob("predictions/*.npz"))
+    assert [path.name for path in files] == ["rank0_batch00000.npz", "rank0_batch00001.npz"]
+    with np.load(files[0]) as found:
+        assert {"samples", "mean", "quantiles", "batch.x", "batch.y", "batch.member"} <= set(found)
+        assert found["samples"].shape == (3, 4, 2)
+        assert np.isfinite(found["mean"]).all()
 
 
 def test_loss_is_the_mean_over_known_targets() -> None:

@@ -1,0 +1,67 @@
+"""What ``predict`` finds, as files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+FOLDER = "predictions"
+
+
+class Predictions(Callback):
+    """Writes what a task predicts into ``predictions`` in the folder of the run: a file for each batch.
+
+    ``rank<process>_batch<number>.npz`` holds the tensors by name, those of a NamedTuple by the names of its fields, so
+    ``numpy.load`` reads them; a single tensor is called ``prediction``.
+    """
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder of the run, which all processes have to ask for together."""
+        if stage == "predict":
+            self.folder = Path(trainer.log_dir or trainer.default_root_dir) / FOLDER
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the tensors of one batch."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        parts = dict(_named("prediction", outputs))
+        np.savez_compressed(self.folder / f"rank{trainer.global_rank}_batch{batch_idx:05d}.npz", **parts)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the files are."""
+        rank_zero_info(f"Predictions are in {self.folder}")
+
+
+def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every array in a prediction with a name of its own; whatever is None is left out."""
+    if isinstance(value, Tensor):
+        given = value.detach().cpu()
+        yield name, (given.float() if given.dtype == torch.bfloat16 else given).numpy()
+    elif hasattr(value, "_asdict"):
+        for field, part in value._asdict().items():
+            yield from _named(field if name == "prediction" else f"{name}.{field}", part)
+    elif isinstance(value, dict):
+        for field, part in value.items():
+            yield from _named(str(field), part)
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value):
+            yield from _named(f"{name}.{number}", part)
+    elif value is not None:
+        yield name, np.asarray(value)
