@@ -135,11 +135,11 @@ class PairInference(Task):
     def predict_step(self, batch: PairBatch, batch_idx: int) -> Trajectories:
         """Draw trajectories of the sequence that is to be inferred, laid out as ``inference`` says."""
         self._watch(batch)
-        return self.trajectories(batch)
+        return self.trajectories(batch, batch_idx * self.trainer.world_size + self.global_rank)
 
-    def trajectories(self, batch: PairBatch) -> Trajectories:
-        """Draw trajectories, the same whenever the same batch is given."""
-        source = torch.Generator(self.device).manual_seed(0)
+    def trajectories(self, batch: PairBatch, number: int = 0) -> Trajectories:
+        """Draw trajectories, the same whenever the same batch is given under the same number."""
+        source = torch.Generator(self.device).manual_seed(number)
         return trajectories(self.network, lay_out(batch, self.inference, source), self.inference, source)
 
     def probe(self, batch: PairBatch) -> Tensor:

@@ -142,5 +142,6 @@ def test_predictions_are_the_same_twice(tmp_path: Path) -> None:
     task.network.scale(pairs.scaling)
     batch = next(iter(pairs.test_dataloader()))
     with torch.no_grad():
-        first, second = (task.trajectories(batch) for _ in range(2))
+        first, second, other = (task.trajectories(batch, number) for number in (0, 0, 1))
     torch.testing.assert_close(first.samples, second.samples, rtol=0, atol=0)
+    assert not first.samples.isclose(other.samples).any()
