@@ -1,5 +1,6 @@
 """What every test starts from and leaves behind: the same seed, one thread, the process as it was."""
 
+import logging
 import os
 import random
 import signal
@@ -40,3 +41,13 @@ def _signals() -> Iterator[None]:
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> Iterator[None]:
+    """Programs quieten Lightning for good; a test must not do so to the next."""
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
