@@ -10,24 +10,13 @@ from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.batches import Scaling
+from tabattn.models.pair_sampler import Sampler
 from tabattn.nn.densities import DensityHead, line_up, pick
 from tabattn.nn.pair_expectations import nearest, parallel
 from tabattn.nn.pair_tokens import MemberEmbed, PairTokens, Points
 from tabattn.nn.row_block import RowBlock
 
 Residual = Literal["none", "nearest", "parallel"]
-
-
-class Sampler(ABC):
-    """Walks along the targets of tasks, one at a time, each given the context and the values appended so far."""
-
-    @abstractmethod
-    def step(self, x: Tensor, member: Tensor) -> Distribution:
-        """The density of the next point, at ``x`` of sequence ``member``, each ``(batch,)``."""
-
-    @abstractmethod
-    def append(self, y: Tensor) -> None:
-        """Make the value ``(batch,)`` of the point of the last ``step`` known; NaN = the point stays unknown."""
 
 
 class PairNetwork(nn.Module, ABC):

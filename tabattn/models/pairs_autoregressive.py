@@ -5,7 +5,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
-from tabattn.models.pairs import TNPD, Residual, Sampler
+from tabattn.models.pair_sampler import Sampler
+from tabattn.models.pairs import TNPD, Residual
 from tabattn.nn.densities import pick
 from tabattn.nn.pair_tokens import MemberEmbed, Points
 from tabattn.nn.row_block import KeysValues

@@ -11,7 +11,8 @@ from torch.distributions import Distribution, Normal
 from tabattn.batches import PairBatch
 from tabattn.inference import LEVELS, InferenceOptions, lay_out, trajectories
 from tabattn.inference.mixtures import components, quantiles
-from tabattn.models.pairs import TNPD, PairNetwork, Sampler
+from tabattn.models.pair_sampler import Sampler
+from tabattn.models.pairs import TNPD, PairNetwork
 from tabattn.nn.densities import mixture
 from tests.inference.tasks import tasks
 
