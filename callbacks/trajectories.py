@@ -52,6 +52,11 @@ class Trajectories(FirstBatch):
                 f"{type(pl_module).__name__} draws no trajectories: the callback Trajectories is for tasks like "
                 "PairInference"
             )
+        data = getattr(trainer, "datamodule", None)
+        if getattr(data, "members", 2) < 2:
+            raise MisconfigurationException(
+                f"Trajectories draws a sequence inferred from another, and {type(data).__name__} has single ones"
+            )
         # Processes agree on the folder: rank zero, which draws alone, would wait for the others there.
         self.folder = Path(trainer.log_dir or trainer.default_root_dir, FOLDER)
 

@@ -145,3 +145,12 @@ def test_predictions_are_the_same_twice(tmp_path: Path) -> None:
         first, second, other = (task.trajectories(batch, number) for number in (0, 0, 1))
     torch.testing.assert_close(first.samples, second.samples, rtol=0, atol=0)
     assert not first.samples.isclose(other.samples).any()
+
+
+def test_single_sequences_have_no_pictures_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    single = ["--data.kind=tnp", "--data.points=[12]", "--data.context=[3,5]", "--trainer.callbacks+=Trajectories"]
+    command = [word for word in SMALL if not word.startswith(("--data.points", "--data.context"))]
+    assert main(["fit", "--config", CONFIG, *command, *single, "--data.regime=shuffle", f"--run.root={tmp_path}"]) == 2
+    assert "Trajectories draws a sequence inferred from another, and SyntheticPairs has single ones" in (
+        capsys.readouterr().err
+    )
