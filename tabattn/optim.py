@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from tabattn.muon import BatchedMuon
 
 SHAPE = ("total_steps", "warmup", "final")
 """What the curve of ``WarmupCosine`` follows from."""
@@ -122,9 +124,9 @@ class MuonAdamW(Optimizer):
         rest = [p for p in params if id(p) not in known]
         self._inner: list[Optimizer] = []
         if matrices:
-            self._inner.append(Muon(matrices, lr, weight_decay, momentum))
+            self._inner.append(BatchedMuon(matrices, lr, weight_decay, momentum))
         if rest:
-            self._inner.append(AdamW(rest, adamw_lr, betas, weight_decay=0.0))
+            self._inner.append(AdamW(rest, adamw_lr, betas, weight_decay=0.0, fused=True))
         super().__init__([group for inner in self._inner for group in inner.param_groups], {})
         self._link()
 

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from tabattn.muon import BatchedMuon
 from tabattn.optim import MuonAdamW
 
 
@@ -27,11 +28,66 @@ def test_equals_its_two_parts() -> None:
     ours, theirs = network(), network()
     matrix = theirs[2].weight
     rest = [p for p in theirs.parameters() if p is not matrix]
-    parts = [torch.optim.Muon([matrix], 0.01, 0.1), torch.optim.AdamW(rest, 0.002, weight_decay=0.0)]
+    parts = [BatchedMuon([matrix], 0.01, 0.1), torch.optim.AdamW(rest, 0.002, weight_decay=0.0, fused=True)]
     steps(ours, [MuonAdamW(ours.parameters(), 0.01, 0.002, weight_decay=0.1)], 3)
     steps(theirs, parts, 3)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def matrices(shapes: list[tuple[int, int]]) -> list[nn.Parameter]:
+    torch.manual_seed(0)
+    made = [nn.Parameter(torch.randn(shape, dtype=torch.double)) for shape in shapes]
+    for matrix in made:
+        matrix.grad = torch.randn_like(matrix)
+    return made
+
+
+def by_hand(matrix: Tensor, gradients: list[Tensor], rate: float, decay: float, momentum: float) -> Tensor:
+    """Muon as Jordan et al. 2024 write it, one matrix at a time."""
+    mean = torch.zeros_like(matrix)
+    for gradient in gradients:
+        mean = momentum * mean + (1 - momentum) * gradient
+        x = (1 - momentum) * gradient + momentum * mean
+        rows, columns = x.shape
+        x = (x.T if rows > columns else x) / x.norm()
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        step = (x.T if rows > columns else x) * max(1.0, rows / columns) ** 0.5
+        matrix = matrix * (1 - rate * decay) - rate * step
+    return matrix
+
+
+def test_matrices_of_one_shape_are_updated_as_one_at_a_time() -> None:
+    shapes = [(5, 3), (3, 5), (5, 3), (4, 4), (3, 5)]
+    ours, start = matrices(shapes), [matrix.detach().clone() for matrix in matrices(shapes)]
+    gradients = [matrix.grad.clone() for matrix in ours]
+    optimizer = BatchedMuon(ours, 0.1, 0.2, 0.9)
+    for factor in (1.0, -0.5):
+        for matrix, gradient in zip(ours, gradients, strict=True):
+            matrix.grad = factor * gradient
+        optimizer.step()
+    for matrix, before, gradient in zip(ours, start, gradients, strict=True):
+        expected = by_hand(before, [gradient, -0.5 * gradient], 0.1, 0.2, 0.9)
+        torch.testing.assert_close(matrix.detach(), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_it_is_the_muon_of_torch() -> None:
+    ours, theirs = matrices([(20, 16), (16, 20), (20, 16)]), matrices([(20, 16), (16, 20), (20, 16)])
+    for _ in range(2):
+        BatchedMuon(ours, 0.1).step()
+        torch.optim.Muon(theirs, 0.1).step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0.01)  # theirs is in bfloat16
+
+
+def test_a_matrix_without_a_gradient_is_left_alone() -> None:
+    first, second = matrices([(4, 4), (4, 4)])
+    before = second.detach().clone()
+    second.grad = None
+    BatchedMuon([first, second], 0.1).step()
+    torch.testing.assert_close(second.detach(), before, rtol=0, atol=0)
 
 
 def test_a_saved_state_goes_on_as_if_nothing_had_happened() -> None:
