@@ -26,7 +26,7 @@ from benchmarks.baselines import BASELINES
 from benchmarks.measure import median_seconds
 from benchmarks.protocols import fitted, scores
 from datamodules import TableTasks
-from datamodules.tables import load_table
+from datamodules.tables.real import load_table
 from tabattn.attention import MECHANISMS
 from tabattn.cli import CLI
 from tabattn.errors import DataError

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from benchmarks.measure import provenance
 from benchmarks.plots import KINDS, markdown, plot_curves, plot_inference, read, summary
 from benchmarks.protocols import PROTOCOLS
-from datamodules.tables import RealTable
+from datamodules.tables.real import RealTable
 from tabattn.attention import MECHANISMS
 
 REFERENCE = "Softmax"

@@ -23,7 +23,7 @@ from sklearn.model_selection import StratifiedKFold
 from benchmarks.baselines import BASELINES
 from benchmarks.measure import provenance
 from benchmarks.openml_report import OURS, report
-from datamodules.sources import load_frame
+from datamodules.tables.sources import load_frame
 from tabattn import TabularClassifier
 from tabattn.encode import TableEncoder, encode_labels
 from tabattn.estimator.arguments import resolve_device

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.baselines import Flags
 from datamodules import TableTasks
-from datamodules.cut import CutBatches
+from datamodules.priors.cut import CutBatches
 from tabattn.batches import TableBatch
 from tabattn.metrics import TableScores
 from tabattn.tasks import PriorClassification

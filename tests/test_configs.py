@@ -10,7 +10,7 @@ import yaml
 
 import callbacks  # noqa: F401
 import tabattn.tasks  # noqa: F401
-from datamodules import dump
+from datamodules.dump import __main__ as dump
 from tabattn.attention import MECHANISMS
 from tabattn.cli import CLI
 from tests.helpers import MeanTask

@@ -8,7 +8,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
 from datamodules import SyntheticPrior
-from datamodules.scm_options import ScmOptions
+from datamodules.priors.scm_options import ScmOptions
 from tabattn.attention import Entmax, Inducing, Local, Softmax
 from tabattn.batches import TableBatch
 from tabattn.errors import DataError

@@ -1,0 +1,108 @@
+"""Batches of synthetic pairs by number."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.counter import generator
+from datamodules.pairs.gaussian import draw, marginal, oracle
+from datamodules.pairs.kernels import Process
+from datamodules.pairs.kinds import PairPlan, draw_sizes, grid, make_process
+from datamodules.pairs.regimes import REGIMES, Drawn, choose
+from tabattn.batches import Oracle, PairBatch
+
+Knowledge = Literal["known", "marginal"]
+
+
+class Tasks(NamedTuple):
+    """Tasks before their points are arranged.
+
+    Attributes:
+        process: Where their values come from.
+        y: Values, ``(batch, points)`` double.
+        points: Places, members, the sequence to infer, and how much of it is shown.
+    """
+
+    process: Process
+    y: Tensor
+    points: Drawn
+
+
+class PairBatches(Dataset[PairBatch]):
+    """Batch i of synthetic pairs, a function of (seed, split, i): its sizes and regime, and each of its tasks.
+
+    The values of a task do not depend on the regime.
+
+    Args:
+        plan: What tasks are drawn from.
+        regimes: One, or several of which each batch takes one.
+        swap_roles: Whether the sequence to infer is drawn; otherwise it is the last.
+        batch_size: Tasks in a batch.
+        seed: Seed of the stream.
+        split: Which of the seed's streams.
+        length: Number of batches.
+        knowledge: What the oracle knows: the process of each task, or only what it was drawn from; None = no oracle.
+    """
+
+    def __init__(
+        self,
+        plan: PairPlan,
+        regimes: tuple[str, ...],
+        swap_roles: bool,
+        batch_size: int,
+        seed: int,
+        split: int,
+        length: int,
+        knowledge: Knowledge | None,
+    ) -> None:
+        self.plan = plan
+        self.regimes = regimes
+        self.swap_roles = swap_roles
+        self.batch_size = batch_size
+        self.seed = seed
+        self.split = split
+        self.length = length
+        self.knowledge = knowledge
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> PairBatch:
+        regime = choose(self.regimes, generator(self.seed, self.split, index, 0))
+        tasks = self.draw(index, self.swap_roles or regime == "full_infer")
+        order, context = REGIMES[regime](tasks.points, self.plan.members)
+        parts = (tasks.points.x, tasks.y.float(), tasks.points.member)
+        x, y, member = (part.gather(1, order) for part in parts)
+        return PairBatch(x, y, member, context, self._oracle(tasks.process, x, y, member, context))
+
+    def draw(self, index: int, swap_roles: bool) -> Tasks:
+        """Draw the tasks of a batch."""
+        plan = self.plan
+        source = generator(self.seed, self.split, index, 1)
+        sizes, shown = draw_sizes(plan, source)
+        common = torch.rand(1, generator=source)
+        ranges, count = len(plan.ranges), sum(sizes)
+        sources = [generator(self.seed, self.split, index, 2, task) for task in range(self.batch_size)]
+        uniforms = torch.stack([torch.rand(ranges + 1 + 2 * count, generator=each) for each in sources])
+        normals = torch.stack([torch.randn(count, generator=each, dtype=torch.float64) for each in sources])
+        hyper, turn, place, chance = uniforms.split([ranges, 1, count, count], dim=1)
+        x = plan.x_range[0] + (plan.x_range[1] - plan.x_range[0]) * place
+        member = torch.arange(plan.members).repeat_interleave(torch.tensor(sizes)).expand(self.batch_size, -1)
+        # Sequences of unequal length take one turn in the whole batch, which has one context length.
+        turn = turn.squeeze(1) if len(set(sizes)) == 1 else common.expand(self.batch_size)
+        role = (turn * plan.members).long() if swap_roles else torch.full((self.batch_size,), plan.members - 1)
+        process = make_process(plan, hyper)
+        return Tasks(process, draw(process, x, member, normals), Drawn(x, member, role, chance, shown))
+
+    def _oracle(self, process: Process, x: Tensor, y: Tensor, member: Tensor, context: int) -> Oracle | None:
+        if self.knowledge is None:
+            return None
+        if self.knowledge == "known":
+            return oracle(process, x, y, member, context)
+        return marginal(self._processes(), x, y, member, context)
+
+    def _processes(self) -> Iterator[Process]:
+        return (make_process(self.plan, row.expand(self.batch_size, -1)) for row in grid(self.plan))

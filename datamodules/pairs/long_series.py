@@ -1,0 +1,117 @@
+"""Long tables: one observation in each row, of some sequence of some task."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from datamodules.checks import nearest
+from datamodules.pairs.series import Unit, find_column, numbers, places
+from datamodules.pairs.tasks import Points
+from datamodules.tables.files import read_file
+
+
+class LongNames(NamedTuple):
+    """Columns of a long table: the task and the sequence each row belongs to, its place and its value."""
+
+    task: str = "task"
+    member: str = "member"
+    x: str = "x"
+    y: str = "y"
+
+
+class Observations(NamedTuple):
+    """Tasks of any size: the points of a sequence of a task are side by side, in order of their places.
+
+    Attributes:
+        x: Places, ``(rows,)`` double.
+        y: Values, ``(rows,)`` double; NaN = not observed.
+        member: Sequence of each point, ``(rows,)``.
+        task: Task of each point, numbered as they come in the table, ``(rows,)``.
+        first: First row of each sequence of each task, ``(tasks, members)``.
+        size: Rows of each, ``(tasks, members)``.
+        least: Fewest places of each sequence in a batch.
+    """
+
+    x: Tensor
+    y: Tensor
+    member: Tensor
+    task: Tensor
+    first: Tensor
+    size: Tensor
+    least: int = 1
+
+    def take(self, numbers: Tensor) -> Points:
+        """Some tasks, each sequence padded to its length in the longest of them."""
+        parts = [self._sequence(numbers, member) for member in range(self.size.shape[1])]
+        x, y, member = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        return Points(x, y, member)
+
+    def known(self, numbers: Tensor, shown: int) -> tuple[Tensor, Tensor]:
+        """How many of the first points of each sequence are known, and how many of the others."""
+        place = torch.arange(len(self.y)) - self.first[self.task, self.member]
+        seen = self.y.isfinite()
+        group = self.task * self.first.shape[1] + self.member
+        counts = [
+            torch.bincount(group[chosen], minlength=self.first.numel()).view_as(self.first)[numbers]
+            for chosen in (seen & (place < shown), seen & (place >= shown))
+        ]
+        return counts[0], counts[1]
+
+    def _sequence(self, numbers: Tensor, member: int) -> Points:
+        first, count = self.first[numbers, member, None], self.size[numbers, member, None]
+        place = torch.arange(max(self.least, int(count.max())))
+        there = place < count
+        rows = first + torch.where(there, place, count - 1).clamp(min=0)
+        x = self.x[rows.clamp(max=len(self.x) - 1)].float()
+        # What pads a sequence comes behind its last point.
+        x = torch.where(there, x, x.nextafter(torch.tensor(torch.inf)))
+        y = self.y[rows.clamp(max=len(self.y) - 1)].float().masked_fill(~there, torch.nan)
+        return Points(x, y, torch.full(rows.shape, member))
+
+
+def read_long(
+    path: str, columns: LongNames, sequences: tuple[str, ...] | None, unit: Unit
+) -> tuple[tuple[str, ...], Observations]:
+    """Read a long table.
+
+    Args:
+        path: A file (csv, tsv, arff, parquet, each plain or with .gz).
+        columns: Which column is what.
+        sequences: The sequences to read, in this order; none = all, in order of their names.
+        unit: What dates are counted in, from the start of 1970, universal time.
+
+    Returns:
+        Names of the sequences, and the tasks.
+
+    Raises:
+        ValueError: A column or a sequence is not there, or its entries are not what they must be.
+        DataError: The file cannot be read.
+    """
+    frame = read_file(Path(path))
+    task, member, x, y = (frame[find_column(frame, name, path)] for name in columns)
+    for column in (task, member):
+        if column.isna().any():
+            row = int(column.isna().argmax())
+            raise ValueError(f"column {column.name!r} of {path} must have no gaps, got one at row {row}")
+    known = [str(name) for name in sorted(member.unique())]
+    names = tuple(known if sequences is None else sequences)
+    if unknown := next((name for name in names if name not in known), None):
+        raise ValueError(f"{path} has no sequence {unknown!r}{nearest(unknown, known)}; sequences: {', '.join(known)}")
+    codes = pd.Index(names).get_indexer(pd.Index(member.astype(str)))
+    rows = codes >= 0
+    table = pd.DataFrame({"task": pd.factorize(task[rows])[0], "member": codes[rows]})
+    table["x"], table["y"] = places(x, unit)[rows], numbers(y, path)[rows]
+    return names, _arranged(table.sort_values(["task", "member", "x"], kind="stable"), len(names))
+
+
+def _arranged(table: pd.DataFrame, members: int) -> Observations:
+    x, y, member, task = (torch.from_numpy(np.array(table[name])) for name in ("x", "y", "member", "task"))
+    member, task = member.long(), task.long()
+    tasks = int(task.max()) + 1
+    count = torch.bincount(task * members + member, minlength=tasks * members)
+    first = count.cumsum(0) - count
+    return Observations(x, y, member, task, first.view(tasks, members), count.view(tasks, members))

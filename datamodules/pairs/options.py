@@ -1,0 +1,55 @@
+"""How whole tasks become batches of pairs."""
+
+from typing import NamedTuple, get_args
+
+from datamodules.checks import check_range
+from datamodules.pairs.regimes import Regime
+
+
+class PairOptions(NamedTuple):
+    """How tasks become batches.
+
+    Attributes:
+        members: Number of sequences.
+        infer: The one to infer.
+        shown: Fewest and most points of it that are context, drawn for each batch.
+        regimes: Which points are context; of several, each batch takes one.
+        swap_roles: Whether the sequence to infer is drawn; otherwise it is ``infer``.
+        drift: Standard deviation of a constant that is added to each sequence of a task.
+        batch_size: Tasks in a batch.
+        seed: Seed of all choices.
+    """
+
+    members: int
+    infer: int
+    shown: tuple[int, int]
+    regimes: tuple[str, ...]
+    swap_roles: bool
+    drift: float
+    batch_size: int
+    seed: int
+
+
+def as_range(name: str, count: int | tuple[int, int]) -> tuple[int, int]:
+    """A number as the range that holds nothing else.
+
+    Raises:
+        ValueError: It is no range of numbers from 1 on.
+    """
+    bounds = (count, count) if isinstance(count, int) else count
+    check_range(name, bounds, 1)
+    return bounds
+
+
+def as_regimes(name: str, given: str | tuple[str, ...]) -> tuple[str, ...]:
+    """A regime as the tuple that holds nothing else.
+
+    Raises:
+        ValueError: There is no such regime.
+    """
+    regimes = (given,) if isinstance(given, str) else tuple(given)
+    known = get_args(Regime)
+    unknown = [regime for regime in regimes if regime not in known]
+    if unknown or not regimes:
+        raise ValueError(f"{name} must be of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
+    return regimes

@@ -1,0 +1,128 @@
+"""Columns of a table that go along one axis, such as measurements over time, read as numbers."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from datamodules.checks import listed, nearest
+from datamodules.tables.files import read_file
+
+Name = str | int
+"""A column, by its name or by its place counted from 0."""
+
+Unit = Literal["s", "min", "h", "D"]
+"""What dates are counted in."""
+
+SECONDS: dict[Unit, int] = {"s": 1, "min": 60, "h": 3600, "D": 86400}
+
+
+class Series(NamedTuple):
+    """Columns along one axis.
+
+    Attributes:
+        names: Names of the columns.
+        x: Place of each row on the axis, ``(rows,)``, never falling.
+        y: Values, ``(rows, columns)``; NaN = not observed.
+    """
+
+    names: tuple[str, ...]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+def read_series(path: str, columns: Sequence[Name], x: Name | None, unit: Unit) -> Series:
+    """Read columns of a table.
+
+    Args:
+        path: A file (csv, tsv, arff, parquet, each plain or with .gz).
+        columns: Those to read.
+        x: Column of numbers or dates that is the axis; none = the number of the row.
+        unit: What dates are counted in, from the start of 1970, universal time.
+
+    Raises:
+        ValueError: A column is not there, is there twice, is not numeric, or the axis falls.
+        DataError: The file cannot be read.
+    """
+    frame = read_file(Path(path))
+    names = tuple(find_column(frame, name, path) for name in columns)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"columns must be different, got {twice!r} twice")
+    y = np.stack([numbers(frame[name], path) for name in names], 1)
+    axis = np.arange(len(frame), dtype=np.float64) if x is None else places(frame[find_column(frame, x, path)], unit)
+    if len(falls := np.flatnonzero(np.diff(axis) < 0)):
+        row = int(falls[0]) + 1
+        raise ValueError(f"x column {x!r} of {path} must never fall, but does at row {row}: sort the table by it")
+    return Series(names, axis, y)
+
+
+def find_column(frame: pd.DataFrame, name: Name, path: str) -> str:
+    """Name of a column that may be given by its place.
+
+    Raises:
+        ValueError: There is no such column, or there are several.
+    """
+    known = list(map(str, frame.columns))
+    if isinstance(name, int):
+        if not 0 <= name < len(known):
+            raise ValueError(f"{path} has columns 0 to {len(known) - 1}, got {name}{listed(known)}")
+        name = known[name]
+    if name not in known:
+        raise ValueError(f"{path} has no column {name!r}{nearest(name, known)}{listed(known)}")
+    if known.count(name) > 1:
+        raise ValueError(f"{path} has {known.count(name)} columns {name!r}: their names must be different")
+    return name
+
+
+def numbers(column: pd.Series, path: str) -> NDArray[np.float64]:
+    """Values of a column of numbers; NaN where there is none.
+
+    Raises:
+        ValueError: An entry is not a number, or not a finite one.
+    """
+    values = _to_numbers(column)
+    wrong = np.isinf(values) | (np.isnan(values) & column.notna().to_numpy())
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"column {column.name!r} of {path} must hold finite numbers, got {column.iloc[row]}, row {row}"
+        )
+    return values
+
+
+def places(column: pd.Series, unit: Unit) -> NDArray[np.float64]:
+    """Places on an axis from a column of numbers or dates.
+
+    Raises:
+        ValueError: An entry is missing, or neither a number nor a date.
+    """
+    if column.isna().any():
+        raise ValueError(f"x column {column.name!r} must have no gaps, got one at row {int(column.isna().argmax())}")
+    if not pd.api.types.is_datetime64_any_dtype(column.dtype):
+        values = _to_numbers(column)
+        if np.isfinite(values).all():
+            return values
+    seconds = (_dates(column) - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+    return np.asarray(seconds, np.float64) / SECONDS[unit]
+
+
+def _to_numbers(column: pd.Series) -> NDArray[np.float64]:
+    """A column's entries; NaN for all that is not a number."""
+    return np.array(pd.to_numeric(column.astype(object), errors="coerce"), np.float64)
+
+
+def _dates(column: pd.Series) -> pd.Series:
+    with warnings.catch_warnings():
+        # Where a format cannot be told, pandas warns and guesses each date anew, days and months at will.
+        warnings.simplefilter("error", UserWarning)
+        try:
+            return pd.to_datetime(column, utc=True)
+        except (ValueError, UserWarning) as ex:
+            raise ValueError(
+                f"x column {column.name!r} must hold numbers or dates of one form, such as 2016-07-01 00:00, "
+                f"got {column.iloc[0]!r}"
+            ) from ex

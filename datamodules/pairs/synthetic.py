@@ -1,0 +1,211 @@
+"""Synthetic pairs of sequences from Gaussian processes, with all that can be known of their targets."""
+
+from typing import Any, get_args
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from datamodules.checks import check_least
+from datamodules.counter import CounterLoader, endless, shared
+from datamodules.pairs.batches import Knowledge, PairBatches
+from datamodules.pairs.cache import CachedPairs, Facts, PairCache
+from datamodules.pairs.kernels import Kernel
+from datamodules.pairs.kinds import KINDS, Kind, PairPlan, grid
+from datamodules.pairs.options import as_regimes
+from datamodules.pairs.regimes import Regime
+from tabattn.batches import PairBatch, Scaling
+
+Range = tuple[float, float]
+
+SPLITS = ("train", "val", "test")
+TRAIN, VAL, TEST = range(3)
+"""The streams of a seed, by number."""
+
+
+class SyntheticPairs(LightningDataModule):
+    """Endless synthetic tasks for training; a fixed number of others, each with its exact oracle, to score.
+
+    A task is observations of several sequences (members) at different places of one axis, drawn from one Gaussian
+    process over (place, member). Task j of batch i is a function of (seed, i, j), whatever the workers, processes and
+    restarts. Kinds:
+
+    - ``const``: one function, each sequence moved by a constant of its own.
+    - ``rbf``: one function, to which each sequence but the first adds a rougher one of its own.
+    - ``icm``: correlated functions; length scale and correlation are drawn for each task. ``indep`` and ``copy`` are
+      its ends: unrelated sequences, and one function seen twice.
+    - ``tnp``: single sequences of the 1-D regression protocol of Transformer Neural Processes (arXiv 2207.04179).
+    - ``single_rbf``, ``single_periodic``, ``single_noise``, ``rbf_const_2D``, ``rbf_rbf_2D``: sequences of 200 points
+      on [5, 15] without noise (``eps: 0.05`` adds some); in the last one each point belongs to either by chance.
+
+    The pairs have 32 + 32 points, 8 of them shown; ``points: [200, 200]`` and ``context: 50`` are the large setting.
+    Where an argument is none, the kind has its own.
+
+    Args:
+        kind: Where values come from.
+        points: Points of each sequence, which also says how many sequences there are; of ``tnp``, most points in all.
+        context: How many points of the sequence to infer are shown, or the fewest and the most, drawn for each batch.
+        eval_context: The same for validation and test; none = ``context``.
+        regime: Which points are shown in training. ``forecast``: all of the other sequences and the first points of
+            the one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast of a sequence drawn
+            at random, in causal order. ``shuffle``: random points of all, on average ``context`` of each.
+            ``half_half``: full_infer or shuffle. ``mix``: shuffle, forecast or interp. Of several, each batch takes
+            one; none = mix (``tnp``: shuffle).
+        val_regime: The same for validation; none = forecast (``tnp``: shuffle).
+        test_regime: The same for test; none = forecast (``tnp``: shuffle).
+        swap_roles: Whether the sequence to infer is drawn for each task, so that inference goes both ways; otherwise
+            it is the last.
+        x_range: Ends of the axis.
+        eps: Standard deviation of the noise.
+        kernel: How covariance falls with distance.
+        length: Smallest and largest length scale.
+        amplitude: Smallest and largest standard deviation of the functions.
+        period: Smallest and largest period (``kernel: periodic``).
+        correlation: Smallest and largest correlation of ``icm``; of three sequences and more, partial correlation.
+        shift: Standard deviation of the constants of ``const``.
+        oracle: What the oracle knows: the process of each task (``known``), or only what it was drawn from
+            (``marginal``), which is all that a network can know and slower to find out.
+        batch_size: Tasks in a batch (on each device).
+        steps_per_epoch: Batches in an epoch, after which validation may run.
+        val_batches: Batches to validate on.
+        test_batches: Batches to test on and to predict.
+        seed: Seed of the tasks.
+        cache_file: HDF5 file to keep the tasks of validation and test in, written once and read from then on; none =
+            tasks are drawn whenever they are needed.
+        cache_batches: Training batches to keep there as well, gone through again and again; 0 = training is endless.
+        num_workers: Processes that draw tasks ahead; 0 = in the training process.
+    """
+
+    def __init__(
+        self,
+        kind: Kind = "const",
+        points: tuple[int, ...] | None = None,
+        context: int | tuple[int, int] | None = None,
+        eval_context: int | tuple[int, int] | None = None,
+        regime: Regime | tuple[Regime, ...] | None = None,
+        val_regime: Regime | None = None,
+        test_regime: Regime | None = None,
+        swap_roles: bool = False,
+        x_range: Range | None = None,
+        eps: float | None = None,
+        kernel: Kernel | None = None,
+        length: Range | None = None,
+        amplitude: Range | None = None,
+        period: Range | None = None,
+        correlation: Range | None = None,
+        shift: float | None = None,
+        oracle: Knowledge = "known",
+        batch_size: int = 32,
+        steps_per_epoch: int = 100,
+        val_batches: int = 8,
+        test_batches: int = 32,
+        seed: int = 0,
+        cache_file: str | None = None,
+        cache_batches: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
+        check_least(val_batches=(val_batches, 1), test_batches=(test_batches, 1), cache_batches=(cache_batches, 0))
+        if cache_batches and cache_file is None:
+            raise ValueError(f"cache_batches needs a cache_file to keep them in, got {cache_batches} and none")
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        if oracle not in get_args(Knowledge):
+            raise ValueError(f"oracle must be one of {', '.join(get_args(Knowledge))}, got {oracle!r}")
+        changes: dict[str, Any] = {
+            "points": points,
+            "context": _range(context),
+            "x_range": x_range,
+            "eps": eps,
+            "kernel": kernel,
+            "length": length,
+            "amplitude": amplitude,
+            "period": period,
+            "correlation": correlation,
+            "shift": shift,
+        }
+        self.plan = _plan(kind, changes)
+        self.eval_plan = _plan(kind, {**changes, "context": _range(eval_context) or self.plan.context})
+        if oracle == "marginal":
+            grid(self.plan)
+        scored = "shuffle" if kind == "tnp" else "forecast"
+        self.regimes = (
+            as_regimes("regime", regime or ("shuffle" if kind == "tnp" else "mix")),
+            as_regimes("val_regime", val_regime or scored),
+            as_regimes("test_regime", test_regime or scored),
+        )
+        self.swap_roles = swap_roles
+        self.oracle = oracle
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.lengths = (cache_batches, val_batches, test_batches)
+        self.seed = seed
+        self.num_workers = num_workers
+        self.cache = None if cache_file is None else PairCache(cache_file, self._facts(kind))
+
+    @property
+    def members(self) -> int:
+        """How many sequences a task has."""
+        return self.plan.members
+
+    @property
+    def scaling(self) -> Scaling:
+        """The ends of the axis, and the spread of values over all tasks."""
+        return Scaling(*self.plan.x_range, 0.0, self.plan.spread)
+
+    def prepare_data(self) -> None:
+        """Write the file of tasks, or make sure that it holds these."""
+        if self.cache is not None:
+            self.cache.prepare({name: self._drawn(split) for split, name in enumerate(SPLITS)})
+
+    def train_dataloader(self) -> CounterLoader:
+        """This rank's part of the endless stream."""
+        return endless(self.trainer, self._batches(TRAIN), self.steps_per_epoch, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[PairBatch]:
+        """This rank's part of the tasks to validate on."""
+        return shared(self.trainer, self._batches(VAL))
+
+    def test_dataloader(self) -> DataLoader[PairBatch]:
+        """This rank's part of the tasks to test on."""
+        return shared(self.trainer, self._batches(TEST))
+
+    predict_dataloader = test_dataloader
+
+    def _batches(self, split: int) -> PairBatches | CachedPairs:
+        if self.cache is None or not self.lengths[split]:
+            return self._drawn(split)
+        self.prepare_data()
+        return CachedPairs(self.cache, SPLITS[split], self.lengths[split])
+
+    def _drawn(self, split: int) -> PairBatches:
+        return PairBatches(
+            self.plan if split == TRAIN else self.eval_plan,
+            self.regimes[split],
+            self.swap_roles,
+            self.batch_size,
+            self.seed,
+            split,
+            self.lengths[split],
+            None if split == TRAIN else self.oracle,
+        )
+
+    def _facts(self, kind: str) -> Facts:
+        """Everything that the tasks of a file depend on."""
+        ranges = self.plan._asdict() | {"kind": kind, "eval_context": self.eval_plan.context}
+        own = ("regimes", "swap_roles", "oracle", "batch_size", "lengths", "seed")
+        return ranges | {name: getattr(self, name) for name in own}
+
+
+def _range(count: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (count, count) if isinstance(count, int) else count
+
+
+def _plan(kind: str, changes: dict[str, Any]) -> PairPlan:
+    """What a kind is, with whatever is not None in its place."""
+    plan = KINDS[kind]._replace(**{name: value for name, value in changes.items() if value is not None})
+    plan.check()
+    for name, read in plan.optional.items():
+        if not read and changes[name] is not None:
+            raise ValueError(f"{name} says nothing of kind {kind} with kernel {plan.kernel}, got {changes[name]}")
+    return plan

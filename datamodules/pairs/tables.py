@@ -1,0 +1,162 @@
+"""Pairs from tables: windows of columns that go along one axis."""
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from datamodules.checks import check_least
+from datamodules.pairs.regimes import Regime
+from datamodules.pairs.series import Name, Unit, read_series
+from datamodules.pairs.tasks import Points, TaskPairs
+from datamodules.splits import PARTS, split_borders, standardise
+from tabattn.batches import Scaling
+
+
+class Windows(NamedTuple):
+    """Windows of columns by their first row.
+
+    Attributes:
+        axis: Place of each row, ``(rows,)`` double.
+        origin: What is 0 on the axis of the window that starts at each row, ``(rows,)`` double.
+        values: Standardised, ``(rows, columns)``; NaN = not observed.
+        length: Rows of a window.
+    """
+
+    axis: Tensor
+    origin: Tensor
+    values: Tensor
+    length: int
+
+    def take(self, numbers: Tensor) -> Points:
+        """The windows that start at some rows."""
+        rows = numbers[:, None] + torch.arange(self.length)
+        x = (self.axis[rows] - self.origin[numbers, None]).float()
+        members = self.values.shape[1]
+        member = torch.arange(members).repeat_interleave(self.length)
+        y = self.values[rows].transpose(1, 2).flatten(1)
+        return Points(x.repeat(1, members), y, member.expand(len(numbers), -1))
+
+    def known(self, numbers: Tensor, shown: int) -> tuple[Tensor, Tensor]:
+        """How many of the first values of each column of a window are known, and how many of the others."""
+        zero = torch.zeros(1, self.values.shape[1], dtype=torch.long)
+        counts = torch.cat([zero, self.values.isfinite().cumsum(0)])
+        border = counts[numbers + shown]
+        return border - counts[numbers], counts[numbers + self.length] - border
+
+
+class TablePairs(TaskPairs):
+    """Columns of a table over time: some are given in full, another is to be inferred from its first points.
+
+    A task is a window of rows; each column is a sequence (member). The table is split by time into parts to train,
+    validate and test on, and no window crosses from one into another. **Values come standardised** by each column's
+    mean and standard deviation in the training part, so errors and likelihoods are in these units; the attributes
+    ``mean`` and ``std`` lead back. Missing cells are points that are not there: they are neither shown nor scored.
+    Windows without a known value in some column, or with none of the column to infer among its first ``context``
+    points, or none behind them, are left out.
+
+    Windows to train on start anywhere, those to validate and test on every ``stride`` rows. Each has an axis of its
+    own that starts at 0, or with ``cycle`` at its place in the cycle.
+
+    Args:
+        path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz).
+        columns: Two columns or more, by name or by place counted from 0.
+        infer: Name of the column to infer; none = the last of ``columns``.
+        x: Column with the axis, numbers or dates, along which the table is sorted; none = the number of the row.
+        unit: What dates are counted in: ``s``, ``min``, ``h`` or ``D`` (days).
+        cycle: Length of a cycle in units of the axis, such as 24 where these are hours: windows then tell the time of
+            day, and the axis ends at the cycle times a power of 2. Rows without ``x`` count from the first one.
+        window: Rows of a window.
+        stride: Rows between the starts of windows to validate and test on.
+        context: How many points of the column to infer are shown in training, or the fewest and the most, drawn for
+            each batch.
+        eval_context: The same for validation and test; none = ``context``.
+        regime: Which points are shown in training. ``forecast``: all of the other columns and the first points of the
+            one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
+            ``shuffle``: random points of all, on average ``context`` of each. ``half_half``: full_infer or shuffle.
+            ``mix``: shuffle, forecast or interp. Of several, each batch takes one.
+        val_regime: The same for validation.
+        test_regime: The same for test.
+        swap_roles: Whether training draws the column to infer for each task, so that inference goes both ways.
+        drift: Standard deviation, in standardised units, of a constant that training adds to each sequence of a task:
+            for levels that will leave those of the training part.
+        shares: Of the rows, to train, validate and test on.
+        batch_size: Tasks in a batch (on each device).
+        steps_per_epoch: Batches in an epoch, after which validation may run.
+        seed: Seed of the batches.
+        num_workers: Processes that make batches ahead; 0 = in the training process.
+    """
+
+    tasks: Windows
+
+    def __init__(
+        self,
+        path: str,
+        columns: tuple[Name, ...],
+        infer: str | None = None,
+        x: Name | None = None,
+        unit: Unit = "h",
+        cycle: float | None = None,
+        window: int = 64,
+        stride: int = 16,
+        context: int | tuple[int, int] = 16,
+        eval_context: int | tuple[int, int] | None = None,
+        regime: Regime | tuple[Regime, ...] = "mix",
+        val_regime: Regime = "forecast",
+        test_regime: Regime = "forecast",
+        swap_roles: bool = False,
+        drift: float = 0.0,
+        shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+        batch_size: int = 32,
+        steps_per_epoch: int = 100,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        check_least(window=(window, 2), stride=(stride, 1))
+        if cycle is not None and not 0 < cycle < math.inf:
+            raise ValueError(f"cycle must be greater than 0, got {cycle}")
+        series = read_series(path, columns, x, unit)
+        super().__init__(
+            series.names,
+            infer,
+            context,
+            eval_context,
+            regime,
+            val_regime,
+            test_regime,
+            swap_roles,
+            drift,
+            batch_size,
+            steps_per_epoch,
+            seed,
+            num_workers,
+        )
+        check_below("context", self.options["train"].shown, window)
+        check_below("eval_context", self.options["val"].shown, window)
+        borders = split_borders(len(series.x), shares, window, "rows (a window)")
+        axis, values = torch.from_numpy(series.x), torch.from_numpy(series.y)
+        mean, std = standardise(values, slice(borders[0], borders[1]), series.names)
+        self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
+        origin = axis if cycle is None else (axis / cycle).floor() * cycle
+        self.tasks = Windows(axis, origin, ((values - mean) / std).float(), window)
+        steps = {"train": 1, "val": stride, "test": stride}
+        starts = {
+            name: torch.arange(first, end - window + 1, steps[name])
+            for name, (first, end) in zip(PARTS, pairwise(borders), strict=True)
+        }
+        starts["predict"] = starts["test"]
+        self.numbers = {stage: self.usable(stage, part) for stage, part in starts.items()}
+        train = self.numbers["train"]
+        ends = float((axis[train + window - 1] - origin[train]).max())
+        if not ends > 0:
+            raise ValueError(f"x column {x!r} must rise within a window of {window} rows, but does not in any")
+        # Networks see places by waves of twice the axis and its halves: the cycle is then one of them.
+        self.scaling = Scaling(0.0, ends if cycle is None else cycle * 2.0 ** math.ceil(math.log2(ends / cycle)))
+
+
+def check_below(name: str, shown: tuple[int, int], window: int) -> None:
+    """Raise ValueError unless points are left to infer in a window."""
+    if shown[1] >= window:
+        raise ValueError(f"{name} must be less than the window's {window} rows, got {shown[1]}")

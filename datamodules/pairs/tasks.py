@@ -1,0 +1,214 @@
+"""Pairs from tasks that exist: which of them make up a batch, and what of each is context."""
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.checks import check_least, listed, nearest
+from datamodules.counter import CounterLoader, endless, generator, shared
+from datamodules.draws import integer
+from datamodules.pairs.options import PairOptions, as_range, as_regimes
+from datamodules.pairs.regimes import REGIMES, Drawn, Regime, choose
+from tabattn.batches import PairBatch, Scaling
+
+STREAMS = {"train": 1, "val": 2, "test": 3, "predict": 3}
+"""Numbers that give the random choices of each stage a stream of their own."""
+
+
+class Points(NamedTuple):
+    """Whole tasks of one size, the points of one sequence after those of another.
+
+    Attributes:
+        x: Places, ``(batch, points)``.
+        y: Values, ``(batch, points)``; NaN = not observed, or padding.
+        member: Sequence of each point, ``(batch, points)``.
+    """
+
+    x: Tensor
+    y: Tensor
+    member: Tensor
+
+
+class Tasks(Protocol):
+    """Tasks by number."""
+
+    def take(self, numbers: Tensor) -> Points: ...
+
+    def known(self, numbers: Tensor, shown: int) -> tuple[Tensor, Tensor]: ...
+
+
+class TaskBatches(Dataset[PairBatch]):
+    """Batch i of tasks, a function of (seed, stage, i).
+
+    Args:
+        tasks: Where tasks come from.
+        numbers: Those to use.
+        stage: ``train``: an endless stream, each batch a random choice; else each task once, in order.
+        options: How tasks become batches.
+    """
+
+    def __init__(self, tasks: Tasks, numbers: Tensor, stage: str, options: PairOptions) -> None:
+        self.tasks = tasks
+        self.numbers = numbers
+        self.stage = stage
+        self.options = options
+
+    def __len__(self) -> int:
+        """Batches in which each task comes once."""
+        return -(-len(self.numbers) // self.options.batch_size)
+
+    def __getitem__(self, index: int) -> PairBatch:
+        options = self.options
+        source = generator(options.seed, STREAMS[self.stage], index)
+        regime = choose(options.regimes, source)
+        points = self.tasks.take(self._choose(index, source))
+        swap = options.swap_roles or regime == "full_infer"
+        role = self._roles(points, source) if swap else torch.full((len(points.x),), options.infer)
+        shown = integer(*options.shown, source)
+        # What is not known is shown last: a random context is not spent on it.
+        chance = torch.rand(points.x.shape, generator=source).masked_fill(points.y.isnan(), 1)
+        layout = REGIMES[regime](Drawn(points.x, points.member, role, chance, shown), options.members)
+        x, y, member = (part.gather(1, layout.order) for part in points)
+        if options.drift:
+            y = y + options.drift * torch.randn(len(y), options.members, generator=source).gather(1, member)
+        return PairBatch(x, y, member, layout.context)
+
+    def _choose(self, index: int, source: torch.Generator) -> Tensor:
+        size = self.options.batch_size
+        if self.stage == "train":
+            return self.numbers[torch.randint(len(self.numbers), (size,), generator=source)]
+        return self.numbers[index * size : (index + 1) * size]
+
+    def _roles(self, points: Points, source: torch.Generator) -> Tensor:
+        """The sequence each task infers; one for all where sequences differ in length, as a batch has one context."""
+        size = len(points.x)
+        alike = len(set(points.member[0].bincount().tolist())) == 1
+        drawn = torch.randint(self.options.members, (size if alike else 1,), generator=source)
+        return drawn.expand(size)
+
+
+class TaskPairs(LightningDataModule):
+    """What datamodules of existing tasks share: checks and loaders; values come standardised.
+
+    Attributes:
+        names: Names of the sequences, in the order of ``PairBatch.member``.
+        mean: Mean of each sequence in the training part, which is 0 in a batch.
+        std: Standard deviation of each sequence in the training part, which is 1 in a batch.
+        scaling: Ends of the axis in training.
+        tasks: All tasks.
+        numbers: Numbers of the tasks of each stage: ``train``, ``val``, ``test``, ``predict``.
+
+    Args:
+        names: Names of the sequences.
+        infer: The one to infer; none = the last.
+        context: How many points of it are shown in training, or the fewest and the most, drawn for each batch.
+        eval_context: The same for validation and test; none = ``context``.
+        regime: Which points are shown in training; of several, each batch takes one.
+        val_regime: The same for validation.
+        test_regime: The same for test.
+        swap_roles: Whether training draws the sequence to infer for each task.
+        drift: Standard deviation of a constant that training adds to each sequence of a task.
+        batch_size: Tasks in a batch.
+        steps_per_epoch: Batches in an epoch of training.
+        seed: Seed of all choices.
+        num_workers: Processes that make batches ahead; 0 = in the training process.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scaling: Scaling
+    tasks: Tasks
+    numbers: dict[str, Tensor]
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        infer: str | None,
+        context: int | tuple[int, int],
+        eval_context: int | tuple[int, int] | None,
+        regime: Regime | tuple[Regime, ...],
+        val_regime: Regime,
+        test_regime: Regime,
+        swap_roles: bool,
+        drift: float,
+        batch_size: int,
+        steps_per_epoch: int,
+        seed: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
+        if len(names) < 2:
+            raise ValueError(f"at least 2 sequences are needed, one of them to infer, got {len(names)}{listed(names)}")
+        if infer is not None and infer not in names:
+            raise ValueError(f"infer must be one of the sequences, got {infer!r}{nearest(infer, names)}{listed(names)}")
+        if not 0 <= drift < math.inf:
+            raise ValueError(f"drift must be at least 0, got {drift}")
+        self.names = names
+        self.infer = len(names) - 1 if infer is None else names.index(infer)
+        train = as_range("context", context)
+        scored = train if eval_context is None else as_range("eval_context", eval_context)
+        regimes = {"train": regime, "val": val_regime, "test": test_regime, "predict": test_regime}
+        self.options = {
+            stage: PairOptions(
+                len(names),
+                self.infer,
+                train if stage == "train" else scored,
+                as_regimes(f"regimes of {stage}", chosen),
+                swap_roles and stage == "train",
+                drift if stage == "train" else 0.0,
+                batch_size,
+                seed,
+            )
+            for stage, chosen in regimes.items()
+        }
+        self.steps_per_epoch = steps_per_epoch
+        self.num_workers = num_workers
+
+    def usable(self, stage: str, numbers: Tensor) -> Tensor:
+        """Of the tasks of a stage those with something to infer from and, but for ``predict``, something to score.
+
+        Raises:
+            ValueError: There is none.
+        """
+        shown, rest = self.tasks.known(numbers, self.options[stage].shown[0])
+        enough = shown + rest > 0
+        enough[:, self.infer] = shown[:, self.infer] > 0
+        if stage != "predict":
+            enough[:, self.infer] &= rest[:, self.infer] > 0
+        if not enough.all(1).any():
+            lacking = [name for name, found in zip(self.names, enough.any(0).tolist(), strict=True) if not found]
+            raise ValueError(
+                f"no task to {stage} on has known values of every sequence, before and behind those shown"
+                + (f"; none has of {', '.join(map(repr, lacking))}" if lacking else "")
+            )
+        return numbers[enough.all(1)]
+
+    @property
+    def members(self) -> int:
+        """Number of sequences of a task."""
+        return len(self.names)
+
+    def train_dataloader(self) -> CounterLoader:
+        """This rank's part of the endless stream."""
+        return endless(self.trainer, self.batches("train"), self.steps_per_epoch, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[PairBatch]:
+        """This rank's part of the tasks to validate on."""
+        return shared(self.trainer, self.batches("val"))
+
+    def test_dataloader(self) -> DataLoader[PairBatch]:
+        """This rank's part of the tasks to test on."""
+        return shared(self.trainer, self.batches("test"))
+
+    def predict_dataloader(self) -> DataLoader[PairBatch]:
+        """This rank's part of the tasks to test on, and of those that have nothing to score."""
+        return shared(self.trainer, self.batches("predict"))
+
+    def batches(self, stage: str) -> TaskBatches:
+        """Batches of a stage: ``train``, ``val``, ``test`` or ``predict``."""
+        return TaskBatches(self.tasks, self.numbers[stage], stage, self.options[stage])

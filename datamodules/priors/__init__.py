@@ -1,0 +1,1 @@
+"""Tasks of in-context classification: synthetic tables, and tasks cut from real ones."""

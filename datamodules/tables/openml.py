@@ -1,0 +1,181 @@
+"""Tables of OpenML through its own client, with timeouts, a cache, and every failure as one line."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from datamodules.tables.files import read_file
+from tabattn.errors import DataError
+
+TIMEOUT = (10.0, 60.0)
+"""Seconds to wait for a connection, and for each piece of an answer."""
+
+TRIES = 2
+"""How often a request is made before it counts as failed."""
+
+NO_RESULT = (111, 372)
+"""The server's codes for an unknown data set, and for an empty list of them."""
+
+
+class Fetched(NamedTuple):
+    """A data set of OpenML: its name, its columns, the target it proposes, and facts about it in plain types."""
+
+    name: str
+    frame: pd.DataFrame
+    target: str | None
+    facts: dict[str, Any]
+
+
+def fetch(name: str, cache_dir: str | Path | None = None) -> Fetched:
+    """Fetch a data set, or read it from the cache without a request.
+
+    Args:
+        name: Its id, or its name: of several the oldest active one.
+        cache_dir: Folder of the files; none = ``$OPENML_CACHE_DIR``, else the client's own.
+
+    Raises:
+        DataError: It does not exist, cannot be fetched, or cannot be read.
+    """
+    with _client(cache_dir) as client:
+        try:
+            number = int(name) if name.isdecimal() else _number(client, name)
+            dataset, frame = _read(client, number)
+        except DataError:
+            raise
+        except Exception as ex:
+            raise DataError(_explain(ex, client, name)) from ex
+    ignored = [dataset.row_id_attribute, *_names(dataset.ignore_attribute)]
+    targets = _names(dataset.default_target_attribute)
+    facts = {
+        "openml_id": number,
+        "version": dataset.version,
+        "md5": dataset.md5_checksum,
+        "licence": dataset.licence,
+        "url": dataset.url,
+    }
+    kept = frame.drop(columns=[column for column in ignored if column in frame.columns])
+    return Fetched(dataset.name, kept, targets[0] if len(targets) == 1 else None, facts)
+
+
+def _read(client: Any, number: int) -> tuple[Any, pd.DataFrame]:
+    """A data set's description and columns; a file that cannot be read is fetched once more.
+
+    The client's own reading is left aside: it keeps pickles beside the files and loads them unchecked, and cannot
+    read sparse files of nominal attributes with pandas 3.
+    """
+    folder = Path(client.config.get_cache_directory()) / "datasets" / str(number)
+    skip = os.environ.get("OPENML_SKIP_PARQUET", "true")
+    for last in (False, True):
+        cached = next(folder.glob("dataset*.pq"), None)
+        with _environment(OPENML_SKIP_PARQUET=skip):
+            dataset = client.datasets.get_dataset(number, download_data=cached is None)
+        path = cached or Path(dataset.parquet_file or dataset.data_file)
+        try:
+            return dataset, read_file(path)
+        except DataError as ex:
+            path.unlink()
+            if last:
+                raise DataError(f"OpenML's data set {number} came damaged twice: {ex}") from ex
+    raise AssertionError("the second try returns or raises")
+
+
+def _number(client: Any, name: str) -> int:
+    """The id of a name: the server's answer, or the cache's where there is no server."""
+    import requests
+
+    try:
+        found = client.datasets.list_datasets(data_name=name, output_format="dataframe")
+    except (requests.ConnectionError, requests.Timeout):
+        folders = Path(client.config.get_cache_directory()).glob("datasets/*/description.xml")
+        title = re.compile(rf"<oml:name>\s*{re.escape(name)}\s*</oml:name>")
+        cached = [int(path.parent.name) for path in folders if title.search(path.read_text(encoding="utf-8"))]
+        if not cached:
+            raise
+        return min(cached)
+    if found.empty:
+        raise client.exceptions.OpenMLServerNoResult("no data set of this name", NO_RESULT[1])
+    return int(found["did"].min())
+
+
+@contextmanager
+def _client(cache_dir: str | Path | None) -> Iterator[Any]:
+    """The client, set up for one use: where it keeps files, how long it waits, how often it tries."""
+    cache_dir = cache_dir or os.environ.get("OPENML_CACHE_DIR")
+    # On import it makes its folder, which should not be one in the home directory where another was asked for.
+    with _environment(**({"OPENML_CACHE_DIR": str(cache_dir)} if cache_dir else {})):
+        import openml
+    from requests.adapters import HTTPAdapter
+
+    send, config = HTTPAdapter.send, openml.config
+    before = config._root_cache_directory, config.retry_policy, config.connection_n_retries
+    root, quiet = logging.getLogger(), logging.NullHandler()
+
+    def send_in_time(self: HTTPAdapter, *args: Any, **kwargs: Any) -> Any:
+        return send(self, *args, **{**kwargs, "timeout": TIMEOUT})
+
+    try:
+        # The client waits for ever, and its warnings to the root logger would set up logging for the whole process.
+        HTTPAdapter.send = send_in_time  # type: ignore[method-assign]
+        root.addHandler(quiet)
+        config.set_retry_policy("human", TRIES)
+        if cache_dir:
+            config.set_root_cache_directory(Path(cache_dir))
+        yield openml
+    finally:
+        HTTPAdapter.send = send  # type: ignore[method-assign]
+        root.removeHandler(quiet)
+        config.set_root_cache_directory(before[0])
+        config.set_retry_policy(*before[1:])
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Environment variables, set for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _explain(ex: Exception, client: Any, name: str) -> str:
+    """What went wrong, in one line."""
+    import requests
+
+    host = urlsplit(client.config.server).netloc
+    errors = client.exceptions
+    if isinstance(ex, errors.OpenMLServerException) and ex.code in NO_RESULT:
+        return f"data set {name} does not exist on OpenML ({host})"
+    if isinstance(ex, errors.OpenMLHashException):
+        return f"OpenML's data set {name} came damaged: its checksum is not the announced one, {TRIES} times"
+    if isinstance(ex, requests.ReadTimeout):
+        return f"OpenML ({host}) did not answer within {TIMEOUT[1]:g} seconds"
+    if isinstance(ex, requests.ConnectionError):
+        cache = client.config.get_cache_directory()
+        return f"OpenML is not reachable ({host}). Offline? Put the data set into {cache}, or give a file as the source"
+    if isinstance(ex, (errors.OpenMLPrivateDatasetError, errors.OpenMLNotAuthorizedError)):
+        return f"OpenML ({host}) does not give data set {name} to everybody: an API key is needed"
+    if isinstance(ex, errors.OpenMLServerError):
+        code = getattr(ex, "code", None)
+        status = f"code {code}" if code else re.search(r"Status code: \d+", ex.message) or "no valid answer"
+        return f"OpenML ({host}) answered with an error: {status if isinstance(status, str) else status[0].lower()}"
+    reason = str(ex).partition("\n")[0] or type(ex).__name__
+    return f"OpenML's data set {name} cannot be fetched: {reason}"
+
+
+def _names(attribute: Any) -> list[str]:
+    """Column names of an attribute of the description: none, one, several, or several in one text."""
+    entries = [attribute] if isinstance(attribute, str) else attribute or []
+    return [part.strip() for entry in entries for part in entry.split(",") if part.strip()]

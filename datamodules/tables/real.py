@@ -1,0 +1,124 @@
+"""Real tables as numbers: loading them by their source, and cutting them into folds."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from datamodules.tables.sources import load_frame
+from tabattn.batches import TableBatch
+from tabattn.encode import TableEncoder, encode_labels, recode
+
+
+class RealTable(NamedTuple):
+    """One table as numbers.
+
+    Attributes:
+        name: Its short name.
+        x: Cells, ``(rows, features)``; NaN = missing. Columns of categories hold codes that mean no more than equal
+            or different: whoever cuts a task from the table encodes them anew by the task's context.
+        y: Class index of each row, ``(rows,)``.
+        features: Names of the columns; those constant over the whole table are left out.
+        classes: Names of the classes.
+        categorical: Which columns hold codes, ``(features,)``.
+        provenance: Where the table came from, in plain types.
+    """
+
+    name: str
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    features: tuple[str, ...]
+    classes: tuple[str, ...]
+    categorical: NDArray[np.bool_]
+    provenance: dict[str, Any]
+
+
+def load_table(source: str, target: str | None = None, cache_dir: str | Path | None = None) -> RealTable:
+    """Load a table by its source.
+
+    Args:
+        source: ``sklearn:<name>``, ``openml:<id or name>`` or a file; ``::<column>`` behind it names the target.
+        target: Column with the labels; none = the source's own.
+        cache_dir: Folder of OpenML's files.
+
+    Raises:
+        ValueError: No such source or target, or nothing in it to tell apart.
+        DataError: The table cannot be read or fetched.
+    """
+    frame = load_frame(source, target, cache_dir)
+    encoder = TableEncoder().fit(frame.x)
+    if not len(encoder.columns_):
+        raise ValueError(f"every column of {source} is constant")
+    codes, classes = encode_labels(frame.y)
+    return RealTable(
+        frame.name,
+        encoder.transform(frame.x).astype(np.float32),
+        codes,
+        tuple(map(str, encoder.get_feature_names_out())),
+        classes,
+        encoder.categorical_,
+        frame.provenance,
+    )
+
+
+def load_tables(sources: tuple[str, ...], max_rows: int, seed: int) -> list[RealTable]:
+    """Load tables by their sources, of large ones a stratified sample of rows.
+
+    Raises:
+        ValueError: As for ``load_table``; or two tables have the same name.
+        DataError: As for ``load_table``.
+    """
+    tables = [stratified_rows(load_table(source), max_rows, seed) for source in sources]
+    names = [table.name for table in tables]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"tables must have different names, got {twice!r} twice")
+    return tables
+
+
+def stratified_rows(table: RealTable, limit: int, seed: int) -> RealTable:
+    """At most ``limit`` rows of a table, each class by its share."""
+    if len(table.y) <= limit:
+        return table
+    rows, _ = train_test_split(np.arange(len(table.y)), train_size=limit, stratify=table.y, random_state=seed)
+    return table._replace(x=table.x[rows], y=table.y[rows])
+
+
+def all_folds(tables: list[RealTable], folds: int, seed: int) -> list[TableBatch]:
+    """The folds of several tables, one after the other."""
+    return [batch for index, table in enumerate(tables) for batch in fold_batches(table, index, folds, seed)]
+
+
+def fold_batches(table: RealTable, index: int, folds: int, seed: int) -> list[TableBatch]:
+    """Cut a table into stratified folds: each a batch of one task whose targets are the fold.
+
+    Args:
+        table: The table.
+        index: Its number among the datamodule's tables.
+        folds: Number of folds.
+        seed: Decides who is in which fold.
+
+    Raises:
+        ValueError: A class has fewer rows than there are folds.
+    """
+    smallest = np.bincount(table.y).min()
+    if folds < 2 or smallest < folds:
+        raise ValueError(f"folds must be between 2 and the smallest class of {table.name} ({smallest}), got {folds}")
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return [_batch(table, index, fit, rest) for fit, rest in splitter.split(table.x, table.y)]
+
+
+def _batch(table: RealTable, index: int, context: NDArray[np.int64], target: NDArray[np.int64]) -> TableBatch:
+    """One fold; a column that is constant in its context is all zero, so that the others keep their places."""
+    rows = np.concatenate([context, target])
+    told, kept = recode(table.x[rows], table.categorical, len(context))
+    x = np.zeros_like(table.x[rows])
+    x[:, kept] = told
+    return TableBatch(
+        torch.from_numpy(x)[None],
+        torch.from_numpy(table.y[rows])[None],
+        len(context),
+        table=torch.tensor([index]),
+    )

@@ -1,0 +1,130 @@
+"""The one notation for real tables: ``sklearn:<name>``, ``openml:<id or name>`` or a file, ``::<target>`` at will."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from sklearn import datasets
+
+from datamodules.checks import listed, nearest
+from datamodules.tables.files import read_file, stem
+from datamodules.tables.openml import fetch
+from tabattn.encode import is_numeric
+
+SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits")
+
+
+class Frame(NamedTuple):
+    """A table as it came.
+
+    Attributes:
+        name: Short name of the table.
+        x: Its features.
+        y: Its labels; of categorical type where the source declares the order of the classes.
+        categorical: Names of the features that are categories rather than numbers.
+        provenance: Where it came from: source, target, sizes, and the SHA-256 of its content, in plain types.
+    """
+
+    name: str
+    x: pd.DataFrame
+    y: pd.Series
+    categorical: tuple[str, ...]
+    provenance: dict[str, Any]
+
+
+class _Raw(NamedTuple):
+    """Columns before the target is taken out, the target that the source proposes, and facts about it."""
+
+    name: str
+    columns: pd.DataFrame
+    target: str | None
+    facts: dict[str, Any]
+
+
+def load_frame(source: str, target: str | None = None, cache_dir: str | Path | None = None) -> Frame:
+    """Load a table by its source.
+
+    Args:
+        source: ``sklearn:<name>``, ``openml:<id or name>``, or the path of a file (csv, tsv, arff, parquet, each
+            plain or with .gz); ``::<column>`` behind any of them names the target.
+        target: Column with the labels; none = the source's ``::``, else OpenML's default, else the last column.
+        cache_dir: Folder of OpenML's files; none = ``$OPENML_CACHE_DIR``, else OpenML's own.
+
+    Raises:
+        ValueError: No such source or target, or a target without two classes or with missing labels.
+        DataError: The table cannot be read or fetched.
+    """
+    place, _, suffix = source.partition("::")
+    if target is not None and suffix not in ("", target):
+        raise ValueError(f"two targets were given for {place}: {suffix!r} and {target!r}")
+    raw = _load(place, cache_dir)
+    chosen = target or suffix or raw.target
+    if chosen is None:
+        raise ValueError(f"{place} proposes no target: name one as {place}::<column>{listed(raw.columns.columns)}")
+    if chosen not in raw.columns.columns:
+        hint = nearest(chosen, raw.columns.columns)
+        raise ValueError(f"{place} has no column {chosen!r}{hint}{listed(raw.columns.columns)}")
+    y = raw.columns[chosen]
+    x = raw.columns.drop(columns=chosen)
+    _check_labels(place, y)
+    if not len(x.columns):
+        raise ValueError(f"{place} has no column but its target {chosen!r}")
+    provenance = {
+        "source": place,
+        "target": chosen,
+        "rows": len(x),
+        "features": len(x.columns),
+        "classes": int(y.nunique()),
+        "sha256": content_hash(raw.columns),
+        **raw.facts,
+    }
+    categorical = tuple(name for name, column in x.items() if not is_numeric(column))
+    return Frame(raw.name, x, y, categorical, provenance)
+
+
+def content_hash(frame: pd.DataFrame) -> str:
+    """SHA-256 of a table's names and cells."""
+    digest = hashlib.sha256()
+    for name in frame.columns:
+        digest.update(f"{name}\n".encode())
+        cells = frame[name].astype(object).where(frame[name].notna(), None)
+        digest.update("\n".join(map(str, cells)).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _load(place: str, cache_dir: str | Path | None) -> _Raw:
+    kind, colon, name = place.partition(":")
+    if kind == "sklearn" and colon:
+        return _sklearn(place, name)
+    if kind == "openml" and colon:
+        if not name:
+            raise ValueError("openml: needs the id or the name of a data set, such as openml:31")
+        fetched = fetch(name, cache_dir)
+        return _Raw(fetched.name, fetched.frame, fetched.target, fetched.facts)
+    path = Path(place)
+    if colon and kind.isalpha() and len(kind) > 1 and not path.exists():
+        raise ValueError(f"no table is called {place!r}: a source is sklearn:<name>, openml:<id or name> or a file")
+    frame = read_file(path)
+    return _Raw(stem(path), frame, str(frame.columns[-1]), {"file": path.name})
+
+
+def _sklearn(place: str, name: str) -> _Raw:
+    if name not in SKLEARN_TABLES:
+        known = ", ".join(f"sklearn:{table}" for table in SKLEARN_TABLES)
+        raise ValueError(f"no table is called {place!r}{nearest(name, SKLEARN_TABLES)}; known: {known}")
+    load: Callable[[], Any] = getattr(datasets, f"load_{name}")
+    bunch = load()
+    columns = pd.DataFrame(bunch.data, columns=list(map(str, bunch.feature_names)))
+    classes = list(map(str, bunch.target_names))
+    columns["target"] = pd.Categorical.from_codes(bunch.target, categories=classes)
+    return _Raw(name, columns, "target", {})
+
+
+def _check_labels(place: str, y: pd.Series) -> None:
+    missing = int(y.isna().sum())
+    if missing:
+        raise ValueError(f"target {y.name!r} of {place} has no label in {missing} of {len(y)} rows")
+    if y.nunique() < 2:
+        raise ValueError(f"target {y.name!r} of {place} has a single class, {y.iloc[0]!r}: nothing to tell apart")

@@ -1,0 +1,122 @@
+"""Tasks kept in a file: the same tasks, used only for what they were written for, and never half of them."""
+
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+
+from datamodules import SyntheticPairs
+from datamodules.pairs.batches import PairBatches
+from tabattn.batches import PairBatch
+from tabattn.errors import DataError
+
+SIZES = {"batch_size": 3, "steps_per_epoch": 5, "val_batches": 2, "test_batches": 3}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "pairs.h5"
+
+
+def kept(path: Path, **changes: object) -> SyntheticPairs:
+    arguments: dict[str, object] = {"kind": "icm", "points": (7, 7), "context": 3, "cache_file": str(path), **SIZES}
+    return SyntheticPairs(**{**arguments, **changes})
+
+
+def same(a: PairBatch, b: PairBatch) -> bool:
+    parts = [*zip(a[:3], b[:3], strict=True), *zip(a.oracle or (), b.oracle or (), strict=True)]
+    return a.context == b.context and all(torch.equal(p, q) for p, q in parts)
+
+
+@pytest.mark.parametrize("changes", [{}, {"kind": "tnp", "points": None, "context": None}])
+def test_kept_tasks_are_the_drawn_ones(path: Path, changes: dict[str, object]) -> None:
+    drawn = SyntheticPairs(**{"kind": "icm", "points": (7, 7), "context": 3, **SIZES, **changes})
+    for _ in ("written", "read"):
+        data = kept(path, **changes)
+        for ours, theirs in (
+            (data.val_dataloader(), drawn.val_dataloader()),
+            (data.test_dataloader(), drawn.test_dataloader()),
+            (data.train_dataloader(), drawn.train_dataloader()),
+        ):
+            assert all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_training_goes_through_its_batches_again(path: Path) -> None:
+    batches = list(kept(path, cache_batches=2).train_dataloader())
+    whole = list(SyntheticPairs(kind="icm", points=(7, 7), context=3, **SIZES).train_dataloader())
+    assert [same(batches[i], whole[i % 2]) for i in range(5)] == [True] * 5
+    workers = kept(path, cache_batches=2, num_workers=2).train_dataloader()
+    assert all(same(a, b) for a, b in zip(workers, batches, strict=True))
+
+
+def test_a_file_is_written_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(path).prepare_data()
+    monkeypatch.setattr(PairBatches, "__getitem__", lambda self, index: pytest.fail("drawn anew"))
+    assert len(list(kept(path).test_dataloader())) == 3
+    assert [file.name for file in path.parent.iterdir()] == ["pairs.h5"]
+
+
+def test_a_file_says_what_it_holds(path: Path) -> None:
+    kept(path, kind="rbf").prepare_data()
+    batch = next(iter(kept(path, kind="rbf").val_dataloader()))
+    with h5py.File(path) as file:
+        assert json.loads(file.attrs["kind"]) == "rbf"
+        assert json.loads(file.attrs["seed"]) == 0
+        assert json.loads(file.attrs["length"]) == [1.0, 1.0]
+        assert json.loads(file.attrs["versions"])["torch"] == torch.__version__
+        assert set(file) == {"val", "test"}
+        assert {name: file["val"][name].shape for name in ("x", "y", "k", "role")} == dict.fromkeys("xyk", (6, 14)) | {
+            "role": (6, 14)
+        }
+        assert file["val/role"][0].tolist() == [0] * batch.context + [1] * (14 - batch.context)
+
+
+def test_a_file_of_other_tasks_is_refused(path: Path) -> None:
+    kept(path).prepare_data()
+    expected = r"pairs.h5 holds tasks of eps 0.05 \(not 0.1\), seed 0 \(not 1\): delete it, or name another file"
+    with pytest.raises(ValueError, match=expected):
+        kept(path, seed=1, eps=0.1).prepare_data()
+    with pytest.raises(ValueError, match="holds tasks of"):
+        kept(path, test_batches=2).test_dataloader()
+
+
+def test_a_damaged_file_is_refused(path: Path) -> None:
+    kept(path).prepare_data()
+    content = path.read_bytes()
+    with h5py.File(path) as file:
+        place = file["test/y"].id.get_chunk_info(0).byte_offset
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="it is cut short; delete it"):
+        kept(path).prepare_data()
+    path.write_bytes(b"no file of this kind")
+    with pytest.raises(DataError, match="it is not an HDF5 file"):
+        kept(path).val_dataloader()
+    path.write_bytes(content[:place] + bytes(byte ^ 255 for byte in content[place : place + 8]) + content[place + 8 :])
+    with pytest.raises(DataError, match="a checksum does not match"):
+        list(kept(path).test_dataloader())
+
+
+def test_another_hdf5_file_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        file["X"] = [1]
+    with pytest.raises(DataError, match="it is no file of pairs"):
+        kept(path).prepare_data()
+
+
+def test_an_interrupted_file_is_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: PairBatches, index: int) -> PairBatch:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PairBatches, "__getitem__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kept(path).prepare_data()
+    assert not list(path.parent.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        kept(tmp_path / "file" / "pairs.h5").prepare_data()
