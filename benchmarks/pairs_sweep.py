@@ -7,10 +7,12 @@ and memory of a training step. Further arguments go to the command line of each 
 
 import argparse
 import logging
+import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,8 @@ class Laps(Callback):
 
 def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
     """Train and test one network; its figures."""
+    torch.set_num_threads(options.threads)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
     arguments = [f"--config={CONFIG}", f"--model.attention=tabattn.attention.{name}", f"--seed_everything={seed}"]
     arguments += [f"--trainer.max_steps={options.steps}", "--trainer.limit_val_batches=0", "--trainer.logger=false"]
@@ -72,6 +76,20 @@ def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]
         "steps in a second": 1 / statistics.median(laps.seconds),
         "MB of a step": peak / 1e6,
     }
+
+
+def train_all(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Train every network of every seed, several at a time where asked for, and yield its figures when it is done."""
+    jobs = [(name, seed) for seed in range(options.seeds) for name in options.attentions]
+    if options.processes == 1:
+        for name, seed in jobs:
+            yield {"mechanism": name, "seed": seed, **train(name, seed, options)}
+        return
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
+        found = {pool.submit(train, name, seed, options): (name, seed) for name, seed in jobs}
+        for done in as_completed(found):
+            name, seed = found[done]
+            yield {"mechanism": name, "seed": seed, **done.result()}
 
 
 def _step(task: PairInference, batch: PairBatch) -> None:
@@ -99,14 +117,14 @@ def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
             cells.append(figure if pd.isna(error) else f"{figure} ± {error:.3f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    further = f", {' '.join(options.further)}" if options.further else ""
+    further = "".join(f" {word}" for word in options.further)
     text = (
-        f"{options.steps} steps of `configs/pairs.yaml`{further}, {options.seeds} seeds; the exact predictive density "
+        f"{options.steps} steps of `configs/pairs.yaml`, {options.seeds} seeds; the exact predictive density "
         f"scores {means['ll_oracle'].iloc[0]:.3f}. `gap`: nats of a target below it. Seconds are those computed. "
         "Mechanisms that cannot answer "
         "queries from outside (Sparse, Local, Pooling, Nystrom) mix the context, and targets read it by Softmax."
     )
-    command = "`python -m benchmarks.pairs_sweep`"
+    command = f"`python -m benchmarks.pairs_sweep --steps {options.steps} --seeds {options.seeds}{further}`"
     return "\n".join(
         ["# Every mechanism on pairs", "", command, "", f"{provenance(device)}.", "", text, "", *lines, ""]
     )
@@ -118,18 +136,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=1000, help="training steps of each (default: 1000)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each mechanism (default: 1)")
     parser.add_argument("--attentions", nargs="+", choices=list(MECHANISMS), default=list(MECHANISMS), metavar="NAME")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time (default: 1)")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/pairs_sweep.md"), help="report")
     options, options_further = parser.parse_known_args(argv)
     options.further = options_further
     torch.set_num_threads(options.threads)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lines = []
-    for seed in range(options.seeds):
-        for name in options.attentions:
-            lines.append({"mechanism": name, "seed": seed, **train(name, seed, options)})
-            sys.stderr.write(f"seed {seed}, {name}: gap {lines[-1]['gap']:.3f}\n")
-    results = pd.DataFrame(lines)
+    for line in train_all(options):
+        lines.append(line)
+        sys.stderr.write(f"seed {line['seed']}, {line['mechanism']}: gap {line['gap']:.3f}\n")
+    results = pd.DataFrame(lines).sort_values(["seed", "mechanism"])
     options.out.parent.mkdir(parents=True, exist_ok=True)
     results.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.5g")
     text = report(results, options)

@@ -75,6 +75,9 @@ class SyntheticPairs(LightningDataModule):
         num_workers: Processes that draw tasks ahead; 0 = in the training process.
     """
 
+    complete = True
+    """Every value is known."""
+
     def __init__(
         self,
         kind: Kind = "const",

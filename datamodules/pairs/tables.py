@@ -141,6 +141,7 @@ class TablePairs(TaskPairs):
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
         origin = axis if cycle is None else (axis / cycle).floor() * cycle
         self.tasks = Windows(axis, origin, ((values - mean) / std).float(), window)
+        self.complete = bool(values.isfinite().all())
         steps = {"train": 1, "val": stride, "test": stride}
         starts = {
             name: torch.arange(first, end - window + 1, steps[name])

@@ -101,6 +101,7 @@ class TaskPairs(LightningDataModule):
         scaling: Ends of the axis in training.
         tasks: All tasks.
         numbers: Numbers of the tasks of each stage: ``train``, ``val``, ``test``, ``predict``.
+        complete: Whether every value is known, so that no batch need be looked through.
 
     Args:
         names: Names of the sequences.
@@ -123,6 +124,7 @@ class TaskPairs(LightningDataModule):
     scaling: Scaling
     tasks: Tasks
     numbers: dict[str, Tensor]
+    complete: bool = False
 
     def __init__(
         self,

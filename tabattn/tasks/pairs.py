@@ -102,6 +102,7 @@ class PairInference(Task):
         if scaling is not None and not self.scaled:
             self.network.scale(scaling)
             self.scaled = True
+        self.network.complete = bool(self.of_data("complete"))
         super().setup(stage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -243,3 +243,14 @@ def test_bad_context_is_refused(context: int) -> None:
 def test_bad_units_are_refused(scaling: Scaling, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TNPD(**SIZES).scale(scaling)
+
+
+def test_complete_data_need_not_be_looked_through_in_training() -> None:
+    network = awake().train()
+    x, y, member = torch.rand(2, 6), torch.randn(2, 6), torch.randint(2, (2, 6))
+    expected = network(x, y, member, 4).mean
+    network.complete = True
+    torch.testing.assert_close(network(x, y, member, 4).mean, expected, rtol=0, atol=0)
+    y[0, 1] = float("nan")
+    assert network(x, y, member, 4).mean[0].isnan().all()
+    assert network.eval()(x, y, member, 4).mean.isfinite().all()

@@ -154,3 +154,11 @@ def test_single_sequences_have_no_pictures_of_pairs(tmp_path: Path, capsys: pyte
     assert "Trajectories draws a sequence inferred from another, and SyntheticPairs has single ones" in (
         capsys.readouterr().err
     )
+
+
+def test_the_data_tells_whether_it_is_complete(tmp_path: Path) -> None:
+    task = Learner(**TINY)
+    trainer(tmp_path).fit(task, data())
+    assert task.network.complete
+    trainer(tmp_path).validate(task, data().val_dataloader(), verbose=False)
+    assert not task.network.complete

@@ -172,6 +172,8 @@ def test_missing_cells_are_neither_shown_nor_scored(tmp_path: Path) -> None:
     assert test[0].isnan().nonzero().flatten().tolist() == [1, 10, 14]
     assert (len(test), len(predict)) == (3, 4)
     assert predict[3, 11:].isnan().all()
+    assert not data.complete
+    assert pairs(write(wave(), tmp_path / "whole.csv")).complete
 
 
 def test_what_is_missing_is_not_chosen_as_context(tmp_path: Path) -> None:

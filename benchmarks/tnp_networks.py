@@ -1,0 +1,134 @@
+"""The networks of ``benchmarks.tnp``: ours, and the original TNP-D from a checkout of its own."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from tabattn.batches import PairBatch
+from tabattn.models.pair_architectures import ARCHITECTURES
+
+SIZES = {"dim": 64, "heads": 4, "hidden": 128, "layers": 6}
+RATE = 5e-4
+"""The original's learning rate."""
+LogDensity = Callable[[PairBatch], Tensor]
+"""Log-density of each target of a batch given the context."""
+Build = Callable[[], tuple[nn.Module, LogDensity]]
+
+
+class Entrant(NamedTuple):
+    """A network in training.
+
+    Attributes:
+        network: What is trained.
+        log_density: Log-density of each target of a batch.
+        optimizer: Its optimizer.
+        rate: The peak of its learning rate.
+        seconds: What its steps took.
+    """
+
+    network: nn.Module
+    log_density: LogDensity
+    optimizer: Optimizer
+    rate: float
+    seconds: list[float]
+
+    def loss(self, batch: PairBatch) -> Tensor:
+        """What is minimised."""
+        return -self.log_density(batch).mean()
+
+
+def original(folder: Path, device: torch.device) -> tuple[nn.Module, LogDensity]:
+    """The original TNP-D in the sizes of its own configuration."""
+    sys.path.insert(0, str(folder / "regression"))
+    sys.modules["attrdict"] = _module("attrdict", AttrDict=Attributes)
+    from models import tnp
+    from models.tnpd import TNPD
+
+    tnp.torch = Anywhere(device)
+    network = TNPD(1, 1, SIZES["dim"], 4, SIZES["hidden"], SIZES["heads"], 0.0, SIZES["layers"])
+
+    def log_density(batch: PairBatch) -> Tensor:
+        (xc, xt), (yc, yt) = ((part[..., None].tensor_split([batch.context], 1)) for part in (batch.x, batch.y))
+        given = Attributes(xc=xc, yc=yc, xt=xt, yt=yt)
+        return network(given, reduce_ll=False).tar_ll
+
+    return network, log_density
+
+
+class Attributes(dict[str, Any]):
+    """Stands in for the package attrdict, which no longer imports."""
+
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__
+
+
+class Anywhere:
+    """Stands in for torch where the original names CUDA as the device of a mask.
+
+    Args:
+        device: The device in use.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def zeros(self, *sizes: Any, device: str) -> Tensor:
+        """Zeros on the device in use."""
+        return torch.zeros(*sizes, device=self.device)
+
+
+def ours(*, compiled: bool = False, **changes: Any) -> tuple[nn.Module, LogDensity]:
+    """Our network in the same sizes."""
+    network = ARCHITECTURES["tnpd"](**{**SIZES, "members": 1, **changes})
+    network.complete = True
+    if compiled:
+        network.compile(dynamic=True)
+
+    def log_density(batch: PairBatch) -> Tensor:
+        given = network(batch.x, batch.y, batch.member, batch.context)
+        return given.log_prob(batch.y[:, batch.context :])
+
+    return network, log_density
+
+
+def entrants(checkout: Path | None, seed: int, device: torch.device, compiled: bool) -> dict[str, Entrant]:
+    """Every network of a seed, with its optimizer: Adam, for ours in one kernel.
+
+    Args:
+        checkout: The original; None = ours alone.
+        seed: Seed of the weights.
+        device: Where to train.
+        compiled: Whether one of ours also comes compiled.
+    """
+    builders: dict[str, tuple[Build, float]] = {
+        "tabattn, 6 layers, as the original": (ours, RATE),
+        "tabattn, 4 layers, twice the rate": (partial(ours, layers=4), 2 * RATE),
+    }
+    if compiled:
+        builders["tabattn, 6 layers, compiled"] = partial(ours, compiled=True), RATE
+    if checkout is not None:
+        builders = {"original, 6 layers": (partial(original, checkout, device), RATE), **builders}
+    made = {}
+    for name, (build, rate) in builders.items():
+        torch.manual_seed(seed)
+        network, log_density = build()
+        network.to(device)
+        fused = None if name.startswith("original") else True
+        made[name] = Entrant(network, log_density, Adam(network.parameters(), rate, fused=fused), rate, [])
+    return made
+
+
+def _module(name: str, **contents: object) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(contents)
+    return module
