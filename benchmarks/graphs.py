@@ -63,7 +63,8 @@ class GraphedTraining:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self.device)
         with torch.cuda.stream(self.stream):
-            graph.capture_begin(pool=self.pool)
+            # Other threads, such as one that pins memory for batches to come, may go on.
+            graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
             self._work(batch)
             graph.capture_end()
         torch.cuda.synchronize(self.device)

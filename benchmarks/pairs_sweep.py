@@ -142,15 +142,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     options, options_further = parser.parse_known_args(argv)
     options.further = options_further
     torch.set_num_threads(options.threads)
-    lines = []
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    lines, text = [], ""
     for line in train_all(options):
         lines.append(line)
         sys.stderr.write(f"seed {line['seed']}, {line['mechanism']}: gap {line['gap']:.3f}\n")
-    results = pd.DataFrame(lines).sort_values(["seed", "mechanism"])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    results.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.5g")
-    text = report(results, options)
-    options.out.write_text(text)
+        # What is done is kept, whatever becomes of the rest.
+        results = pd.DataFrame(lines).sort_values(["seed", "mechanism"])
+        results.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.5g")
+        text = report(results, options)
+        options.out.write_text(text)
     sys.stdout.write(text)
 
 

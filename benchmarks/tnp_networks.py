@@ -87,12 +87,10 @@ class Anywhere:
         return torch.zeros(*sizes, device=self.device)
 
 
-def ours(*, compiled: bool = False, **changes: Any) -> tuple[nn.Module, LogDensity]:
+def ours(**changes: Any) -> tuple[nn.Module, LogDensity]:
     """Our network in the same sizes."""
     network = ARCHITECTURES["tnpd"](**{**SIZES, "members": 1, **changes})
     network.complete = True
-    if compiled:
-        network.compile(dynamic=True)
 
     def log_density(batch: PairBatch) -> Tensor:
         given = network(batch.x, batch.y, batch.member, batch.context)
@@ -101,21 +99,18 @@ def ours(*, compiled: bool = False, **changes: Any) -> tuple[nn.Module, LogDensi
     return network, log_density
 
 
-def entrants(checkout: Path | None, seed: int, device: torch.device, compiled: bool) -> dict[str, Entrant]:
+def entrants(checkout: Path | None, seed: int, device: torch.device) -> dict[str, Entrant]:
     """Every network of a seed, with its optimizer: Adam, for ours in one kernel.
 
     Args:
         checkout: The original; None = ours alone.
         seed: Seed of the weights.
         device: Where to train.
-        compiled: Whether one of ours also comes compiled.
     """
     builders: dict[str, tuple[Build, float]] = {
         "tabattn, 6 layers, as the original": (ours, RATE),
         "tabattn, 4 layers, twice the rate": (partial(ours, layers=4), 2 * RATE),
     }
-    if compiled:
-        builders["tabattn, 6 layers, compiled"] = partial(ours, compiled=True), RATE
     if checkout is not None:
         builders = {"original, 6 layers": (partial(original, checkout, device), RATE), **builders}
     made = {}

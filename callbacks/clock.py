@@ -63,6 +63,7 @@ class Memory:
         self.device = device
         self.baseline = 0.0
         self.baseline = self.current()
+        self.restart()
 
     def current(self) -> float:
         """Memory held now."""
@@ -71,7 +72,7 @@ class Memory:
         return _of_process("VmRSS") - self.baseline
 
     def peak(self) -> float:
-        """Most memory held at one time since ``restart``; of the whole process where the system cannot restart."""
+        """Most memory held at one time since the start or ``restart``; in all its life where the system cannot tell."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e6 - self.baseline
         return _of_process("VmHWM") - self.baseline
