@@ -35,12 +35,15 @@ class GraphedTraining:
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
 
-    def step(self, batch: PairBatch, rate: float) -> None:
+    def step(self, batch: PairBatch, rate: float) -> bool:
         """Take a step.
 
         Args:
             batch: Tensors that stay the same for all batches of one number of points and of context.
             rate: Learning rate.
+
+        Returns:
+            Whether it was a replay alone.
         """
         for group in self.optimizer.param_groups:
             group["lr"].fill_(rate)
@@ -48,11 +51,11 @@ class GraphedTraining:
         if sort not in self.known:
             self.known[sort] = None
             self._work(batch)
-            return
-        graph = self.known[sort]
-        if graph is None:
-            graph = self.known[sort] = self._record(batch)
+            return False
+        known = self.known[sort]
+        graph = self.known[sort] = known or self._record(batch)
         graph.replay()
+        return known is not None
 
     def _work(self, batch: PairBatch) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -28,12 +28,12 @@ from tabattn.batches import PairBatch
 
 BATCH = 16
 TIMED = 25
-"""Of the steps of graphs, which run on while the next ones are prepared, one in so many is waited for and timed."""
+"""Of the steps of graphs, which run on while the next ones are prepared, one in so many is waited for and timed if it is a replay."""
 
 
 def train(options: argparse.Namespace, seed: int) -> dict[str, Entrant]:
     """Train all networks of a seed, batch by batch in turns."""
-    made = entrants(options.original, seed, options.device)
+    made = entrants(options.original, seed, options.device, options.equal)
     data = SyntheticPairs(
         "tnp", batch_size=BATCH, steps_per_epoch=options.steps, seed=seed + 1, num_workers=options.workers
     )
@@ -75,8 +75,8 @@ def _with_graphs(made: Mapping[str, Entrant], batches: Iterable[PairBatch], opti
             if timed:
                 _wait(options.device)
             start = time.perf_counter()
-            graphs[name].step(batch, entrant.rate * factor(number, options.steps))
-            if timed:
+            replayed = graphs[name].step(batch, entrant.rate * factor(number, options.steps))
+            if timed and replayed:
                 _wait(options.device)
                 entrant.seconds.append(time.perf_counter() - start)
 
@@ -128,7 +128,7 @@ def report(options: argparse.Namespace, scores: Mapping[str, list[float]], secon
     )
     chosen = [f"--steps {options.steps}", f"--seeds {options.seeds}", f"--batches {options.batches}"]
     chosen += [f"--device {options.device}"] if options.device.type != "cpu" else []
-    chosen += ["--graphs"] if options.graphs else []
+    chosen += [f"--{name}" for name in ("equal", "graphs") if getattr(options, name)]
     command = f"`python -m benchmarks.tnp --original <checkout of TNP-pytorch> {' '.join(chosen)}`"
     place = provenance(options.device)
     head = [
@@ -154,6 +154,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw tasks (default: 0)")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="device (default: cpu)")
+    parser.add_argument("--equal", action="store_true", help="leave out our network with other sizes")
     parser.add_argument("--graphs", action="store_true", help="take the steps as CUDA graphs")
     parser.add_argument("--folder", type=Path, default=Path("runs/tnp"), help="where the evaluation set is kept")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/tnp.md"), help="report")

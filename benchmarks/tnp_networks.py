@@ -99,18 +99,20 @@ def ours(**changes: Any) -> tuple[nn.Module, LogDensity]:
     return network, log_density
 
 
-def entrants(checkout: Path | None, seed: int, device: torch.device) -> dict[str, Entrant]:
+def entrants(checkout: Path | None, seed: int, device: torch.device, equal: bool) -> dict[str, Entrant]:
     """Every network of a seed, with its optimizer: Adam, for ours in one kernel.
 
     Args:
         checkout: The original; None = ours alone.
         seed: Seed of the weights.
         device: Where to train.
+        equal: Whether only those of the original's size.
     """
     builders: dict[str, tuple[Build, float]] = {
         "tabattn, 6 layers, as the original": (ours, RATE),
-        "tabattn, 4 layers, twice the rate": (partial(ours, layers=4), 2 * RATE),
     }
+    if not equal:
+        builders["tabattn, 4 layers, twice the rate"] = partial(ours, layers=4), 2 * RATE
     if checkout is not None:
         builders = {"original, 6 layers": (partial(original, checkout, device), RATE), **builders}
     made = {}
