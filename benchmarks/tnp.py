@@ -28,7 +28,7 @@ from tabattn.batches import PairBatch
 
 BATCH = 16
 TIMED = 25
-"""Of the steps of graphs, which run on while the next ones are prepared, one in so many is waited for and timed if it is a replay."""
+"""One in so many steps of graphs is waited for, and timed if it is a replay; the others run on meanwhile."""
 
 
 def train(options: argparse.Namespace, seed: int) -> dict[str, Entrant]:
