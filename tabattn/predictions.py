@@ -16,8 +16,9 @@ FOLDER = "predictions"
 class Predictions(Callback):
     """Writes what a task predicts into ``predictions`` in the folder of the run: a file for each batch.
 
-    ``rank<process>_batch<number>.npz`` holds the tensors by name, those of a NamedTuple by the names of its fields, so
-    ``numpy.load`` reads them; a single tensor is called ``prediction``.
+    ``batch<number>.npz`` holds the tensors by name, those of a NamedTuple by the names of its fields, so ``numpy.load``
+    reads them; a single tensor is called ``prediction``. Batches are counted over all processes: each takes every so
+    many of them, and the files are those of a single process.
     """
 
     def __init__(self) -> None:
@@ -38,11 +39,14 @@ class Predictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the tensors of one batch."""
-        if self.folder is None:
+        # A process for which no batch is left repeats one of another's.
+        idle = getattr(getattr(trainer.predict_dataloaders, "dataset", None), "idle", False)
+        if self.folder is None or idle:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = dict(_named("prediction", outputs))
-        np.savez_compressed(self.folder / f"rank{trainer.global_rank}_batch{batch_idx:05d}.npz", **parts)
+        number = batch_idx * trainer.world_size + trainer.global_rank
+        np.savez_compressed(self.folder / f"batch{number:05d}.npz", **parts)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where the files are."""

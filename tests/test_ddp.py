@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -96,3 +97,12 @@ def test_two_processes_infer_pairs_as_one(tmp_path: Path) -> None:
         tests.append(last(run(tmp_path / name, "test", checkpoint, *flags, task=PAIRS), "test/"))
     assert {"test/ll", "test/ll_joint", "test/ll_oracle", "test/rmse_first", "test/r2"} <= tests[0].keys()
     assert tests[1] == pytest.approx(tests[0], rel=1e-4, abs=1e-5)
+    found = []
+    for name, flags in (("predict one", []), ("predict four", ["--trainer.strategy=ddp", "--trainer.devices=4"])):
+        (tmp_path / name).mkdir()
+        folder = run(tmp_path / name, "predict", checkpoint, "--model.inference.num_steps=2", *flags, task=PAIRS)
+        found.append({path.name: dict(np.load(path)) for path in sorted(folder.glob("predictions/*.npz"))})
+    assert list(found[0]) == ["batch00000.npz", "batch00001.npz", "batch00002.npz"] == list(found[1])
+    for name, arrays in found[0].items():
+        for part, array in arrays.items():
+            np.testing.assert_allclose(found[1][name][part], array, rtol=1e-4, atol=1e-5, err_msg=f"{name} {part}")

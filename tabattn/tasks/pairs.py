@@ -73,7 +73,8 @@ class PairInference(Task):
         init_from: str | None = None,
     ) -> None:
         super().__init__(init_from)
-        self.save_hyperparameters(ignore=["init_from"])
+        # What is asked of the weights does not belong to them: a checkpoint leaves it to the command line.
+        self.save_hyperparameters(ignore=["init_from", "inference", "joint"])
         self.members = members
         self.network = ARCHITECTURES[arch](
             dim=dim,

@@ -77,16 +77,23 @@ def test_every_network_fits_tests_and_predicts(arch: str, tmp_path: Path) -> Non
     assert all(torch.isfinite(drawn.samples).all() for drawn in predicted)
 
 
-def test_predictions_are_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_asked_of_trained_weights_is_for_the_command_line_to_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    drawn = ["--model.inference.samples=3", "--model.inference.num_steps=2"]
-    assert main(["predict", "--config", CONFIG, *SMALL, *drawn]) == 0
+    assert main(["fit", "--config", CONFIG, *SMALL]) == 0
+    checkpoint = f"--ckpt_path={next(tmp_path.rglob('last.ckpt'))}"
+    asked = ["--model.inference.samples=3", "--model.inference.num_steps=2"]
+    assert main(["predict", "--config", CONFIG, *SMALL, checkpoint, *asked]) == 0
     files = sorted((tmp_path / "runs").rglob("predictions/*.npz"))
-    assert [path.name for path in files] == ["rank0_batch00000.npz", "rank0_batch00001.npz"]
+    assert [path.name for path in files] == ["batch00000.npz", "batch00001.npz"]
     with np.load(files[0]) as found:
         assert {"samples", "mean", "quantiles", "batch.x", "batch.y", "batch.member"} <= set(found)
         assert found["samples"].shape == (3, 4, 2)
         assert np.isfinite(found["mean"]).all()
+    assert main(["test", "--config", CONFIG, *SMALL, checkpoint, "--model.joint=true"]) == 0
+    metrics = tmp_path / "runs" / "pairs" / "Softmax" / "version_2" / "metrics.csv"
+    assert "test/ll_joint" in metrics.read_text().partition("\n")[0].split(",")
 
 
 def test_loss_is_the_mean_over_known_targets() -> None:
