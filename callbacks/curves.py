@@ -124,6 +124,9 @@ def draw_step(found: Trajectories, number: int, step: int, looked: Attended, tit
     context = found.batch.context
     x, y = _array(found.batch.x[number]), _array(found.batch.y[number])
     y[context:] = _array(values[number])
+    walked = context + found.path[number, : step + 1].cpu().numpy()
+    order = np.concatenate([np.arange(context), walked])
+    x, y = x[order], y[order]
     figure, (axes,) = sheet(1, title)
     _draw_known(axes, task)
     axes.scatter(

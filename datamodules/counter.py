@@ -126,13 +126,17 @@ class Numbered(Protocol[Item]):
 class RankSlice(Dataset[Batch], Generic[Batch]):
     """Every ``world``-th of some batches, from ``rank`` on: nothing padded, nothing scored twice.
 
-    A process for which none is left gets the first with no target to score, because a loader without batches would
-    keep it from the others' common steps.
+    Args:
+        items: The batches.
+        rank: This process.
+        world: Number of processes.
+        together: Whether processes have common steps, from which a loader without batches would keep one for which
+            none is left: it gets the first with no target to score. Otherwise it gets none.
     """
 
-    def __init__(self, items: Numbered[Batch], rank: int, world: int) -> None:
+    def __init__(self, items: Numbered[Batch], rank: int, world: int, *, together: bool = True) -> None:
         self.items = items
-        self.idle = rank >= len(items)
+        self.idle = together and rank >= len(items)
         self.numbers = range(min(1, len(items))) if self.idle else range(rank, len(items), world)
 
     def __len__(self) -> int:
@@ -162,9 +166,22 @@ def endless(trainer: Trainer | None, batches: Dataset[Any], length: int, num_wor
     )
 
 
-def shared(trainer: Trainer | None, batches: Numbered[Batch]) -> DataLoader[Batch]:
-    """Load this process's part of some batches to score."""
-    return DataLoader(RankSlice(batches, *place(trainer)), batch_size=None)
+def shared(trainer: Trainer | None, batches: Numbered[Batch], num_workers: int = 0) -> DataLoader[Batch]:
+    """Load this process's part of some batches to score or to predict.
+
+    Args:
+        trainer: Of the run; None outside one.
+        batches: Things by number; item i is the whole batch i.
+        num_workers: Processes that make batches ahead; 0 = in the training process.
+    """
+    return DataLoader(
+        RankSlice(batches, *place(trainer), together=trainer is None or not trainer.predicting),
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        worker_init_fn=single_thread,
+    )
 
 
 def place(trainer: Trainer | None) -> tuple[int, int]:

@@ -55,6 +55,9 @@ class PairBatch(NamedTuple):
         member: The sequence it belongs to, ``(batch, points)`` long.
         context: How many leading points are context (values known to the model).
         oracle: What can be known at best; None where nobody knows, and in training.
+        padding: Points that only fill a task up to the size of the others, ``(batch, points)``; True = neither shown
+            nor scored nor inferred. None = there are none.
+        task: Which task of the data each is, ``(batch,)`` long, such as the first row of a window; None = drawn anew.
     """
 
     x: Tensor
@@ -62,6 +65,8 @@ class PairBatch(NamedTuple):
     member: Tensor
     context: int
     oracle: Oracle | None = None
+    padding: Tensor | None = None
+    task: Tensor | None = None
 
     def unscored(self) -> Self:
         """The same batch without a target to score."""

@@ -1,5 +1,6 @@
 """What ``predict`` finds, as files."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ class Predictions(Callback):
 
     ``batch<number>.npz`` holds the tensors by name, those of a NamedTuple by the names of its fields, so ``numpy.load``
     reads them; a single tensor is called ``prediction``. Batches are counted over all processes: each takes every so
-    many of them, and the files are those of a single process.
+    many of them, and the files are those of a single process. ``data.json`` beside them says what leads back to the
+    data, where the datamodule knows it: the ``names`` of its sequences, their ``mean`` and ``std``.
     """
 
     def __init__(self) -> None:
@@ -39,9 +41,7 @@ class Predictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the tensors of one batch."""
-        # A process for which no batch is left repeats one of another's.
-        idle = getattr(getattr(trainer.predict_dataloaders, "dataset", None), "idle", False)
-        if self.folder is None or idle:
+        if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = dict(_named("prediction", outputs))
@@ -49,8 +49,18 @@ class Predictions(Callback):
         np.savez_compressed(self.folder / f"batch{number:05d}.npz", **parts)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where the files are."""
+        """Write what leads back to the data, and say where the files are."""
+        data = getattr(trainer, "datamodule", None)
+        known = {name: getattr(data, name) for name in ("names", "mean", "std") if hasattr(data, name)}
+        if self.folder is not None and known and trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "data.json").write_text(json.dumps(known))
         rank_zero_info(f"Predictions are in {self.folder}")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Wait for the other processes: a run of which one fails has failed."""
+        if stage == "predict":
+            trainer.strategy.barrier()
 
 
 def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:

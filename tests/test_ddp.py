@@ -100,7 +100,15 @@ def test_two_processes_infer_pairs_as_one(tmp_path: Path) -> None:
     found = []
     for name, flags in (("predict one", []), ("predict four", ["--trainer.strategy=ddp", "--trainer.devices=4"])):
         (tmp_path / name).mkdir()
-        folder = run(tmp_path / name, "predict", checkpoint, "--model.inference.num_steps=2", *flags, task=PAIRS)
+        folder = run(
+            tmp_path / name,
+            "predict",
+            checkpoint,
+            "--model.inference.num_steps=2",
+            "--model.inference.context_p=5",
+            *flags,
+            task=PAIRS,
+        )
         found.append({path.name: dict(np.load(path)) for path in sorted(folder.glob("predictions/*.npz"))})
     assert list(found[0]) == ["batch00000.npz", "batch00001.npz", "batch00002.npz"] == list(found[1])
     for name, arrays in found[0].items():

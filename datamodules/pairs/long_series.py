@@ -47,8 +47,8 @@ class Observations(NamedTuple):
     def take(self, numbers: Tensor) -> Points:
         """Some tasks, each sequence padded to its length in the longest of them."""
         parts = [self._sequence(numbers, member) for member in range(self.size.shape[1])]
-        x, y, member = (torch.cat(part, 1) for part in zip(*parts, strict=True))
-        return Points(x, y, member)
+        x, y, member, padding = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        return Points(x, y, member, padding)
 
     def known(self, numbers: Tensor, shown: int) -> tuple[Tensor, Tensor]:
         """How many of the first points of each sequence are known, and how many of the others."""
@@ -61,7 +61,7 @@ class Observations(NamedTuple):
         ]
         return counts[0], counts[1]
 
-    def _sequence(self, numbers: Tensor, member: int) -> Points:
+    def _sequence(self, numbers: Tensor, member: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         first, count = self.first[numbers, member, None], self.size[numbers, member, None]
         place = torch.arange(max(self.least, int(count.max())))
         there = place < count
@@ -70,7 +70,7 @@ class Observations(NamedTuple):
         # What pads a sequence comes behind its last point.
         x = torch.where(there, x, x.nextafter(torch.tensor(torch.inf)))
         y = self.y[rows.clamp(max=len(self.y) - 1)].float().masked_fill(~there, torch.nan)
-        return Points(x, y, torch.full(rows.shape, member))
+        return x, y, torch.full(rows.shape, member), ~there
 
 
 def read_long(

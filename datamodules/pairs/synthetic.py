@@ -167,11 +167,11 @@ class SyntheticPairs(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
         """This rank's part of the tasks to validate on."""
-        return shared(self.trainer, self._batches(VAL))
+        return shared(self.trainer, self._batches(VAL), self.num_workers)
 
     def test_dataloader(self) -> DataLoader[PairBatch]:
         """This rank's part of the tasks to test on."""
-        return shared(self.trainer, self._batches(TEST))
+        return shared(self.trainer, self._batches(TEST), self.num_workers)
 
     predict_dataloader = test_dataloader
 

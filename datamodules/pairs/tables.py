@@ -147,7 +147,8 @@ class TablePairs(TaskPairs):
             name: torch.arange(first, end - window + 1, steps[name])
             for name, (first, end) in zip(PARTS, pairwise(borders), strict=True)
         }
-        starts["predict"] = starts["test"]
+        # No row is left without a prediction.
+        starts["predict"] = torch.cat([starts["test"], torch.tensor([len(values) - window])]).unique()
         self.numbers = {stage: self.usable(stage, part) for stage, part in starts.items()}
         train = self.numbers["train"]
         ends = float((axis[train + window - 1] - origin[train]).max())

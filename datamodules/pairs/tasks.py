@@ -26,11 +26,13 @@ class Points(NamedTuple):
         x: Places, ``(batch, points)``.
         y: Values, ``(batch, points)``; NaN = not observed, or padding.
         member: Sequence of each point, ``(batch, points)``.
+        padding: Points that only fill a task up, ``(batch, points)``; None = there are none.
     """
 
     x: Tensor
     y: Tensor
     member: Tensor
+    padding: Tensor | None = None
 
 
 class Tasks(Protocol):
@@ -65,17 +67,19 @@ class TaskBatches(Dataset[PairBatch]):
         options = self.options
         source = generator(options.seed, STREAMS[self.stage], index)
         regime = choose(options.regimes, source)
-        points = self.tasks.take(self._choose(index, source))
+        numbers = self._choose(index, source)
+        points = self.tasks.take(numbers)
         swap = options.swap_roles or regime == "full_infer"
         role = self._roles(points, source) if swap else torch.full((len(points.x),), options.infer)
         shown = integer(*options.shown, source)
         # What is not known is shown last: a random context is not spent on it.
         chance = torch.rand(points.x.shape, generator=source).masked_fill(points.y.isnan(), 1)
         layout = REGIMES[regime](Drawn(points.x, points.member, role, chance, shown), options.members)
-        x, y, member = (part.gather(1, layout.order) for part in points)
+        x, y, member = (part.gather(1, layout.order) for part in points[:3])
+        padding = None if points.padding is None else points.padding.gather(1, layout.order)
         if options.drift:
             y = y + options.drift * torch.randn(len(y), options.members, generator=source).gather(1, member)
-        return PairBatch(x, y, member, layout.context)
+        return PairBatch(x, y, member, layout.context, padding=padding, task=numbers)
 
     def _choose(self, index: int, source: torch.Generator) -> Tensor:
         size = self.options.batch_size
@@ -201,15 +205,15 @@ class TaskPairs(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
         """This rank's part of the tasks to validate on."""
-        return shared(self.trainer, self.batches("val"))
+        return shared(self.trainer, self.batches("val"), self.num_workers)
 
     def test_dataloader(self) -> DataLoader[PairBatch]:
         """This rank's part of the tasks to test on."""
-        return shared(self.trainer, self.batches("test"))
+        return shared(self.trainer, self.batches("test"), self.num_workers)
 
     def predict_dataloader(self) -> DataLoader[PairBatch]:
         """This rank's part of the tasks to test on, and of those that have nothing to score."""
-        return shared(self.trainer, self.batches("predict"))
+        return shared(self.trainer, self.batches("predict"), self.num_workers)
 
     def batches(self, stage: str) -> TaskBatches:
         """Batches of a stage: ``train``, ``val``, ``test`` or ``predict``."""

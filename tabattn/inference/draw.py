@@ -19,6 +19,8 @@ class Trajectories(NamedTuple):
 
     Attributes:
         batch: The tasks as they were laid out.
+        path: The order in which the targets of the trajectory of means were predicted, ``(batch, targets)``: their
+            numbers, padding last; that of the first sample where there is none.
         mean: The trajectory that goes on from predicted means, ``(batch, targets)``; None where none was asked for.
         samples: Drawn trajectories, ``(samples, batch, targets)``.
         quantiles: Quantiles of each target at ``LEVELS``, ``(levels, batch, targets)``: those of the mixture of the
@@ -26,6 +28,7 @@ class Trajectories(NamedTuple):
     """
 
     batch: PairBatch
+    path: Tensor
     mean: Tensor | None
     samples: Tensor
     quantiles: Tensor
@@ -61,16 +64,23 @@ def trajectories(
         for chosen in torch.arange(len(path), device=path.device).split(rows)
     ]
     values, *densities = (torch.cat(part).unflatten(0, (-1, len(batch.x))) for part in zip(*parts, strict=True))
-    there = batch.member[:, batch.context :] != options.given_member
+    there = asked(batch)
     values = values.masked_fill(~there, torch.nan)
     met = slice(options.samples) if options.samples else slice(None)
     bands = quantiles(*(part[met].movedim(0, 2).flatten(2) for part in densities))
     return Trajectories(
         batch=batch,
+        path=path[-len(batch.x) :] if options.mean else path[: len(batch.x)],
         mean=values[-1] if options.mean else None,
         samples=values[: options.samples],
         quantiles=bands.masked_fill(~there, torch.nan),
     )
+
+
+def asked(batch: PairBatch) -> Tensor:
+    """Tell which targets are there, ``(batch, targets)``."""
+    targets = batch.x[:, batch.context :]
+    return torch.ones_like(targets, dtype=torch.bool) if batch.padding is None else ~batch.padding[:, batch.context :]
 
 
 def _plan(batch: PairBatch, options: InferenceOptions, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
@@ -81,7 +91,7 @@ def _plan(batch: PairBatch, options: InferenceOptions, generator: torch.Generato
         each value, ``(2, trajectories, targets)``: the place of a component, and a normal number. NaN = the mean.
     """
     x = batch.x[:, batch.context :]
-    there = batch.member[:, batch.context :] != options.given_member
+    there = asked(batch)
     shape = (options.samples + options.mean, *x.shape)
     device = x.device if generator is None else generator.device
     uniform, order = torch.rand((2, *shape), generator=generator, device=device).to(x)

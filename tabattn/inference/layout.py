@@ -9,10 +9,10 @@ from tabattn.inference.options import ALL, InferenceOptions
 
 
 def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Generator | None = None) -> PairBatch:
-    """Put a batch into the order of inference: the given sequence, the shown points of the others, the targets.
+    """Put a batch into the order of inference: the given sequences, the shown points of the others, the targets.
 
     Every point the batch knows takes part, whether it was context or target there. Tasks of unequal size are filled up
-    with points of the given member whose value is unknown: a target of the given member is no target.
+    with ``padding``.
 
     Args:
         batch: The tasks.
@@ -26,16 +26,19 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
         DataError: The batch has no given sequence or no other one, not enough points to show or none left to infer.
     """
     known, index = batch.y.isfinite(), torch.arange(batch.x.shape[1], device=batch.x.device)
-    # An unknown value is a point all the same among the targets, and padding in the context.
+    # An unknown value is a point all the same among the targets, and as good as padding in the context.
     there = known | (index >= batch.context)
+    if batch.padding is not None:
+        there &= ~batch.padding
     place = batch.x if options.order else index.to(batch.x).expand_as(batch.x)
     rank = _ranks(place.masked_fill(~there, torch.inf))
-    given = known & (batch.member == options.given_member)
+    whole = _whole(batch, there & (index >= batch.context), options.given_member)
+    given, others = known & whole, there & ~whole
+    name = f"given_member={options.given_member}"
     if not given.any():
-        raise DataError(f"given_member={options.given_member}: no task of the batch has a known point of this member")
-    others = there & (batch.member != options.given_member)
+        raise DataError(f"{name}: no task of the batch has a known point of this member")
     if not others.any():
-        raise DataError(f"given_member={options.given_member}: the batch has no other sequence to infer")
+        raise DataError(f"{name}: the batch has no other sequence to infer")
     shown = _shown(batch, others, rank, options, generator)
     targets = others & ~shown
     if not targets.any():
@@ -43,6 +46,16 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
     group = torch.where(given, 0, torch.where(shown, 1, torch.where(targets, 2, 3)))
     sequence = (group * len(index) + rank).argsort(1)
     return _arrange(batch, sequence, (given | shown).sum(1), targets.sum(1), options)
+
+
+def _whole(batch: PairBatch, targets: Tensor, given_member: int | None) -> Tensor:
+    """Tell which points are of sequences that are given as a whole, ``(batch, points)``."""
+    if given_member is not None:
+        return batch.member == given_member
+    numbers = torch.arange(int(batch.member.max()) + 1, device=batch.x.device)
+    asked = ((batch.member[..., None] == numbers) & targets[..., None]).any(1)  # (batch, members)
+    whole = ~asked.gather(1, batch.member)
+    return torch.where((whole & batch.y.isfinite()).any(1, keepdim=True), whole, batch.member == 0)
 
 
 def _shown(
@@ -109,6 +122,8 @@ def _arrange(
     return PairBatch(
         x=batch.x.gather(1, chosen),
         y=batch.y.gather(1, chosen).masked_fill(~there, torch.nan),
-        member=batch.member.gather(1, chosen).masked_fill(~there, options.given_member),
+        member=batch.member.gather(1, chosen),
         context=context,
+        padding=~there,
+        task=batch.task,
     )

@@ -20,10 +20,12 @@ class InferenceOptions:
         order: Whether everything is ordered by x; else points keep the order of the batch.
         num_steps: Most targets to predict, counted from the first; 999 = all of them.
         mean: Whether one more trajectory goes on from predicted means.
-        given_member: The sequence that is given as a whole.
+        given_member: The sequence that is given as a whole; none = all that the batch shows as a whole, the first
+            sequence in a task where there is no such one.
         pool: How many points of a task, of all its sequences, random context points come from.
         path: In which order targets are predicted: ``given`` as they are laid out, ``left_to_right`` by x, ``random``
             in an order of its own in each trajectory.
+        seed: Another one draws other trajectories.
     """
 
     samples: int = 10
@@ -32,12 +34,14 @@ class InferenceOptions:
     order: bool = True
     num_steps: int = ALL
     mean: bool = True
-    given_member: int = 0
+    given_member: int | None = None
     pool: int = 120
     path: Literal["given", "left_to_right", "random"] = "given"
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 0), ("context_p", 0), ("num_steps", 1), ("given_member", 0), ("pool", 1)):
+        bounds = {"samples": 0, "context_p": 0, "num_steps": 1, "given_member": 0, "pool": 1, "seed": 0}
+        for name, least in bounds.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -27,6 +27,8 @@ class Task(LightningModule):
 
     def __init__(self, init_from: str | None = None) -> None:
         super().__init__()
+        # With more processes than batches, predict has none for some.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.init_from = init_from
         self.network: nn.Module
 

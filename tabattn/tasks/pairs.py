@@ -1,10 +1,11 @@
 """Inference between sequences: the rest of one from another and a few points of its own."""
 
+import warnings
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -96,15 +97,19 @@ class PairInference(Task):
         self.warned = False
 
     def setup(self, stage: str) -> None:
-        """Check that the network can tell the data's sequences apart, and take over the data's units, once."""
+        """Check that the network can tell the data's sequences apart, and take over the data's units, once.
+
+        Weights to start from come with units: a training takes those of its data all the same, a test does not.
+        """
         members, scaling = self.of_data("members"), self.of_data("scaling")
         if members is not None and members > self.members:
             raise MisconfigurationException(f"the data has {members} members, the model only members={self.members}")
+        self.network.complete = bool(self.of_data("complete"))
+        self.scaled |= self.init_from is not None and stage != "fit"
+        super().setup(stage)
         if scaling is not None and not self.scaled:
             self.network.scale(scaling)
             self.scaled = True
-        self.network.complete = bool(self.of_data("complete"))
-        super().setup(stage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the units that come with the weights."""
@@ -141,7 +146,8 @@ class PairInference(Task):
 
     def trajectories(self, batch: PairBatch, number: int = 0) -> Trajectories:
         """Draw trajectories, the same whenever the same batch is given under the same number."""
-        source = torch.Generator(self.device).manual_seed(number)
+        mixed = np.random.SeedSequence([self.inference.seed, number]).generate_state(1)
+        source = torch.Generator(self.device).manual_seed(int(mixed[0]))
         return trajectories(self.network, lay_out(batch, self.inference, source), self.inference, source)
 
     def probe(self, batch: PairBatch) -> Tensor:
@@ -170,9 +176,10 @@ class PairInference(Task):
         least, most = batch.x.min().item(), batch.x.max().item()
         if not self.warned and (least < low - edge or most > high + edge):
             self.warned = True
-            rank_zero_warn(
+            warnings.warn(  # By whichever process sees it.
                 f"x leaves the range of training [{low:g}, {high:g}]: it goes from {least:g} to {most:g}, "
-                "where densities are guesses and often too sure"
+                "where densities are guesses and often too sure",
+                stacklevel=2,
             )
 
     def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:

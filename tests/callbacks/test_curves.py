@@ -31,7 +31,8 @@ def found(mean: bool = True, samples: int = 2) -> Trajectories:
     values = y[:, 4:] + 0.5
     quantiles = torch.stack([values + shift for shift in (-2, -1, 0, 1, 2)])
     batch = PairBatch(x, y, member, 4)
-    return Trajectories(batch, values if mean else None, values.expand(samples, 2, 3), quantiles)
+    path = torch.arange(3).expand(2, 3)
+    return Trajectories(batch, path, values if mean else None, values.expand(samples, 2, 3), quantiles)
 
 
 def has(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], colour: str) -> bool:

@@ -48,3 +48,22 @@ def test_a_point_that_moves_gets_other_attention_in_its_own_column(kind: Any) ->
     x[0, 2] += 0.5
     after = attended(network, found._replace(batch=batch._replace(x=x)), 0, 1)[0].weights
     assert (after - before)[:, 2].abs().sum() > 1e-4
+
+
+def test_steps_are_those_of_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, found = drawn(TNPD, path="left_to_right", order=False, samples=0)
+    context = found.batch.context
+    walked: list[float] = []
+    sampler = network.sampler
+
+    def watched(*parts: Any) -> Any:
+        made = sampler(*parts)
+        step = made.step
+        made.step = lambda x, member: (walked.append(x.item()), step(x, member))[1]
+        return made
+
+    monkeypatch.setattr(network, "sampler", watched)
+    attended(network, found, 0, 3)
+    assert found.batch.padding is not None
+    places = found.batch.x[0, context:][~found.batch.padding[0, context:]]
+    assert walked == places.sort().values[:3].tolist() != places[:3].tolist()

@@ -53,15 +53,16 @@ def network(parts: int = 1) -> TNPD:
 
 
 def laid_out(**changes: Any) -> tuple[PairBatch, InferenceOptions]:
-    options = InferenceOptions(**{"context_p": 2, "samples": 5, **changes})
+    options = InferenceOptions(**{"context_p": 2, "samples": 5, "given_member": 0, **changes})
     return lay_out(tasks(), options), options
 
 
 def test_without_doubt_every_sample_is_the_mean_and_every_quantile_too() -> None:
     batch, options = laid_out()
     found = trajectories(Walk(1e-9), batch, options)
-    there = batch.member[:, batch.context :] == 1
     start = batch.y[:, : batch.context].nan_to_num().sum(1, keepdim=True)
+    assert batch.padding is not None
+    there = ~batch.padding[:, batch.context :]
     expected = (start + batch.x[:, batch.context :].cumsum(1)).masked_fill(~there, torch.nan)
     assert found.mean is not None
     for value in (found.mean, *found.samples, *found.quantiles):
@@ -74,7 +75,8 @@ def test_values_stand_where_their_targets_stand_whatever_the_path(path: Any) -> 
     found = trajectories(Walk(1e-9), batch, options)
     start = batch.y[:, : batch.context].nan_to_num().sum(1)
     for item in range(3):
-        x = batch.x[item, batch.context :][batch.member[item, batch.context :] == 1].tolist()
+        assert batch.padding is not None
+        x = batch.x[item, batch.context :][~batch.padding[item, batch.context :]].tolist()
         for sample in found.samples:
             values = sample[item][: len(x)].tolist()
             steps = sorted(range(len(x)), key=lambda place: x[place]) if path == "left_to_right" else range(len(x))

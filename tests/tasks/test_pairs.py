@@ -13,6 +13,7 @@ import callbacks  # noqa: F401  (makes the names of the commands known)
 from datamodules import SyntheticPairs
 from tabattn.attention import MECHANISMS
 from tabattn.cli import main
+from tabattn.inference import InferenceOptions
 from tabattn.tasks import PairInference
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "pairs.yaml")
@@ -150,8 +151,11 @@ def test_predictions_are_the_same_twice(tmp_path: Path) -> None:
     batch = next(iter(pairs.test_dataloader()))
     with torch.no_grad():
         first, second, other = (task.trajectories(batch, number) for number in (0, 0, 1))
+        task.inference = InferenceOptions(seed=1)
+        reseeded = task.trajectories(batch, 0)
     torch.testing.assert_close(first.samples, second.samples, rtol=0, atol=0)
     assert not first.samples.isclose(other.samples).any()
+    assert not first.samples.isclose(reseeded.samples).any()
 
 
 def test_single_sequences_have_no_pictures_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,3 +173,24 @@ def test_the_data_tells_whether_it_is_complete(tmp_path: Path) -> None:
     assert task.network.complete
     trainer(tmp_path).validate(task, data().val_dataloader(), verbose=False)
     assert not task.network.complete
+
+
+@pytest.mark.filterwarnings("ignore:x leaves the range of training")
+def test_a_training_from_other_weights_has_the_units_of_its_data_and_a_test_those_of_the_weights(
+    tmp_path: Path,
+) -> None:
+    trained = trainer(tmp_path, enable_checkpointing=False)
+    trained.fit(Learner(**TINY), data())
+    trained.save_checkpoint(tmp_path / "first.ckpt", weights_only=True)
+    other = data(kind="icm")
+    assert other.scaling != data().scaling
+    for stage, units in (("fit", other.scaling), ("test", data().scaling)):
+        task = Learner(**TINY, init_from=str(tmp_path / "first.ckpt"))
+        getattr(trainer(tmp_path, enable_checkpointing=False), stage)(task, other)
+        assert task.network.scaling == pytest.approx(units)
+
+
+def test_more_processes_may_draw_batches_to_score(tmp_path: Path) -> None:
+    task = PairInference(**TINY)
+    found = [trainer(tmp_path).test(task, data(num_workers=number), verbose=False)[0] for number in (0, 2)]
+    assert found[0] == pytest.approx(found[1])

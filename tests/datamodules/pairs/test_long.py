@@ -11,6 +11,7 @@ import torch
 from datamodules import LongPairs
 from datamodules.pairs.long_series import LongNames
 from tabattn.batches import PairBatch
+from tabattn.inference import InferenceOptions, lay_out
 
 TASKS = 20
 
@@ -74,6 +75,26 @@ def test_a_forecast_shows_the_first_observations(table: str) -> None:
             assert (shown.sum(1) == 2).all()
             last = batch.x[:, : batch.context].masked_fill(~shown, -1).amax(1)
             assert (batch.x[:, batch.context :] > last[:, None]).all()
+
+
+@pytest.mark.parametrize("infer", ["low", "up"])
+def test_only_what_exists_is_inferred(table: str, infer: str) -> None:
+    data = pairs(table, infer=infer, batch_size=20)
+    (batch,) = all_batches(data, "predict")
+    assert batch.padding is not None
+    assert batch.task is not None
+    assert (batch.padding == batch.y.isnan()).all()
+    laid = lay_out(batch, InferenceOptions())
+    assert laid.padding is not None
+    there = ~laid.padding
+    rows = long().groupby(["task", "member"]).size()
+    # Tasks are numbered as they come in the table.
+    names = list(dict.fromkeys(long()["task"]))
+    for item, number in enumerate(batch.task.tolist()):
+        targets = there[item, laid.context :]
+        assert int(targets.sum()) == rows[names[number], infer] - 2
+        assert (laid.member[item, laid.context :][targets] == data.infer).all()
+        assert int(there[item].sum()) == rows[names[number]].sum()
 
 
 def test_training_takes_any_regime(table: str) -> None:

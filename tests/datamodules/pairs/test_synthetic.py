@@ -44,6 +44,7 @@ def test_ranks_share_what_is_scored() -> None:
     assert same(RankSlice(batches, 1, 2)[0], batches[1])
     idle = RankSlice(batches, 3, 4)[0]
     assert idle.y[:, idle.context :].isnan().all()
+    assert len(RankSlice(batches, 3, 4, together=False)) == 0
 
 
 def test_tasks_differ_within_and_between_batches_and_splits() -> None:

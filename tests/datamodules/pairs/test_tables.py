@@ -176,6 +176,14 @@ def test_missing_cells_are_neither_shown_nor_scored(tmp_path: Path) -> None:
     assert pairs(write(wave(), tmp_path / "whole.csv")).complete
 
 
+def test_no_row_is_left_without_a_prediction(table: str) -> None:
+    data = pairs(table, stride=5)
+    ends = {stage: int(data.numbers[stage].max()) + SMALL["window"] for stage in ("test", "predict")}
+    assert ends == {"test": 98, "predict": ROWS}
+    batches = all_batches(data, "predict")
+    assert torch.cat([batch.task for batch in batches]).tolist() == data.numbers["predict"].tolist()
+
+
 def test_what_is_missing_is_not_chosen_as_context(tmp_path: Path) -> None:
     frame = wave()
     frame.loc[::2, "b"] = np.nan
