@@ -34,6 +34,7 @@ class TNPA(TNPD):
         member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = known points do
             not tell, so that attention cannot follow a sequence.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
+        centred: For likeness with ``TNPD``; refused.
     """
 
     one_pass = True
@@ -51,6 +52,7 @@ class TNPA(TNPD):
         residual: Residual = "none",
         member_embed: MemberEmbed = "one_hot",
         fourier: int = 2,
+        centred: bool = False,
     ) -> None:
         super().__init__(
             dim,
@@ -64,6 +66,7 @@ class TNPA(TNPD):
             residual,
             member_embed,
             fourier,
+            centred,
         )
         for block in self.layers():
             check_ordered(block.rows.outsiders, "tnpa")

@@ -34,6 +34,7 @@ class SeedNetwork(PairNetwork):
         member_embed: How a target tells its sequence: ``one_hot``, or a ``learned`` vector. Known points never do, so
             ``hidden`` is ``one_hot``.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
+        centred: For likeness with ``TNPD``; refused.
     """
 
     one_pass = True
@@ -51,10 +52,11 @@ class SeedNetwork(PairNetwork):
         residual: Residual = "none",
         member_embed: MemberEmbed = "one_hot",
         fourier: int = 6,
+        centred: bool = False,
     ) -> None:
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
-        super().__init__(hidden, hidden, components, residual, member_embed)
+        super().__init__(hidden, hidden, components, residual, member_embed, centred)
         features = PlaceFeatures(fourier)
         self.place = nn.Sequential(features, nn.Linear(features.width, dim))
         self.value = nn.Linear(1, dim)
