@@ -14,7 +14,7 @@ from tabattn.models.pair_sampler import Rereading, Sampler
 from tabattn.nn.densities import DensityHead, line_up
 from tabattn.nn.pair_expectations import levels, nearest, parallel
 from tabattn.nn.pair_tokens import MemberEmbed, PairTokens, Points
-from tabattn.nn.row_block import RowBlock
+from tabattn.nn.row_block import Norm, RowBlock
 
 Residual = Literal["none", "nearest", "parallel"]
 
@@ -180,6 +180,7 @@ class TNPD(PairNetwork):
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
         centred: Whether values are read, and told, as distances from the mean of what is known of their sequence:
             answers then move with each sequence, whatever height it has reached.
+        norm: Whether each layer normalises its sums (``after``) or what it reads (``before``).
     """
 
     def __init__(
@@ -196,6 +197,7 @@ class TNPD(PairNetwork):
         member_embed: MemberEmbed = "one_hot",
         fourier: int = 2,
         centred: bool = False,
+        norm: Norm = "after",
     ) -> None:
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
@@ -204,7 +206,7 @@ class TNPD(PairNetwork):
         super().__init__(dim, hidden, components, residual, member_embed, centred)
         self.tokens = PairTokens(dim, members, member_embed, fourier)
         self.blocks = nn.ModuleList(
-            RowBlock(dim, heads, hidden, attention, target_attention, readout=last)
+            RowBlock(dim, heads, hidden, attention, target_attention, readout=last, norm=norm)
             for last in [False] * (layers - 1) + [True]
         )
         if layers == 1:

@@ -9,7 +9,7 @@ from tabattn.models.pair_sampler import Sampler
 from tabattn.models.pairs import TNPD, Residual
 from tabattn.nn.densities import pick
 from tabattn.nn.pair_tokens import MemberEmbed, Points
-from tabattn.nn.row_block import KeysValues
+from tabattn.nn.row_block import KeysValues, Norm
 
 
 class TNPA(TNPD):
@@ -35,6 +35,7 @@ class TNPA(TNPD):
             not tell, so that attention cannot follow a sequence.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
         centred: For likeness with ``TNPD``; refused.
+        norm: Whether each layer normalises its sums (``after``) or what it reads (``before``).
     """
 
     one_pass = True
@@ -53,6 +54,7 @@ class TNPA(TNPD):
         member_embed: MemberEmbed = "one_hot",
         fourier: int = 2,
         centred: bool = False,
+        norm: Norm = "after",
     ) -> None:
         super().__init__(
             dim,
@@ -67,6 +69,7 @@ class TNPA(TNPD):
             member_embed,
             fourier,
             centred,
+            norm,
         )
         for block in self.layers():
             check_ordered(block.rows.outsiders, "tnpa")

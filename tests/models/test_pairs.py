@@ -10,7 +10,7 @@ from tabattn.attention import MECHANISMS, Local, Softmax, TopK
 from tabattn.batches import Scaling
 from tabattn.models.pair_architectures import ARCHITECTURES
 from tabattn.models.pairs import TNPD
-from tests.models.pair_cases import SIZES, Task, apart, awake, close, numbers, task
+from tests.models.pair_cases import NORMS, SIZES, Task, apart, awake, close, numbers, task
 
 NAN = float("nan")
 every_arch = pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -161,8 +161,8 @@ def test_every_parameter_learns_or_the_mechanism_is_refused(arch: str, mechanism
         with pytest.raises(ValueError, match=f"seed needs .* queries from outside, got {mechanism}"):
             awake(arch, **choice)
         return
-    for embed, centred in product(("one_hot", "learned"), {False, arch == "tnpd"}):
-        network = awake(arch, **choice, member_embed=embed, centred=centred).train()
+    for embed, centred, norm in product(("one_hot", "learned"), {False, arch == "tnpd"}, NORMS[arch]):
+        network = awake(arch, **choice, member_embed=embed, centred=centred, norm=norm).train()
         for given in (task(batch=4), padded(task(batch=4))):
             network.zero_grad()
             y = given.y[:, given.context :]
