@@ -10,11 +10,11 @@ from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.batches import Scaling
-from tabattn.models.pair_sampler import Sampler
-from tabattn.nn.densities import DensityHead, line_up, pick
-from tabattn.nn.pair_expectations import nearest, parallel
+from tabattn.models.pair_sampler import Rereading, Sampler
+from tabattn.nn.densities import DensityHead, line_up
+from tabattn.nn.pair_expectations import levels, nearest, parallel
 from tabattn.nn.pair_tokens import MemberEmbed, PairTokens, Points
-from tabattn.nn.row_block import RowBlock
+from tabattn.nn.row_block import Norm, RowBlock
 
 Residual = Literal["none", "nearest", "parallel"]
 
@@ -32,6 +32,7 @@ class PairNetwork(nn.Module, ABC):
         residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
             the same sequence; ``parallel`` = the other sequences, moved to the height of its known values.
         member_embed: How a token tells its sequence.
+        centred: Whether values are read, and told, as distances from the mean of what is known of their sequence.
     """
 
     one_pass: ClassVar[bool] = False
@@ -40,15 +41,27 @@ class PairNetwork(nn.Module, ABC):
     complete: bool = False
     """Whether no value is ever NaN in training. Else each batch is looked through, which waits for a GPU."""
 
-    def __init__(self, dim: int, hidden: int, components: int, residual: Residual, member_embed: MemberEmbed) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        components: int,
+        residual: Residual,
+        member_embed: MemberEmbed,
+        centred: bool = False,
+    ) -> None:
         super().__init__()
         if residual not in ("none", "nearest", "parallel"):
             raise ValueError(f"residual must be none, nearest or parallel, got {residual!r}")
         if residual != "none" and member_embed == "hidden":
             raise ValueError(f"residual {residual} reads the labels of the context, which member_embed hidden hides")
-        if residual == "parallel" and self.one_pass:
-            raise ValueError("residual parallel needs a network that reads the context alone, such as tnpd")
+        if centred and member_embed == "hidden":
+            raise ValueError("centred reads the labels of the context, which member_embed hidden hides")
+        if (centred or residual == "parallel") and self.one_pass:
+            what = "centred" if centred else "residual parallel"
+            raise ValueError(f"{what} needs a network that reads the context alone, such as tnpd")
         self.residual = residual
+        self.centred = centred
         self.head = DensityHead(dim, hidden, components)
         self.register_buffer("extent", torch.tensor(Scaling()))
 
@@ -145,32 +158,6 @@ class PairNetwork(nn.Module, ABC):
         return self.head(tokens, asked.y, centre, spread)
 
 
-class Rereading(Sampler):
-    """Reads all that is known again for each target: right for every network.
-
-    Args:
-        network: What is asked.
-        x: Places of the context, ``(batch, context)``.
-        y: Its values.
-        member: Its sequences.
-    """
-
-    def __init__(self, network: PairNetwork, x: Tensor, y: Tensor, member: Tensor) -> None:
-        self.network = network
-        self.x, self.y, self.member = x, y, member
-
-    def step(self, x: Tensor, member: Tensor) -> Distribution:
-        known = self.y.shape[1]
-        self.x = torch.cat([self.x[:, :known], x[:, None]], dim=1)
-        self.member = torch.cat([self.member[:, :known], member[:, None]], dim=1)
-        return pick(self.network(self.x, self.y, self.member, known), 0)
-
-    def append(self, y: Tensor) -> None:
-        if self.y.shape[1] == self.x.shape[1]:
-            raise ValueError("append needs a step before it: no point is waiting for its value")
-        self.y = torch.cat([self.y, y[:, None]], dim=1)
-
-
 class TNPD(PairNetwork):
     """Transformer neural process with independent targets: known points read one another, targets read known points.
 
@@ -192,6 +179,9 @@ class TNPD(PairNetwork):
         member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = known points do
             not tell, so that attention cannot follow a sequence.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
+        centred: Whether values are read, and told, as distances from the mean of what is known of their sequence:
+            answers then move with each sequence, whatever height it has reached.
+        norm: Whether each layer normalises its sums (``after``) or what it reads (``before``).
     """
 
     def __init__(
@@ -207,15 +197,17 @@ class TNPD(PairNetwork):
         residual: Residual = "none",
         member_embed: MemberEmbed = "one_hot",
         fourier: int = 2,
+        centred: bool = False,
+        norm: Norm = "after",
     ) -> None:
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
         if hidden < 1:
             raise ValueError(f"hidden must be at least 1, got {hidden}")
-        super().__init__(dim, hidden, components, residual, member_embed)
+        super().__init__(dim, hidden, components, residual, member_embed, centred)
         self.tokens = PairTokens(dim, members, member_embed, fourier)
         self.blocks = nn.ModuleList(
-            RowBlock(dim, heads, hidden, attention, target_attention, readout=last)
+            RowBlock(dim, heads, hidden, attention, target_attention, readout=last, norm=norm)
             for last in [False] * (layers - 1) + [True]
         )
         if layers == 1:
@@ -223,12 +215,17 @@ class TNPD(PairNetwork):
 
     def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
         known, asked = self.split(x, y, member, context)
+        level = torch.zeros_like(asked.y)
+        if self.centred:
+            height = levels(known, self.tokens.member.members)
+            known = known._replace(y=known.y - height.gather(1, known.member))
+            level = height.gather(1, asked.member)
         asked = self.expect(known, asked)
         count = known.x.shape[1]
         h = self.tokens(known.followed_by(asked), count)
         for block in self.layers():
             h = block(h, count, known.mask)
-        return self.answer(h, asked)
+        return self.answer(h, asked._replace(y=asked.y + level))
 
     def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:
         if self.residual != "parallel":

@@ -9,7 +9,7 @@ from tabattn.models.pair_sampler import Sampler
 from tabattn.models.pairs import TNPD, Residual
 from tabattn.nn.densities import pick
 from tabattn.nn.pair_tokens import MemberEmbed, Points
-from tabattn.nn.row_block import KeysValues
+from tabattn.nn.row_block import KeysValues, Norm
 
 
 class TNPA(TNPD):
@@ -34,6 +34,8 @@ class TNPA(TNPD):
         member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = known points do
             not tell, so that attention cannot follow a sequence.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
+        centred: For likeness with ``TNPD``; refused.
+        norm: Whether each layer normalises its sums (``after``) or what it reads (``before``).
     """
 
     one_pass = True
@@ -51,6 +53,8 @@ class TNPA(TNPD):
         residual: Residual = "none",
         member_embed: MemberEmbed = "one_hot",
         fourier: int = 2,
+        centred: bool = False,
+        norm: Norm = "after",
     ) -> None:
         super().__init__(
             dim,
@@ -64,6 +68,8 @@ class TNPA(TNPD):
             residual,
             member_embed,
             fourier,
+            centred,
+            norm,
         )
         for block in self.layers():
             check_ordered(block.rows.outsiders, "tnpa")

@@ -10,6 +10,7 @@ from tabattn.models.pairs import PairNetwork, Residual
 from tabattn.models.pairs_autoregressive import check_ordered
 from tabattn.nn.pair_tokens import MemberCode, MemberEmbed, PlaceFeatures, Points
 from tabattn.nn.place_attention import PlaceAttention
+from tabattn.nn.row_block import Norm
 
 
 class SeedNetwork(PairNetwork):
@@ -34,6 +35,8 @@ class SeedNetwork(PairNetwork):
         member_embed: How a target tells its sequence: ``one_hot``, or a ``learned`` vector. Known points never do, so
             ``hidden`` is ``one_hot``.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
+        centred: For likeness with ``TNPD``; refused.
+        norm: For likeness with the other networks: here nothing is normalised, and ``before`` is refused.
     """
 
     one_pass = True
@@ -51,10 +54,14 @@ class SeedNetwork(PairNetwork):
         residual: Residual = "none",
         member_embed: MemberEmbed = "one_hot",
         fourier: int = 6,
+        centred: bool = False,
+        norm: Norm = "after",
     ) -> None:
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
-        super().__init__(hidden, hidden, components, residual, member_embed)
+        if norm != "after":
+            raise ValueError(f"the seed network normalises nothing: norm must be after, got {norm!r}")
+        super().__init__(hidden, hidden, components, residual, member_embed, centred)
         features = PlaceFeatures(fourier)
         self.place = nn.Sequential(features, nn.Linear(features.width, dim))
         self.value = nn.Linear(1, dim)

@@ -6,6 +6,22 @@ from torch import Tensor
 from tabattn.nn.pair_tokens import Points
 
 
+def levels(known: Points, members: int) -> Tensor:
+    """The mean of the known values of each sequence.
+
+    Args:
+        known: Points that may be read.
+        members: Number of sequences.
+
+    Returns:
+        Means, ``(batch, members)``; 0 where nothing of a sequence is known.
+    """
+    own = known.member[:, None] == torch.arange(members, device=known.member.device)[:, None]
+    if known.seen is not None:
+        own = own & known.seen[:, None]
+    return (own * known.y[:, None]).sum(2) / own.sum(2).clamp(min=1)
+
+
 def nearest(known: Points, asked: Points, visible: Tensor | None = None) -> Tensor:
     """The value of the nearest known point of the same sequence, for each point that is asked for.
 

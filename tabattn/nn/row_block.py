@@ -1,5 +1,7 @@
 """A layer over one list of tokens: some are known and read one another, the others ask them."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -7,13 +9,14 @@ from tabattn.attention import AttentionFactory, Softmax
 from tabattn.nn.rows import RowAttention
 
 KeysValues = tuple[Tensor, Tensor]
+Norm = Literal["after", "before"]
 
 
 class RowBlock(nn.Module):
-    """Row attention, then an MLP for each row; what each adds up is normalised.
+    """Row attention, then an MLP for each row; what each adds up, or what each reads, is normalised.
 
-    Normalising sums rather than inputs keeps the first steps of attention large: on sequences it learns several times
-    sooner than the other order.
+    Normalising sums rather than inputs keeps the first steps of attention large: on sequences of which there is no end
+    it learns several times sooner than the other order.
 
     Args:
         dim: Width of a token.
@@ -23,6 +26,7 @@ class RowBlock(nn.Module):
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
             from outside, else Softmax.
         readout: Compute target rows only, because nothing reads the context rows afterwards.
+        norm: ``after``: sums are normalised; ``before``: what attention and the MLP read is.
     """
 
     def __init__(
@@ -34,8 +38,12 @@ class RowBlock(nn.Module):
         target_attention: AttentionFactory | None = None,
         *,
         readout: bool = False,
+        norm: Norm = "after",
     ) -> None:
         super().__init__()
+        if norm not in ("after", "before"):
+            raise ValueError(f"norm must be after or before, got {norm!r}")
+        self.norm = norm
         self.readout = readout
         self.rows = RowAttention(dim, heads, attention, target_attention, readout=readout)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, dim))
@@ -52,7 +60,7 @@ class RowBlock(nn.Module):
         Returns:
             ``(batch, rows, dim)``; only the target rows where ``readout``.
         """
-        mixed = self.rows(x, context, mask)
+        mixed = self.rows(self._read(x), context, mask)
         return self._each(x[:, context:] + mixed if self.readout else x + mixed)
 
     def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
@@ -65,10 +73,11 @@ class RowBlock(nn.Module):
         Returns:
             The rows, none where ``readout``, and their keys and values.
         """
-        memory = self.rows.keys_values(x)
+        read = self._read(x)
+        memory = self.rows.keys_values(read)
         if self.readout:
             return x[:, :0], memory
-        return self._each(x + self.rows(x, x.shape[1], mask)), memory
+        return self._each(x + self.rows(read, x.shape[1], mask)), memory
 
     def recall(
         self, x: Tensor, memory: KeysValues, own: int = 0, mask: Tensor | None = None
@@ -85,14 +94,19 @@ class RowBlock(nn.Module):
             The rows, without the leading ``own`` where ``readout``, and the memory with theirs.
         """
         if own:
-            pairs = zip(memory, self.rows.keys_values(x[:, :own]), strict=True)
+            pairs = zip(memory, self.rows.keys_values(self._read(x[:, :own])), strict=True)
             k, v = (torch.cat(pair, dim=2) for pair in pairs)
             memory = k, v
         if self.readout:
             x = x[:, own:]
             mask = mask if mask is None or mask.shape[-2] == 1 else mask[..., own:, :]
-        return self._each(x + self.rows.answer(x, *memory, mask)), memory
+        return self._each(x + self.rows.answer(self._read(x), *memory, mask)), memory
+
+    def _read(self, x: Tensor) -> Tensor:
+        return self.norms[0](x) if self.norm == "before" else x
 
     def _each(self, x: Tensor) -> Tensor:
+        if self.norm == "before":
+            return x + self.mlp(self.norms[1](x))
         x = self.norms[0](x)
         return self.norms[1](x + self.mlp(x))

@@ -46,6 +46,9 @@ class PairInference(Task):
         member_embed: How a token tells its sequence; ``hidden``: the context does not, which makes the first prediction
             fall between the sequences.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
+        centred: Whether values are read, and told, as distances from the mean of what is known of their sequence:
+            answers then move with each sequence, whatever height it has reached (``tnpd``).
+        norm: Whether each layer normalises its sums (``after``) or what it reads (``before``; not ``seed``).
         joint: Whether validation and test also score each target given the targets before it; none = where that takes
             a single pass.
         inference: How ``predict`` and the figures lay out a task and draw trajectories.
@@ -69,6 +72,8 @@ class PairInference(Task):
         residual: Literal["none", "nearest", "parallel"] = "none",
         member_embed: Literal["one_hot", "learned", "hidden"] = "one_hot",
         fourier: int = 2,
+        centred: bool = False,
+        norm: Literal["after", "before"] = "after",
         joint: bool | None = None,
         inference: InferenceOptions = InferenceOptions(),  # noqa: B008
         init_from: str | None = None,
@@ -89,6 +94,8 @@ class PairInference(Task):
             residual=residual,
             member_embed=member_embed,
             fourier=fourier,
+            centred=centred,
+            norm=norm,
         )
         self.joint = self.network.one_pass if joint is None else joint
         self.inference = inference

@@ -10,6 +10,8 @@ from tabattn.models.pair_architectures import ARCHITECTURES
 from tabattn.models.pairs import PairNetwork
 
 SIZES = {"dim": 16, "heads": 2, "hidden": 24, "layers": 3, "members": 3}
+NORMS = {"tnpd": ["after", "before"], "tnpa": ["after", "before"], "seed": ["after"]}
+"""Which layers each network can have."""
 
 
 class Task(NamedTuple):

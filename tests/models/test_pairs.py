@@ -10,12 +10,17 @@ from tabattn.attention import MECHANISMS, Local, Softmax, TopK
 from tabattn.batches import Scaling
 from tabattn.models.pair_architectures import ARCHITECTURES
 from tabattn.models.pairs import TNPD
-from tests.models.pair_cases import SIZES, Task, apart, awake, close, numbers, task
+from tests.models.pair_cases import NORMS, SIZES, Task, apart, awake, close, numbers, task
 
 NAN = float("nan")
 every_arch = pytest.mark.parametrize("arch", ARCHITECTURES)
 every_residual = pytest.mark.parametrize(
-    ("arch", "residual"), [*product(ARCHITECTURES, ["none", "nearest"]), ("tnpd", "parallel")]
+    ("arch", "residual", "centred"),
+    [
+        *product(ARCHITECTURES, ["none", "nearest"], [False]),
+        ("tnpd", "parallel", False),
+        *product(["tnpd"], ["none", "nearest", "parallel"], [True]),
+    ],
 )
 CROSS = [name for name, cls in MECHANISMS.items() if cls.cross]
 
@@ -71,8 +76,8 @@ def test_order_of_the_context_does_not_matter(arch: str) -> None:
 
 
 @every_residual
-def test_absent_points_change_nothing(arch: str, residual: str) -> None:
-    network, given = awake(arch, residual=residual), task()
+def test_absent_points_change_nothing(arch: str, residual: str, centred: bool) -> None:
+    network, given = awake(arch, residual=residual, centred=centred), task()
     gaps = padded(given)
     grads = []
     for each in (given, gaps):
@@ -90,8 +95,8 @@ def test_absent_points_change_nothing_for_mechanisms_without_places(mechanism: s
 
 
 @every_residual
-def test_nothing_known_is_an_answer(arch: str, residual: str) -> None:
-    network, (x, y, member, context) = awake(arch, residual=residual), task()
+def test_nothing_known_is_an_answer(arch: str, residual: str, centred: bool) -> None:
+    network, (x, y, member, context) = awake(arch, residual=residual, centred=centred), task()
     nothing = network(x[:, context:], y[:, :0], member[:, context:], 0)
     assert numbers(nothing).isfinite().all()
     close(nothing, network(x, torch.full_like(y, NAN), member, context))
@@ -99,8 +104,8 @@ def test_nothing_known_is_an_answer(arch: str, residual: str) -> None:
 
 @every_residual
 @pytest.mark.parametrize("components", [1, 3])
-def test_answers_follow_the_units_of_the_data(arch: str, residual: str, components: int) -> None:
-    network, (x, y, member, context) = awake(arch, residual=residual, components=components), task()
+def test_answers_follow_the_units_of_the_data(arch: str, residual: str, centred: bool, components: int) -> None:
+    network, (x, y, member, context) = awake(arch, residual=residual, centred=centred, components=components), task()
     plain = network(x, y, member, context)
     network.scale(Scaling(x_low=98.0, x_high=102.0, y_mean=-7.0, y_std=3.0))
     given = network(100 + x, 3 * y - 7, member, context)
@@ -156,8 +161,8 @@ def test_every_parameter_learns_or_the_mechanism_is_refused(arch: str, mechanism
         with pytest.raises(ValueError, match=f"seed needs .* queries from outside, got {mechanism}"):
             awake(arch, **choice)
         return
-    for embed in ("one_hot", "learned"):
-        network = awake(arch, **choice, member_embed=embed).train()
+    for embed, centred, norm in product(("one_hot", "learned"), {False, arch == "tnpd"}, NORMS[arch]):
+        network = awake(arch, **choice, member_embed=embed, centred=centred, norm=norm).train()
         for given in (task(batch=4), padded(task(batch=4))):
             network.zero_grad()
             y = given.y[:, given.context :]

@@ -7,7 +7,7 @@ from torch import Tensor
 from tabattn.attention import Entmax, Local
 from tabattn.models.pair_architectures import ARCHITECTURES
 from tabattn.models.pairs import PairNetwork
-from tests.models.pair_cases import SIZES, Task, apart, awake, close, numbers, task
+from tests.models.pair_cases import NORMS, SIZES, Task, apart, awake, close, numbers, task
 
 NAN = float("nan")
 every_arch = pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -39,7 +39,7 @@ def test_places_ahead_do_not_matter(arch: str) -> None:
     assert (gap > 1e-4).tolist() == [False, False, True, True, True]
 
 
-@every_arch
+@pytest.mark.parametrize(("arch", "norm"), [(arch, norm) for arch in ARCHITECTURES for norm in NORMS[arch]])
 @pytest.mark.parametrize(
     "choice",
     [
@@ -50,9 +50,9 @@ def test_places_ahead_do_not_matter(arch: str) -> None:
     ],
 )
 @pytest.mark.parametrize("context", [0, 1, 7])
-def test_walking_equals_one_pass(arch: str, choice: dict[str, object], context: int) -> None:
+def test_walking_equals_one_pass(arch: str, norm: str, choice: dict[str, object], context: int) -> None:
     """Outputs and gradients, with values that are missing in the context and on the way."""
-    network, (x, y, member, _) = awake(arch, **choice), task()
+    network, (x, y, member, _) = awake(arch, norm=norm, **choice), task()
     y[0, 3] = y[1, 9] = NAN
     given = Task(x, y, member, context)
     walked, at_once = PairNetwork.chain(network, *given), network.chain(*given)

@@ -14,3 +14,8 @@ def test_one_attention_goes_by_either_name() -> None:
     assert isinstance(network.attention.mechanism, TopK)
     with pytest.raises(ValueError, match="one attention: give attention or target_attention, not both"):
         SeedNetwork(16, 2, 16, attention=other, target_attention=default)
+
+
+def test_there_is_nothing_to_normalise() -> None:
+    with pytest.raises(ValueError, match="normalises nothing: norm must be after, got 'before'"):
+        SeedNetwork(16, 2, 16, norm="before")

@@ -2,7 +2,7 @@
 
 import torch
 
-from tabattn.nn.pair_expectations import nearest, parallel
+from tabattn.nn.pair_expectations import levels, nearest, parallel
 from tabattn.nn.pair_tokens import Points
 
 
@@ -24,6 +24,16 @@ def test_nearest_equals_a_loop() -> None:
             ]
             near = known.y[b, min(own, key=lambda j: abs(known.x[b, j] - asked.x[b, i]))] if own else torch.zeros(())
             assert given[b, i] == near
+
+
+def test_levels_equal_a_loop() -> None:
+    known = points(4, 5, 3)
+    for seen in (None, torch.rand(4, 5) > 0.3):
+        given = levels(known._replace(seen=seen), 3)
+        for b in range(4):
+            for m in range(3):
+                own = [known.y[b, j] for j in range(5) if known.member[b, j] == m and (seen is None or seen[b, j])]
+                torch.testing.assert_close(given[b, m], torch.stack(own).mean() if own else torch.zeros(()))
 
 
 def test_nearest_is_nothing_where_nothing_may_be_read() -> None:
