@@ -1,4 +1,4 @@
-"""Time, peak memory, and the words that say where they were measured."""
+"""Time and peak memory on a device, and the words that say where they were measured."""
 
 import json
 import os
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from tabattn.batches import PairBatch
 
 Step = Callable[[], object]
 
@@ -60,6 +62,11 @@ def peak_bytes(step: Step, device: torch.device) -> int:
         held += change["args"]["Bytes"]
         peak = max(peak, held)
     return peak
+
+
+def on_device(batch: PairBatch, device: torch.device) -> PairBatch:
+    """A batch whose points are on a device; what is known of them stays where it is."""
+    return batch._replace(x=batch.x.to(device), y=batch.y.to(device), member=batch.member.to(device))
 
 
 def provenance(device: torch.device) -> str:

@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch import Callback
 
 import datamodules  # noqa: F401  (makes the names of the configuration known)
-from benchmarks.measure import peak_bytes, provenance
+from benchmarks.measure import on_device, peak_bytes, provenance
 from tabattn.attention import MECHANISMS
 from tabattn.batches import PairBatch
 from tabattn.cli import CLI
@@ -69,7 +69,7 @@ def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]
     task, device = cli.model, cli.trainer.strategy.root_device
     assert isinstance(task, PairInference)
     task.to(device)
-    peak = peak_bytes(partial(_step, task, _on(batch, device)), device)
+    peak = peak_bytes(partial(_step, task, on_device(batch, device)), device)
     return {
         **{column: figures.get(f"test/{column}", float("nan")) for column in COLUMNS},
         "ll_oracle": figures.get("test/ll_oracle", float("nan")),
@@ -97,10 +97,6 @@ def _step(task: PairInference, batch: PairBatch) -> None:
     y = batch.y[:, batch.context :]
     (-given.log_prob(y).mean()).backward()
     task.zero_grad()
-
-
-def _on(batch: PairBatch, device: torch.device) -> PairBatch:
-    return batch._replace(x=batch.x.to(device), y=batch.y.to(device), member=batch.member.to(device))
 
 
 def report(results: pd.DataFrame, options: argparse.Namespace) -> str:

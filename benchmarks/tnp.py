@@ -12,7 +12,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from torch.distributions import Distribution
 from tqdm import tqdm
 
 from benchmarks.graphs import GraphedTraining, Places
-from benchmarks.measure import provenance
+from benchmarks.measure import on_device, provenance
 from benchmarks.tnp_networks import SIZES, Entrant, LogDensity, entrants
 from datamodules import SyntheticPairs
 from tabattn.batches import PairBatch
@@ -42,7 +42,7 @@ def train(options: argparse.Namespace, seed: int) -> dict[str, Entrant]:
         _with_graphs(made, batches, options)
         return made
     for number, given in enumerate(batches):
-        batch = _on(given, options.device)
+        batch = on_device(given, options.device)
         for entrant in made.values():
             start = time.perf_counter()
             for group in entrant.optimizer.param_groups:
@@ -100,23 +100,11 @@ def evaluation_set(options: argparse.Namespace) -> list[PairBatch]:
 @torch.no_grad()
 def score(log_density: LogDensity, batches: list[PairBatch], device: torch.device) -> float:
     """The original's figure: the mean over batches of the mean log-density of a target."""
-    return statistics.fmean(log_density(_on(batch, device)).mean().item() for batch in batches)
+    return statistics.fmean(log_density(on_device(batch, device)).mean().item() for batch in batches)
 
 
 def report(options: argparse.Namespace, scores: Mapping[str, list[float]], seconds: Mapping[str, float]) -> str:
     """The result in Markdown."""
-    base = next(iter(seconds))
-    lines = [
-        f"| network | log-likelihood | s.e. over seeds | minus {base} | ms per step | speed, relative |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, values in scores.items():
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-        difference = statistics.fmean(values) - statistics.fmean(scores[base])
-        cells = [f"{statistics.fmean(values):.4f}", f"{error:.4f}", f"{difference:+.4f}"]
-        timed = name in seconds
-        cells += [f"{1e3 * seconds[name]:.1f}", f"{seconds[base] / seconds[name]:.2f}"] if timed else ["", ""]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
     digest = hashlib.sha256((options.folder / f"evaluation_{options.batches}.pt").read_bytes()).hexdigest()[:12]
     twice = "" if options.equal else "; twice the rate: 1e-3"
     way = "; all steps are CUDA graphs" if options.graphs else ""
@@ -124,6 +112,7 @@ def report(options: argparse.Namespace, scores: Mapping[str, list[float]], secon
         f"{options.steps} steps of batches of {BATCH}, {options.seeds} seeds, {SIZES}; scored on {options.batches} "
         f"batches (SHA-256 {digest}). As the original: Adam 5e-4, cosine to zero (ours fused){twice}{way}. "
         "Log-likelihood: nats of a target, mean over batches of batch means, as the original reports it. "
+        "Differences: seed by seed, with their standard error where there are several. "
         "The oracle knows the kernel's length and scale of each task, which no network can; the best that one "
         "without them can do is about 0.068 less."
     )
@@ -131,18 +120,43 @@ def report(options: argparse.Namespace, scores: Mapping[str, list[float]], secon
     chosen += [f"--device {options.device}"] if options.device.type != "cpu" else []
     chosen += [f"--{name}" for name in ("equal", "graphs") if getattr(options, name)]
     command = f"`python -m benchmarks.tnp --original <checkout of TNP-pytorch> {' '.join(chosen)}`"
-    place = provenance(options.device)
-    head = [
-        "# TNP-D and ours on the protocol of Transformer Neural Processes",
-        "",
-        command,
-        "",
-        f"{place}.",
-        "",
-        text,
-        "",
+    title = "# TNP-D and ours on the protocol of Transformer Neural Processes"
+    head = [title, "", command, "", f"{provenance(options.device)}.", "", text, ""]
+    return "\n".join([*head, *table(scores, seconds), ""])
+
+
+def table(scores: Mapping[str, list[float]], seconds: Mapping[str, float]) -> list[str]:
+    """The networks in lines of Markdown.
+
+    Args:
+        scores: Of each network, the score of every seed; what has no seeds has one.
+        seconds: What a step of each network takes, the one to compare with first.
+    """
+    base = next(iter(seconds))
+    lines = [
+        f"| network | log-likelihood | s.e. over seeds | minus {base} | ms per step | speed, relative |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    return "\n".join([*head, *lines, ""])
+    for name, values in scores.items():
+        error = f"{_error(values):.4f}" if len(values) > 1 else ""
+        cells = [f"{statistics.fmean(values):.4f}", error, "" if name == base else _difference(values, scores[base])]
+        timed = name in seconds
+        cells += [f"{1e3 * seconds[name]:.1f}", f"{seconds[base] / seconds[name]:.2f}"] if timed else ["", ""]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _difference(values: Sequence[float], others: Sequence[float]) -> str:
+    """How much larger values are on average, and its standard error where they come in several pairs."""
+    text = f"{statistics.fmean(values) - statistics.fmean(others):+.4f}"
+    if len(values) != len(others) or len(values) < 2:
+        return text
+    return f"{text} ± {_error([value - other for value, other in zip(values, others, strict=True)]):.4f}"
+
+
+def _error(values: Sequence[float]) -> float:
+    """Standard error of the mean."""
+    return statistics.stdev(values) / len(values) ** 0.5
 
 
 def arguments() -> argparse.Namespace:
@@ -184,10 +198,6 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text)
     sys.stdout.write(text)
-
-
-def _on(batch: PairBatch, device: torch.device) -> PairBatch:
-    return batch._replace(x=batch.x.to(device), y=batch.y.to(device), member=batch.member.to(device))
 
 
 def _wait(device: torch.device) -> None:

@@ -68,7 +68,7 @@ class PairScores(Metric):
         each = torch.stack([torch.ones_like(ll), ll, error, crps(given, y).double(), *inside, values, values.square()])
         group = batch.member[:, batch.context :] * len(BUCKETS) + self._bucket(batch, span)
         self.sums.view(len(SUMS), -1).index_add_(1, group[scored], each[:, scored])
-        self._add_tasks(values, error, scored)
+        self._add_tasks(values, error, scored, batch.member[:, batch.context :])
         if chain is not None:
             self.chained += torch.stack([scored.sum(), chain.log_prob(y).double()[scored].sum()])
         if batch.oracle is not None:
@@ -89,15 +89,17 @@ class PairScores(Metric):
         nearest = distance.amin(2) if batch.context else torch.full_like(x, torch.inf)
         return torch.bucketize(nearest / span, torch.tensor(REACHES, device=x.device, dtype=x.dtype))
 
-    def _add_tasks(self, y: Tensor, error: Tensor, scored: Tensor) -> None:
-        """Add the first target of each task, and each task's own share of explained variance."""
+    def _add_tasks(self, y: Tensor, error: Tensor, scored: Tensor, member: Tensor) -> None:
+        """Add the first target of each task, and the share of variance explained of each task's every member."""
         self.first += _first(error, scored)
-        count = scored.sum(1).clamp(min=1)
-        centred = torch.where(scored, y - (y.sum(1) / count)[:, None], 0.0)
-        spread = centred.square().sum(1)
+        # Of each member its own targets: (batch, members, targets).
+        own = (member[:, None] == torch.arange(self.members, device=y.device)[:, None]) & scored[:, None]
+        y, error = (part[:, None].expand_as(own) for part in (y, error))
+        centre = torch.where(own, y, 0.0).sum(2, keepdim=True) / own.sum(2, keepdim=True).clamp(min=1)
+        spread = torch.where(own, y - centre, 0.0).square().sum(2)
         varied = spread > 0
-        explained = 1 - (error * scored).sum(1) / spread.masked_fill(~varied, 1.0)
-        self.rows += torch.stack([varied.sum(), explained[varied].sum()])
+        explained = 1 - torch.where(own, error, 0.0).sum(2)[varied] / spread[varied]
+        self.rows += torch.stack([varied.sum(), explained.sum()])
 
     def compute(self) -> dict[str, float]:
         """Every figure by name; NaN where nothing was scored, and none for what was never known."""

@@ -36,6 +36,13 @@ def scored(batch: PairBatch) -> list[tuple[int, int]]:
     return [(task, target) for task in range(len(y)) for target in range(y.shape[1]) if y[task, target].isfinite()]
 
 
+def integrated_crps(given: Normal, y: Tensor) -> Tensor:
+    """The squared distance of the distribution function from a step at the value, summed over a fine grid."""
+    grid = torch.linspace(-12.0, 12.0, 24_001, dtype=torch.float64)
+    wide = Normal(given.mean.double()[..., None], given.stddev.double()[..., None])
+    return torch.trapezoid((wide.cdf(grid) - (grid >= y[..., None]).double()).square(), grid)
+
+
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
@@ -63,6 +70,7 @@ def test_figures_are_means_over_targets() -> None:
     values = [y[place].item() for place in places]
     spread = sum((value - mean(values)) ** 2 for value in values)
     assert found["r2"] == pytest.approx(1 - each(error) * len(places) / spread, rel=1e-6)
+    assert found["crps"] == pytest.approx(each(integrated_crps(given, y)), rel=1e-4)
     inside = ((y - given.mean) / given.stddev).abs()
     for level, width in ((50, 0.67448975), (90, 1.6448536)):
         assert found[f"coverage{level}"] == pytest.approx(each((inside < width).float()))
@@ -83,13 +91,28 @@ def test_first_target_and_rows() -> None:
     firsts, best, shares = [], [], []
     for task in range(len(y)):
         kept = y[task].isfinite()
-        error = (given.mean[task] - y[task])[kept].square()
-        firsts.append(error[0].item())
+        firsts.append((given.mean[task] - y[task])[kept][0].item() ** 2)
         best.append((batch.oracle.mean[task] - y[task])[kept][0].item() ** 2)
-        shares.append(1 - error.sum().item() / (y[task][kept] - y[task][kept].mean()).square().sum().item())
+        for member in (0, 1):
+            own = kept & (batch.member[task, batch.context :] == member)
+            if own.sum() > 1:
+                missed = (given.mean[task] - y[task])[own].square().sum().item()
+                shares.append(1 - missed / (y[task][own] - y[task][own].mean()).square().sum().item())
+    assert len(shares) > len(y)
     assert found["rmse_first"] == pytest.approx(mean(firsts) ** 0.5, rel=1e-6)
     assert found["rmse_first_oracle"] == pytest.approx(mean(best) ** 0.5, rel=1e-6)
     assert found["r2_row"] == pytest.approx(mean(shares), rel=1e-5)
+
+
+def test_heights_of_members_explain_nothing_within_them() -> None:
+    x = torch.linspace(0.0, SPAN, 8).expand(3, 8)
+    member = torch.tensor([0, 1]).repeat(4).expand(3, 8)
+    height = 20.0 * member - 10
+    y = height + torch.tensor([-1.0, -1, 1, 1]).repeat(2)
+    only = Normal(height[:, 4:], torch.ones(3, 4))
+    found = figures((PairBatch(x, y, member, 4, None), only, only))
+    assert found["r2_row"] == pytest.approx(0.0, abs=1e-9)
+    assert found["r2"] == pytest.approx(1 - 1 / 101, rel=1e-6)
 
 
 def test_parts_by_member_and_by_distance() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -47,7 +48,7 @@ class PairCache:
             splits: Batches by the name of their split; splits without batches are left out.
 
         Raises:
-            ValueError: The file holds tasks drawn from something else.
+            MisconfigurationException: The file holds tasks drawn from something else.
             DataError: The file cannot be read or written.
         """
         if not self.path.exists():
@@ -55,12 +56,15 @@ class PairCache:
         with self.reader.explained(), h5py.File(self.path, "r") as file:
             attributes = dict(file.attrs)
         if not set(self.facts) <= set(attributes):
-            raise DataError(f"{self.path} cannot be used: it is no file of pairs")
+            raise DataError(
+                f"{self.path} cannot be used: it is no file of pairs as they are kept now; name another file"
+            )
         other = [
             f"{name} {attributes[name]} (not {fact})" for name, fact in self.facts.items() if attributes[name] != fact
         ]
         if other:
-            raise ValueError(f"{self.path} holds tasks of {', '.join(other)}: delete it, or name another file")
+            told = ", ".join(other)
+            raise MisconfigurationException(f"{self.path} holds tasks of {told}: delete it, or name another file")
 
     def read(self, split: str, index: int) -> PairBatch:
         """Read a batch.

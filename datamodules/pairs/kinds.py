@@ -36,7 +36,8 @@ class PairPlan(NamedTuple):
 
     Attributes:
         structure: What sequences share: ``shift`` = a function, each moved by a constant; ``detail`` = a function, to
-            which each but the first adds one of its own; ``correlated`` = correlated functions.
+            which each but the first adds one of its own; ``correlated`` = correlated functions; ``single`` = there is
+            one sequence.
         sizes: How a batch's sizes come about: ``fixed`` = as ``points`` says; ``halves`` = each point belongs to any
             sequence; ``fewer`` = after the context, 3 targets or more, ``points`` at most in all.
         points: Points of each sequence.
@@ -51,7 +52,7 @@ class PairPlan(NamedTuple):
         shift: Standard deviation of the constants.
     """
 
-    structure: Literal["shift", "detail", "correlated"] = "correlated"
+    structure: Literal["shift", "detail", "correlated", "single"] = "correlated"
     sizes: Literal["fixed", "halves", "fewer"] = "fixed"
     points: tuple[int, ...] = (32, 32)
     context: tuple[int, int] = (8, 8)
@@ -86,7 +87,7 @@ class PairPlan(NamedTuple):
         """Standard deviation of a value over all tasks."""
         low, high = self.amplitude
         function = (low**2 + low * high + high**2) / 3
-        extra = {"shift": self.shift**2, "detail": function, "correlated": 0.0}[self.structure]
+        extra = {"shift": self.shift**2, "detail": function}.get(self.structure, 0.0)
         return math.sqrt(function + extra + self.eps**2)
 
     def check(self) -> None:
@@ -95,7 +96,7 @@ class PairPlan(NamedTuple):
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {self.kernel!r}")
         if not self.points or min(self.points) < 2:
             raise ValueError(f"points must be at least 2 of each sequence, got {list(self.points)}")
-        if self.sizes == "fewer" and self.members > 1:
+        if self.structure == "single" and self.members > 1:
             raise ValueError(f"points must be one number for single sequences, got {list(self.points)}")
         margin = 3 if self.sizes == "fewer" else 1
         check_range("context", self.context, 1)
@@ -129,7 +130,8 @@ KINDS: dict[str, PairPlan] = {
     "indep": PairPlan(correlation=(0.0, 0.0)),
     "copy": PairPlan(correlation=(1.0, 1.0)),
     "tnp": PairPlan(
-        sizes="fewer",
+        "single",
+        "fewer",
         points=(49,),
         context=(3, 46),
         eps=0.02,
@@ -137,9 +139,9 @@ KINDS: dict[str, PairPlan] = {
         amplitude=(0.1, 1.0),
         period=(0.1, 0.5),
     ),
-    "single_rbf": _ORIGINAL._replace(points=(200,)),
-    "single_periodic": _ORIGINAL._replace(points=(200,), kernel="periodic"),
-    "single_noise": _ORIGINAL._replace(points=(200,), amplitude=(0.0, 0.0), eps=math.sqrt(0.05)),
+    "single_rbf": _ORIGINAL._replace(structure="single", points=(200,)),
+    "single_periodic": _ORIGINAL._replace(structure="single", points=(200,), kernel="periodic"),
+    "single_noise": _ORIGINAL._replace(structure="single", points=(200,), amplitude=(0.0, 0.0), eps=math.sqrt(0.05)),
     "rbf_const_2D": _ORIGINAL._replace(structure="shift", points=(200, 200)),
     "rbf_rbf_2D": _ORIGINAL._replace(structure="detail", sizes="halves", points=(200, 200)),
 }
@@ -167,7 +169,7 @@ def make_process(plan: PairPlan, uniforms: Tensor) -> Process:
     variance = amplitude.square()[:, None, None]
     members = plan.members
     noise = torch.full_like(length, plan.eps**2)
-    if plan.structure == "correlated":
+    if plan.structure in ("correlated", "single"):
         related = correlations(torch.stack(partial, 1) if partial else uniforms[:, :0], members)
         return Process((Term(plan.kernel, length, period, variance * related),), noise)
     own = torch.eye(members, dtype=torch.float64)

@@ -69,8 +69,8 @@ class SyntheticPairs(LightningDataModule):
         val_batches: Batches to validate on.
         test_batches: Batches to test on and to predict.
         seed: Seed of the tasks.
-        cache_file: HDF5 file to keep the tasks of validation and test in, written once and read from then on; none =
-            tasks are drawn whenever they are needed.
+        cache_file: HDF5 file to keep the tasks of validation and test in, written once and read from then on, whatever
+            ``context`` and ``regime`` training has; none = tasks are drawn whenever they are needed.
         cache_batches: Training batches to keep there as well, gone through again and again; 0 = training is endless.
         num_workers: Processes that draw tasks ahead; 0 = in the training process.
     """
@@ -194,10 +194,14 @@ class SyntheticPairs(LightningDataModule):
         )
 
     def _facts(self, kind: str) -> Facts:
-        """Everything that the tasks of a file depend on."""
-        ranges = self.plan._asdict() | {"kind": kind, "eval_context": self.eval_plan.context}
-        own = ("regimes", "swap_roles", "oracle", "batch_size", "lengths", "seed")
-        return ranges | {name: getattr(self, name) for name in own}
+        """Everything that the tasks of a file depend on: on how to train only where training is kept there too."""
+        trained = bool(self.lengths[TRAIN])
+        facts = self.eval_plan._asdict() | {"kind": kind, "eval_context": self.eval_plan.context}
+        facts["context"] = self.plan.context if trained else None
+        facts |= zip(("regime", "val_regime", "test_regime"), self.regimes, strict=True)
+        facts["regime"] = self.regimes[TRAIN] if trained else None
+        facts |= zip(("cache_batches", "val_batches", "test_batches"), self.lengths, strict=True)
+        return facts | {name: getattr(self, name) for name in ("swap_roles", "oracle", "batch_size", "seed")}
 
 
 def _range(count: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -153,6 +153,7 @@ def check_ordered(mechanism: Mechanism, arch: str) -> None:
     try:
         mechanism(token, token, token, mask)
     except ValueError as error:
-        raise ValueError(f"{arch} needs a target_attention whose mask has a row for each query: {error}") from error
+        # Not chained: the command line shows the innermost cause, and that would not say who asks.
+        raise ValueError(f"{arch} needs a target_attention whose mask has a row for each query: {error}") from None
     finally:
         mechanism.train(was)

@@ -32,8 +32,7 @@ class SeedNetwork(PairNetwork):
         components: Gaussians in each density; 1 = a plain Gaussian.
         residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
             the same sequence.
-        member_embed: How a target tells its sequence: ``one_hot``, or a ``learned`` vector. Known points never do, so
-            ``hidden`` is ``one_hot``.
+        member_embed: How a target tells its sequence: ``one_hot``, or a ``learned`` vector. Known points never do.
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
         centred: For likeness with ``TNPD``; refused.
         norm: For likeness with the other networks: here nothing is normalised, and ``before`` is refused.
@@ -46,14 +45,14 @@ class SeedNetwork(PairNetwork):
         dim: int = 64,
         heads: int = 4,
         hidden: int = 128,
-        layers: int = 3,
+        layers: int = 4,
         members: int = 2,
         attention: AttentionFactory = Softmax,
         target_attention: AttentionFactory | None = None,
         components: int = 1,
         residual: Residual = "none",
         member_embed: MemberEmbed = "one_hot",
-        fourier: int = 6,
+        fourier: int = 2,
         centred: bool = False,
         norm: Norm = "after",
     ) -> None:
@@ -61,6 +60,10 @@ class SeedNetwork(PairNetwork):
             raise ValueError(f"layers must be at least 1, got {layers}")
         if norm != "after":
             raise ValueError(f"the seed network normalises nothing: norm must be after, got {norm!r}")
+        if member_embed == "hidden":
+            raise ValueError(
+                "member_embed must be one_hot or learned for seed, whose context has no labels, got 'hidden'"
+            )
         super().__init__(hidden, hidden, components, residual, member_embed, centred)
         features = PlaceFeatures(fourier)
         self.place = nn.Sequential(features, nn.Linear(features.width, dim))

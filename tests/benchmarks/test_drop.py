@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.drop import VARIANTS, apart, main
+from benchmarks.drop import CONFIG, VARIANTS, apart, main
 from tabattn.batches import PairBatch
+from tabattn.cli import CLI
 
 TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2"]
 TINY += ["--data.batch_size=4", "--data.test_batches=2", "--trainer.accelerator=cpu"]
@@ -23,6 +24,17 @@ def test_a_picture_and_a_report_of_every_network(tmp_path: Path, capsys: pytest.
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
     assert rows == ["network", "---", *VARIANTS, "exact predictive density"]
     assert "](drop.png)" in text
+
+
+def test_two_networks_differ_in_labels_alone() -> None:
+    """What the labels cure is told from what the rest adds."""
+    chosen = []
+    for name in ("labels hidden from attention", "labels told"):
+        config = CLI([f"--config={CONFIG}", "--trainer.accelerator=cpu", *VARIANTS[name]], run=False).config
+        chosen.append((config.model.init_args.pop("member_embed"), config.model.as_dict(), config.data.as_dict()))
+    (hidden, *rest), (told, *other) = chosen
+    assert (hidden, told) == ("hidden", "one_hot")
+    assert rest == other
 
 
 def test_the_tasks_farthest_apart_are_shown() -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+import tabattn.tasks  # noqa: F401  (makes the names of the command known)
 from datamodules import SyntheticPairs
 from datamodules.pairs.batches import PairBatches
 from tabattn.batches import PairBatch
+from tabattn.cli import main
 from tabattn.errors import DataError
 
 SIZES = {"batch_size": 3, "steps_per_epoch": 5, "val_batches": 2, "test_batches": 3}
@@ -76,10 +79,41 @@ def test_a_file_says_what_it_holds(path: Path) -> None:
 def test_a_file_of_other_tasks_is_refused(path: Path) -> None:
     kept(path).prepare_data()
     expected = r"pairs.h5 holds tasks of eps 0.05 \(not 0.1\), seed 0 \(not 1\): delete it, or name another file"
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(MisconfigurationException, match=expected):
         kept(path, seed=1, eps=0.1).prepare_data()
-    with pytest.raises(ValueError, match="holds tasks of"):
+    with pytest.raises(MisconfigurationException, match=r"holds tasks of test_batches 3 \(not 2\): delete it"):
         kept(path, test_batches=2).test_dataloader()
+
+
+def test_ways_to_train_share_what_is_scored(path: Path) -> None:
+    kept(path, context=(2, 4), eval_context=3, regime="shuffle").prepare_data()
+    other = kept(path, context=(1, 5), eval_context=3, regime=("forecast", "interp"))
+    assert all(same(a, b) for a, b in zip(other.test_dataloader(), kept(path).test_dataloader(), strict=True))
+    for changes, told in (
+        ({"eval_context": 2}, r"eval_context \[3, 3\] \(not \[2, 2\]\)"),
+        ({"val_regime": "interp"}, r'val_regime \["forecast"\] \(not \["interp"\]\)'),
+        ({"cache_batches": 1}, r"context null \(not \[3, 3\]\), .*regime null \(not \["),
+    ):
+        with pytest.raises(MisconfigurationException, match=told):
+            kept(path, **changes).prepare_data()
+
+
+def test_training_that_is_kept_is_that_of_its_regime(path: Path) -> None:
+    kept(path, cache_batches=1, eval_context=3).prepare_data()
+    with pytest.raises(MisconfigurationException, match=r"pairs.h5 holds tasks of regime \[\"mix\"\] \(not \["):
+        kept(path, cache_batches=1, regime="shuffle").prepare_data()
+    with pytest.raises(MisconfigurationException, match=r"holds tasks of context \[3, 3\] \(not \[1, 5\]\)"):
+        kept(path, cache_batches=1, context=(1, 5), eval_context=3).prepare_data()
+
+
+def test_the_command_line_says_it_in_one_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept(path).prepare_data()
+    data = ["--data=SyntheticPairs", "--data.kind=icm", "--data.points=[7,7]", "--data.context=3", "--data.seed=1"]
+    data += [*(f"--data.{name}={value}" for name, value in SIZES.items()), f"--data.cache_file={path}"]
+    run = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    assert main(["fit", "--model=PairInference", "--model.dim=16", "--model.hidden=16", *data, *run]) == 2
+    expected = f"error: {path} holds tasks of seed 0 (not 1): delete it, or name another file"
+    assert capsys.readouterr().err.splitlines()[-1] == expected
 
 
 def test_a_damaged_file_is_refused(path: Path) -> None:
