@@ -44,7 +44,7 @@ class PairInference(Task):
         residual: ``nearest``: the network predicts what is to be added to the nearest known value of the same sequence;
             ``parallel``: to the other sequences, moved to the height of its known values (``tnpd``).
         member_embed: How a token tells its sequence; ``hidden``: the context does not, which makes the first prediction
-            fall between the sequences.
+            fall between the sequences (not for ``seed``, whose context never tells).
         fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
         centred: Whether values are read, and told, as distances from the mean of what is known of their sequence:
             answers then move with each sequence, whatever height it has reached (``tnpd``).
