@@ -27,7 +27,7 @@ def report(found: pd.DataFrame, origin: str, changes: Mapping[str, Sequence[str]
         further: Further arguments of the trainings.
     """
     own = "; ".join(f"{name}: `{' '.join(words)}`" for name, words in changes.items() if words)
-    words = f" Beside the configuration, chosen on validation hours: {own}." if own else ""
+    words = f" Beside the configuration, chosen on hours before the test part: {own}." if own else ""
     words += f" Further arguments: `{' '.join(further)}`." if further else ""
     return (
         "# One real series inferred from another: ETTh1\n\n"
