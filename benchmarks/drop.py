@@ -130,8 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, changes in VARIANTS.items():
         runs[name] = train(changes, options)
         sys.stderr.write(f"{name}: {runs[name].figures['test/rmse_first']:.3f}\n")
-    draw(runs, options.out, options.tasks)
     text = report(runs, options)
+    draw(runs, options.out, options.tasks)
     options.out.with_suffix(".md").write_text(text)
     sys.stdout.write(text)
 
