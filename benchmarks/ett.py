@@ -35,7 +35,7 @@ INFERRED: dict[str, list[str]] = {
     "MUFL": ["--model.residual=parallel", "--model.centred=false", "--trainer.max_steps=1800"],
     "OT": [],
 }
-"""The columns to infer, each with what its trainings have other than the configuration, chosen before the test hours."""
+"""The columns to infer, and what their trainings change in the configuration; chosen on hours before the test."""
 PROTOCOL = ["--data.window=64", "--data.stride=16", "--data.eval_context=16", "--data.shares=[0.7,0.1,0.2]"]
 """What must not differ, so that figures can be compared."""
 
