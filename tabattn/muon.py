@@ -8,13 +8,17 @@ import torch
 from torch import Tensor
 from torch.optim import Muon
 
+NARROW = 128
+"""Smaller side below which a CPU works in full precision."""
+
 
 class BatchedMuon(Muon):
     """Muon whose matrices of one shape are orthogonalised together: the update of ``torch.optim.Muon``, sooner.
 
     A network of narrow layers has dozens of small matrices of few shapes. One at a time, their Newton-Schulz
-    iterations take as long as a quarter of a training step on a CPU, and hundreds of launches on a GPU. In full
-    precision on a CPU, where bfloat16 is slower; in bfloat16, as in ``torch.optim.Muon``, elsewhere.
+    iterations take a good part of a training step on a CPU, and hundreds of launches on a GPU. In full
+    precision where a CPU has matrices so narrow that bfloat16 does not pay; elsewhere in bfloat16, as
+    ``torch.optim.Muon``.
     """
 
     @torch.no_grad()
@@ -70,9 +74,10 @@ def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps
         eps: Smallest norm to divide by.
 
     Returns:
-        The same shape; bfloat16 where the matrices are not on a CPU.
+        The same shape; bfloat16 where the matrices are not narrow ones on a CPU.
     """
-    x = matrices if matrices.device.type == "cpu" else matrices.bfloat16()
+    narrow = matrices.device.type == "cpu" and min(matrices.shape[1:]) < NARROW
+    x = matrices if narrow else matrices.bfloat16()
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT
