@@ -20,7 +20,7 @@ class GraphedTraining:
     Args:
         network: What is trained, on a GPU.
         loss: Its loss on a batch; must not wait for the GPU.
-        optimizer: One that was made ``capturable``; its learning rates become tensors.
+        optimizer: Its optimizer, before its first step; is made ``capturable``, its learning rates tensors.
     """
 
     def __init__(self, network: nn.Module, loss: Loss, optimizer: Optimizer) -> None:

@@ -135,8 +135,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time (default: 1)")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/pairs_sweep.md"), help="report")
-    options, options_further = parser.parse_known_args(argv)
-    options.further = options_further
+    options, options.further = parser.parse_known_args(argv)
+    for name in ("steps", "seeds", "threads", "processes"):
+        if getattr(options, name) < 1:
+            parser.error(f"{name} must be at least 1, got {getattr(options, name)}")
     torch.set_num_threads(options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     lines, text = [], ""

@@ -173,7 +173,12 @@ class SyntheticPairs(LightningDataModule):
         """This rank's part of the tasks to test on."""
         return shared(self.trainer, self._batches(TEST), self.num_workers)
 
-    predict_dataloader = test_dataloader
+    def predict_dataloader(self) -> DataLoader[PairBatch]:
+        """This rank's part of the tasks to test on, without what can be known of their targets at best."""
+        batches = self._batches(TEST)
+        if isinstance(batches, PairBatches):
+            batches.knowledge = None
+        return shared(self.trainer, batches, self.num_workers)
 
     def _batches(self, split: int) -> PairBatches | CachedPairs:
         if self.cache is None or not self.lengths[split]:

@@ -180,3 +180,11 @@ def test_context_may_vary_in_training_alone() -> None:
 def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SyntheticPairs(**arguments)
+
+
+def test_nothing_is_worked_out_for_predictions_that_they_do_not_use() -> None:
+    data = SyntheticPairs(**SMALL)
+    for tested, predicted in zip(data.test_dataloader(), data.predict_dataloader(), strict=True):
+        assert same(tested, predicted)
+        assert tested.oracle is not None
+        assert predicted.oracle is None
