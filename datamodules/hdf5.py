@@ -1,13 +1,22 @@
-"""HDF5 files, whatever they hold: read by each process for itself, and written in one piece or not at all."""
+"""Reading HDF5 files of any origin: each process has a handle of its own, and a bad file is one line.
+
+A file with our checksum is compared with it before the library parses anything. A file without one is first read by
+another process with a time limit, for the library loops for ever in some damaged files and crashes in others.
+"""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from datamodules import hdf5_probe
+from tabattn.checksum import verify
 from tabattn.errors import DataError
 
 REASONS = (
@@ -18,6 +27,15 @@ REASONS = (
     ("filter returned failure", "its content is damaged: a checksum does not match"),
 )
 """Parts of the library's messages, and what they mean."""
+
+TIME_LIMIT = 60.0
+"""Seconds that a file without a checksum may take to show its structure."""
+
+MOST_RATIO = 10_000
+"""An array that declares more than this many times the bytes that it holds in the file is refused."""
+
+SEALED = "sealed"
+"""Attribute of a file that was written with a checksum: where there is none, the file is cut short."""
 
 
 class Reader:
@@ -45,6 +63,27 @@ class Reader:
         return self.handle
 
     @contextmanager
+    def checked(self, *, unfinished: bool = False) -> Iterator[h5py.File]:
+        """Open the file to look at it, once its checksum is found to match.
+
+        Args:
+            unfinished: Whether the file may still be without the checksum that it is to have.
+
+        Raises:
+            DataError: The file is damaged, or cannot be read.
+        """
+        try:
+            whole = _meet(self.path)
+        except OSError as ex:
+            raise DataError(f"{self.path} cannot be read: {ex.strerror}{self.advice}") from ex
+        except DataError as ex:
+            raise DataError(f"{ex}{self.advice}") from ex
+        with self.explained(), h5py.File(self.path, "r") as file:
+            if SEALED in file.attrs and not (whole or unfinished):
+                raise DataError("its checksum is gone: the file is cut short, or another program changed it")
+            yield file
+
+    @contextmanager
     def explained(self) -> Iterator[None]:
         """Report whatever the library finds wrong in one message that names the file.
 
@@ -54,31 +93,79 @@ class Reader:
         try:
             yield
         except DataError as ex:
-            raise DataError(f"{self.path} cannot be used: {ex}") from ex
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as ex:
+            raise DataError(f"{self.path} cannot be used: {ex}{self.advice}") from ex
+        except MemoryError as ex:
+            raise DataError(f"{self.path} cannot be read: it needs more memory than there is{self.advice}") from ex
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as ex:
             text = str(ex)
             reason = next((meaning for part, meaning in REASONS if part in text.lower()), text.partition("\n")[0])
             raise DataError(f"{self.path} cannot be read: {reason}{self.advice}") from ex
 
 
-@contextmanager
-def in_one_piece(path: Path, unfinished: Path) -> Iterator[None]:
-    """Give a file that is written inside its name when it is whole and on the disk, and not before.
+def array(group: h5py.Group, name: str, kinds: str, dimensions: int | None = None) -> h5py.Dataset:
+    """An array of a file, if it can be read without harm.
 
     Args:
-        path: Its name; whatever bears it is replaced.
-        unfinished: Its name while it is written, in the same folder, which is made.
+        group: Where it stands.
+        name: Its name.
+        kinds: NumPy's letters of the types it may have, such as ``"iu"``.
+        dimensions: How many it must have; None = any.
 
     Raises:
-        DataError: The file cannot be written.
+        DataError: It is no such array, is empty, stands in another file, or declares far more than the file holds.
     """
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise DataError(f"{name} is a link to something else, not an array of this file")
+    found = group[name]
+    if not isinstance(found, h5py.Dataset):
+        raise DataError(f"{name} is no array")
+    if found.dtype.kind not in kinds:
+        raise DataError(f"{name} is of the type {found.dtype}, which is none that can stand here")
+    if found.shape is None or (dimensions is not None and found.ndim != dimensions):
+        raise DataError(f"{name} must have {dimensions} dimensions, its shape is {found.shape}")
+    if found.is_virtual or found.external:
+        raise DataError(f"{name} is kept in other files")
+    _check_filters(found, name)
+    held = found.id.get_storage_size()
+    if not found.size or found.nbytes > MOST_RATIO * held:
+        raise DataError(f"{name} declares {found.shape} entries, but the file holds {held} bytes of them")
+    return found
+
+
+def missing_chunks(found: h5py.Dataset) -> int:
+    """Number of chunks of an array that were never written: they would be read as fill values."""
+    if not found.chunks or found.shape is None:
+        return 0
+    expected = 1
+    for length, chunk in zip(found.shape, found.chunks, strict=True):
+        expected *= -(-length // chunk)
+    return int(expected - found.id.get_num_chunks())
+
+
+def _check_filters(found: h5py.Dataset, name: str) -> None:
+    described = found.id.get_create_plist()
+    for number in range(described.get_nfilters()):
+        code = described.get_filter(number)[0]
+        if not h5py.h5z.filter_avail(code):
+            raise DataError(f"{name} is compressed by HDF5's filter {code}, which is not installed: use gzip or lzf")
+
+
+def _meet(path: Path) -> bool:
+    """Whether a file has a checksum, which matches; one without is met by another process first."""
+    state = path.stat()
+    return _meet_once(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _meet_once(path: Path, *state: int) -> bool:
+    if verify(path):
+        return True
+    command = [sys.executable, "-P", hdf5_probe.__file__, str(path)]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-        with unfinished.open("rb") as raw:
-            os.fsync(raw.fileno())
-        os.replace(unfinished, path)
-    except BlockingIOError as ex:
-        raise DataError(f"{unfinished} is being written by another process") from ex
-    except OSError as ex:
-        raise DataError(f"{path} cannot be written: {ex}") from ex
+        done = subprocess.run(command, timeout=TIME_LIMIT, capture_output=True, check=False)
+    except subprocess.TimeoutExpired as ex:
+        raise DataError(f"{path} is damaged: the HDF5 library did not read its structure in {TIME_LIMIT:g} s") from ex
+    if done.returncode < 0:
+        raise DataError(f"{path} is damaged: the HDF5 library crashes on it (signal {-done.returncode})")
+    return False

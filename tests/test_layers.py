@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("tabattn", "datamodules", "callbacks", "train", "tests", "benchmarks", "examples")
 
-SHARED = {f"datamodules.{name}" for name in ("checks", "counter", "draws", "hdf5", "splits")}
+SHARED = {
+    f"datamodules.{name}" for name in ("checks", "counter", "draws", "hdf5", "hdf5_probe", "hdf5_write", "splits")
+}
 """What every kind of data may use."""
 
 BELOW: dict[str, set[str]] = {
@@ -46,7 +48,7 @@ BELOW: dict[str, set[str]] = {
     },
     "tabattn.convert": {f"tabattn.{name}" for name in ("attention", "errors", "nanotabpfn", "tasks")},
     "datamodules": {f"datamodules.{name}" for name in ("dump", "pairs", "priors")},
-    **{name: {"tabattn.checksum", "tabattn.errors"} for name in SHARED},
+    **{name: {"datamodules.hdf5_probe", "tabattn.checksum", "tabattn.errors"} for name in SHARED},
     "datamodules.tables": SHARED | {"tabattn.batches", "tabattn.encode", "tabattn.errors"},
     "datamodules.priors": SHARED | {"datamodules.tables", "tabattn.batches", "tabattn.encode", "tabattn.errors"},
     "datamodules.pairs": SHARED | {"datamodules.tables", "tabattn.batches", "tabattn.errors"},

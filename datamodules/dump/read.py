@@ -12,13 +12,16 @@ from torch.utils.data import Dataset
 
 from datamodules.counter import generator
 from datamodules.draws import uniform
-from datamodules.dump.write import SPLIT_KEYS, content_hash
-from datamodules.hdf5 import Reader
+from datamodules.dump.write import HASHED, SPLIT_KEYS, check_content
+from datamodules.hdf5 import Reader, array, missing_chunks
 from datamodules.priors.labels import answerable
 from tabattn.batches import TableBatch
 from tabattn.errors import DataError
 
 Ints = NDArray[np.int64]
+
+MOST_CLASSES = 10_000
+"""Files that declare more classes than this are refused."""
 
 
 class DumpSizes(NamedTuple):
@@ -46,7 +49,7 @@ class Dump:
         if not self.path.is_file():
             raise ValueError(f"there is no file {self.path}")
         self.reader = Reader(self.path)
-        with self.reader.explained(), h5py.File(self.path, "r") as file:
+        with self.reader.checked() as file:
             self.sizes = _sizes(file)
             self.attributes: dict[str, Any] = dict(file.attrs)
 
@@ -73,10 +76,10 @@ class Dump:
             file = self.reader.file()
             x = np.concatenate([file["X"][piece[0] : piece[-1] + 1, :rows, :width] for piece in pieces])
             y = np.concatenate([file["y"][piece[0] : piece[-1] + 1, :rows] for piece in pieces])
-            labels = y.astype(np.int64)
-            if (labels != y).any() or labels.min() < 0 or labels.max() >= self.sizes.classes:
+            if not ((y >= 0) & (y < self.sizes.classes) & (y == np.floor(y))).all():
                 first, last = tasks[0], tasks[-1]
                 raise DataError(f"labels of tasks {first} to {last} are not 0 to {self.sizes.classes - 1}")
+            labels = y.astype(np.int64)
         features = torch.from_numpy(self.sizes.features[tasks])
         columns = features if int(features.min()) < width else None
         answered = answerable(torch.from_numpy(labels), context, self.sizes.classes)
@@ -88,11 +91,8 @@ class Dump:
         Raises:
             DataError: It differs, or there is none.
         """
-        with self.reader.explained(), h5py.File(self.path, "r") as file:
-            if "sha256" not in self.attributes:
-                raise DataError("it has no checksum")
-            if content_hash(file, 64) != self.attributes["sha256"]:
-                raise DataError("its content is not what its checksum says")
+        with self.reader.checked() as file:
+            check_content(file)
 
 
 class DumpBatches(Dataset[TableBatch]):
@@ -153,16 +153,17 @@ class DumpBatches(Dataset[TableBatch]):
 def _sizes(file: h5py.File) -> DumpSizes:
     """Read and check what a file says of its tasks."""
     for key in ("X", "y"):
-        if key not in file:
+        if key not in file.keys():  # noqa: SIM118  (a link that leads nowhere is a key too)
             raise DataError(f"it is no dump of tasks: it has no array {key} (but: {', '.join(file) or 'nothing'})")
+    x, y = array(file, "X", "fiub", 3), array(file, "y", "fiub", 2)
     if "written" in file.attrs:
-        raise DataError(f"it is unfinished, {file.attrs['written']} of {len(file['X'])} tasks")
-    problem = file["problem_type"][()].decode() if "problem_type" in file else "classification"
+        raise DataError(f"it is unfinished, {file.attrs['written']} of {len(x)} tasks")
+    problem = _text(file, "problem_type", "classification")
     if problem != "classification":
         raise DataError(f"it holds {problem} tasks, not classification")
-    tasks, rows, features = file["X"].shape
-    if file["y"].shape != (tasks, rows) or not tasks:
-        raise DataError(f"its sizes do not fit: X is {file['X'].shape}, y is {file['y'].shape}")
+    tasks, rows, features = x.shape
+    if y.shape != (tasks, rows):
+        raise DataError(f"its sizes do not fit: X is {x.shape}, y is {y.shape}")
     split = next((key for key in SPLIT_KEYS if key in file), None)
     if split is None:
         raise DataError(f"it does not say how many rows are context: no array {' or '.join(SPLIT_KEYS)}")
@@ -170,10 +171,12 @@ def _sizes(file: h5py.File) -> DumpSizes:
         _each(file, "num_datapoints", tasks, rows),
         _each(file, split, tasks, rows),
         _each(file, "num_features", tasks, features),
-        int(np.ravel(file["max_num_classes"][()])[0]) if "max_num_classes" in file else int(file["y"][()].max()) + 1,
+        _classes(file, y),
     )
     if (sizes.context >= sizes.rows).any():
         raise DataError(f"a task has no target rows: {split} must be below num_datapoints")
+    if "plan" in file.attrs and (missing := sum(missing_chunks(file[key]) for key in HASHED)):
+        raise DataError(f"{missing} of its chunks were never written: tasks are missing, write the file again")
     return sizes
 
 
@@ -181,7 +184,36 @@ def _each(file: h5py.File, key: str, tasks: int, most: int) -> Ints:
     """A size of each task, between 1 and the array's; where it is not stored, the array's."""
     if key not in file:
         return np.full(tasks, most, dtype=np.int64)
-    sizes: Ints = np.ravel(file[key][()]).astype(np.int64)
-    if len(sizes) != tasks or sizes.min() < 1 or sizes.max() > most:
+    stored = array(file, key, "fiu")
+    wrong = stored.size != tasks
+    if not wrong:
+        values = np.ravel(stored[()])
+        wrong = not ((values >= 1) & (values <= most) & (values == np.floor(values))).all()
+    if wrong:
         raise DataError(f"{key} must hold {tasks} numbers between 1 and {most}")
-    return sizes
+    return values.astype(np.int64)
+
+
+def _classes(file: h5py.File, y: h5py.Dataset) -> int:
+    """The most classes of a task: as stored, else one more than the largest label."""
+    if "max_num_classes" in file:
+        stored = array(file, "max_num_classes", "fiu")
+        found = float(np.ravel(stored[()])[0]) if stored.size == 1 else float("nan")
+    else:
+        step = max(1, y.chunks[0] if y.chunks else 1024)
+        found = 1.0 + max(float(np.max(y[start : start + step])) for start in range(0, len(y), step))
+    if not (1 <= found <= MOST_CLASSES and found.is_integer()):
+        raise DataError(f"max_num_classes must be one whole number between 1 and {MOST_CLASSES}, got {found:g}")
+    return int(found)
+
+
+def _text(file: h5py.File, key: str, default: str) -> str:
+    """A stored text."""
+    if key not in file:
+        return default
+    stored = array(file, key, "OSUT")
+    value = stored[()] if stored.size == 1 else None
+    value = value.item() if isinstance(value, np.ndarray) else value
+    if not isinstance(value, (bytes, str)):
+        raise DataError(f"{key} must be one text, its shape is {stored.shape} and its type {stored.dtype}")
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,5 +1,6 @@
 """Tasks kept in a file: the same tasks, used only for what they were written for, and never half of them."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import tabattn.tasks  # noqa: F401  (makes the names of the command known)
 from datamodules import SyntheticPairs
+from datamodules.hdf5_write import WriteBuffer
 from datamodules.pairs.batches import PairBatches
 from tabattn.batches import PairBatch
 from tabattn.cli import main
@@ -128,7 +130,7 @@ def test_a_damaged_file_is_refused(path: Path) -> None:
     with pytest.raises(DataError, match="it is not an HDF5 file"):
         kept(path).val_dataloader()
     path.write_bytes(content[:place] + bytes(byte ^ 255 for byte in content[place : place + 8]) + content[place + 8 :])
-    with pytest.raises(DataError, match="a checksum does not match"):
+    with pytest.raises(DataError, match="its content is not what its checksum says; delete it"):
         list(kept(path).test_dataloader())
 
 
@@ -154,3 +156,39 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         kept(tmp_path / "file" / "pairs.h5").prepare_data()
+
+
+def test_a_full_disk_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: WriteBuffer, start: int, content: object) -> None:
+        if start > 8000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, start, content)
+
+    put = WriteBuffer._put
+    monkeypatch.setattr(WriteBuffer, "_put", full)
+    with pytest.raises(DataError, match=r"pairs\.h5 cannot be written: No space left on device$"):
+        kept(path).prepare_data()
+    assert not list(path.parent.iterdir())
+    monkeypatch.setattr(WriteBuffer, "_put", put)
+    kept(path).prepare_data()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("test", None, "it has no group test"),
+        ("test/x", None, "x is a link to something else"),
+        ("test/y", [[1.0]], r"test/y must be of the shape of x, \(9, 14\), it is \(1, 1\)"),
+        ("test/k", [[1.5]], "k is of the type float64"),
+        ("test/points", [14, 14], "test must hold 3 batches of equal size, points has 2 entries"),
+        ("test/context", [3, 3, 14], "test must have context below points"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(path: Path, name: str, value: object, told: str) -> None:
+    kept(path).prepare_data()
+    with h5py.File(path, "r+") as file:
+        del file[name], file.attrs["sealed"]
+        if value is not None:
+            file[name] = value
+    with pytest.raises(DataError, match=rf"pairs\.h5 cannot be used: {told}"):
+        kept(path).prepare_data()
