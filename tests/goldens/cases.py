@@ -49,10 +49,10 @@ def gradients(network: nn.Module, loss: Tensor) -> Numbers:
 
 
 def table(rows: int = 14, features: int = 5, classes: int = 3) -> TableBatch:
-    """Two tables with a missing cell, a constant column, an outlier beyond four deviations, and unequal widths."""
+    """Two tables with a missing cell, a constant column, a target beyond four deviations, and unequal widths."""
     source = torch.Generator().manual_seed(1)
     x = torch.randn(2, rows, features, generator=source) * torch.tensor([1.0, 20.0, 0.1, 3.0, 1.0])[:features]
-    x[0, 1, 0], x[0, :, 2], x[0, 3, 1] = torch.nan, 4.0, 900.0
+    x[0, 1, 0], x[0, :, 2], x[0, 11, 1] = torch.nan, 4.0, 900.0
     y = torch.arange(rows).remainder(classes).expand(2, -1).clone()
     y[1] = (y[1] + 1) % classes
     y[1, -1] = -1
