@@ -23,7 +23,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
 from tabattn.checkpoints import LastCheckpoint, problem_with
-from tabattn.errors import DataError
+from tabattn.divergence import DivergenceGuard
+from tabattn.errors import DataError, DivergenceError
 from tabattn.optim import WarmupCosine
 from tabattn.parser import Parser, debugging
 from tabattn.predictions import Predictions
@@ -53,6 +54,7 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(RunFolder, "run")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(DivergenceGuard, "guard")
         parser.add_optimizer_args()
         parser.add_lr_scheduler_args()
         parser.set_defaults(
@@ -98,6 +100,9 @@ class CLI(LightningCLI):
             self.parser.error(str(cause))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        if callable(check := getattr(self.model, "check_data", None)):
+            # Before a folder is claimed for the run.
+            check(self.datamodule)
         config = self._get(self.config_init, "trainer")
         default_loggers = config.logger in (None, True) and not config.fast_dev_run
         if default_loggers:
@@ -207,13 +212,15 @@ def main(args: ArgsType = None) -> int:
         args: The arguments; those of the process if None.
 
     Returns:
-        The status for the shell: 0 done, 2 wrong use, 3 data, 130 interrupted, 143 terminated.
+        The status for the shell: 0 done, 2 wrong use, 3 data, 4 diverged, 130 interrupted, 143 terminated.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     try:
         CLI(args)
     except DataError as ex:
         return _report(ex, 3)
+    except DivergenceError as ex:
+        return _report(ex, 4)
     except MisconfigurationException as ex:
         return _report(ex, 2)
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tabattn.attention import AttentionFactory, Local, Pooling, Scratch, Softmax, Sparse
 from tabattn.errors import DataError
+from tabattn.finite import non_finite_weight
 from tabattn.nanotabpfn import CONTEXT, FOUR_PROJECTIONS, Sizes, kinds, sizes, translate
 from tabattn.tasks import PriorClassification
 
@@ -111,7 +112,10 @@ def convert(
         attention=_mechanism(kind, window, size) if size.layers > 1 else Softmax,
         profile="legacy",
     )
-    task.network.load_state_dict(translate(theirs, size, heads))
+    ours = translate(theirs, size, heads)
+    if name := non_finite_weight(task.network, ours):
+        raise DataError(f"{source} holds weights that are not finite, in {name}: its training had diverged")
+    task.network.load_state_dict(ours)
     write(task, out)
     return Conversion(source.name, kind, window, heads, size, any(f".{CONTEXT}." in name for name in theirs))
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism, Softmax
+from tabattn.finite import non_finite_weight
 from tabattn.models.prior import PriorNetwork
 from tabattn.nn.encode import CellEncoder, LegacyCellEncoder
 
@@ -151,6 +152,8 @@ def build(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
         network.load_state_dict(dict(weights))
     except (TypeError, ValueError, RuntimeError) as ex:
         raise ValueError(f"{where} does not hold the network it describes: {' '.join(str(ex).split())}") from ex
+    if name := non_finite_weight(network, weights):
+        raise ValueError(f"{where} holds weights that are not finite, in {name}: its training had diverged")
     return network.eval().requires_grad_(False)
 
 

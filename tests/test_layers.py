@@ -22,7 +22,9 @@ BELOW: dict[str, set[str]] = {
     "tabattn.checkpoints": set(),
     "tabattn.checksum": {"tabattn.errors"},
     "tabattn.encode": set(),
+    "tabattn.divergence": {"tabattn.errors", "tabattn.finite"},
     "tabattn.errors": set(),
+    "tabattn.finite": set(),
     "tabattn.metrics": {"tabattn.batches"},
     "tabattn.muon": set(),
     "tabattn.optim": {"tabattn.muon"},
@@ -34,26 +36,37 @@ BELOW: dict[str, set[str]] = {
     "tabattn.nn": {"tabattn.attention"},
     "tabattn.models": {"tabattn.attention", "tabattn.batches", "tabattn.nn"},
     "tabattn.inference": {f"tabattn.{name}" for name in ("attention", "batches", "errors", "models")},
-    "tabattn.weights": {f"tabattn.{name}" for name in ("attention", "checksum", "errors", "models", "nn")},
+    "tabattn.weights": {f"tabattn.{name}" for name in ("attention", "checksum", "errors", "finite", "models", "nn")},
     "tabattn.package_weights": {"tabattn.weights"},
     "tabattn.estimator": {f"tabattn.{name}" for name in ("attention", "encode", "models", "weights")},
     "tabattn.tasks": {
         f"tabattn.{name}"
-        for name in ("attention", "batches", "errors", "inference", "metrics", "models", "nn", "pair_metrics")
+        for name in (
+            "attention",
+            "batches",
+            "divergence",
+            "errors",
+            "finite",
+            "inference",
+            "metrics",
+            "models",
+            "nn",
+            "pair_metrics",
+        )
     },
     "tabattn.parser": {"tabattn.attention"},
     "tabattn.cli": {
         f"tabattn.{name}"
-        for name in ("checkpoints", "errors", "optim", "parser", "predictions", "runs", "schedule_free")
+        for name in ("checkpoints", "divergence", "errors", "optim", "parser", "predictions", "runs", "schedule_free")
     },
-    "tabattn.convert": {f"tabattn.{name}" for name in ("attention", "errors", "nanotabpfn", "tasks")},
+    "tabattn.convert": {f"tabattn.{name}" for name in ("attention", "errors", "finite", "nanotabpfn", "tasks")},
     "datamodules": {f"datamodules.{name}" for name in ("dump", "pairs", "priors")},
     **{name: {"datamodules.hdf5_probe", "tabattn.checksum", "tabattn.errors"} for name in SHARED},
     "datamodules.tables": SHARED | {"tabattn.batches", "tabattn.encode", "tabattn.errors"},
     "datamodules.priors": SHARED | {"datamodules.tables", "tabattn.batches", "tabattn.encode", "tabattn.errors"},
     "datamodules.pairs": SHARED | {"datamodules.tables", "tabattn.batches", "tabattn.errors"},
     "datamodules.dump": SHARED | {"datamodules.priors", "datamodules.tables", "tabattn.batches", "tabattn.errors"},
-    "callbacks": {"tabattn.attention", "tabattn.batches", "tabattn.inference"},
+    "callbacks": {f"tabattn.{name}" for name in ("attention", "batches", "divergence", "inference")},
     "train": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.cli"},
 }
 """What each part may import beside itself."""

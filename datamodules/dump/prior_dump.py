@@ -32,6 +32,8 @@ class PriorDump(LightningDataModule):
         num_workers: Processes that read batches ahead; 0 = in the training process.
     """
 
+    batch = TableBatch
+
     def __init__(
         self,
         path: str,

@@ -75,6 +75,8 @@ class SyntheticPairs(LightningDataModule):
         num_workers: Processes that draw tasks ahead; 0 = in the training process.
     """
 
+    batch = PairBatch
+
     complete = True
     """Every value is known."""
 

@@ -123,6 +123,8 @@ class TaskPairs(LightningDataModule):
         num_workers: Processes that make batches ahead; 0 = in the training process.
     """
 
+    batch = PairBatch
+
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scaling: Scaling

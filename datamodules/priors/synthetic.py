@@ -101,6 +101,8 @@ class SyntheticPrior(LightningDataModule):
         num_workers: Processes that make tables ahead; 0 = in the training process.
     """
 
+    batch = TableBatch
+
     def __init__(
         self,
         batch_size: int = 32,

@@ -120,6 +120,8 @@ class TabiclPrior(LightningDataModule):
         num_workers: Processes that make tables ahead; 0 = in the training process.
     """
 
+    batch = TableBatch
+
     def __init__(
         self,
         kind: TabiclKind = "mix_scm",

@@ -42,6 +42,8 @@ class TableTasks(LightningDataModule):
         num_workers: Processes that cut tasks ahead; 0 = in the training process.
     """
 
+    batch = TableBatch
+
     def __init__(
         self,
         source: str,

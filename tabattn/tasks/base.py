@@ -1,17 +1,21 @@
 """What every task shares: weights to start from, a way to be looked at, checkpoints that load safely."""
 
+import inspect
 import pickle
-import sys
-from dataclasses import asdict, is_dataclass
-from functools import partial
+from collections.abc import Sequence
+from types import FrameType
 from typing import Any, ClassVar
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from tabattn.divergence import refuse_diverged, refuse_loaded
 from tabattn.errors import DataError
+from tabattn.finite import non_finite_weight
+from tabattn.tasks.saving import check_saved, import_path, plain
 
 
 class Task(LightningModule):
@@ -25,6 +29,9 @@ class Task(LightningModule):
     task_name: ClassVar[str]
     """Name of the task's run folder."""
 
+    batch: ClassVar[type] = object
+    """Type of the batches that the task reads."""
+
     def __init__(self, init_from: str | None = None) -> None:
         super().__init__()
         # With more processes than batches, predict has none for some.
@@ -32,8 +39,52 @@ class Task(LightningModule):
         self.init_from = init_from
         self.network: nn.Module
 
+    def save_hyperparameters(
+        self,
+        *args: Any,
+        ignore: Sequence[str] | str | None = None,
+        frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:
+        """Remember the constructor's arguments for checkpoints, and check that a checkpoint can hold them.
+
+        Raises:
+            ValueError: An argument, such as a lambda, is nothing that a checkpoint can name.
+        """
+        current = inspect.currentframe()
+        super().save_hyperparameters(*args, ignore=ignore, frame=frame or (current and current.f_back), logger=logger)
+        if "_instantiator" not in self.hparams:
+            for name, value in self.hparams.items():
+                check_saved(name, value)
+
+    def check_data(self, datamodule: Any) -> None:
+        """Check that a datamodule that says what batches it makes (``batch``) makes those that the task reads.
+
+        Raises:
+            MisconfigurationException: It makes others.
+        """
+        made = getattr(datamodule, "batch", None)
+        if isinstance(made, type) and not issubclass(made, self.batch):
+            raise MisconfigurationException(
+                f"{type(self).__name__} reads {self.batch.__name__}, {type(datamodule).__name__} makes {made.__name__}"
+            )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check the type of each batch, wherever it comes from.
+
+        Raises:
+            MisconfigurationException: The task does not read such batches.
+        """
+        if not isinstance(batch, self.batch):
+            raise MisconfigurationException(
+                f"{type(self).__name__} reads {self.batch.__name__}, the data makes {type(batch).__name__}"
+            )
+
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
+
     def setup(self, stage: str) -> None:
-        """Load the weights to start from, once."""
+        """Check the data, and load the weights to start from, once."""
+        self.check_data(getattr(self.trainer, "datamodule", None))
         if self.init_from is not None:
             load_matching(self.network, self.init_from)
             self.init_from = None
@@ -55,7 +106,12 @@ class Task(LightningModule):
         return None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write factories as class paths, so that the checkpoint loads with ``weights_only=True``."""
+        """Write factories as class paths, so that the checkpoint loads with ``weights_only=True``.
+
+        Raises:
+            DivergenceError: The weights are not finite.
+        """
+        refuse_diverged(self._trainer, self, checkpoint)
         hparams = checkpoint.get("hyper_parameters")
         if hparams is None:
             return
@@ -64,26 +120,17 @@ class Task(LightningModule):
             return
         checkpoint["hyper_parameters"] = {
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
-            "_class_path": _path(type(self)),
+            "_class_path": import_path(type(self)),
             **{name: plain(value) for name, value in hparams.items()},
         }
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that are not finite.
 
-def plain(value: Any) -> Any:
-    """A class, partial or dataclass as the dictionary that stands for it in a config."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, partial):
-        return {"class_path": _path(value.func), "init_args": dict(value.keywords)}
-    return {"class_path": _path(value)} if isinstance(value, type) else value
-
-
-def _path(cls: Any) -> str:
-    """The shortest path a class can be imported by: the one that the command line writes."""
-    words = cls.__module__.split(".")
-    prefixes = (".".join(words[:length]) for length in range(1, len(words)))
-    public = (prefix for prefix in prefixes if getattr(sys.modules.get(prefix), cls.__qualname__, None) is cls)
-    return f"{next(public, cls.__module__)}.{cls.__qualname__}"
+        Raises:
+            DataError: They are not.
+        """
+        refuse_loaded(self, checkpoint)
 
 
 def load_matching(network: nn.Module, path: str) -> None:
@@ -97,6 +144,8 @@ def load_matching(network: nn.Module, path: str) -> None:
     fits = {name: weight for name, weight in given.items() if name in own and own[name].shape == weight.shape}
     if not fits:
         raise DataError(f"init_from: no weight of {path} fits this network")
+    if name := non_finite_weight(network, fits):
+        raise DataError(f"init_from: {path} holds weights that are not finite, in {name}: its training had diverged")
     network.load_state_dict(fits, strict=False)
     for text, names in (
         ("left out of the checkpoint", given.keys() - fits),

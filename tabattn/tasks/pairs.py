@@ -16,6 +16,7 @@ from tabattn.models.pair_architectures import ARCHITECTURES
 from tabattn.models.pairs import PairNetwork
 from tabattn.pair_metrics import PairScores
 from tabattn.tasks.base import Task
+from tabattn.tasks.saving import mechanism
 
 MARGIN = 0.01
 """Share of the axis by which a point may leave the range of training unnoticed."""
@@ -56,6 +57,7 @@ class PairInference(Task):
     """
 
     task_name = "pairs"
+    batch = PairBatch
     network: PairNetwork
 
     def __init__(
@@ -88,8 +90,8 @@ class PairInference(Task):
             hidden=hidden,
             layers=layers,
             members=members,
-            attention=attention,
-            target_attention=target_attention,
+            attention=mechanism(attention),
+            target_attention=None if target_attention is None else mechanism(target_attention),
             components=components,
             residual=residual,
             member_embed=member_embed,
@@ -108,6 +110,7 @@ class PairInference(Task):
 
         Weights to start from come with units: a training takes those of its data all the same, a test does not.
         """
+        self.check_data(getattr(self.trainer, "datamodule", None))
         members, scaling = self.of_data("members"), self.of_data("scaling")
         if members is not None and members > self.members:
             raise MisconfigurationException(f"the data has {members} members, the model only members={self.members}")
@@ -120,6 +123,7 @@ class PairInference(Task):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the units that come with the weights."""
+        super().on_load_checkpoint(checkpoint)
         self.scaled = True
 
     def forward(self, batch: PairBatch) -> Distribution:

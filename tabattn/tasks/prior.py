@@ -14,6 +14,7 @@ from tabattn.batches import TableBatch
 from tabattn.metrics import Scores, TableScores
 from tabattn.models.prior import PriorNetwork
 from tabattn.tasks.base import Task
+from tabattn.tasks.saving import mechanism
 
 
 class PriorClassification(Task):
@@ -43,6 +44,7 @@ class PriorClassification(Task):
     """
 
     task_name = "prior"
+    batch = TableBatch
     network: PriorNetwork
 
     def __init__(
@@ -72,9 +74,9 @@ class PriorClassification(Task):
             hidden,
             layers,
             classes,
-            attention,
-            feature_attention,
-            target_attention,
+            mechanism(attention),
+            mechanism(feature_attention),
+            None if target_attention is None else mechanism(target_attention),
             profile,
             thinking_rows,
             feature_group,

@@ -1,0 +1,105 @@
+"""Hyperparameters in checkpoints: constructor arguments as the plain values that a configuration file would hold."""
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import partial, reduce
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from tabattn.attention import MECHANISMS, AttentionFactory
+
+FORMS = "give a class at the top of a module, functools.partial(<class>, name=value), or a mechanism by its name"
+
+
+def plain(value: Any) -> Any:
+    """Return a constructor argument as a configuration file would hold it, nested ones included.
+
+    A class becomes ``{"class_path": ...}``, a partial of one has ``init_args`` beside it, a dataclass becomes a
+    dictionary, and scalars of NumPy become Python's, so that a checkpoint loads with ``weights_only=True``.
+    """
+    if isinstance(value, type):
+        return {"class_path": import_path(value)}
+    if isinstance(value, partial):
+        return {"class_path": import_path(_class_of(value)), "init_args": plain(value.keywords)}
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Enum):
+        return value.name
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def check_saved(name: str, value: Any) -> None:
+    """Refuse a constructor argument that ``plain`` cannot write, such as a lambda.
+
+    Raises:
+        ValueError: A checkpoint could not say what the argument is.
+    """
+    if isinstance(value, Mapping) or type(value) in (list, tuple):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            check_saved(name, entry)
+    elif isinstance(value, type):
+        if "<locals>" in value.__qualname__ or _imported(value.__module__, value.__qualname__) is not value:
+            _refuse(name, value, "a class that cannot be imported by its name")
+    elif isinstance(value, partial):
+        if (cls := _class_of(value)) is None:
+            positional = isinstance(value.func, type)
+            _refuse(name, value.func, "a partial " + ("with positional arguments" if positional else "of no class"))
+        check_saved(name, cls)
+        check_saved(name, value.keywords)
+    elif is_dataclass(value):
+        for field in fields(value):
+            check_saved(name, getattr(value, field.name))
+    elif callable(value):
+        _refuse(name, value, "a function" if hasattr(value, "__code__") else "an object")
+
+
+def mechanism(given: AttentionFactory | str) -> AttentionFactory:
+    """Return the mechanism that is given as a factory or by its name.
+
+    Raises:
+        ValueError: No mechanism has this name.
+    """
+    if not isinstance(given, str):
+        return given
+    if given not in MECHANISMS:
+        near = difflib.get_close_matches(given.lower(), {known.lower(): known for known in MECHANISMS}, n=1)
+        hint = next((f" (did you mean {known}?)" for known in MECHANISMS if known.lower() in near), "")
+        raise ValueError(f"attention must be one of {', '.join(MECHANISMS)}, got {given!r}{hint}")
+    return MECHANISMS[given]
+
+
+def import_path(cls: Any) -> str:
+    """Return the shortest path a class can be imported by: the one that the command line writes."""
+    words = cls.__module__.split(".")
+    prefixes = (".".join(words[:length]) for length in range(1, len(words)))
+    public = (prefix for prefix in prefixes if _imported(prefix, cls.__qualname__) is cls)
+    return f"{next(public, cls.__module__)}.{cls.__qualname__}"
+
+
+def _class_of(factory: partial[Any]) -> type | None:
+    """Return the class that a partial fills in arguments of by name, also as a configuration's parser builds it."""
+    if isinstance(factory.func, type):
+        return None if factory.args else factory.func
+    parsed = factory.func.__module__.startswith("jsonargparse.") and factory.args
+    return factory.args[-1] if parsed and isinstance(factory.args[-1], type) else None
+
+
+def _imported(module: str, name: str) -> Any:
+    """Return what a module that has been imported knows by a dotted name; None where there is nothing."""
+    return reduce(lambda owner, part: getattr(owner, part, None), name.split("."), sys.modules.get(module))
+
+
+def _refuse(name: str, value: Any, what: str) -> None:
+    shown = getattr(value, "__qualname__", None) or type(value).__qualname__
+    raise ValueError(f"{name} must be something that a checkpoint can name, got {what}, {shown}: {FORMS}")
