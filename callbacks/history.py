@@ -37,7 +37,8 @@ class History(Callback):
     before, so with the loading of the batch, all work of a GPU and whatever other callbacks do, but without validation;
     the loss of the batch; the memory held after the step and the most held at one time in it, in MB of a million bytes
     beyond what was held before the run (on CUDA that of tensors, on the CPU the resident memory of the process); and
-    the score of a validation that followed. A resumed run goes on counting steps and seconds. The throughput is logged
+    the score of a validation that followed. A resumed run goes on counting steps and seconds, and in its own folder
+    with the file. The throughput is logged
     as ``train/items_per_second``: items (tables, sequences) of this process's batches. Rank zero alone writes, and what
     it writes is about itself; a ``fast_dev_run`` writes nothing.
 
@@ -60,9 +61,10 @@ class History(Callback):
         self.row: Row | None = None
         self.path: Path | None = None
         self.memory: Memory | None = None
+        self.resumed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin the file and measure the memory that is there before the run."""
+        """Find the file's folder and measure the memory that is there before the run."""
         if stage != "fit" or getattr(trainer, "fast_dev_run", False):
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir)
@@ -70,6 +72,10 @@ class History(Callback):
         if trainer.is_global_zero:
             self.path = folder / FILE
             folder.mkdir(parents=True, exist_ok=True)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the file; a resumed run goes on with that of its folder."""
+        if self.path is not None and not (self.resumed and self.path.exists()):
             with self.path.open("w", newline="") as file:
                 csv.writer(file).writerow(COLUMNS)
 
@@ -123,6 +129,7 @@ class History(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.clock = Clock(self.clock.timing, state_dict["seconds"])
+        self.resumed = True
 
     def _resume(self) -> None:
         self.clock.resume()

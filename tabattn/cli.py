@@ -4,6 +4,8 @@ import logging
 import pickle
 import struct
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -22,12 +24,16 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
+from tabattn.checkpoint_io import install
 from tabattn.checkpoints import LastCheckpoint, problem_with
 from tabattn.divergence import DivergenceGuard
 from tabattn.errors import DataError, DivergenceError
+from tabattn.files import disk_problem
 from tabattn.optim import WarmupCosine
 from tabattn.parser import Parser, debugging
+from tabattn.predictions import FOLDER as PREDICTIONS
 from tabattn.predictions import Predictions
+from tabattn.run_files import SavedConfig
 from tabattn.runs import RunFolder
 from tabattn.schedule_free import ScheduleFree, check_schedule
 
@@ -43,7 +49,7 @@ class CLI(LightningCLI):
     def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
         super().__init__(
             parser_class=Parser,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SavedConfig,
             seed_everything_default=0,
             # Datamodules share batches out themselves; Lightning's sampler would share them twice, and pad.
             trainer_defaults={"use_distributed_sampler": False, "callbacks": [ScheduleFree(), Predictions()]},
@@ -113,13 +119,26 @@ class CLI(LightningCLI):
         if not keeps_checkpoints:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
         trainer = super().instantiate_trainer(**kwargs)
+        install(trainer)
         if keeps_checkpoints:
             # Behind the other, which remains the one whose best checkpoint "best" means.
             cast("Any", trainer).callbacks.append(LastCheckpoint())
         if default_loggers and self.subcommand is not None:
             # Not earlier: a folder is claimed for a run that can start, and for no other.
-            trainer.loggers = self._get(self.config_init, "run").loggers(self.run_name())
+            checkpoint = self._get(self.config, "ckpt_path")
+            once = PREDICTIONS if self.subcommand == "predict" else None
+            trainer.loggers = self._get(self.config_init, "run").loggers(self.run_name(), checkpoint, once)
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run, and leave the folder to other runs afterwards."""
+        try:
+            with warnings.catch_warnings():
+                # The folder is claimed: what is in it is the run's own, from before it was resumed.
+                warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+                super()._run_subcommand(subcommand)
+        finally:
+            self._get(self.config_init, "run").release()
 
     def run_name(self) -> str:
         """Return ``<task>/<attention>``, or the task alone where it has no argument called attention."""
@@ -212,9 +231,10 @@ def main(args: ArgsType = None) -> int:
         args: The arguments; those of the process if None.
 
     Returns:
-        The status for the shell: 0 done, 2 wrong use, 3 data, 4 diverged, 130 interrupted, 143 terminated.
+        The status for the shell: 0 done, 2 wrong use, 3 data or disk, 4 diverged, 130 interrupted, 143 terminated.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    threading.excepthook = _thread_fault
     try:
         CLI(args)
     except DataError as ex:
@@ -232,6 +252,12 @@ def main(args: ArgsType = None) -> int:
         if isinstance(ex.__context__, KeyboardInterrupt):
             return 130
         raise
+    except Exception as ex:
+        problem = disk_problem(ex)
+        if problem is None or debugging():
+            raise
+        sys.stderr.write(f"error: {problem}\n")
+        return 3
     return 0
 
 
@@ -242,6 +268,12 @@ def _short(key: str) -> str:
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("💡 Tip: For seamless cloud")
+
+
+def _thread_fault(fault: threading.ExceptHookArgs) -> None:
+    """Leave a thread's disk error, such as that of TensorBoard's writer, to the main thread, which meets it too."""
+    if disk_problem(fault.exc_value) is None or debugging():
+        threading.__excepthook__(fault)
 
 
 def _report(ex: Exception, status: int) -> int:

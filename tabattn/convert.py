@@ -8,7 +8,6 @@ Dropout is in no checkpoint and starts at 0.
 
 import argparse
 import sys
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from tabattn.attention import AttentionFactory, Local, Pooling, Scratch, Softmax, Sparse
 from tabattn.errors import DataError
+from tabattn.files import write_checkpoint
 from tabattn.finite import non_finite_weight
 from tabattn.nanotabpfn import CONTEXT, FOUR_PROJECTIONS, Sizes, kinds, sizes, translate
 from tabattn.tasks import PriorClassification
@@ -163,9 +163,7 @@ def write(task: PriorClassification, path: Path) -> None:
     task.on_save_checkpoint(checkpoint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            torch.save(checkpoint, Path(folder, path.name))
-            Path(folder, path.name).replace(path)
+        write_checkpoint(path, checkpoint)
     except (OSError, RuntimeError) as ex:
         raise DataError(f"{path} cannot be written: {ex}") from ex
 

@@ -76,16 +76,22 @@ def package(paths: Sequence[Path], out: Path, notes: dict[str, str]) -> None:
     load_network(out)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the file and say so."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the file and say so.
+
+    Returns:
+        The status for the shell: 0 done, 2 checkpoints that do not fit, 3 a file that cannot be read or written.
+    """
     options = arguments(argv)
     try:
         package(options.checkpoints, options.out, dict(fact.split("=", 1) for fact in options.fact))
     except (ValueError, OSError) as ex:
-        sys.exit(f"error: {ex}")
+        sys.stderr.write(f"error: {ex}\n")
+        return 3 if isinstance(ex, OSError) else 2
     size = options.out.stat().st_size
     sys.stdout.write(f"{options.out}: {size / 1e6:.1f} MB from {len(options.checkpoints)} checkpoints\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

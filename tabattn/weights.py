@@ -2,10 +2,8 @@
 
 import inspect
 import json
-import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Mapping
 from functools import partial
 from importlib import resources
@@ -14,10 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism, Softmax
+from tabattn.files import write_file
 from tabattn.finite import non_finite_weight
 from tabattn.models.prior import PriorNetwork
 from tabattn.nn.encode import CellEncoder, LegacyCellEncoder
@@ -60,16 +59,12 @@ def load_network(source: str | Path | None = None) -> PriorNetwork:
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and a header of plain values or NumPy's to one file, which appears only when it is complete."""
-    path = Path(path)
     text = {
         "format": FORMAT,
         "version": str(VERSION),
         "header": json.dumps(header, default=lambda scalar: scalar.item()),
     }
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        written = Path(folder, path.name)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, written, text)
-        os.replace(written, path)
+    write_file(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, text))
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

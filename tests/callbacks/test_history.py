@@ -150,6 +150,15 @@ def test_a_resumed_run_goes_on_counting(tmp_path: Path, clock: FakeTime) -> None
     assert column(tmp_path / "second", "cumulative time") == [STEP * count for count in (4, 5, 6)]
 
 
+def test_a_run_that_goes_on_in_its_folder_keeps_its_lines(tmp_path: Path, clock: FakeTime) -> None:
+    here: dict[str, Any] = {"logger": False, "default_root_dir": tmp_path}
+    first = fit(tmp_path, clock, History(), max_epochs=1, **here)
+    first.run.save_checkpoint(tmp_path / "last.ckpt")
+    fit(tmp_path, clock, History(), checkpoint=tmp_path / "last.ckpt", **here)
+    with (tmp_path / "history.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["0", "1", "2", "3", "4", "5"]
+
+
 def test_an_interrupted_run_keeps_its_last_line(tmp_path: Path, clock: FakeTime) -> None:
     class Failing(TimedTask):
         def training_step(self, batch: Batch) -> Tensor:
