@@ -39,7 +39,9 @@ BELOW: dict[str, set[str]] = {
     "tabattn.nn": {"tabattn.attention"},
     "tabattn.models": {"tabattn.attention", "tabattn.batches", "tabattn.nn"},
     "tabattn.inference": {f"tabattn.{name}" for name in ("attention", "batches", "errors", "models")},
-    "tabattn.weights": {f"tabattn.{name}" for name in ("attention", "checksum", "errors", "files", "finite", "models", "nn")},
+    "tabattn.weights": {
+        f"tabattn.{name}" for name in ("attention", "checksum", "errors", "files", "finite", "models", "nn")
+    },
     "tabattn.package_weights": {"tabattn.weights"},
     "tabattn.estimator": {f"tabattn.{name}" for name in ("attention", "encode", "models", "weights")},
     "tabattn.tasks": {
@@ -74,7 +76,9 @@ BELOW: dict[str, set[str]] = {
             "schedule_free",
         )
     },
-    "tabattn.convert": {f"tabattn.{name}" for name in ("attention", "errors", "files", "finite", "nanotabpfn", "tasks")},
+    "tabattn.convert": {
+        f"tabattn.{name}" for name in ("attention", "errors", "files", "finite", "nanotabpfn", "tasks")
+    },
     "datamodules": {f"datamodules.{name}" for name in ("dump", "pairs", "priors")},
     **{name: {"datamodules.hdf5_probe", "tabattn.checksum", "tabattn.errors"} for name in SHARED},
     "datamodules.tables": SHARED | {"tabattn.batches", "tabattn.encode", "tabattn.errors"},
