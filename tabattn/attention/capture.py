@@ -2,12 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from tabattn.attention.mechanism import Mechanism
 from tabattn.attention.scores import four_dimensional
+
+_capturing: ContextVar[frozenset["_Recorder"]] = ContextVar("capturing", default=frozenset())
+"""Recorders of the current thread or asynchronous task: hooks belong to a module, which other threads call too."""
+
+_looking: ContextVar[bool] = ContextVar("looking", default=False)
+"""Whether a map is being computed: what a mechanism runs for it is no call of the model."""
 
 
 class Record(NamedTuple):
@@ -32,7 +39,8 @@ def capture(
 ) -> Iterator[dict[str, list[Record]]]:
     """Record every call of every mechanism inside the model; its results stay bit for bit the same.
 
-    A model compiled before it is captured runs without hooks: capture the module that was compiled.
+    Only calls of the thread, or of the asynchronous task, that captures are recorded: several may capture one model
+    at a time. A model compiled before it is captured runs without hooks: capture the module that was compiled.
 
     Args:
         model: Module to look into.
@@ -59,9 +67,11 @@ def capture(
         mechanism.register_forward_hook(recorder.hook(records[path]), with_kwargs=True)
         for path, mechanism in mechanisms.items()
     ]
+    _capturing.set(_capturing.get() | {recorder})
     try:
         yield records
     finally:
+        _capturing.set(_capturing.get() - {recorder})
         for hook in hooks:
             hook.remove()
 
@@ -70,20 +80,20 @@ class _Recorder:
     def __init__(self, keep: frozenset[str], items: int | None) -> None:
         self.keep = keep
         self.items = items
-        self.looking = False
 
     def hook(self, records: list[Record]) -> Any:
         """Return a forward hook that appends to ``records``."""
 
-        def record(module: Mechanism, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-            # A mechanism inside a mechanism runs again while the outer map is computed: no call of the model.
-            if self.looking:
+        def record(module: Mechanism, args: tuple[Any, ...], *rest: Any) -> None:
+            # A hook that another thread is removing just now comes without the keyword arguments: not one of ours.
+            if self not in _capturing.get() or _looking.get():
                 return
-            self.looking = True
+            kwargs, _ = rest
+            token = _looking.set(True)
             try:
                 records.append(self.look(module, **dict(zip(("q", "k", "v", "mask"), args, strict=False)), **kwargs))
             finally:
-                self.looking = False
+                _looking.reset(token)
 
         return record
 

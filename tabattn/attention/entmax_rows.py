@@ -96,9 +96,15 @@ class EntmaxRows(torch.autograd.Function):
 
 
 def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the scores of scaled queries, -inf where hidden."""
+    """Return the scores of scaled queries as distances below the largest of each row, -inf where hidden.
+
+    Weights depend on distances alone, and these keep the digits that thresholds near large scores would lose.
+    """
     scores = q @ k.transpose(-2, -1)
-    return scores if mask is None else scores.masked_fill_(~mask, -torch.inf)
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, -torch.inf)
+    peak = scores.amax(dim=-1, keepdim=True)
+    return scores.sub_(peak.masked_fill(peak == -torch.inf, 0.0))
 
 
 def solve(scores: Tensor, order: Tensor | float) -> Tensor:

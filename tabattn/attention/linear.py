@@ -10,7 +10,9 @@ from tabattn.attention.scores import full_precision, key_mask
 class Linear(Mechanism):
     """Kernel attention: the exponential of a score becomes a product of features, so keys are summed up once.
 
-    ``phi(q) (phi(k)^T v) / (phi(q) sum phi(k))`` with ``phi(x) = elu(x) + 1``; sums are kept in float32.
+    ``phi(q) (phi(k)^T v) / (phi(q) sum phi(k))`` with ``phi(x) = elu(x) + 1``. It is computed as the two softmaxes that
+    it is, from log phi: each feature mixes the values of its keys, then each query mixes the features; so no number is
+    too negative to count. Sums are kept in float32.
 
     Cost: linear time and memory (length x head_dim).
     Exactness: another kernel than Softmax.
@@ -24,14 +26,17 @@ class Linear(Mechanism):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         visible = key_mask(mask, self)
         with torch.autocast(q.device.type, enabled=False):
-            queries, keys, values = features(full_precision(q)), features(full_precision(k)), full_precision(v)
+            queries, keys, values = log_features(full_precision(q)), log_features(full_precision(k)), full_precision(v)
             if visible is not None:
-                keys = keys.masked_fill(~visible.transpose(-2, -1), 0.0)
-            mixed = queries @ (keys.transpose(-2, -1) @ values)
-            total = queries @ keys.sum(dim=-2, keepdim=True).transpose(-2, -1)  # (batch, heads, queries, 1)
-            return (mixed / total.masked_fill(total == 0, 1.0)).to(v.dtype)
+                visible = visible.transpose(-2, -1)
+                keys = keys.masked_fill(~visible, torch.finfo(keys.dtype).min)
+            shares = keys.softmax(dim=-2)  # of the keys in each feature, (batch, heads, keys, head_dim)
+            if visible is not None:
+                shares = shares.masked_fill(~visible, 0.0)
+            weights = (queries + keys.logsumexp(dim=-2, keepdim=True)).softmax(dim=-1)
+            return (weights @ (shares.transpose(-2, -1) @ values)).to(v.dtype)
 
 
-def features(x: Tensor) -> Tensor:
-    """``elu(x) + 1``, without the cancellation that turns it into zero for very negative numbers."""
-    return x.clamp(max=0).exp() + x.relu()
+def log_features(x: Tensor) -> Tensor:
+    """Logarithm of ``elu(x) + 1``, finite for any finite x."""
+    return x.clamp(max=0) + x.relu().log1p()

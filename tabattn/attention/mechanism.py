@@ -1,5 +1,6 @@
 """What every attention mechanism is: a module that mixes values, given queries, keys and values."""
 
+import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -61,12 +62,15 @@ class Mechanism(nn.Module, ABC):
         queries x keys x keys: for looking, not for training. Dropout is off while looking.
         """
         identity = torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
-        training = self.training
-        self.train(False)
-        try:
-            return self.forward(q, k, identity.expand(*k.shape[:2], -1, -1), mask)
-        finally:
-            self.train(training)
+        return _evaluating(self).forward(q, k, identity.expand(*k.shape[:2], -1, -1), mask)
+
+
+def _evaluating(module: nn.Module) -> Any:
+    """Return a view of a module in evaluation mode that shares its tensors: other threads may be training it."""
+    view = copy.copy(module)
+    view.training = False
+    view._modules = {name: None if part is None else _evaluating(part) for name, part in module._modules.items()}
+    return view
 
 
 AttentionFactory = Callable[[int, int], Mechanism]

@@ -1,16 +1,17 @@
 """Dense softmax attention, written out."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tabattn.attention.mechanism import Mechanism, check_dropout
-from tabattn.attention.scores import masked_softmax
+from tabattn.attention.scores import full_precision, masked_softmax
 
 
 class Scratch(Mechanism):
     """Scaled dot-product attention step by step: scores, softmax, mixture; the reference to read and compare with.
 
-    ``softmax(q k^T / sqrt(head_dim)) v``
+    ``softmax(q k^T / sqrt(head_dim)) v``, in float32 where the numbers are of half precision.
 
     Cost: quadratic time and memory.
     Exactness: exact.
@@ -27,6 +28,8 @@ class Scratch(Mechanism):
         self.dropout = check_dropout(dropout)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        scores = q @ k.transpose(-2, -1) * self.scale  # (batch, heads, queries, keys)
-        weights = F.dropout(masked_softmax(scores, mask), self.dropout, self.training)
-        return weights.to(v.dtype) @ v
+        with torch.autocast(q.device.type, enabled=False):
+            queries, keys, values = full_precision(q), full_precision(k), full_precision(v)
+            scores = queries @ keys.transpose(-2, -1) * self.scale  # (batch, heads, queries, keys)
+            weights = F.dropout(masked_softmax(scores, mask), self.dropout, self.training)
+            return (weights.to(values.dtype) @ values).to(v.dtype)
