@@ -39,7 +39,8 @@ lint: $(STAMP)  ## Check format and style
 types: $(STAMP)  ## Check the types
 	$(RUN) mypy
 
-docs: $(STAMP)  ## Run what the documentation shows
+docs: $(STAMP)  ## Write the table of mechanisms, and run what the documentation shows
+	$(RUN) tabattn.attention README.md
 	$(RUN) pytest tests/test_readme.py
 
 check: lint types test docs  ## Everything a change must pass

@@ -75,9 +75,11 @@ def test_config_builds(path: Path, tmp_path: Path) -> None:
     assert any(weight.requires_grad for weight in cli.model.parameters())
 
 
-@pytest.mark.parametrize("attention", sorted(MECHANISMS))
-def test_every_mechanism_has_a_fragment_with_all_its_arguments(attention: str) -> None:
-    fragment = yaml.safe_load((ROOT / f"configs/attention/{attention.lower()}.yaml").read_text())
+@pytest.mark.parametrize("path", FRAGMENTS, ids=by_name)
+def test_an_attention_fragment_has_all_arguments(path: Path) -> None:
+    fragment = yaml.safe_load(path.read_text())
+    attention = fragment["class_path"]
+    assert attention.lower() == path.stem
     signature = inspect.signature(MECHANISMS[attention].__init__).parameters.values()
     own = {argument.name: argument.default for argument in signature if argument.kind is argument.KEYWORD_ONLY}
     assert fragment == {"class_path": attention, "init_args": own}

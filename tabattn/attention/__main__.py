@@ -1,8 +1,12 @@
-"""``python -m tabattn.attention`` writes the Markdown table of all mechanisms, read from the classes themselves."""
+"""``python -m tabattn.attention [FILE]``: the Markdown table of all mechanisms, read from the classes themselves.
+
+With a file, the table between the marks ``<!-- mechanisms -->`` and ``<!-- end of mechanisms -->`` is replaced in it.
+"""
 
 import inspect
 import re
 import sys
+from pathlib import Path
 
 from tabattn.attention import MECHANISMS, Mechanism
 
@@ -32,4 +36,10 @@ def _row(name: str, mechanism: type[Mechanism]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(table())
+    if len(sys.argv) > 1:
+        page = Path(sys.argv[1])
+        marks = r"(<!-- mechanisms -->\n).*?(<!-- end of mechanisms -->)"
+        shown = table()
+        page.write_text(re.sub(marks, lambda mark: mark[1] + shown + mark[2], page.read_text(), flags=re.DOTALL))
+    else:
+        sys.stdout.write(table())

@@ -25,6 +25,8 @@ class Inducing(Mechanism):
         dropout: Probability of dropping an attention weight while training.
     """
 
+    query_masks = False
+
     def __init__(self, heads: int, head_dim: int, *, points: int = 4, dropout: float = 0.0) -> None:
         super().__init__(heads, head_dim)
         check_at_least(1, points=points)

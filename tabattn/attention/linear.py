@@ -23,6 +23,8 @@ class Linear(Mechanism):
         head_dim: Width of one head.
     """
 
+    query_masks = False
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         visible = key_mask(mask, self)
         with torch.autocast(q.device.type, enabled=False):

@@ -26,6 +26,10 @@ class Mechanism(nn.Module, ABC):
     """A query from outside is answered from the *set* of (key, value) pairs: their order and the other queries do not
     matter. Where this is False, rows that have no place among the keys cannot be served."""
 
+    query_masks: ClassVar[bool] = True
+    """A mask may have a row for each query. Where this is False, keys are summarised before any query asks, and a mask
+    must be the same for all of them."""
+
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
         check_at_least(1, heads=heads, head_dim=head_dim)

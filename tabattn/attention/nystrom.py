@@ -26,6 +26,7 @@ class Nystrom(Mechanism):
     """
 
     cross = False
+    query_masks = False
 
     def __init__(self, heads: int, head_dim: int, *, landmarks: int = 16, iterations: int = 6) -> None:
         super().__init__(heads, head_dim)

@@ -22,25 +22,37 @@ CASES: dict[str, Callable[..., Mechanism]] = {
     "Entmax-learned": lambda *size, **own: Entmax(*size, learn_alpha=True, block=3, **own),
 }
 
-POSITIONAL = ("Sparse", "Local")
-"""Need one length for queries and keys."""
-KEY_MASKS = ("Inducing", "Linear", "Nystrom")
-"""Take masks without a query dimension only."""
-NO_DROPOUT = ("Linear", "Nystrom")
-STATIC = ("Pooling",)
-"""Reads neither k nor v; its map is onto its own memory."""
+
+def make(case: str, **own: object) -> Mechanism:
+    return CASES[case](HEADS, HEAD_DIM, **own)
 
 
-def family(case: str) -> str:
-    return case.split("-")[0]
+def one_length(case: str) -> bool:
+    """Whether queries and keys need one length, as mechanisms may that compare positions."""
+    q, k = torch.zeros(1, HEADS, 2, HEAD_DIM), torch.zeros(1, HEADS, 3, HEAD_DIM)
+    try:
+        make(case)(q, k, k)
+    except ValueError:
+        return True
+    return False
 
 
-def only(*excluded: str) -> pytest.MarkDecorator:
-    """Every case but those of some families."""
-    return pytest.mark.parametrize("case", [case for case in CASES if family(case) not in excluded])
+def static(case: str) -> bool:
+    """Whether neither keys nor values are read; its map is onto its own memory."""
+    return hasattr(make(case), "memory_values")
 
 
-every = only()
+def drops(case: str) -> bool:
+    """Whether there is dropout."""
+    return "dropout" in make(case).arguments()
+
+
+def where(fact: Callable[[str], bool], holds: bool = True) -> pytest.MarkDecorator:
+    """Every case of which something is true, or is not."""
+    return pytest.mark.parametrize("case", [case for case in CASES if fact(case) == holds])
+
+
+every = where(lambda case: True)
 
 
 class Inputs(NamedTuple):
@@ -49,13 +61,9 @@ class Inputs(NamedTuple):
     v: Tensor
 
 
-def make(case: str, **own: object) -> Mechanism:
-    return CASES[case](HEADS, HEAD_DIM, **own)
-
-
 def inputs(case: str, batch: int = 2, queries: int = 9, keys: int = 11, **kwargs: object) -> Inputs:
     """Random q, k, v; with one length where the mechanism compares positions."""
-    if family(case) in POSITIONAL:
+    if one_length(case):
         queries = keys
     sizes = ((batch, HEADS, length, HEAD_DIM) for length in (queries, keys, keys))
     return Inputs(*(torch.randn(size, **kwargs) for size in sizes))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tabattn.attention.fused import CUDA_BATCH_LIMIT
-from tests.attention.cases import CASES, KEY_MASKS, family, gradients, inputs, leaves, make
+from tests.attention.cases import CASES, gradients, inputs, leaves, make
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 close = torch.testing.assert_close
@@ -37,7 +37,7 @@ def test_equals_the_cpu_for_any_batch(case, batch):
 def test_queries_that_may_see_nothing_yield_zeros(case, half):
     _, _, gpu, y = pair(case, queries=11)
     masks = [torch.tensor([True, False], device="cuda")[:, None, None, None].expand(2, 1, 1, 11)]
-    if family(case) not in KEY_MASKS:
+    if gpu.query_masks:
         masks.append((torch.arange(11, device="cuda") != 3)[:, None].expand(11, 11))
     for mask in masks:
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=half):

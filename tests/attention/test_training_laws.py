@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from tests.attention.cases import CASES, NO_DROPOUT, Inputs, every, gradients, inputs, key_mask, leaves, make, only
+from tests.attention.cases import CASES, Inputs, drops, every, gradients, inputs, key_mask, leaves, make, where
 
 close = torch.testing.assert_close
 
 
-@only(*NO_DROPOUT)
+@where(drops)
 def test_dropout_acts_in_training_only(case):
     x = leaves(inputs(case))
     mechanism = make(case, dropout=0.3).eval()
@@ -23,7 +23,7 @@ def test_dropout_acts_in_training_only(case):
     assert ((draws.mean(0) - calm).abs() <= 5 * spread + 1e-4).float().mean() > 0.95
 
 
-@only(*NO_DROPOUT)
+@where(drops)
 def test_dropout_is_the_same_in_backward(case):
     x = leaves(inputs(case, batch=1, queries=5, keys=5, dtype=torch.float64))
     mechanism = make(case, dropout=0.3).double().train()
@@ -35,7 +35,7 @@ def test_dropout_is_the_same_in_backward(case):
     assert torch.autograd.gradcheck(again, tuple(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("case", NO_DROPOUT)
+@where(drops, False)
 def test_mechanisms_without_a_weight_matrix_have_no_dropout(case):
     x = inputs(case)
     mechanism = make(case).train()

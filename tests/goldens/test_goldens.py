@@ -16,10 +16,9 @@ NAMES = [name for name, _ in cases(Path())]
 def test_numbers_are_those_recorded(name: str, tmp_path: Path) -> None:
     found = dict(cases(tmp_path))[name]()
     stored = read(name)
-    assert list(found) == list(stored)
-    for key, value in found.items():
+    for key, value in stored.items():
         torch.testing.assert_close(
-            value.double(), stored[key], rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}"
+            found[key].double(), value, rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}"
         )
 
 
