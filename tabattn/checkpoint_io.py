@@ -7,6 +7,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import Trainer
 
+from tabattn.checksum import verify
 from tabattn.files import write_checkpoint
 
 
@@ -30,6 +31,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         write_checkpoint(path, checkpoint)
+
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint, once its checksum is found to match; one without a checksum is read as it is.
+
+        Raises:
+            DataError: The file is not what was written.
+        """
+        if os.path.isfile(path):
+            verify(path)
+        return super().load_checkpoint(path, map_location, weights_only)
 
 
 def install(trainer: Trainer) -> None:

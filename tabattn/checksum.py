@@ -28,7 +28,7 @@ KEY = "sha256"
 PLACEHOLDER = "0" * 64
 """What a safetensors file must hold under ``KEY`` before it is sealed."""
 
-FOOTER = re.compile(rb"\ntabattn-sha256:([0-9a-f]{64})\n")
+FOOTER = re.compile(rb"\ntabattn-sha256:(.{64})\n", re.DOTALL)
 FOOTER_SIZE = 81
 
 ZIP_START, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
@@ -43,13 +43,13 @@ MOST_HEADER = 100_000_000
 BLOCK = 1 << 20
 
 
-def seal(path: str | Path) -> str:
+def seal(target: str | Path | BinaryIO) -> str:
     """Put the checksum into a finished file: a zip archive (``torch.save``), HDF5, or safetensors with ``PLACEHOLDER``.
 
     A file that has one already gets it anew. The file is changed in place, so call this before the file has its name.
 
     Args:
-        path: The file.
+        target: The file: its path, or an open file for reading and writing, such as an ``io.BytesIO``.
 
     Returns:
         The SHA-256, in hexadecimal digits.
@@ -58,25 +58,31 @@ def seal(path: str | Path) -> str:
         OSError: The file cannot be written, for example because the disk is full.
         ValueError: The file is of no known kind, or has no place for a checksum.
     """
-    with Path(path).open("r+b") as file:
-        kind, size = _kind(file), _size(file)
-        if kind == "safetensors":
-            return _seal_safetensors(file, path)
-        if kind is None:
-            raise ValueError(f"{path} has no place for a checksum: it is no zip archive, HDF5 or safetensors file")
-        if _footer(file, size) is not None:
-            size -= FOOTER_SIZE
-            file.truncate(size)
-        if kind == "zip":
-            end = _at(file, size - ZIP_END_SIZE, ZIP_END_SIZE)
-            if not end.startswith(ZIP_END):
-                raise ValueError(f"{path} is a zip archive with a comment of another program, or is cut short")
-            file.seek(size - 2)
-            file.write(struct.pack("<H", FOOTER_SIZE))
-        digest = _digest(file, size)
-        file.seek(size)
-        file.write(b"\ntabattn-sha256:%s\n" % digest.encode())
-        return digest
+    if isinstance(target, (str, Path)):
+        with Path(target).open("r+b") as file:
+            return _seal(file, str(target))
+    return _seal(target, "the file")
+
+
+def _seal(file: BinaryIO, name: str) -> str:
+    kind, size = _kind(file), _size(file)
+    if kind == "safetensors":
+        return _seal_safetensors(file, name)
+    if kind is None:
+        raise ValueError(f"{name} has no place for a checksum: it is no zip archive, HDF5 or safetensors file")
+    if _footer(file, size) is not None:
+        size -= FOOTER_SIZE
+        file.truncate(size)
+    if kind == "zip":
+        end = _at(file, size - ZIP_END_SIZE, ZIP_END_SIZE)
+        if not end.startswith(ZIP_END):
+            raise ValueError(f"{name} is a zip archive with a comment of another program, or is cut short")
+        file.seek(size - 2)
+        file.write(struct.pack("<H", FOOTER_SIZE))
+    digest = _digest(file, size)
+    file.seek(size)
+    file.write(b"\ntabattn-sha256:%s\n" % digest.encode())
+    return digest
 
 
 def verify(path: str | Path) -> bool:
@@ -129,7 +135,7 @@ def _at(file: BinaryIO, start: int, count: int) -> bytes:
 
 def _footer(file: BinaryIO, size: int) -> str | None:
     found = FOOTER.fullmatch(_at(file, size - FOOTER_SIZE, FOOTER_SIZE))
-    return found[1].decode() if found else None
+    return found[1].decode("latin-1") if found else None
 
 
 def _announces_footer(file: BinaryIO, size: int) -> bool:
@@ -142,14 +148,14 @@ def _entry(file: BinaryIO) -> tuple[int, str] | None:
     """Place and text of the digest in the header of a safetensors file."""
     (length,) = struct.unpack("<Q", _at(file, 0, 8))
     header = _at(file, 8, min(length, MOST_HEADER))
-    found = re.search(rb'"%s":"([0-9a-f]{64})"' % KEY.encode(), header)
-    return (8 + found.start(1), found[1].decode()) if found else None
+    found = re.search(rb'"%s":"(.{64})"' % KEY.encode(), header, re.DOTALL)
+    return (8 + found.start(1), found[1].decode("latin-1")) if found else None
 
 
-def _seal_safetensors(file: BinaryIO, path: str | Path) -> str:
+def _seal_safetensors(file: BinaryIO, name: str) -> str:
     found = _entry(file)
     if found is None:
-        raise ValueError(f"{path} has no place for a checksum: its metadata needs {KEY} = PLACEHOLDER")
+        raise ValueError(f"{name} has no place for a checksum: its metadata needs {KEY} = PLACEHOLDER")
     digest = _digest(file, _size(file), found[0])
     file.seek(found[0])
     file.write(digest.encode())

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from tabattn.checksum import seal
+
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 """Errors of a disk that takes nothing more: full, over quota, file too large, input/output, read-only."""
 
@@ -61,12 +63,13 @@ def write_file(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """``torch.save`` into an atomic file.
+    """``torch.save`` into an atomic file with a checksum in it; see ``tabattn.checksum``.
 
     The bytes are made in memory: the writer of torch turns a full disk into errors that do not say so.
     """
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
+    seal(buffer)
     write_file(path, buffer.getbuffer())
 
 

@@ -1,6 +1,7 @@
 """Networks in files: their weights as safetensors, and beside them in the header all it takes to build them again."""
 
 import inspect
+import io
 import json
 import pickle
 import sys
@@ -16,9 +17,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism, Softmax
+from tabattn.checksum import KEY, PLACEHOLDER, seal, verify
+from tabattn.errors import DataError
 from tabattn.files import write_file
 from tabattn.finite import non_finite_weight
 from tabattn.models.prior import PriorNetwork
+from tabattn.network_check import check_network, check_shapes
 from tabattn.nn.encode import CellEncoder, LegacyCellEncoder
 
 FORMAT = "tabattn.prior"
@@ -63,29 +67,38 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
         "format": FORMAT,
         "version": str(VERSION),
         "header": json.dumps(header, default=lambda scalar: scalar.item()),
+        KEY: PLACEHOLDER,
+        "sealed": "true",
     }
-    write_file(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, text))
+    file = io.BytesIO(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, text))
+    seal(file)
+    write_file(path, file.getbuffer())
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``write`` wrote.
+    """Read what ``write`` wrote, once its checksum is found to match; files of earlier versions have none.
 
     Raises:
         ValueError: The file is damaged, of another kind, or of a later version.
     """
     try:
+        whole = verify(path)
         with safe_open(path, "pt") as file:
             text = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as ex:
+    except DataError as ex:
+        raise ValueError(str(ex)) from ex
+    except (SafetensorError, TypeError, RuntimeError, LookupError, AttributeError) as ex:
         raise ValueError(f"{path} is damaged or no safetensors file: {ex}") from ex
+    if "sealed" in text and not whole:
+        raise ValueError(f"{path} is damaged: its checksum is gone")
     if text.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by tabattn: its format is {text.get('format')!r}, not {FORMAT!r}")
     if text.get("version") != str(VERSION):
         raise ValueError(f"{path} has version {text.get('version')}, this package reads version {VERSION}")
     try:
         header = json.loads(text["header"])
-    except (KeyError, json.JSONDecodeError) as ex:
+    except (KeyError, ValueError, RecursionError) as ex:
         raise ValueError(f"{path} has a damaged header") from ex
     if not isinstance(header, dict):
         raise ValueError(f"{path} has a damaged header")
@@ -142,10 +155,13 @@ def build(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
         given |= {"thinking_rows": None, "feature_group": None}
     given |= {name: _factory(given[name], where) for name in ATTENTIONS if name in given}
     try:
+        check_network(given, weights)
         with torch.random.fork_rng(devices=[]):
+            with torch.device("meta"):
+                check_shapes(PriorNetwork(**given), weights)
             network = PriorNetwork(**given)
         network.load_state_dict(dict(weights))
-    except (TypeError, ValueError, RuntimeError) as ex:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError, LookupError) as ex:
         raise ValueError(f"{where} does not hold the network it describes: {' '.join(str(ex).split())}") from ex
     if name := non_finite_weight(network, weights):
         raise ValueError(f"{where} holds weights that are not finite, in {name}: its training had diverged")

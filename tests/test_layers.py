@@ -25,8 +25,8 @@ BELOW: dict[str, set[str]] = {
     "tabattn.divergence": {"tabattn.errors", "tabattn.finite"},
     "tabattn.errors": set(),
     "tabattn.finite": set(),
-    "tabattn.files": set(),
-    "tabattn.checkpoint_io": {"tabattn.files"},
+    "tabattn.files": {"tabattn.checksum"},
+    "tabattn.checkpoint_io": {"tabattn.checksum", "tabattn.files"},
     "tabattn.run_files": {"tabattn.files"},
     "tabattn.metrics": {"tabattn.batches"},
     "tabattn.muon": set(),
@@ -35,12 +35,14 @@ BELOW: dict[str, set[str]] = {
     "tabattn.predictions": set(),
     "tabattn.runs": {"tabattn.files", "tabattn.run_files"},
     "tabattn.schedule_free": set(),
+    "tabattn.network_check": set(),
     "tabattn.nanotabpfn": {"tabattn.errors"},
     "tabattn.nn": {"tabattn.attention"},
     "tabattn.models": {"tabattn.attention", "tabattn.batches", "tabattn.nn"},
     "tabattn.inference": {f"tabattn.{name}" for name in ("attention", "batches", "errors", "models")},
     "tabattn.weights": {
-        f"tabattn.{name}" for name in ("attention", "checksum", "errors", "files", "finite", "models", "nn")
+        f"tabattn.{name}"
+        for name in ("attention", "checksum", "errors", "files", "finite", "models", "network_check", "nn")
     },
     "tabattn.package_weights": {"tabattn.weights"},
     "tabattn.estimator": {f"tabattn.{name}" for name in ("attention", "encode", "models", "weights")},

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from tabattn.encode import TableEncoder
+from tabattn.estimator import header_check
+from tabattn.estimator.arguments import check_arguments
 from tabattn.weights import described, read, restore, write
 
 if TYPE_CHECKING:
@@ -45,18 +47,21 @@ def load(cls: "type[TabularClassifier]", path: str | Path, device: str | torch.d
     tensors, header = read(path)
     network = restore(tensors, header, str(path))
     try:
+        header_check.check_parameters(header["parameters"], PARAMETERS)
         seed = header["random_state"]
+        if seed is not None:
+            header_check.whole("random_state", seed, 0, header_check.SEEDS - 1)
         estimator = cls(network, **header["parameters"], device=device, random_state=seed)
         estimator.network_ = network
-        estimator.seed_ = int(header["seed"])
-        estimator.classes_ = np.asarray(header["labels"]["values"], dtype=header["labels"]["dtype"])
+        estimator.seed_ = header_check.whole("seed", header["seed"], 0, header_check.SEEDS - 1)
+        estimator.classes_ = header_check.labels(header["labels"])
         estimator.encoder_ = _encoder(header)
         estimator.n_features_in_ = header["columns"]
-        if header["names"]:
-            estimator.feature_names_in_ = np.asarray(header["names"], dtype=object)
+        if hasattr(estimator.encoder_, "feature_names_in_"):
+            estimator.feature_names_in_ = estimator.encoder_.feature_names_in_
         estimator.x_, estimator.y_ = tensors["table.x"].numpy(), tensors["table.y"].numpy()
         _check_fit(estimator)
-    except (KeyError, TypeError, ValueError) as ex:
+    except (KeyError, TypeError, ValueError, OverflowError) as ex:
         raise ValueError(f"{path} holds no estimator that fits together: {ex}") from ex
     return estimator
 
@@ -67,19 +72,26 @@ def _check_fit(estimator: "TabularClassifier") -> None:
     width = max(1, len(estimator.encoder_.columns_))
     if x.ndim != 2 or x.shape[1] != width or y.shape != (len(x),) or x.dtype != np.float64 or y.dtype != np.int64:
         raise ValueError(f"the table has shapes {x.shape} and {y.shape}, the encoder {width} columns")
+    if np.isinf(x).any():
+        raise ValueError("the table holds infinite cells")
+    for column, entry in enumerate(estimator.encoder_.categories_):
+        codes = x[~np.isnan(x[:, column]), column]
+        if entry is not None and not np.isin(codes, np.arange(len(entry))).all():
+            raise ValueError(f"the table's column {column} holds codes of no category")
+    check_arguments(estimator.get_params(deep=False))
     if not np.array_equal(np.unique(y), np.arange(len(estimator.classes_))):
         raise ValueError(f"the rows' labels are not those of {len(estimator.classes_)} classes")
 
 
 def _encoder(header: dict[str, Any]) -> TableEncoder:
     encoder = TableEncoder()
-    encoder.n_features_in_ = header["columns"]
-    if header["names"]:
-        encoder.feature_names_in_ = np.asarray(header["names"], dtype=object)
-    encoder.columns_ = np.asarray(header["kept"], dtype=np.int64)
-    encoder.categories_ = header["categories"]
-    if len(encoder.categories_) != len(encoder.columns_):
-        raise ValueError(f"{len(encoder.columns_)} columns have {len(encoder.categories_)} lists of categories")
+    columns = header_check.whole("columns", header["columns"], 1, 2**31)
+    encoder.n_features_in_ = columns
+    names = header_check.names(header["names"], columns)
+    if names is not None:
+        encoder.feature_names_in_ = names
+    encoder.columns_ = header_check.kept_columns(header["kept"], columns)
+    encoder.categories_ = header_check.categories(header["categories"], len(encoder.columns_))
     encoder.categorical_ = np.asarray([entry is not None for entry in encoder.categories_], dtype=bool)
     return encoder
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tabattn import TabularClassifier, weights
 from tabattn.attention import Local
+from tabattn.checksum import KEY
 from tests.estimator.tiny import row_mechanism, tiny_network
 
 
@@ -38,6 +39,7 @@ def changed(path: Path, change: Any) -> None:
     with safe_open(path, "pt") as file:
         text = file.metadata()
     tensors, header = load_file(path), json.loads(text["header"])
+    del text[KEY], text["sealed"]
     change(text, header, tensors)
     if "header" in text:
         text["header"] = json.dumps(header)
@@ -146,11 +148,115 @@ def test_a_damaged_file(tmp_path: Path, frame: pd.DataFrame) -> None:
     path = tmp_path / "a.safetensors"
     saved(path, frame)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="damaged or no safetensors file"):
+    with pytest.raises(ValueError, match=r"a\.safetensors is damaged: its content is not what its checksum says$"):
         TabularClassifier.load(path)
     path.write_text("not at all")
     with pytest.raises(ValueError, match="damaged or no safetensors file"):
         TabularClassifier.load(path)
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path, frame: pd.DataFrame) -> None:
+    path = tmp_path / "a.safetensors"
+    saved(path, frame)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for place in random.integers(len(whole), size=60):
+        raw = bytearray(whole)
+        raw[place] ^= 1 << random.integers(8)
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=r"a\.safetensors "):
+            TabularClassifier.load(path)
+
+
+def test_a_file_without_a_checksum_still_loads(tmp_path: Path, frame: pd.DataFrame) -> None:
+    path = tmp_path / "a.safetensors"
+    model = saved(path, frame)
+    changed(path, lambda text, header, tensors: None)
+    again = TabularClassifier.load(path)
+    np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
+
+
+def network_with(**changes: Any) -> Any:
+    return lambda text, header, tensors: header["network"].update(changes)
+
+
+def header_with(**changes: Any) -> Any:
+    return lambda text, header, tensors: header.update(changes)
+
+
+def parameters_with(**changes: Any) -> Any:
+    return lambda text, header, tensors: header["parameters"].update(changes)
+
+
+def tensor_with(name: str, make: Any) -> Any:
+    return lambda text, header, tensors: tensors.update({name: make(tensors[name].clone())})
+
+
+def labels_with(values: Any, dtype: str = "object") -> Any:
+    return header_with(labels={"dtype": dtype, "values": values})
+
+
+INCONSISTENT = {
+    "layers is 10000000, but the weights have 2": network_with(layers=10**7),
+    "thinking_rows is 1000000000, but the weights have 2": network_with(thinking_rows=10**9),
+    "classes is 1000000000, but": network_with(classes=10**9),
+    "hidden is 1000000000000, but": network_with(hidden=10**12),
+    "feature_group is 1000000000, but": network_with(feature_group=10**9),
+    "heads must be between 1 and dim .8., got 0": network_with(heads=0),
+    "heads must be between 1 and dim .8., got 1000000000": network_with(heads=10**9),
+    "dim must be a whole number, got '8'": network_with(dim="8"),
+    "layers must be a whole number, got True": network_with(layers=True),
+    "hidden must be a whole number, got 12.0": network_with(hidden=12.0),
+    "classes must be a whole number, got None": network_with(classes=None),
+    "profile must be default or legacy": network_with(profile=["default"]),
+    "does not hold the network it describes": network_with(
+        attention={"class_path": "tabattn.attention.Inducing", "init_args": {"points": 10**12}}
+    ),
+    "holds weights that are not finite, in decoder.2.bias": tensor_with(
+        "network.decoder.2.bias", lambda value: value * np.nan
+    ),
+    "is of the type torch.int64": tensor_with("network.decoder.2.bias", lambda value: value.long()),
+    "weight decoder.2.bias has the shape": tensor_with("network.decoder.2.bias", lambda value: value[:2].clone()),
+    "n_estimators must be a whole number between 1 and 10000": parameters_with(n_estimators=10**9),
+    "n_estimators must be a whole number .* got '3'": parameters_with(n_estimators="3"),
+    "temperature must be": parameters_with(temperature=float("nan")),
+    "temperature must be above 0": parameters_with(temperature=-1.0),
+    "average must be one of": parameters_with(average="median"),
+    "cache must be true or false": parameters_with(cache="yes"),
+    "its parameters must be": parameters_with(odd=1),
+    "its parameters must be .* got": header_with(parameters=["n_estimators"]),
+    "labels must be different and in rising order": labels_with(["no", "no"]),
+    "labels must be different and in rising order ": labels_with(["yes", "no"]),
+    "labels cannot be kept in the type <U1": labels_with(["no", "yes"], "<U1"),
+    "need more than 100000000 bytes": labels_with(["no", "yes"], "<U500000000"),
+    "labels are not all of the type int64": labels_with([0.5, 1.5], "<i8"),
+    "their type is datetime64": labels_with([1, 2], "<M8[s]"),
+    "labels are not all of the type object": labels_with(["no", None]),
+    "fits together": labels_with(None),
+    "fits together: data type": labels_with(["no", "yes"], "odd"),
+    "seed must be a whole number": header_with(seed=-1),
+    "random_state must be a whole number": header_with(random_state=2**40),
+    "columns must be a whole number": header_with(columns="4"),
+    "names must be 4 texts": header_with(names=["a", "b"]),
+    "a kept column must be a whole number between 0 and 3, got 9": header_with(kept=[0, 1, 9]),
+    "kept columns must be different": header_with(kept=[0, 1, 1]),
+    "codes of categories must be 0, 1, 2": header_with(categories=[None, {"a": 7, "b": 1, "d": 0}, None]),
+    "holds codes of no category": header_with(categories=[None, {"a": 0}, None]),
+    "infinite cells": tensor_with("table.x", lambda value: value / 0),
+}
+
+
+@pytest.mark.parametrize("message", INCONSISTENT)
+def test_a_header_that_does_not_fit_is_refused_before_anything_is_made(
+    tmp_path: Path, frame: pd.DataFrame, message: str
+) -> None:
+    path = tmp_path / "a.safetensors"
+    saved(path, frame)
+    changed(path, INCONSISTENT[message])
+    with pytest.raises(ValueError, match=message.rstrip()) as caught:
+        TabularClassifier.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_file(tmp_path: Path) -> None:
