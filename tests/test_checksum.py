@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tabattn.checkpoint_io import AtomicCheckpointIO
 from tabattn.checksum import FOOTER_SIZE, KEY, PLACEHOLDER, seal, verify
 from tabattn.errors import DataError
+from tabattn.files import write_checkpoint
 
 Write = Callable[[Path], None]
 TENSOR = torch.arange(1000, dtype=torch.float32).reshape(10, 100)
@@ -122,3 +124,17 @@ def test_an_archive_with_a_comment_of_its_own_is_left_alone(tmp_path: Path) -> N
     assert not verify(tmp_path / "a.zip")
     with pytest.raises(ValueError, match="a comment of another program"):
         seal(tmp_path / "a.zip")
+
+
+def test_checkpoints_carry_one_and_are_refused_when_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    write_checkpoint(path, {"state_dict": {"a": TENSOR}})
+    assert verify(path)
+    assert torch.equal(AtomicCheckpointIO().load_checkpoint(path, weights_only=True)["state_dict"]["a"], TENSOR)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"a\.ckpt is damaged: its content is not what its checksum says"):
+        AtomicCheckpointIO().load_checkpoint(path, weights_only=True)
+    torch.save({"state_dict": {"a": TENSOR}}, path)
+    assert "state_dict" in AtomicCheckpointIO().load_checkpoint(path, weights_only=True)
