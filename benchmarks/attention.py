@@ -1,113 +1,205 @@
-"""``python -m benchmarks.attention``: time and peak memory of every mechanism against length, as ratios to Softmax."""
+"""``python -m benchmarks.attention``: time and peak memory of every mechanism against length, as ratios to Softmax.
+
+``--references`` measures the kernels of others beside them. With ``--deadline`` the program ends in about so many
+seconds: what would take longer, by the growth of its cost so far, is left out and named. The report is written after
+each length.
+"""
 
 import argparse
 import math
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from benchmarks.measure import Step, median_seconds, peak_bytes, provenance
+from benchmarks.attention_report import REFERENCE, Cost, Costs, report
+from benchmarks.measure import median_seconds, peak_bytes, seconds_of
+from benchmarks.references import REFERENCES
+from benchmarks.reports import add_out, publish
 from tabattn.attention import MECHANISMS
 
-REFERENCE = "Softmax"
-OUT = Path(__file__).parents[1] / "docs" / "benchmarks" / "attention.md"
+NO_MEMORY, NO_TIME = "out of memory", "no time"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-Table = dict[str, list[float]]
-"""One number for each length, by name of the mechanism."""
+
+class Passes(NamedTuple):
+    """What is timed of one mechanism at one length.
+
+    Attributes:
+        forward: A forward pass that keeps what the backward pass needs.
+        both: A forward and a backward pass.
+    """
+
+    forward: Callable[[], Tensor]
+    both: Callable[[], tuple[Tensor, ...]]
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.attention", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.attention",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 256, 512, 1024, 2048, 4096])
     parser.add_argument("--mechanisms", nargs="+", default=list(MECHANISMS), choices=list(MECHANISMS), metavar="NAME")
+    parser.add_argument("--references", nargs="*", default=[], choices=list(REFERENCES), metavar="NAME")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--head-dim", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=7, help="timed runs of each, of which the median counts")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--out", type=Path, default=OUT, help="Markdown file to write")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of q, k, v; half ones by autocast")
+    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which one is timed no further")
+    parser.add_argument("--deadline", type=float, default=math.inf, help="seconds for everything")
+    add_out(parser, "attention.md")
     options = parser.parse_args(argv)
-    for name, bound in (("batch", 1), ("heads", 1), ("head_dim", 1), ("repeats", 1)):
-        if getattr(options, name) < bound:
-            parser.error(f"{name} must be at least {bound}, got {getattr(options, name)}")
+    for name in ("batch", "heads", "head_dim", "repeats"):
+        if getattr(options, name) < 1:
+            parser.error(f"{name} must be at least 1, got {getattr(options, name)}")
+    for name in ("budget", "deadline"):
+        if not getattr(options, name) > 0:
+            parser.error(f"{name} must be greater than 0, got {getattr(options, name):g}")
     if min(options.lengths) < 1:
         parser.error(f"lengths must be at least 1, got {min(options.lengths)}")
+    if options.device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"device {options.device}: there is no CUDA device")
     options.lengths = sorted(set(options.lengths))
     options.mechanisms = [name for name in MECHANISMS if name in {REFERENCE, *options.mechanisms}]
     return options
 
 
-def step(name: str, length: int, options: argparse.Namespace) -> Step:
-    """Return one forward and backward pass of a mechanism with its default arguments."""
+def passes(name: str, length: int, options: argparse.Namespace) -> Passes:
+    """Build the passes of a mechanism with its default arguments, or of a reference, on random numbers."""
     torch.manual_seed(0)
-    mechanism = MECHANISMS[name](options.heads, options.head_dim).to(options.device)
+    device, dtype = options.device, DTYPES[options.dtype]
     size = (options.batch, options.heads, length, options.head_dim)
-    q, k, v = (torch.randn(size, device=options.device, requires_grad=True) for _ in range(3))
-    inputs = [q, k, v, *mechanism.parameters()]
+    q, k, v = (torch.randn(size, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
+    gradient = torch.randn(size, device=device, dtype=dtype)
+    inputs: list[Tensor] = [q, k, v]
+    attend: Callable[..., Tensor]
+    if name in MECHANISMS:
+        attend = mechanism = MECHANISMS[name](options.heads, options.head_dim).to(device)
+        inputs += mechanism.parameters()
+        half = dtype != torch.float32
+    else:
+        attend, half = REFERENCES[name].build(length, device), False
 
-    def run() -> object:
-        return torch.autograd.grad(mechanism(q, k, v).sum(), inputs, allow_unused=True)
+    def forward() -> Tensor:
+        # As in training: parameters stay in float32, and autocast decides what is computed in half precision.
+        with torch.autocast(device.type, dtype if half else None, enabled=half):
+            return attend(q, k, v)
 
-    return run
+    def both() -> tuple[Tensor, ...]:
+        out = forward()
+        return torch.autograd.grad(out, inputs, gradient.to(out.dtype), allow_unused=True)
+
+    return Passes(forward, both)
 
 
-def measure(options: argparse.Namespace) -> tuple[Table, Table]:
-    """Return milliseconds and peak MiB."""
-    milliseconds: Table = {name: [] for name in options.mechanisms}
-    mebibytes: Table = {name: [] for name in options.mechanisms}
-    for length in options.lengths:
-        steps = {name: step(name, length, options) for name in options.mechanisms}
-        seconds = median_seconds(steps, options.repeats, options.device)
-        for name in options.mechanisms:
-            milliseconds[name].append(1e3 * seconds[name])
-            mebibytes[name].append(peak_bytes(steps[name], options.device) / 2**20)
+def differences(options: argparse.Namespace) -> dict[str, float]:
+    """How far each reference is from the mechanism that computes the same, at the smallest length.
+
+    Returns:
+        ``|theirs - ours| / |ours|`` over outputs and gradients together; NaN for references that do not run here.
+    """
+    found = {}
+    for name in options.references:
+        try:
+            theirs, ours = (_results(each, options) for each in (name, REFERENCES[name].equals))
+            found[name] = float((theirs - ours).norm() / ours.norm())
+        except Exception:  # The measurement says what is the matter.
+            found[name] = math.nan
+    return found
+
+
+def _results(name: str, options: argparse.Namespace) -> Tensor:
+    """Return outputs and gradients to q, k and v on the numbers that all are given."""
+    made = passes(name, options.lengths[0], options)
+    return torch.cat([part.detach().double().flatten() for part in (made.forward(), *made.both()[:3])])
+
+
+def measure(options: argparse.Namespace) -> Iterator[dict[str, list[Cost | str]]]:
+    """Yield what is known after each length: of each name and length the cost, or why there is none."""
+    ending = time.monotonic() + options.deadline
+    names = [*options.mechanisms, *options.references]
+    known: dict[str, list[Cost | str]] = {name: [] for name in names}
+    for number, length in enumerate(options.lengths):
+        growth = (length / options.lengths[number - 1]) ** 2 if number else 0.0
+        last = {name: costs[-1] for name, costs in known.items() if costs}
+        # What holds least comes first: where memory ends, the others are done. On a GPU each is measured for itself.
+        names.sort(key=lambda name: _sort_key(last.get(name)))
+        groups = [[name] for name in names] if options.device.type == "cuda" else [names]
+        for group in groups:
+            left = ending - time.monotonic()
+            missing = {name: why for name in group if (why := _reason(last.get(name), growth, left, options))}
+            found = measure_length([name for name in group if name not in missing], length, options, warm=bool(number))
+            for name in group:
+                known[name].append(missing[name] if name in missing else found[name])
         sys.stderr.write(f"length {length} done\n")
-    return milliseconds, mebibytes
+        yield {name: known[name] for name in (*options.mechanisms, *options.references)}
 
 
-def growth(table: Table, lengths: Sequence[int]) -> dict[str, float]:
-    """Return the exponent of growth between the two largest lengths: 1 = linear, 2 = quadratic."""
-    factor = math.log(lengths[-1] / lengths[-2])
-    return {name: math.log(row[-1] / row[-2]) / factor for name, row in table.items()}
+def measure_length(names: Sequence[str], length: int, options: argparse.Namespace, *, warm: bool) -> Costs:
+    """Measure some mechanisms and references at one length; one that fails does not keep the others from it.
+
+    Args:
+        names: What to measure.
+        length: Number of tokens.
+        options: The command line.
+        warm: Whether all have run before, at another length: their kernels are loaded and have their work space.
+
+    Returns:
+        Of each the cost, or in one line what went wrong.
+    """
+    found: dict[str, Cost | str] = {}
+    built: dict[str, Passes] = {}
+    peaks: dict[str, int] = {}
+    for name in names:
+        try:
+            built[name] = passes(name, length, options)
+            if not warm:
+                seconds_of(built[name].both, options.device)
+            peaks[name] = peak_bytes(built[name].both, options.device)
+        except torch.OutOfMemoryError:
+            found[name] = NO_MEMORY
+        except Exception as ex:  # Whatever the kernel of another raises is a finding about it.
+            found[name] = f"{type(ex).__name__}: {str(ex).strip().partition(chr(10))[0]}"
+    forward = {name: each.forward for name, each in built.items() if name in peaks}
+    both = {name: each.both for name, each in built.items() if name in peaks}
+    timed = {
+        part: median_seconds(steps, options.repeats, options.device, options.budget)
+        for part, steps in (("forward", forward), ("both", both))
+    }
+    costs = {name: Cost(timed["forward"][name], timed["both"][name], peaks[name]) for name in peaks}
+    return {**found, **costs}
 
 
-def section(title: str, unit: str, table: Table, lengths: Sequence[int]) -> str:
-    """Return a table of ratios to the reference, whose own row has the numbers in their unit."""
-    exponents = growth(table, lengths) if len(lengths) > 1 else {}
-    header = ["Mechanism", *map(str, lengths), *(["exponent"] if exponents else [])]
-    rows = [header, ["---", *(["---:"] * (len(header) - 1))]]
-    for name, row in table.items():
-        if name == REFERENCE:
-            cells = [f"{value:.3g} {unit}" for value in row]
-        else:
-            cells = [f"{value / base:.2f} x" for value, base in zip(row, table[REFERENCE], strict=True)]
-        rows.append([name, *cells, *([f"{exponents[name]:.2f}"] if exponents else [])])
-    return f"\n## {title}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+def _sort_key(cost: Cost | str | None) -> float:
+    return cost.peak if isinstance(cost, Cost) else math.inf
 
 
-def report(milliseconds: Table, mebibytes: Table, options: argparse.Namespace) -> str:
-    """Return the whole result in Markdown."""
-    size = f"batch {options.batch}, {options.heads} heads of {options.head_dim}, float32"
-    return (
-        "# Attention: time and memory against length\n\n"
-        f"Written by `python -m benchmarks.attention` on {provenance(options.device)}.\n\n"
-        f"Forward and backward of every mechanism with its default arguments, {size}. {REFERENCE} in its own units, "
-        "the others as ratios to it; *exponent* is that of the growth between the two largest lengths (1 = linear, "
-        "2 = quadratic).\n"
-        + section(f"Time, median of {options.repeats} interleaved runs", "ms", milliseconds, options.lengths)
-        + section("Peak memory beyond inputs and parameters", "MiB", mebibytes, options.lengths)
-    )
+def _reason(last: Cost | str | None, growth: float, left: float, options: argparse.Namespace) -> str | None:
+    """Why something is not measured: no memory at a smaller length, or no time for what it will take; None = it is."""
+    if last in (NO_MEMORY, NO_TIME):
+        return str(last)
+    once = last.both * growth if isinstance(last, Cost) else 0.0
+    # One run for the peak and one of each part at least; more of each until the budget or the repeats are used up.
+    runs = 3 + 2 * min(options.repeats, options.budget / max(once, 1e-9))
+    return NO_TIME if left <= once * runs else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, write the file and show it."""
+    """Measure, write the file after each length and show it."""
     options = arguments(argv)
-    text = report(*measure(options), options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
+    text, apart = "", differences(options)
+    for known in measure(options):
+        text = report(known, apart, options)
+        publish(text, options.out)
     sys.stdout.write(text)
 
 

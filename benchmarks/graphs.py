@@ -1,14 +1,18 @@
 """Training steps as CUDA graphs: small networks then take as long as their kernels, not as long as Python."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tabattn.batches import PairBatch
+from tabattn.batches import PairBatch, TableBatch
 
-Loss = Callable[[PairBatch], Tensor]
+Batch = PairBatch | TableBatch
+Loss = Callable[[Any], Tensor]
+Sort = tuple[torch.Size, int]
+"""The shape of a batch's places or cells, and its context: batches of one sort are replays of one graph."""
 
 
 class GraphedTraining:
@@ -21,33 +25,36 @@ class GraphedTraining:
         network: What is trained, on a GPU.
         loss: Its loss on a batch; must not wait for the GPU.
         optimizer: Its optimizer, before its first step; is made ``capturable``, its learning rates tensors.
+        clip: Largest norm of all gradients together; None = any.
     """
 
-    def __init__(self, network: nn.Module, loss: Loss, optimizer: Optimizer) -> None:
+    def __init__(self, network: nn.Module, loss: Loss, optimizer: Optimizer, clip: float | None = None) -> None:
         self.network = network
         self.loss = loss
         self.optimizer = optimizer
+        self.clip = clip
         self.device = next(network.parameters()).device
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream(self.device)
-        self.known: dict[tuple[int, int], torch.cuda.CUDAGraph | None] = {}
+        self.known: dict[Sort, torch.cuda.CUDAGraph | None] = {}
         for group in optimizer.param_groups:
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
 
-    def step(self, batch: PairBatch, rate: float) -> bool:
+    def step(self, batch: Batch, rate: float | None = None) -> bool:
         """Take a step.
 
         Args:
-            batch: Tensors that stay the same for all batches of one number of points and of context.
-            rate: Learning rate.
+            batch: Tensors that stay the same for all batches of one sort.
+            rate: Learning rate of all parameters; None = what each group of them had before.
 
         Returns:
             Whether it was a replay alone.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"].fill_(rate)
-        sort = batch.x.shape[1], batch.context
+        if rate is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"].fill_(rate)
+        sort = batch.x.shape, batch.context
         if sort not in self.known:
             self.known[sort] = None
             self._work(batch)
@@ -57,20 +64,18 @@ class GraphedTraining:
         graph.replay()
         return known is not None
 
-    def _work(self, batch: PairBatch) -> None:
+    def _work(self, batch: Batch) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.loss(batch).backward()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         self.optimizer.step()
 
-    def _record(self, batch: PairBatch) -> torch.cuda.CUDAGraph:
+    def _record(self, batch: Batch) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize(self.device)
-        with torch.cuda.stream(self.stream):
-            # Other threads, such as one that pins memory for batches to come, may go on.
-            graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+        # Other threads, such as one that pins memory for batches to come, may go on.
+        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
             self._work(batch)
-            graph.capture_end()
-        torch.cuda.synchronize(self.device)
         return graph
 
 
@@ -83,11 +88,11 @@ class Places:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.known: dict[tuple[int, int], PairBatch] = {}
+        self.known: dict[Sort, PairBatch] = {}
 
     def put(self, batch: PairBatch) -> PairBatch:
         """Copy a batch to the place of its sort."""
-        sort = batch.x.shape[1], batch.context
+        sort = batch.x.shape, batch.context
         if sort not in self.known:
             copies = {name: getattr(batch, name).to(self.device) for name in ("x", "y", "member")}
             self.known[sort] = batch._replace(**copies, oracle=None)

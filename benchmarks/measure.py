@@ -1,6 +1,7 @@
 """Time and peak memory on a device, and the words that say where they were measured."""
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -17,14 +18,20 @@ from tabattn.batches import PairBatch
 
 Step = Callable[[], object]
 
+COMMIT_VARIABLE = "TABATTN_COMMIT"
 
-def median_seconds(steps: Mapping[str, Step], repeats: int, device: torch.device) -> dict[str, float]:
+
+def median_seconds(
+    steps: Mapping[str, Step], repeats: int, device: torch.device, budget: float = math.inf
+) -> dict[str, float]:
     """Time steps in turns, so that whatever else the machine does falls on all of them alike.
 
     Args:
         steps: What to time, by name.
-        repeats: Rounds over all steps, after one that is not counted.
-        device: Whose queue to empty before reading the clock.
+        repeats: Rounds over all steps, after one that warms up and is not counted.
+        device: Where the steps run: a GPU is timed by events in its own queue, anything else by the clock.
+        budget: Seconds after which a step sits out the rounds that are left. The first run of a step that alone takes
+            longer is its only one, and counts.
 
     Returns:
         The median of each step in seconds.
@@ -32,13 +39,27 @@ def median_seconds(steps: Mapping[str, Step], repeats: int, device: torch.device
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
-            _finish(device)
-            start = time.perf_counter()
-            step()
-            _finish(device)
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
+            if sum(seconds[name]) > budget:
+                continue
+            taken = seconds_of(step, device)
+            if turn or taken > budget:
+                seconds[name].append(taken)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def seconds_of(step: Step, device: torch.device) -> float:
+    """Run a step once and return what it took, with the device idle before and after."""
+    if device.type == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(device)
+        begin.record()
+        step()
+        end.record()
+        torch.cuda.synchronize(device)
+        return begin.elapsed_time(end) / 1e3
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
 
 
 def peak_bytes(step: Step, device: torch.device) -> int:
@@ -70,15 +91,15 @@ def on_device(batch: PairBatch, device: torch.device) -> PairBatch:
 
 
 def provenance(device: torch.device) -> str:
-    """Say on which machine, with which torch and at which commit."""
-    commit = _git("rev-parse", "--short", "HEAD")
-    changed = " with uncommitted changes" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    """Say on which machine, with which torch and at which commit.
+
+    A copy of the sources without their repository is told its commit by the environment variable ``TABATTN_COMMIT``.
+    """
+    commit, changed = os.environ.get(COMMIT_VARIABLE), ""
+    if not commit:
+        commit = _git("rev-parse", "--short", "HEAD")
+        changed = " with uncommitted changes" if _git("status", "--porcelain", "--untracked-files=no") else ""
     return f"{_machine(device)}, torch {torch.__version__}, commit {commit}{changed}"
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _machine(device: torch.device) -> str:

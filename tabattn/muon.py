@@ -49,7 +49,8 @@ class BatchedMuon(Muon):
                 ).to(matrices[0].dtype)
                 rate = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(matrices, list(updates), alpha=-rate)
+                # Not by alpha, which is a number: a rate that is a tensor would be waited for, which no graph can.
+                torch._foreach_sub_(matrices, list(updates * rate))
         return loss
 
     def _momentum(self, matrix: Tensor, momentum: float) -> Tensor:
