@@ -135,8 +135,7 @@ def build(name: str, options: argparse.Namespace) -> Training:
     cli = CLI([f"--config={TASKS[name]}", *quiet, *options.further], run=False)
     task, data = cli.model, cli.datamodule
     assert isinstance(task, Task)
-    batches = sorted(islice(data.train_dataloader(), BATCHES), key=lambda batch: batch.x.numel())
-    batch = batches[len(batches) // 2]
+    batch = median(list(islice(data.train_dataloader(), BATCHES)))
     batch = batch._replace(
         **{field: part.to(options.device) for field, part in batch._asdict().items() if isinstance(part, Tensor)}
     )
@@ -145,6 +144,11 @@ def build(name: str, options: argparse.Namespace) -> Training:
         task.network.complete = bool(getattr(data, "complete", False))
     task.log = lambda *_, **__: None  # type: ignore[method-assign]  # There is no trainer to log to.
     return Training(task, batch, cli.trainer.gradient_clip_val)
+
+
+def median(batches: Sequence[Batch]) -> Batch:
+    """Return the batch of median size."""
+    return sorted(batches, key=lambda batch: batch.x.numel())[len(batches) // 2]
 
 
 def step(training: Training, way: Way) -> Step:

@@ -1,10 +1,12 @@
 """Muon and AdamW as one optimizer."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tabattn.muon import BatchedMuon
 from tabattn.optim import MuonAdamW
@@ -119,3 +121,24 @@ def test_a_schedule_reaches_both_parts() -> None:
 def test_a_negative_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="adamw_lr must be at least 0, got -1"):
         MuonAdamW(network().parameters(), adamw_lr=-1)
+
+
+class NothingIsRead(TorchDispatchMode):
+    """Refuses to turn a tensor into a number, which on a GPU waits for all that is queued."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            raise AssertionError("a tensor was read")
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_rate_that_is_a_tensor_is_never_read() -> None:
+    """CUDA graphs change the rate between their replays, and cannot wait for its value."""
+    ours, theirs = matrices([(20, 18), (20, 18), (16, 30)]), matrices([(20, 18), (20, 18), (16, 30)])
+    optimizer = BatchedMuon(ours, 0.5, 0.1)
+    optimizer.param_groups[0]["lr"] = torch.tensor(0.01, dtype=torch.double)
+    with NothingIsRead():
+        optimizer.step()
+    BatchedMuon(theirs, 0.01, 0.1).step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)

@@ -1,0 +1,89 @@
+"""Training steps of every task are timed as the configurations say, and what does not work is named."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import steps
+from benchmarks.steps import WAYS, arguments, build, flops, main, median, step
+from tabattn.batches import PairBatch
+
+TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2", "--data.batch_size=2"]
+
+
+@pytest.fixture(autouse=True)
+def _small_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(steps.PRODUCT, "cpu", 32)
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_a_report_of_every_task_and_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "steps.md"
+    main(["--repeats=1", "--ways", "eager", "eager, bfloat16", "--out", str(out), *TINY])
+    text = out.read_text()
+    assert capsys.readouterr().out == text
+    assert "--data.batch_size=2" in text
+    table = rows(text)[2:]
+    assert [row[:2] for row in table] == [[task, way] for way in ("eager", "eager, bfloat16") for task in steps.TASKS]
+    assert [row[3] for row in table[:2]] == ["1.00", "1.00"]
+    assert all(float(row[2]) > 0 and float(row[4]) > 0 for row in table)
+
+
+@pytest.mark.parametrize("name", list(steps.TASKS))
+def test_a_step_trains(name: str) -> None:
+    training = build(name, arguments(TINY))
+    before = [weight.clone() for weight in training.task.parameters()]
+    run = step(training, WAYS["eager"])
+    for _ in range(3):  # The last layer starts at zero, and lets no gradient through before its first step.
+        run()
+    moved = [bool((old != new).any()) for old, new in zip(before, training.task.parameters(), strict=True)]
+    assert sum(moved) > len(moved) / 2
+    assert training.clip == 1.0
+
+
+def test_the_batch_is_the_median_one() -> None:
+    batches = [PairBatch(*[torch.zeros(2, size)] * 3, 1) for size in (5, 9, 2, 7, 3)]
+    assert median(batches).x.shape == (2, 5)
+
+
+def test_operations_are_those_of_the_products() -> None:
+    """With an optimizer that has none, they grow with the batch."""
+    training = build("pairs", arguments([*TINY, "--optimizer=torch.optim.AdamW"]))
+    small = flops(training)
+    large = flops(build("pairs", arguments([*TINY, "--optimizer=torch.optim.AdamW", "--data.batch_size=4"])))
+    assert large == pytest.approx(2 * small)
+
+
+def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(loss: object) -> object:
+        raise RuntimeError("no compiler\nhere")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    out = tmp_path / "steps.md"
+    main(["--repeats=1", "--tasks", "pairs", "--ways", "compiled", "eager", "--out", str(out), *TINY])
+    text = out.read_text()
+    assert [row[:2] for row in rows(text)[2:]] == [["pairs", "eager"]]
+    assert "- pairs, compiled: RuntimeError: no compiler\n" in text
+
+
+def test_no_way_is_begun_after_the_deadline(tmp_path: Path) -> None:
+    out = tmp_path / "steps.md"
+    main(["--repeats=1", "--tasks", "pairs", "--deadline=1e-9", "--ways", "eager", "--out", str(out), *TINY])
+    assert "- pairs, eager: no time\n" in out.read_text()
+
+
+def test_bad_arguments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, message in (
+        (["--repeats=0"], "repeats must be at least 1, got 0"),
+        (["--deadline=0"], "deadline must be greater than 0, got 0"),
+        (["--ways", "graph"], "graph needs --device cuda, got cpu"),
+        (["--data.batch_size", "4"], "unrecognized argument --data.batch_size"),
+        (["--out", "steps.csv"], "must be a file that ends in .md, got steps.csv"),
+    ):
+        with pytest.raises(SystemExit):
+            arguments(argv)
+        assert message in capsys.readouterr().err
