@@ -8,6 +8,7 @@ as ``--data.batch_size=256``.
 """
 
 import argparse
+import copy
 import logging
 import math
 import statistics
@@ -196,16 +197,19 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
 def measure(options: argparse.Namespace) -> Iterator[Figures]:
     """Yield the figures of each way and task; a way that fails does not keep the others from it."""
     start = time.monotonic()
-    known = {name: flops(build(name, options)) for name in options.tasks}
+    trainings = {name: build(name, options) for name in options.tasks}
+    weights = {name: copy.deepcopy(training.task.state_dict()) for name, training in trainings.items()}
+    known = {name: flops(training) for name, training in trainings.items()}
     for way in options.ways:
         for name in options.tasks:
             if time.monotonic() - start > options.deadline:
                 yield Figures(name, way, math.nan, known[name], "no time")
                 continue
-            torch.manual_seed(0)
             torch.compiler.reset()
+            trainings[name].task.load_state_dict(weights[name])
+            trainings[name].task.zero_grad()
             try:
-                run = step(build(name, options), WAYS[way])
+                run = step(trainings[name], WAYS[way])
                 run()  # The first step makes the optimizer's state, the second one is recorded.
                 run()
                 seconds = median_seconds({way: run}, options.repeats, options.device)[way]
