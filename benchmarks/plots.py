@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from callbacks.labels import drawable, without_mathematics
+
 Histories = Mapping[str, list[pd.DataFrame]]
 """Histories of the runs of each thing, by its name."""
 
@@ -108,11 +110,11 @@ def plot_curves(histories: Histories, kind: Kind, path: Path, levels: Mapping[st
         if not len(places):
             without.append(name)
             continue
-        axes.plot(places, means, label=name, **style)
+        axes.plot(places, means, label=drawable(name), **style)
         low, high = means - deviations, means + deviations
         axes.fill_between(places, low, high, color=style["color"], alpha=0.09, linewidth=0)
     for (name, level), line in zip((levels or {}).items(), ("dotted", "dashdot"), strict=False):
-        axes.axhline(level, color="#555555", linestyle=line, linewidth=1.2, label=name)
+        axes.axhline(level, color="#555555", linestyle=line, linewidth=1.2, label=drawable(name))
     axes.set_xlim(left=0)
     if len(without) < len(histories):
         _save(figure, axes, path)
@@ -131,7 +133,7 @@ def plot_inference(times: pd.DataFrame, path: Path) -> None:
     names = list(dict.fromkeys(times["attention"]))
     for style, name in zip(_styles(len(names)), names, strict=True):
         own = times[times["attention"] == name].sort_values("rows")
-        axes.plot(own["rows"], own["milliseconds"], marker="o", markersize=4, label=name, **style)
+        axes.plot(own["rows"], own["milliseconds"], marker="o", markersize=4, label=drawable(name), **style)
     axes.set_xscale("log")
     axes.set_xticks(rows, [str(row) for row in rows])
     axes.set_xticks([], minor=True)
@@ -197,6 +199,7 @@ def _sheet(across: str, up: str) -> tuple[Figure, Axes]:
 
 def _save(figure: Figure, axes: Axes, path: Path) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
+    without_mathematics(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(str(path))  # type: ignore[no-untyped-call]
 

@@ -128,7 +128,8 @@ class AttentionMaps(FirstBatch):
             writer.add_image(tag, image, trainer.global_step, dataformats="HWC")
             for head in heads:
                 entropy = found.entropy[:, head]
-                writer.add_histogram(f"{tag}/entropy/head{head}", entropy[torch.isfinite(entropy)], trainer.global_step)
+                if (finite := entropy[torch.isfinite(entropy)]).numel():
+                    writer.add_histogram(f"{tag}/entropy/head{head}", finite, trainer.global_step)
         return scalars
 
 

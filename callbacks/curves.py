@@ -226,6 +226,8 @@ def _legend(figure: Figure, marks: dict[str, Line2D | Patch]) -> None:
 def _limit(axes: Axes, values: Iterable[Floats]) -> None:
     """Fit the vertical axis to values rather than to intervals, which may be as wide as doubt is."""
     finite = np.concatenate([part[np.isfinite(part)] for part in values])
+    if not finite.size:
+        return
     room = 0.06 * max(float(np.ptp(finite)), 1e-6)
     axes.set_ylim(float(finite.min()) - room, float(finite.max()) + room)
 
@@ -236,6 +238,8 @@ def _error(task: Task) -> str:
         return ""
     missed = task.mean - task.target_y
     known = missed[np.isfinite(missed)]
+    if not known.size:
+        return ": no finite prediction"
     return f": first error {known[0]:+.2f}, RMSE {np.sqrt(np.mean(known**2)):.2f}"
 
 

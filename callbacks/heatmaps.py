@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from callbacks.labels import drawable, without_mathematics
+
 ZERO = "#e2e2e6"
 DPI = 110
 MAX_WIDTH, MAX_HEIGHT = 16.0, 10.0
@@ -51,8 +53,8 @@ def picture(
 ) -> NDArray[np.uint8]:
     """Draw a grid of heat maps, items down and heads across, on one colour scale.
 
-    A weight of exactly zero is grey, so a sparse map shows its pattern. Maps longer than ``max_tokens`` are cropped to
-    their beginning, and the axes say so.
+    A weight of exactly zero is grey, so a sparse map shows its pattern; so is one that is not finite. Maps longer than
+    ``max_tokens`` are cropped to their beginning, and the axes say so.
 
     Args:
         weights: Maps, ``(items, heads, queries, keys)``.
@@ -65,6 +67,7 @@ def picture(
         The picture, ``(height, width, 3)``.
     """
     maps = weights[..., :max_tokens, :max_tokens].float().numpy()
+    maps = np.where(np.isfinite(maps), maps, np.float32(np.nan))
     height, width = _panel_size(maps.shape, named=any(names))
     rows = _ticks(names.queries, maps.shape[2], height)
     columns = _ticks(names.keys, maps.shape[3], width)
@@ -72,7 +75,7 @@ def picture(
     scale, colours = _scale(maps), colormaps["magma_r"].with_extremes(bad=ZERO)
     for panels, item in zip(grid, maps, strict=True):
         for axes, shown in zip(panels, item, strict=True):
-            shown = np.ma.masked_equal(shown, 0.0)
+            shown = np.ma.masked_where((shown == 0) | np.isnan(shown), shown)
             axes.imshow(shown, cmap=colours, norm=scale, interpolation="nearest", aspect="auto")
     for number, panels in enumerate(grid):
         panels[0].set_ylabel(f"item {number}\n{_axis_title('queries', weights.shape[-2], max_tokens)}", fontsize=8)
@@ -104,7 +107,8 @@ def _ticks(names: Sequence[str] | None, tokens: int, inches: float) -> Ticks:
     if not names or tokens > MAX_NAMED or points < MIN_POINTS:
         places = list(range(0, tokens, next(step for step in STEPS if tokens <= 7 * step)))
         return Ticks(places, [str(place) for place in places], 7.0, 0.25)
-    short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names[:tokens]]
+    shown = [drawable(name) for name in names[:tokens]]
+    short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in shown]
     return Ticks(list(range(tokens)), short, points, 0.1 + 0.55 * points / 72 * max(len(name) for name in short))
 
 
@@ -150,7 +154,8 @@ def _axis_title(kind: str, length: int, shown: int) -> str:
 
 
 def render(figure: Figure) -> NDArray[np.uint8]:
-    """Return the pixels, ``(height, width, 3)``."""
+    """Return the pixels, ``(height, width, 3)``; text is drawn as it is, never as mathematics."""
+    without_mathematics(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]

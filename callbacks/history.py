@@ -23,11 +23,16 @@ class Row(NamedTuple):
     train_loss: float | None
     current_mem: float
     peak_mem: float
-    roc_auc: float | None = None
+    score: float | None = None
 
 
-COLUMNS = ("step", "cumulative time", "step time", "train loss", "current mem MB", "peak mem MB", "ROC AUC")
-"""Names of a row's fields in the file."""
+ROC_AUC = "ROC AUC"
+"""Column of the metrics in ``ROC_AUCS``, as earlier programs name it; any other metric has a column of its own name."""
+
+ROC_AUCS = (None, "val/auroc", "val_auroc")
+
+COLUMNS = ("step", "cumulative time", "step time", "train loss", "current mem MB", "peak mem MB")
+"""Names of the fields of a row before its score."""
 
 
 class History(Callback):
@@ -44,7 +49,8 @@ class History(Callback):
 
     Args:
         every: Steps from one line to the next; a step that a validation followed always has one.
-        metric: What validation logs for the column ``ROC AUC``; none = the column stays empty.
+        metric: What validation logs, for a column of this name; ROC AUC has the column ``ROC AUC``; none = that one
+            stays empty.
         timing: ``wall``: seconds that pass; ``cpu``: seconds that the process computes, all its threads added up,
             which do not depend on what else the machine does; work of a GPU is none.
     """
@@ -77,7 +83,7 @@ class History(Callback):
         """Begin the file; a resumed run goes on with that of its folder."""
         if self.path is not None and not (self.resumed and self.path.exists()):
             with self.path.open("w", newline="") as file:
-                csv.writer(file).writerow(COLUMNS)
+                csv.writer(file).writerow((*COLUMNS, ROC_AUC if self.metric in ROC_AUCS else self.metric))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.steps = trainer.global_step
@@ -114,7 +120,7 @@ class History(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         score = self._score(trainer)
         if self.row is not None and not trainer.sanity_checking:
-            self.row = self.row._replace(roc_auc=score)
+            self.row = self.row._replace(score=score)
             self._write()
         self._resume()
 
@@ -151,7 +157,7 @@ class History(Callback):
         row, self.row = self.row, None
         if row is None or self.path is None:
             return
-        if row.roc_auc is None and (row.step + 1) % self.every:
+        if row.score is None and (row.step + 1) % self.every:
             return
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow("" if value is None else f"{value:.9g}" for value in row)

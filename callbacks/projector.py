@@ -3,10 +3,13 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
+from unicodedata import category
 
 import torch.nn.functional as F
 from google.protobuf import text_format  # type: ignore[import-untyped]
+from lightning.pytorch.utilities import rank_zero_warn
 from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -25,7 +28,7 @@ def write_points(
     sprites: bool,
     keep: int,
 ) -> None:
-    """Write points at a step and forget all but the last steps of their tag.
+    """Write points at a step and forget all but the last steps of their tag; points that are not finite are left out.
 
     Args:
         writer: Where to; its log directory must be a local one.
@@ -36,6 +39,13 @@ def write_points(
         sprites: Whether each point is shown as a thumbnail of its vector.
         keep: Steps of this tag that stay on disk.
     """
+    finite = points.isfinite().all(dim=1)
+    if not finite.all():
+        rank_zero_warn(f"{tag}: {int((~finite).sum())} of {len(points)} points are not finite and are left out")
+        if not finite.any():
+            return
+        points, kept = points[finite], finite.tolist()
+        columns = {name: list(compress(column, kept)) for name, column in columns.items()}
     folder = Path(writer.log_dir)
     index = _read(folder)
     for entry in index.embeddings:
@@ -47,7 +57,7 @@ def write_points(
         points.float().numpy(),
         # With one column the projector takes a header for a point.
         metadata=[list(row) for row in rows] if several else [value for (value,) in rows],
-        metadata_header=list(columns) if several else None,
+        metadata_header=[_cell(name) for name in columns] if several else None,
         label_img=thumbnails(points) if sprites else None,
         global_step=step,
         tag=tag,
@@ -56,8 +66,8 @@ def write_points(
     own = [path for path, entry in written.items() if entry.tensor_name.rpartition(":")[0] == tag]
     for path in sorted(own, key=lambda path: int(written[path].tensor_name.rpartition(":")[2]))[:-keep]:
         _remove(folder, path)
-    kept = [entry for path, entry in written.items() if (folder / path).exists()]
-    _write(folder, ProjectorConfig(embeddings=kept))
+    stay = [entry for path, entry in written.items() if (folder / path).exists()]
+    _write(folder, ProjectorConfig(embeddings=stay))
 
 
 def thumbnails(points: Tensor) -> Tensor:
@@ -70,7 +80,8 @@ def thumbnails(points: Tensor) -> Tensor:
 
 def _cell(value: object) -> str:
     """Return the value as one cell of a table that tabs and line ends divide."""
-    return " ".join(str(value).split()) or "-"
+    text = str(value).encode(errors="replace").decode()
+    return " ".join("".join(" " if category(letter) == "Cc" else letter for letter in text).split()) or "-"
 
 
 def _read(folder: Path) -> ProjectorConfig:

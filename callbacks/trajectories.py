@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
@@ -13,6 +14,7 @@ from callbacks.board import writers
 from callbacks.curves import MOST, TOP, draw_step, draw_trajectories
 from callbacks.first_batch import FirstBatch
 from callbacks.heatmaps import render
+from tabattn.finite import first_non_finite
 from tabattn.inference import attended
 
 FOLDER = "figures"
@@ -61,7 +63,12 @@ class Trajectories(FirstBatch):
         self.folder = Path(trainer.log_dir or trainer.default_root_dir, FOLDER)
 
     def look(self, trainer: Trainer, task: Any, split: str, batch: Any) -> None:
-        """Infer the kept items and draw them."""
+        """Infer the kept items and draw them; nothing where the weights are not finite."""
+        if name := first_non_finite(task.named_parameters()):
+            rank_zero_warn(
+                f"Trajectories draws nothing at step {trainer.global_step}: weights are not finite, in {name}"
+            )
+            return
         with probe.unnoticed(trainer, task):
             found = task.trajectories(batch)
             watched = attended(task.network, found, 0, self.attention_steps) if self.attention_steps else []

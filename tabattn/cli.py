@@ -5,6 +5,7 @@ import pickle
 import struct
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any, cast
@@ -27,7 +28,7 @@ from torch.optim import Optimizer
 from tabattn.checkpoint_io import install
 from tabattn.checkpoints import LastCheckpoint, problem_with
 from tabattn.divergence import DivergenceGuard
-from tabattn.errors import DataError, DivergenceError
+from tabattn.errors import DataError, DivergenceError, message_of
 from tabattn.files import disk_problem
 from tabattn.optim import WarmupCosine
 from tabattn.parser import Parser, debugging
@@ -97,9 +98,10 @@ class CLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as ex:
-            # A union of types, such as "a task or none", hides what went wrong behind a ValueError of its own.
+            # A union of types, such as "a task or none", hides what went wrong behind a ValueError of its own. What a
+            # constructor says is for the user, its cause is not.
             cause: BaseException = ex
-            while cause.__cause__ is not None and not isinstance(cause, DataError):
+            while cause.__cause__ is not None and _raised_by(cause).startswith("jsonargparse"):
                 cause = cause.__cause__
             if debugging() or not isinstance(cause, (ValueError, MisconfigurationException)):
                 raise cause from None
@@ -266,6 +268,12 @@ def _short(key: str) -> str:
     return ".".join(word for word in key.split(".") if word not in {"init_args", "class_path"})
 
 
+def _raised_by(ex: BaseException) -> str:
+    """Return the name of the module that raised an exception."""
+    *_, (frame, _) = traceback.walk_tb(ex.__traceback__)
+    return str(frame.f_globals.get("__name__"))
+
+
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("💡 Tip: For seamless cloud")
 
@@ -279,5 +287,5 @@ def _thread_fault(fault: threading.ExceptHookArgs) -> None:
 def _report(ex: Exception, status: int) -> int:
     if debugging():
         raise ex
-    sys.stderr.write(f"error: {ex}\n")
+    sys.stderr.write(f"error: {message_of(ex)}\n")
     return status

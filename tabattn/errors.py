@@ -7,3 +7,13 @@ class DataError(Exception):
 
 class DivergenceError(Exception):
     """A training has diverged: its loss, its gradient or its weights are NaN or infinite."""
+
+
+def message_of(ex: Exception) -> str:
+    """Return the message an exception was raised with, also where a data loader's worker process raised it.
+
+    The loader raises such an exception again in the training process, with the worker's traceback as its message.
+    """
+    text = str(ex)
+    _, raised, message = text.rpartition(f"\n{type(ex).__module__}.{type(ex).__qualname__}: ")
+    return message.strip() if raised and text.startswith("Caught ") else text

@@ -47,6 +47,7 @@ REWRITES: tuple[tuple[str, str], ...] = (
     (r'Parser key "([^"]+)":?', r"\1:"),
     (r"Expected a dot import path string: (\S+)", r"no class is called '\1'"),
     (r"Type \S.* expects a function or a callable class: ", ""),
+    (r"Expected a (?:\w+\.)*Literal\[(.*?)\]", r"expected one of \1"),
     (r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1"),
     (r"<class '(?:\w+\.)*(\w+)'>", r"\1"),
     (r"\.* Got value: Namespace.*", ""),

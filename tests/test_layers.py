@@ -87,7 +87,7 @@ BELOW: dict[str, set[str]] = {
     "datamodules.priors": SHARED | {"datamodules.tables", "tabattn.batches", "tabattn.encode", "tabattn.errors"},
     "datamodules.pairs": SHARED | {"datamodules.tables", "tabattn.batches", "tabattn.errors"},
     "datamodules.dump": SHARED | {"datamodules.priors", "datamodules.tables", "tabattn.batches", "tabattn.errors"},
-    "callbacks": {f"tabattn.{name}" for name in ("attention", "batches", "divergence", "inference")},
+    "callbacks": {f"tabattn.{name}" for name in ("attention", "batches", "divergence", "finite", "inference")},
     "train": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.cli"},
 }
 """What each part may import beside itself."""

@@ -13,6 +13,7 @@ from datamodules.priors.scm import Table
 from datamodules.tables.real import RealTable
 from tabattn.batches import TableBatch
 from tabattn.encode import recode
+from tabattn.errors import DataError
 
 MOST_DRAWS = 100
 """Draws of a task before its table counts as one without usable columns."""
@@ -79,7 +80,7 @@ class TaskCutter:
             if len(kept):
                 break
         else:
-            raise ValueError(f"no column of {self.table.name} tells {self.options.context} context rows apart")
+            raise DataError(f"no column of {self.table.name} tells {self.options.context} context rows apart")
         features = self.options.features or len(kept)
         order = torch.randperm(len(kept), generator=source)[:features].numpy()
         cells = x[:, order if self.options.permute_columns else np.sort(order)]

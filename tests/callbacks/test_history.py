@@ -55,6 +55,7 @@ class TimedTask(TinyTask):
         self.clock.now += VALIDATING
         self.scores.append(self.loss(batch).item())
         self.log("val/auroc", self.scores[-1], batch_size=len(batch.y))
+        self.log("val/error", 1 - self.scores[-1], batch_size=len(batch.y))
 
 
 class TimedLoader(DataLoader[Any]):
@@ -253,3 +254,9 @@ def test_an_interval_of_nothing_is_refused() -> None:
 def test_a_run_without_validation_needs_no_score(tmp_path: Path, clock: FakeTime) -> None:
     fit(tmp_path, clock, History(), limit_val_batches=0)
     assert column(tmp_path, "step") == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_metric_other_than_roc_auc_has_its_own_column(tmp_path, clock):
+    fit(tmp_path, clock, History(metric="val/error"))
+    assert "ROC AUC" not in table(tmp_path)[0]
+    assert all(row["val/error"] for row in table(tmp_path))

@@ -13,6 +13,7 @@ from datamodules.counter import CounterLoader, RankSlice, generator
 from datamodules.priors.cut import CutBatches, CutOptions, TaskCutter, apportion, split_rows
 from datamodules.tables.real import RealTable
 from tabattn.batches import TableBatch
+from tabattn.errors import DataError
 from tabattn.metrics import score
 from tabattn.tasks import PriorClassification
 
@@ -110,7 +111,7 @@ def test_narrow_tasks_are_padded() -> None:
 def test_a_table_that_tells_nothing_is_refused() -> None:
     whole = table()
     whole.x[:] = 1
-    with pytest.raises(ValueError, match="no column of numbers tells 12 context rows apart"):
+    with pytest.raises(DataError, match="no column of numbers tells 12 context rows apart"):
         cutter(whole).task(0)
 
 

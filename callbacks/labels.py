@@ -1,0 +1,38 @@
+"""Text in pictures as it was given: no mathematics, and nothing that fonts cannot draw."""
+
+import unicodedata
+from functools import lru_cache
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.text import Text
+
+MISSING = "\N{WHITE SQUARE}"
+"""Stands for a character that the font does not have."""
+
+
+SPACES = ("Cc", "Cf", "Zs", "Zl", "Zp")
+"""Categories of characters that control, format or separate."""
+
+
+def drawable(text: str) -> str:
+    """Return a text on one line whose every character can be drawn: control characters become spaces.
+
+    A text that begins with an underscore, which a legend would leave out, gets a space before it.
+    """
+    known = _characters()
+    spaced = "".join(" " if unicodedata.category(letter) in SPACES else letter for letter in text).strip()
+    drawn = "".join(letter if ord(letter) in known else MISSING for letter in spaced)
+    return f" {drawn}" if drawn.startswith("_") else drawn
+
+
+def without_mathematics(figure: Figure) -> None:
+    """Draw every text of a figure as it is: dollar signs and backslashes are part of names."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+
+
+@lru_cache
+def _characters() -> frozenset[int]:
+    """Code points that the default font can draw."""
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
