@@ -9,6 +9,13 @@ class DivergenceError(Exception):
     """A training has diverged: its loss, its gradient or its weights are NaN or infinite."""
 
 
+class TableWarning(UserWarning):
+    """A table was read by a guess, or something in it could not be read; the message names the column or the file.
+
+    Silence it with ``warnings.simplefilter("ignore", TableWarning)``.
+    """
+
+
 def message_of(ex: Exception) -> str:
     """Return the message an exception was raised with, also where a data loader's worker process raised it.
 

@@ -5,7 +5,8 @@ import io
 import json
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -156,7 +157,7 @@ def build(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
     given |= {name: _factory(given[name], where) for name in ATTENTIONS if name in given}
     try:
         check_network(given, weights)
-        with torch.random.fork_rng(devices=[]):
+        with plain_defaults(), torch.random.fork_rng(devices=[]):
             with torch.device("meta"):
                 check_shapes(PriorNetwork(**given), weights)
             network = PriorNetwork(**given)
@@ -166,6 +167,18 @@ def build(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
     if name := non_finite_weight(network, weights):
         raise ValueError(f"{where} holds weights that are not finite, in {name}: its training had diverged")
     return network.eval().requires_grad_(False)
+
+
+@contextmanager
+def plain_defaults() -> Iterator[None]:
+    """Torch's own defaults for new tensors, float32 on the CPU, whatever the process has set in their place."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def described(network: PriorNetwork) -> tuple[dict[str, Tensor], dict[str, Any]]:

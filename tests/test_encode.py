@@ -9,6 +9,7 @@ from numpy.testing import assert_array_equal
 from sklearn.base import clone
 
 from tabattn.encode import TableEncoder, encode_labels, recode
+from tabattn.errors import TableWarning
 
 NAN = np.nan
 
@@ -29,7 +30,7 @@ def encoded(train: list[Any], test: list[Any], **options: Any) -> list[float]:
         ([True, False, None], [None, True, False], {"dtype": object}, [NAN, 1, 0]),
         ([1, 2, None], [3, None, 1], {"dtype": "Int64"}, [3, NAN, 1]),
         ([0.5, None, 1], [pd.NA, 2, 3], {"dtype": "Float64"}, [NAN, 2, 3]),
-        (["3", "10", None], ["2", "x", None], {"dtype": object}, [2, NAN, NAN]),
+        (["3", "10", None], ["2", "n/a", None], {"dtype": object}, [2, NAN, NAN]),
         (["3", "10"], ["2", "10"], {"dtype": "category"}, [2, 10]),
         (["b", "a", "c"], ["a", "b", "d"], {}, [0, 1, NAN]),
         (["b", None, "a"], [None, "b", "a"], {"dtype": object}, [NAN, 1, 0]),
@@ -55,7 +56,9 @@ def test_dates_and_durations_are_days() -> None:
 
 def test_a_column_may_change_its_type_after_the_fit() -> None:
     encoder = TableEncoder().fit(pd.DataFrame({"a": ["1", "2", "x"], "b": [1, 2, 3]}))
-    assert_array_equal(encoder.transform(pd.DataFrame({"a": [2.0, 1.0], "b": ["3", "y"]})), [[1, 3], [0, NAN]])
+    with pytest.warns(TableWarning, match="column 'b' has 'y', which cannot be read as a number: taken as missing"):
+        found = encoder.transform(pd.DataFrame({"a": [2.0, 1.0], "b": ["3", "y"]}))
+    assert_array_equal(found, [[1, 3], [0, NAN]])
 
 
 def test_columns_that_say_nothing_are_dropped() -> None:
@@ -70,7 +73,8 @@ def test_columns_that_say_nothing_are_dropped() -> None:
 
 def test_rows_behind_the_fit_change_nothing() -> None:
     frame = pd.DataFrame({"a": ["b", "a", "z", "c"], "b": [1, 2, "text", 3], "c": [1, 1, 2, 3]})
-    alone = TableEncoder().fit(frame[:2]).transform(frame)
+    with pytest.warns(TableWarning, match="column 'b' has 'text'"):
+        alone = TableEncoder().fit(frame[:2]).transform(frame)
     assert_array_equal(alone, [[1, 1], [0, 2], [NAN, NAN], [NAN, 3]])
 
 

@@ -21,7 +21,7 @@ BELOW: dict[str, set[str]] = {
     "tabattn.batches": set(),
     "tabattn.checkpoints": set(),
     "tabattn.checksum": {"tabattn.errors"},
-    "tabattn.encode": set(),
+    "tabattn.encode": {"tabattn.errors"},
     "tabattn.divergence": {"tabattn.errors", "tabattn.finite"},
     "tabattn.errors": set(),
     "tabattn.finite": set(),

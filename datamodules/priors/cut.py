@@ -12,7 +12,7 @@ from datamodules.counter import generator
 from datamodules.priors.scm import Table
 from datamodules.tables.real import RealTable
 from tabattn.batches import TableBatch
-from tabattn.encode import recode
+from tabattn.encode import recode, to_single
 from tabattn.errors import DataError
 
 MOST_DRAWS = 100
@@ -83,7 +83,7 @@ class TaskCutter:
             raise DataError(f"no column of {self.table.name} tells {self.options.context} context rows apart")
         features = self.options.features or len(kept)
         order = torch.randperm(len(kept), generator=source)[:features].numpy()
-        cells = x[:, order if self.options.permute_columns else np.sort(order)]
+        cells = to_single(x[:, order if self.options.permute_columns else np.sort(order)], self.options.context)
         labels = torch.from_numpy(self.table.y[rows])
         if self.options.permute_labels:
             labels = torch.randperm(len(self.table.classes), generator=source)[labels]

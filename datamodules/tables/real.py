@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from datamodules.tables.sources import load_frame
 from tabattn.batches import TableBatch
-from tabattn.encode import TableEncoder, encode_labels, recode
+from tabattn.encode import TableEncoder, encode_labels, recode, to_single
 
 
 class RealTable(NamedTuple):
@@ -18,8 +18,9 @@ class RealTable(NamedTuple):
 
     Attributes:
         name: Its short name.
-        x: Cells, ``(rows, features)``; NaN = missing. Columns of categories hold codes that mean no more than equal
-            or different: whoever cuts a task from the table encodes them anew by the task's context.
+        x: Cells, ``(rows, features)`` double; NaN = missing. Columns of categories hold codes that mean no more than
+            equal or different: whoever cuts a task from the table encodes them anew by the task's context, and rounds
+            the cells to single precision so that they stay apart.
         y: Class index of each row, ``(rows,)``.
         features: Names of the columns; those constant over the whole table are left out.
         classes: Names of the classes.
@@ -28,7 +29,7 @@ class RealTable(NamedTuple):
     """
 
     name: str
-    x: NDArray[np.float32]
+    x: NDArray[np.float64]
     y: NDArray[np.int64]
     features: tuple[str, ...]
     classes: tuple[str, ...]
@@ -49,13 +50,14 @@ def load_table(source: str, target: str | None = None, cache_dir: str | Path | N
         DataError: The table cannot be read or fetched.
     """
     frame = load_frame(source, target, cache_dir)
-    encoder = TableEncoder().fit(frame.x)
+    encoder = TableEncoder()
+    x = encoder.fit_encode(frame.x)
     if not len(encoder.columns_):
         raise ValueError(f"every column of {source} is constant")
     codes, classes = encode_labels(frame.y)
     return RealTable(
         frame.name,
-        encoder.transform(frame.x).astype(np.float32),
+        x,
         codes,
         tuple(map(str, encoder.get_feature_names_out())),
         classes,
@@ -114,8 +116,8 @@ def _batch(table: RealTable, index: int, context: NDArray[np.int64], target: NDA
     """One fold; a column that is constant in its context is all zero, so that the others keep their places."""
     rows = np.concatenate([context, target])
     told, kept = recode(table.x[rows], table.categorical, len(context))
-    x = np.zeros_like(table.x[rows])
-    x[:, kept] = told
+    x = np.zeros((len(rows), table.x.shape[1]), np.float32)
+    x[:, kept] = to_single(told, len(context))
     return TableBatch(
         torch.from_numpy(x)[None],
         torch.from_numpy(table.y[rows])[None],

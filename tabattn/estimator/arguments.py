@@ -1,8 +1,10 @@
 """What an estimator's arguments may be, and the place and the way to run that they mean."""
 
 import math
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -34,17 +36,23 @@ def check_arguments(given: dict[str, Any]) -> Run:
         ValueError: One of them is out of bounds.
     """
     for name, least in (("n_estimators", 1), ("max_context", 2), ("chunk_rows", 1)):
-        if given[name] < least:
-            raise ValueError(f"{name} must be at least {least}, got {given[name]}")
-    if not 0 < given["temperature"] < math.inf:
-        raise ValueError(f"temperature must be above 0 and finite, got {given['temperature']}")
+        value = given[name]
+        if type(value) is bool or not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number (int), at least {least}, got {value!r}")
+        if int(value) < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    temperature = given["temperature"]
+    if type(temperature) is bool or not isinstance(temperature, Real) or not 0 < float(temperature) < math.inf:
+        raise ValueError(f"temperature must be above 0 and finite, got {temperature!r}")
     for name, known in (("average", AVERAGES), ("dtype", tuple(DTYPES))):
-        if given[name] not in known:
+        if not isinstance(given[name], str) or given[name] not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {given[name]!r}")
+    if not isinstance(given["cache"], (bool, np.bool_)):
+        raise ValueError(f"cache must be True or False, got {given['cache']!r}")
     device = resolve_device(given["device"])
     if device.type == "cpu" and given["dtype"] != "float32":
         raise ValueError(f"dtype must be float32 on a CPU, got {given['dtype']}")
-    return Run(device, DTYPES[given["dtype"]], given["temperature"], given["chunk_rows"], given["cache"])
+    return Run(device, DTYPES[given["dtype"]], float(temperature), int(given["chunk_rows"]), bool(given["cache"]))
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -53,12 +61,16 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Raises:
         ValueError: There is no such device.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(device, (str, torch.device)):
+        raise ValueError(f"device must be a name, such as 'auto', 'cpu' or 'cuda:0', got {device!r}")
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as ex:
         reason = str(ex).partition("\n")[0]
         raise ValueError(f"device {device!r} cannot be used: {reason}") from ex
+    if found.type == "meta":
+        raise ValueError("device 'meta' cannot be used: it holds no numbers")
     return found

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags, check_array, check_consistent_length, check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tabattn.encode import TableEncoder
+from tabattn.encode import Floats, TableEncoder, as_frame
 from tabattn.estimator import files
 from tabattn.estimator.arguments import check_arguments
-from tabattn.estimator.ensemble import Floats, draw
+from tabattn.estimator.ensemble import draw
+from tabattn.estimator.labels import check_labels, number_labels
 from tabattn.estimator.reader import Reader
 from tabattn.models.prior import PriorNetwork
 from tabattn.weights import load_network
@@ -28,7 +28,9 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classifies the rows of a table by reading labelled rows, with a network that was trained beforehand.
 
     Nothing is trained: ``fit`` encodes and keeps the rows, and the network reads them at the first prediction.
-    Columns may hold numbers, text, categories, dates and missing cells; labels may be of any type.
+    Columns may hold numbers, text, categories, dates and missing cells, in a table of any kind: pandas, Arrow, lists of
+    rows, arrays, sparse matrices. What has to be guessed of them is said by ``tabattn.errors.TableWarning``. Labels may
+    be of any type whose values can be sorted: numbers, text, truth values, dates, intervals, decimals.
 
     Args:
         model: The network: None = the weights that ship with the package; or a file of weights (.safetensors), a
@@ -94,10 +96,10 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_arguments(self.get_params(deep=False))
         table = self._check_table(X, reset=True, y=y)
-        self.classes_, self.y_ = _check_labels(y)
+        self.classes_, self.y_ = check_labels(y)
         check_consistent_length(table, self.y_)
-        self.encoder_ = TableEncoder().fit(table)
-        self.x_ = self._encode(table)
+        self.encoder_ = TableEncoder()
+        self.x_ = _some_column(self.encoder_.fit_encode(table))
         self.network_ = self._load()
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         if len(self.x_) > self.max_context:
@@ -119,7 +121,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         run = check_arguments(self.get_params(deep=False))
-        x = self._encode(self._check_table(X, reset=False))
+        x = _some_column(self.encoder_.encode(self._check_table(X, reset=False)))
         if self._reader is None:
             return np.ones((len(x), 1))
         scores = self._reader.log_probabilities(x, run).astype(np.float64)
@@ -130,6 +132,14 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The most probable label of each row, ``(rows,)``."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(1)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy: the share of rows, or of their weight, whose most probable label is the given one."""
+        if self.classes_.dtype.kind in "biufU" or isinstance(self.classes_[0], str):
+            return float(super().score(X, y, sample_weight))
+        given = number_labels(column_or_1d(y), self.classes_)
+        right = self.predict_proba(X).argmax(1) == given
+        return float(np.average(right, weights=sample_weight))
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to one safetensors file: network, encoder, labels and table; no code.
@@ -160,27 +170,29 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return 0 if self._reader is None else self._reader.cached_bytes
 
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Arguments that are not the default ones; of a network its class alone."""
+        if not isinstance(self.model, PriorNetwork):
+            return str(super().__repr__(N_CHAR_MAX))
+        others = {name: value for name, value in self.get_params(deep=False).items() if name != "model"}
+        shown = BaseEstimator.__repr__(type(self)(**others), N_CHAR_MAX).partition("(")[2]
+        return f"{type(self).__name__}(model=<{type(self.model).__name__}>{', ' if shown != ')' else ''}{shown}"
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         tags.input_tags.string = True
+        tags.input_tags.sparse = True
         return tags
 
-    def _check_table(self, X: Any, *, reset: bool, y: Any = "no_validation") -> Any:
-        """Check the shape of a table, and its columns against those of ``fit``; ``reset`` = this is ``fit``."""
-        if isinstance(X, pd.DataFrame):
-            check_array(np.empty(X.shape, dtype=bool), estimator=self)  # complains about sizes in the usual words
-            table = X
-        else:
-            table = check_array(X, dtype=None, ensure_all_finite=False, estimator=self)
-        validate_data(self, X, y, reset=reset, skip_check_array=True)
+    def _check_table(self, X: Any, *, reset: bool, y: Any = "no_validation") -> pd.DataFrame:
+        """A table as a DataFrame, its columns checked against those of ``fit``; ``reset`` = this is ``fit``."""
+        table = as_frame(X)
+        check_array(np.empty(table.shape, dtype=bool), estimator=self)  # complains about sizes in the usual words
+        # Labels are checked apart: scikit-learn's own check refuses bytes.
+        validate_data(self, table, None if y is None else "no_validation", reset=reset, skip_check_array=True)
         return table
-
-    def _encode(self, table: Any) -> Floats:
-        """A table as numbers; a column of zeros where no column tells anything."""
-        x = self.encoder_.transform(table)
-        return x if x.shape[1] else np.zeros((len(x), 1))
 
     def _prepare(self) -> Self:
         """Draw the members. With one class there is nothing to ask."""
@@ -194,20 +206,11 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _load(self) -> PriorNetwork:
         if isinstance(self.model, PriorNetwork):
             return copy.deepcopy(self.model).cpu().float().eval().requires_grad_(False)
+        if not isinstance(self.model, (str, Path, type(None))):
+            raise ValueError(f"model must be None, the path of a file or a PriorNetwork, got {self.model!r}")
         return load_network(self.model)
 
 
-def _check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The different labels, sorted, and the number of each row's label."""
-    y = column_or_1d(y, warn=True)
-    if missing := int(pd.isna(y).sum()):
-        raise ValueError(f"Input y contains NaN: {missing} of {len(y)} rows have no label")
-    if y.dtype.kind == "f" and np.isinf(y).any():
-        raise ValueError("Input y contains infinity")
-    if y.dtype == object:
-        y = pd.Series(y).infer_objects().to_numpy()
-    try:
-        check_classification_targets(y)
-        return np.unique(y, return_inverse=True)
-    except TypeError as ex:
-        raise ValueError(f"labels must be of one kind that can be sorted: {ex}") from ex
+def _some_column(x: Floats) -> Floats:
+    """Encoded rows; a column of zeros where no column tells anything."""
+    return x if x.shape[1] else np.zeros((len(x), 1))

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from tabattn.encode import Floats, Standard
 from tabattn.estimator.codes import Codes, class_codes, sample_rows
-
-Floats = NDArray[np.float64]
 
 
 class Question(NamedTuple):
@@ -57,21 +56,13 @@ class Scales:
     count = 2
 
     def __init__(self, x: Floats) -> None:
-        seen = ~np.isnan(x)
-        number = np.maximum(seen.sum(0), 1)
-        self.mean = np.where(seen, x / number, 0.0).sum(0)
-        self.size = np.where(seen, np.abs(x - self.mean), 0.0).max(0)
-        self.size[self.size == 0] = 1.0
-        spread = np.where(seen, (x - self.mean) / self.size, 0.0)
-        self.size *= np.maximum(np.sqrt(np.square(spread).sum(0) / number), np.finfo(np.float64).tiny)
+        self.standard = Standard.of(x)
         self.scores = [_normal_scores(column[~np.isnan(column)]) for column in x.T]
 
     def __call__(self, x: Floats) -> list[NDArray[np.float32]]:
         """Rows ``(rows, features)`` on every scale."""
-        plain = (x - self.mean) / self.size
         ranks = [np.interp(column, *scores) for column, scores in zip(x.T, self.scores, strict=True)]
-        largest = np.finfo(np.float32).max
-        return [np.clip(plain, -largest, largest).astype(np.float32), np.stack(ranks, axis=1).astype(np.float32)]
+        return [self.standard(x), np.stack(ranks, axis=1).astype(np.float32)]
 
 
 def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, seed: int) -> Ensemble:

@@ -36,6 +36,7 @@ def save(estimator: "TabularClassifier", path: str | Path) -> None:
         "names": [str(name) for name in getattr(estimator, "feature_names_in_", ())] or None,
         "kept": encoder.columns_.tolist(),
         "categories": encoder.categories_,
+        "readings": [reading.plain() for reading in encoder.readings_],
     }
     write(path, tensors, header)
 
@@ -91,8 +92,8 @@ def _encoder(header: dict[str, Any]) -> TableEncoder:
     if names is not None:
         encoder.feature_names_in_ = names
     encoder.columns_ = header_check.kept_columns(header["kept"], columns)
-    encoder.categories_ = header_check.categories(header["categories"], len(encoder.columns_))
-    encoder.categorical_ = np.asarray([entry is not None for entry in encoder.categories_], dtype=bool)
+    categories = header_check.categories(header["categories"], len(encoder.columns_))
+    encoder.readings_ = header_check.readings(header.get("readings"), categories)
     return encoder
 
 

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tabattn.encode import Reading
+from tabattn.encode.text import FORMS
+
 MOST_MEMBERS = 10_000
 """Largest ensemble that a file may ask for."""
 
@@ -115,3 +118,22 @@ def categories(given: Any, kept: int) -> list[dict[str, int] | None]:
         ):
             raise ValueError("codes of categories must be 0, 1, 2, ...")
     return given
+
+
+def readings(given: Any, codes: list[dict[str, int] | None]) -> list[Reading]:
+    """How each kept column is read; files of earlier versions do not say it."""
+    if given is None:
+        return [Reading.of(None, entry) for entry in codes]
+    if not isinstance(given, list) or len(given) != len(codes):
+        raise ValueError(f"readings must be a list of {len(codes)} entries")
+    known = set(Reading("number").plain())
+    for entry in given:
+        if not isinstance(entry, dict) or set(entry) != known or not all(isinstance(v, str) for v in entry.values()):
+            raise ValueError(f"a reading must have the texts {', '.join(sorted(known))}, got {str(entry)[:80]}")
+        if (
+            entry["decimal"] not in (".", ",")
+            or entry["group"] not in ("", ",", ".")
+            or entry["form"] not in ("", *FORMS)
+        ):
+            raise ValueError(f"a reading has signs that are not known: {str(entry)[:80]}")
+    return [Reading.of(*both) for both in zip(given, codes, strict=True)]

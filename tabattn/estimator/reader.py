@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tabattn.encode import Floats
 from tabattn.estimator.arguments import Run
-from tabattn.estimator.ensemble import Ensemble, Floats, Question, Scales
+from tabattn.estimator.ensemble import Ensemble, Question, Scales
 from tabattn.models.prior import Memory, PriorNetwork
+from tabattn.weights import plain_defaults
 
 BATCH_TOKENS = {"cpu": 2**15, "cuda": 2**18}
 """Context tokens that are read in one batch of questions, by the type of device; a larger question is read alone.
@@ -73,7 +75,8 @@ class Reader:
         views = self.scales(x)
         classes = len(self.ensemble.questions[0].codes)
         out = np.zeros((len(self.ensemble.members), len(x), classes), dtype=np.float32)
-        with torch.inference_mode(), torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
+        autocast = torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32)
+        with plain_defaults(), torch.inference_mode(), autocast:
             for index, batch in enumerate(self._batches(run)):
                 memory = self._memory(index, batch, run)
                 for start in range(0, len(x), run.chunk_rows):

@@ -1,0 +1,105 @@
+"""Containers of tables (arrays, lists, data frames, sparse matrices) as one: a pandas DataFrame of plain columns."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.utils import check_array
+
+MOST_CELLS = 10**8
+"""Sparse tables of more cells than this are not spread out in memory."""
+
+NESTED = (list, dict, set, frozenset, tuple, np.ndarray, pd.Series, pd.DataFrame, pd.Index)
+
+
+def as_frame(x: Any) -> pd.DataFrame:
+    """Convert anything two-dimensional to a DataFrame; columns without names are numbered.
+
+    Args:
+        x: A DataFrame of pandas, or of another library that speaks Arrow (``__arrow_c_stream__``) or the interchange
+            protocol (``__dataframe__``); an array of any dtype, also structured or masked; a sparse matrix; rows as
+            lists.
+
+    Raises:
+        ValueError: Not two-dimensional, complex numbers, or a sparse matrix of too many cells.
+    """
+    frame = _frame(x)
+    if any(getattr(dtype, "kind", "O") == "c" for dtype in frame.dtypes):
+        raise ValueError("Complex data not supported: a cell must be a real number, a date or text")
+    return frame
+
+
+def check_cells(frame: pd.DataFrame) -> None:
+    """Refuse columns whose cells hold several values.
+
+    Raises:
+        ValueError: A column has lists, records or the like in its cells; the message names it.
+    """
+    for place in range(frame.shape[1]):
+        column = frame.iloc[:, place]
+        if plain_dtype(column.dtype):
+            continue
+        if (cell := next((cell for cell in column.array if isinstance(cell, NESTED)), None)) is not None:
+            raise ValueError(
+                f"column {column.name!r} holds a {type(cell).__name__} in a cell: a cell must be a number, a date or "
+                "text, so spread it over columns of its own or leave it out"
+            )
+
+
+def plain_dtype(dtype: Any) -> bool:
+    """Whether a dtype itself says that cells are numbers, truth values or text."""
+    return getattr(dtype, "kind", "O") in "biufSUMm" or isinstance(dtype, pd.StringDtype)
+
+
+def _frame(x: Any) -> pd.DataFrame:
+    if isinstance(x, pd.DataFrame):
+        return x
+    if sparse.issparse(x):
+        if (cells := int(np.prod(x.shape, dtype=object))) > MOST_CELLS:
+            raise ValueError(f"a sparse table of {x.shape[0]} x {x.shape[1]} = {cells} cells is more than {MOST_CELLS}")
+        return pd.DataFrame(x.toarray())
+    if hasattr(x, "__arrow_c_stream__") or hasattr(x, "__dataframe__"):
+        return _exchanged(x)
+    if isinstance(x, np.ma.MaskedArray):
+        array = _unmasked(x) if x.dtype.names is None else x
+    else:
+        array = np.asarray(x) if hasattr(x, "__array__") else _rows(x)
+    if array.dtype.names is not None and array.ndim == 1:
+        return pd.DataFrame({name: _field(array[name]) for name in array.dtype.names})
+    if array.ndim != 2 or array.dtype.kind == "V":
+        check_array(np.empty(array.shape, dtype=bool))  # complains in scikit-learn's words
+        raise ValueError(f"a table must be two-dimensional with plain cells, got an array of type {array.dtype}")
+    frame = pd.DataFrame(array)
+    return frame.infer_objects() if array.dtype == object else frame
+
+
+def _rows(x: Any) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(x, dtype=object)
+    except ValueError as ex:
+        raise ValueError(f"rows must all have the same number of cells: {ex}") from ex
+
+
+def _field(field: Any) -> Any:
+    if isinstance(field, np.ma.MaskedArray):
+        return pd.Series(_unmasked(field)).infer_objects()
+    return field
+
+
+def _unmasked(array: Any) -> np.ndarray[Any, Any]:
+    """A masked array with None where it is masked."""
+    cells = np.array(array.data, dtype=object)
+    cells[np.ma.getmaskarray(array)] = None
+    return cells
+
+
+def _exchanged(x: Any) -> pd.DataFrame:
+    """A DataFrame of another library."""
+    if hasattr(x, "__arrow_c_stream__"):
+        try:
+            import pyarrow
+        except ImportError as ex:
+            raise ValueError(f"a {type(x).__name__} needs pyarrow to be read: pip install pyarrow") from ex
+        return pyarrow.table(x).to_pandas()
+    return pd.api.interchange.from_dataframe(x)

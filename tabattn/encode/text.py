@@ -1,0 +1,210 @@
+"""Numbers, dates and durations that are written as text, and the words for a missing cell."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+DAY = 86_400
+"""Seconds in a day, the unit of dates and durations."""
+
+WORDS = frozenset(
+    [
+        *("", "na", "n/a", "n.a.", "n.a", "<na>", "nan", "-nan", "null", "none", "nil", "missing"),
+        *("#n/a", "#n/a n/a", "#na", "#value!", "#div/0!", "#ref!", "#null!", "#num!", "#name?"),
+        *("-1.#ind", "1.#ind", "-1.#qnan", "1.#qnan", "1.#inf", "-1.#inf"),
+    ]
+)
+"""Words for a missing cell, in lower case: those of pandas and of spreadsheets."""
+
+MARKS = re.compile(r"^(?:[-\u2010-\u2015\u2212]+|[.\u2026]+|\?+|\*+)$")
+"""Lone dashes, dots, question marks or asterisks."""
+
+SPACES = " \u00a0\u2007\u2009\u202f"
+NEUTRAL = SPACES + "_'\u2019"
+"""What separates groups of digits and never stands before decimals."""
+
+MINUS = "-\u2212\u2013"
+CURRENCY = r"(?:[$\u00a2-\u00a5\u20a0-\u20cf\u0e3f]|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|US\$|Rs\.?)(?![a-z]))"
+
+NUMBER = re.compile(
+    rf"""^(?P<open>\()?\s*(?P<sign>[{MINUS}+]?)\s*(?P<before>{CURRENCY}?)\s*(?P<second>[{MINUS}+]?)
+    (?P<body>(?:\d|[.,](?=\d))[\d.,{NEUTRAL}]*?)(?P<power>[eE][{MINUS}+]?\d+)?\s*(?P<after>%|{CURRENCY}|)\s*(?P<close>\))?$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+INFINITY = re.compile(r"^[+-]?inf(?:inity)?$", re.IGNORECASE)
+
+
+class Notation(NamedTuple):
+    """How a column writes its numbers.
+
+    Attributes:
+        decimal: The sign before decimals.
+        group: The sign that may separate groups of three digits, beside spaces, underscores and apostrophes.
+    """
+
+    decimal: str = "."
+    group: str = ""
+
+
+NOTATIONS = (Notation(), Notation(".", ","), Notation(","), Notation(",", "."))
+"""In the order in which they are believed."""
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text stands for a missing cell where other cells are numbers or dates."""
+    return text.casefold() in WORDS or MARKS.match(text) is not None
+
+
+def strip(text: str) -> str:
+    """A text without spaces, also non-breaking ones, and byte-order marks around it."""
+    return text.strip().strip("\ufeff\u200b").strip()
+
+
+@cache
+def _body(notation: Notation) -> re.Pattern[str]:
+    decimal, group = re.escape(notation.decimal), f"[{re.escape(notation.group + NEUTRAL)}]"
+    # Groups of one kind, after a first one that is not empty or zero; lakhs have groups of two before the last.
+    thousands = rf"[1-9]\d{{0,2}}(?P<g>{group})\d{{3}}(?:(?P=g)\d{{3}})*"
+    lakhs = r"|[1-9]\d?(?:,\d\d)+,\d{3}" if notation.group == "," else ""
+    return re.compile(rf"^(?:(?:\d+|{thousands}{lakhs})(?:{decimal}\d*)?|{decimal}\d+)$")
+
+
+def to_number(text: str, notation: Notation) -> float | None:
+    """A number that is written in a notation, infinite where it is too large; None = it is none."""
+    if INFINITY.match(text):
+        return float(text)
+    found = NUMBER.match(text)
+    if found is None or not _body(notation).match(found["body"]):
+        return None
+    signs = found["sign"] + found["second"]
+    if len(signs) > 1 or (found["open"] is None) != (found["close"] is None) or (found["open"] and signs):
+        return None
+    if found["before"] and found["after"]:
+        return None
+    digits = re.sub(rf"[{re.escape(notation.group + NEUTRAL)}]", "", found["body"]).replace(notation.decimal, ".")
+    power = re.sub(f"[{MINUS}]", "-", found["power"] or "")
+    value = float(digits + power)
+    return -value if found["open"] or signs.strip("+") else value
+
+
+def unit(text: str) -> str:
+    """The percent or currency sign of a number, if any."""
+    found = NUMBER.match(text)
+    return (found["before"] or found["after"]).upper() if found else ""
+
+
+def notation_of(texts: list[str]) -> tuple[Notation, list[float | None], list[str]]:
+    """Find the notation of numbers that are written as text.
+
+    Args:
+        texts: Different texts.
+
+    Returns:
+        The first notation that reads most of them; the numbers, None for what is none in it; and two texts that leave
+        a doubt about it, or none.
+    """
+    read = {NOTATIONS[0]: [to_number(text, NOTATIONS[0]) for text in texts]}
+    if any(value is None for value in read[NOTATIONS[0]]):
+        read |= {notation: [to_number(text, notation) for text in texts] for notation in NOTATIONS[1:]}
+    count = {notation: sum(value is not None for value in values) for notation, values in read.items()}
+    best = max(read, key=lambda notation: count[notation])  # the first of equals
+    doubt: list[str] = []
+    if best == NOTATIONS[1] and count[best] == count[NOTATIONS[2]]:
+        # Each comma stands before three digits: thousands, unless these are decimals. Small whole numbers tell.
+        short = re.compile(r"^\D*\d{1,3}\D*$")
+        plain = [text for text in texts if "," not in text and to_number(text, best) is not None]
+        if not plain or not all(short.match(text) for text in plain):
+            doubt = [text for text in texts if "," in text and to_number(text, best) is not None][:2]
+    units: dict[str, str] = {}
+    for text, value in zip(texts, read[best], strict=True):
+        if value is not None:
+            units.setdefault(unit(text), text)
+    return best, read[best], doubt or (list(units.values())[:2] if len(units) > 1 else [])
+
+
+ISO = "ISO8601"
+ISO_TEXT = re.compile(
+    r"^[+-]?\d{4,}-\d{1,2}(?:-\d{1,2}(?:[T ]+\d{1,2}(?::\d{2}(?::\d{2}(?:[.,]\d+)?)?)?"
+    r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?(?:\d{2})?)?)?)?$"
+)
+TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+DATES = (
+    *(f"%Y{sign}%m{sign}%d" for sign in "-/."),
+    *("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y"),
+    *(f"%d{sign}{month}{sign}%Y" for month in ("%b", "%B") for sign in " -/"),
+    *(f"{month} %d{sign} %Y" for month in ("%b", "%B") for sign in (",", "")),
+    *("%a, %d %b %Y", "%A, %d %B %Y", "%A, %B %d, %Y", "%b %Y", "%B %Y"),
+)
+FORMS = (
+    *(date + time for date in DATES for time in TIMES),
+    *("%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y", "%Y%m%dT%H%M%S"),
+)
+TWINS = {"%m/%d/%Y": "%d/%m/%Y", "%m-%d-%Y": "%d-%m-%Y"}
+DIGITS = re.compile(r"\d")
+SAMPLE = 20
+
+
+def form_of(texts: list[str]) -> tuple[str | None, list[str]]:
+    """Find the form of dates that are written as text.
+
+    Returns:
+        The form that reads all of them, None where there is none; and two texts that leave in doubt what is the day
+        and what the month, or none.
+    """
+    if not texts or not all(len(DIGITS.findall(text)) >= 4 for text in texts[:SAMPLE]):
+        return None, []
+    if all(ISO_TEXT.match(text) for text in texts):
+        return (ISO, []) if np.isfinite(to_days(texts, ISO)).all() else (None, [])
+    few = texts[:SAMPLE]
+    for form in FORMS:
+        if np.isfinite(_days(few, form)).all() and np.isfinite(_days(texts, form)).all():
+            date, *rest = form.split(" ", 1)
+            twin = " ".join([TWINS[date], *rest]) if date in TWINS else None
+            return form, texts[:2] if twin and np.isfinite(_days(texts, twin)).all() else []
+    return None, []
+
+
+def to_days(texts: list[str], form: str) -> Floats:
+    """Dates as days since 1970, universal time; NaN for what is no date of this form or of ISO 8601's."""
+    days = _days(texts, form)
+    if form != ISO:
+        return days
+    # What has no leading zeros, or a comma before decimals, is ISO's in all but details.
+    for index in np.flatnonzero(np.isnan(days)):
+        if ISO_TEXT.match(texts[index]):
+            days[index] = _days([re.sub(r"(?<!\d)(\d)(?!\d)", r"0\1", texts[index].replace(",", "."))], ISO)[0]
+    return days
+
+
+def _days(texts: Iterable[str], form: str) -> Floats:
+    stamps = pd.to_datetime(pd.Series(list(texts), dtype=object), format=form, errors="coerce", utc=True)
+    return np.array((stamps - pd.Timestamp(0, tz="UTC")).dt.total_seconds() / DAY, np.float64)
+
+
+DURATION = re.compile(
+    r"^(?P<minus>-)?\s*(?:(?P<days>\d+) ?d(?:ays?)?,?)?\s*"
+    r"(?:[+]?(?P<hours>\d{1,3}):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:\.\d+)?))?)?$"
+)
+ISO_DURATION = re.compile(r"^-?P(?:\d+D)?(?:T(?:\d+H)?(?:\d+M)?(?:[\d.]+S)?)?$")
+
+
+def duration(text: str) -> float | None:
+    """A duration or a time of day, such as ``2 days 03:00:00`` or ``12:30``, in days; None = it is none."""
+    if ISO_DURATION.match(text) and DIGITS.search(text):
+        return float(pd.Timedelta(text).total_seconds()) / DAY
+    found = DURATION.match(text)
+    if found is None or (found["days"] is None and found["hours"] is None):
+        return None
+    days, hours, minutes, seconds = (float(found[name] or 0) for name in ("days", "hours", "minutes", "seconds"))
+    clock = (hours * 3600 + minutes * 60 + seconds) / DAY
+    # Negative durations are written as -1 days +23:00:00, where the clock counts forwards.
+    if found["minus"]:
+        return clock - days if "+" in text or (days and clock == 0) else -(days + clock)
+    return days + clock
