@@ -1,9 +1,16 @@
 """Parts of what there is to train, validate and test on, and the units that the first of them sets."""
 
 import math
+import warnings
 from itertools import pairwise
 
+import torch
 from torch import Tensor
+
+from tabattn.errors import TableWarning
+
+MANY, MOST = 20, 0.99
+"""From how many values on one is suspected that makes such a share of their variance."""
 
 PARTS = ("train", "val", "test")
 
@@ -17,7 +24,8 @@ def standardise(y: Tensor, train: slice | Tensor, names: tuple[str, ...]) -> tup
         names: Names of the columns.
 
     Raises:
-        ValueError: A column has no value there, or always the same.
+        ValueError: A column has no value there, or always the same; or it has values so large that single precision
+            does not tell the others apart.
     """
     part = y[train]
     mean = part.nanmean(0)
@@ -26,7 +34,30 @@ def standardise(y: Tensor, train: slice | Tensor, names: tuple[str, ...]) -> tup
         if not spread > 0:
             found = "no value" if spread != spread else "always the same value"
             raise ValueError(f"column {name!r} has {found} in the training part: it must vary to be standardised")
+    for name, values, known, centre, spread in zip(names, y.T, part.T, mean, std, strict=True):
+        finite = known[known.isfinite()]
+        _check_outliers(name, finite, (finite - centre) / spread)
+        if bool(((values - centre) / spread).abs().nan_to_num(0).max() > torch.finfo(torch.float32).max):
+            raise ValueError(f"column {name!r} has a value of {float(values.nan_to_num(0).abs().max()):g}: too large")
     return mean, std
+
+
+def _check_outliers(name: str, values: Tensor, scaled: Tensor) -> None:
+    """Refuse values that make all others equal once they are standardised; warn of one that makes nearly all spread."""
+    worst = float(values[scaled.abs().argmax()])
+    different = len(values.unique())
+    if different > 2 and len(scaled.float().unique()) <= different / 2:
+        raise ValueError(
+            f"column {name!r} has a value of {worst:g} in the training part, beside which single precision does not "
+            "tell the others apart: correct it, or leave the cell empty"
+        )
+    if len(values) >= MANY and float(scaled.square().max()) > MOST * (len(values) - 1) and different > 2:
+        warnings.warn(
+            f"column {name!r} has a value of {worst:g} in the training part that makes {MOST:.0%} of its variance: is "
+            "it right?",
+            TableWarning,
+            stacklevel=3,
+        )
 
 
 def split_borders(total: int, shares: tuple[float, float, float], least: int, unit: str) -> tuple[int, int, int, int]:

@@ -85,7 +85,7 @@ BELOW: dict[str, set[str]] = {
     **{name: {"datamodules.hdf5_probe", "tabattn.checksum", "tabattn.errors"} for name in SHARED},
     "datamodules.tables": SHARED | {"tabattn.batches", "tabattn.encode", "tabattn.errors"},
     "datamodules.priors": SHARED | {"datamodules.tables", "tabattn.batches", "tabattn.encode", "tabattn.errors"},
-    "datamodules.pairs": SHARED | {"datamodules.tables", "tabattn.batches", "tabattn.errors"},
+    "datamodules.pairs": SHARED | {"datamodules.tables", "tabattn.batches", "tabattn.encode", "tabattn.errors"},
     "datamodules.dump": SHARED | {"datamodules.priors", "datamodules.tables", "tabattn.batches", "tabattn.errors"},
     "callbacks": {f"tabattn.{name}" for name in ("attention", "batches", "divergence", "finite", "inference")},
     "train": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.cli"},

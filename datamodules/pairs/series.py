@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from datamodules.checks import listed, nearest
 from datamodules.tables.files import read_file
+from tabattn.encode import Reading, learn
+from tabattn.encode.text import DAY, is_missing, strip
+from tabattn.errors import TableWarning
 
 Name = str | int
 """A column, by its name or by its place counted from 0."""
@@ -84,13 +87,15 @@ def numbers(column: pd.Series, path: str) -> NDArray[np.float64]:
     Raises:
         ValueError: An entry is not a number, or not a finite one.
     """
-    values = _to_numbers(column)
-    wrong = np.isinf(values) | (np.isnan(values) & column.notna().to_numpy())
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise ValueError(
-            f"column {column.name!r} of {path} must hold finite numbers, got {column.iloc[row]}, row {row}"
-        )
+    learned, note = learn(column)
+    reading = learned if learned.kind == "number" else Reading("number")
+    values, _ = reading.apply(column)
+    for row in np.flatnonzero(np.isnan(values) & column.notna().to_numpy()):
+        cell = column.iloc[row]
+        if not (isinstance(cell, str) and is_missing(strip(cell))):
+            raise ValueError(f"column {column.name!r} of {path} must hold finite numbers, got {cell}, row {row}")
+    if note:
+        warnings.warn(f"column {column.name!r} of {path} {note}", TableWarning, stacklevel=2)
     return values
 
 
@@ -102,27 +107,21 @@ def places(column: pd.Series, unit: Unit) -> NDArray[np.float64]:
     """
     if column.isna().any():
         raise ValueError(f"x column {column.name!r} must have no gaps, got one at row {int(column.isna().argmax())}")
-    if not pd.api.types.is_datetime64_any_dtype(column.dtype):
-        values = _to_numbers(column)
-        if np.isfinite(values).all():
-            return values
-    seconds = (_dates(column) - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    return np.asarray(seconds, np.float64) / SECONDS[unit]
+    reading, note = learn(column)
+    values, _ = reading.apply(column)
+    if reading.kind == "category" or not np.isfinite(values).all():
+        row = int(np.isnan(_single(column)).argmax()) if reading.kind == "category" else int(np.isnan(values).argmax())
+        raise ValueError(
+            f"x column {column.name!r} must hold numbers or dates of one form, such as 2016-07-01 00:00, "
+            f"got {column.iloc[row]!r} at row {row}"
+        )
+    if note:
+        warnings.warn(f"x column {column.name!r} {note}", TableWarning, stacklevel=2)
+    return values if reading.kind == "number" else np.round(values * DAY, 6) / SECONDS[unit]
 
 
-def _to_numbers(column: pd.Series) -> NDArray[np.float64]:
-    """A column's entries; NaN for all that is not a number."""
-    return np.array(pd.to_numeric(column.astype(object), errors="coerce"), np.float64)
-
-
-def _dates(column: pd.Series) -> pd.Series:
-    with warnings.catch_warnings():
-        # Where a format cannot be told, pandas warns and guesses each date anew, days and months at will.
-        warnings.simplefilter("error", UserWarning)
-        try:
-            return pd.to_datetime(column, utc=True)
-        except (ValueError, UserWarning) as ex:
-            raise ValueError(
-                f"x column {column.name!r} must hold numbers or dates of one form, such as 2016-07-01 00:00, "
-                f"got {column.iloc[0]!r}"
-            ) from ex
+def _single(column: pd.Series) -> NDArray[np.float64]:
+    """Each entry as a number or a date of its own; NaN where it is neither."""
+    kinds = [learn(pd.Series([cell], dtype=object))[0].kind for cell in column]
+    most = max(set(kinds) - {"category"}, key=kinds.count, default="number")
+    return np.asarray([0.0 if kind == most else np.nan for kind in kinds])

@@ -2,24 +2,17 @@
 
 import gzip
 import io
-import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from datamodules.tables.arff_files import read_arff
+from datamodules.tables.delimited import read_delimited
 from tabattn.errors import DataError
 
-MISSING = ["?", "", "NA", "NaN", "nan"]
-"""What stands for a missing cell in text files."""
-
-MOST_CELLS = 10**8
-"""Sparse tables of more cells than this are not spread out in memory."""
-
-SPARSE = re.compile(r"^\s*@data\s*\n(?:\s*(?:%.*)?\n)*\s*\{", re.IGNORECASE | re.MULTILINE)
-"""The first row of a sparse ARFF file."""
+Reader = Callable[[bytes, str], pd.DataFrame]
 
 
 def read_file(path: Path) -> pd.DataFrame:
@@ -37,17 +30,18 @@ def read_file(path: Path) -> pd.DataFrame:
     read = _reader(path)
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
-        frame = read(content)
+        frame = read(content, str(path))
     except ImportError as ex:
         raise DataError(f"{path} needs pyarrow to be read: pip install 'tabattn[parquet]'") from ex
-    except UnicodeDecodeError as ex:
-        raise DataError(f"{path} is not a text file in UTF-8") from ex
     except (OSError, EOFError, ValueError, zlib.error) as ex:
         reason = str(ex).partition("\n")[0] or type(ex).__name__
         raise DataError(f"{path} cannot be read: {reason}") from ex
     if not len(frame) or not len(frame.columns):
         raise DataError(f"{path} holds no rows")
-    return frame.set_axis([str(name).strip() for name in frame.columns], axis=1)
+    names = [str(name).strip() for name in frame.columns]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{path} has {names.count(twice)} columns {twice!r}: their names must be different")
+    return frame.set_axis(names, axis=1)
 
 
 def stem(path: Path) -> str:
@@ -59,60 +53,32 @@ def stem(path: Path) -> str:
     return name or path.name
 
 
-def _reader(path: Path) -> Callable[[bytes], pd.DataFrame]:
+def _reader(path: Path) -> Reader:
     suffix = next((end for end in reversed([part.lower() for part in path.suffixes]) if end != ".gz"), "")
     if suffix not in READERS:
         raise ValueError(f"{path} has no known suffix: tables are {', '.join(READERS)}, each plain or with .gz")
     return READERS[suffix]
 
 
-def _csv(content: bytes, separator: str = ",") -> pd.DataFrame:
-    options: dict[str, Any] = {"na_values": MISSING, "keep_default_na": False, "low_memory": False}
-    return pd.read_csv(io.BytesIO(content), sep=separator, skipinitialspace=True, **options)
+def _csv(content: bytes, name: str) -> pd.DataFrame:
+    return read_delimited(content, ",", name)
 
 
-def _tsv(content: bytes) -> pd.DataFrame:
-    return _csv(content, "\t")
+def _tsv(content: bytes, name: str) -> pd.DataFrame:
+    return read_delimited(content, "\t", name)
 
 
-def _parquet(content: bytes) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(content))
-
-
-def _arff(content: bytes) -> pd.DataFrame:
-    import arff  # type: ignore[import-untyped]
-
-    text = content.decode("utf-8").replace("\r\n", "\n")
-    sparse = SPARSE.search(text) is not None
+def _parquet(content: bytes, name: str) -> pd.DataFrame:
     try:
-        parsed = arff.loads(text, return_type=arff.LOD if sparse else arff.DENSE)
-    except arff.ArffException as ex:
-        raise ValueError(str(ex)) from ex
-    names = [name for name, _ in parsed["attributes"]]
-    rows = _spread(parsed["data"], parsed["attributes"]) if sparse else parsed["data"]
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    series = [_arff_column(list(cells), kind) for cells, (_, kind) in zip(columns, parsed["attributes"], strict=True)]
-    return pd.DataFrame(dict(enumerate(series))).set_axis(names, axis=1)
+        return pd.read_parquet(io.BytesIO(content))
+    except (TypeError, KeyError, NotImplementedError, MemoryError) as ex:  # what pyarrow raises for damaged files
+        raise ValueError(str(ex) or type(ex).__name__) from ex
 
 
-def _arff_column(cells: list[Any], kind: str | list[str]) -> pd.Series:
-    if isinstance(kind, list):
-        return pd.Series(pd.Categorical(cells, categories=[name for name in kind if name not in MISSING]))
-    return pd.Series(cells, dtype=object if kind.upper() == "STRING" else float)
-
-
-def _spread(rows: list[dict[int, Any]], attributes: list[tuple[str, Any]]) -> list[list[Any]]:
-    """Write out what a sparse file leaves away: zeros, and the first value of nominal attributes."""
-    if len(rows) * len(attributes) > MOST_CELLS:
-        raise ValueError(f"sparse table of {len(rows)} x {len(attributes)} cells, more than {MOST_CELLS} in all")
-    silent = [kind[0] if isinstance(kind, list) else 0.0 for _, kind in attributes]
-    return [[row.get(index, default) for index, default in enumerate(silent)] for row in rows]
-
-
-READERS: dict[str, Callable[[bytes], pd.DataFrame]] = {
+READERS: dict[str, Reader] = {
     ".csv": _csv,
     ".tsv": _tsv,
-    ".arff": _arff,
+    ".arff": read_arff,
     ".parquet": _parquet,
     ".pq": _parquet,
 }

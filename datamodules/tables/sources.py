@@ -11,7 +11,8 @@ from sklearn import datasets
 from datamodules.checks import listed, nearest
 from datamodules.tables.files import read_file, stem
 from datamodules.tables.openml import fetch
-from tabattn.encode import is_numeric
+from tabattn.encode import check_cells, is_numeric
+from tabattn.errors import DataError
 
 SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits")
 
@@ -70,7 +71,10 @@ def load_frame(source: str, target: str | None = None, cache_dir: str | Path | N
     x = raw.columns.drop(columns=chosen)
     _check_labels(place, y)
     if not len(x.columns):
-        raise ValueError(f"{place} has no column but its target {chosen!r}")
+        note = (
+            "" if ":" in place else "; fields of a text file are separated by commas, semicolons, tabs, bars or spaces"
+        )
+        raise ValueError(f"{place} has no column but its target {chosen!r}{note}")
     provenance = {
         "source": place,
         "target": chosen,
@@ -107,6 +111,10 @@ def _load(place: str, cache_dir: str | Path | None) -> _Raw:
     if colon and kind.isalpha() and len(kind) > 1 and not path.exists():
         raise ValueError(f"no table is called {place!r}: a source is sklearn:<name>, openml:<id or name> or a file")
     frame = read_file(path)
+    try:
+        check_cells(frame)
+    except ValueError as ex:
+        raise DataError(f"{path}: {ex}") from ex
     return _Raw(stem(path), frame, str(frame.columns[-1]), {"file": path.name})
 
 

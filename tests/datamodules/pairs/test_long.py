@@ -175,3 +175,25 @@ def test_an_axis_too_fine_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"single precision does not tell apart.*from_start"):
         pairs(path)
     assert pairs(path, from_start=True).scaling.x_high < 10
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "words"),
+    [
+        ("x", "soon", "x column .x. must hold numbers or dates of one form, such as .*, got .soon. at row 4"),
+        ("x", None, "x column 'x' must have no gaps, got one at row 4"),
+        ("y", "high", "column 'y' of .* must hold finite numbers, got high, row 4"),
+        ("member", None, "column 'member' of .* must have no gaps, got one at row 4"),
+    ],
+)
+def test_a_bad_cell_is_named(tmp_path: Path, column: str, cell: str | None, words: str) -> None:
+    frame = long().reset_index(drop=True).astype({column: object})
+    frame.loc[4, column] = cell
+    with pytest.raises(ValueError, match=words) as caught:
+        pairs(write(frame, tmp_path))
+    assert caught.value.__cause__ is None
+
+
+def test_sequences_and_tasks_of_any_plain_type(tmp_path: Path) -> None:
+    frame = long().assign(member=lambda rows: rows["member"].map({"low": 1, "up": 2}))
+    assert pairs(write(frame, tmp_path)).names == ("1", "2")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datamodules import TablePairs
 from tabattn.batches import PairBatch
-from tabattn.errors import DataError
+from tabattn.errors import DataError, TableWarning
 
 ROWS = 100
 SMALL = {"window": 8, "stride": 4, "context": 3, "batch_size": 5, "steps_per_epoch": 4}
@@ -249,3 +249,45 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n")
     with pytest.raises(DataError, match="holds no rows"):
         pairs(str(tmp_path / "t.csv"))
+
+
+def test_numbers_as_people_write_them(tmp_path: Path) -> None:
+    rows = "".join(f"{day}.{month}.2020;{day},5;{day * month}.000\n" for month in range(1, 5) for day in range(1, 26))
+    path = tmp_path / "t.csv"
+    path.write_text(f"when;a;b\n{rows.replace('5.000', 'n/a', 1)}")
+    data = pairs(str(path), x="when", unit="D")
+    batch = data.tasks.take(torch.tensor([0]))
+    assert batch.x[0, :8].tolist() == list(range(8))
+    expected = torch.arange(1.5, 9)
+    torch.testing.assert_close(batch.y[0, :8] * data.std[0] + data.mean[0], expected)
+    assert batch.y[0, 8:].isnan().tolist() == [False] * 4 + [True] + [False] * 3
+
+
+@pytest.mark.parametrize(("cell", "shown"), [("x", "x"), ("1e400", "inf"), ("inf", "inf"), ("9" * 400, "inf")])
+def test_a_bad_cell_is_named(tmp_path: Path, cell: str, shown: str) -> None:
+    frame = wave().astype({"b": object})
+    frame.loc[7, "b"] = cell
+    with pytest.raises(ValueError, match=f"column 'b' of .* must hold finite numbers, got {shown}, row 7"):
+        pairs(write(frame, tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("row", [3, 95])
+def test_a_value_beside_which_the_others_are_equal_is_refused(tmp_path: Path, row: int) -> None:
+    frame = wave()
+    frame.loc[row, "b"] = 1e30 if row < 70 else 1e300
+    with pytest.raises(ValueError, match=r"column 'b' has a value of 1e\+30.*"):
+        pairs(write(frame, tmp_path / "t.csv"))
+
+
+def test_a_value_that_makes_nearly_all_variance_is_said(tmp_path: Path) -> None:
+    frame = wave()
+    frame.loc[3, "b"] = 1e4
+    with pytest.warns(TableWarning, match="column 'b' has a value of 10000 in the training part that makes 99% of its"):
+        pairs(write(frame, tmp_path / "t.csv"))
+
+
+def test_unix_seconds_as_values_keep_their_differences(tmp_path: Path) -> None:
+    frame = wave().assign(b=1.7e9 + 10 * np.arange(ROWS))
+    data = pairs(write(frame, tmp_path / "t.csv"))
+    values = data.tasks.take(torch.tensor([0])).y[0, 8:]
+    torch.testing.assert_close(values.diff() * data.std[1], torch.full((7,), 10.0))
