@@ -36,14 +36,14 @@ class Layout(NamedTuple):
         text: The text behind its header, without comments.
         separator: What separates fields.
         header: Names of the columns, without spaces around them.
-        index: Whether each row begins with its name, which the header leaves out.
+        named: Whether each row begins with its name, which the header leaves out.
         trailing: Whether each row ends with a separator, behind which is nothing.
     """
 
     text: str
     separator: str
     header: list[str]
-    index: bool
+    named: bool
     trailing: bool
 
 
@@ -67,7 +67,7 @@ def read_delimited(content: bytes, separator: str | None, name: str) -> pd.DataF
         io.StringIO(layout.text),
         sep=layout.separator,
         header=None,
-        names=[*(["name"] if layout.index else []), *names, *(["nothing"] if layout.trailing else [])],
+        names=[*(["name"] if layout.named else []), *names, *(["nothing"] if layout.trailing else [])],
         index_col=False,
         usecols=names,
         skipinitialspace=True,

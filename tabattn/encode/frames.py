@@ -96,10 +96,9 @@ def _unmasked(array: Any) -> np.ndarray[Any, Any]:
 
 def _exchanged(x: Any) -> pd.DataFrame:
     """A DataFrame of another library."""
-    if hasattr(x, "__arrow_c_stream__"):
-        try:
-            import pyarrow
-        except ImportError as ex:
-            raise ValueError(f"a {type(x).__name__} needs pyarrow to be read: pip install pyarrow") from ex
-        return pyarrow.table(x).to_pandas()
-    return pd.api.interchange.from_dataframe(x)
+    if not hasattr(x, "__arrow_c_stream__"):
+        return pd.api.interchange.from_dataframe(x)
+    try:
+        return pd.DataFrame.from_arrow(x)
+    except ImportError as ex:
+        raise ValueError(f"a {type(x).__name__} needs pyarrow to be read: pip install pyarrow") from ex
