@@ -241,7 +241,13 @@ INCONSISTENT = {
     "a kept column must be a whole number between 0 and 3, got 9": header_with(kept=[0, 1, 9]),
     "kept columns must be different": header_with(kept=[0, 1, 1]),
     "codes of categories must be 0, 1, 2": header_with(categories=[None, {"a": 7, "b": 1, "d": 0}, None]),
-    "holds codes of no category": header_with(categories=[None, {"a": 0}, None]),
+    "holds codes of no category": header_with(categories=[None, {"a": 0}, {"low": 0, "mid": 1, "high": 2}]),
+    "a column of kind 'category' does not fit": header_with(categories=[None, {"a": 0}, None]),
+    "readings must be a list of 3 entries": header_with(readings=[]),
+    "a reading must have the texts decimal, form, group, kind": header_with(readings=[None, None, None]),
+    "a reading has signs that are not known": header_with(
+        readings=[{"kind": "number", "decimal": "5", "group": "", "form": ""}] * 3
+    ),
     "infinite cells": tensor_with("table.x", lambda value: value / 0),
 }
 
