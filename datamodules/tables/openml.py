@@ -1,5 +1,6 @@
 """Tables of OpenML through its own client, with timeouts, a cache, and every failure as one line."""
 
+import hashlib
 import logging
 import os
 import re
@@ -78,12 +79,21 @@ def _read(client: Any, number: int) -> tuple[Any, pd.DataFrame]:
             dataset = client.datasets.get_dataset(number, download_data=cached is None)
         path = cached or Path(dataset.parquet_file or dataset.data_file)
         try:
+            _check_md5(path, dataset.md5_checksum)
             return dataset, read_file(path)
         except DataError as ex:
             path.unlink()
             if last:
                 raise DataError(f"OpenML's data set {number} came damaged twice: {ex}") from ex
     raise AssertionError("the second try returns or raises")
+
+
+def _check_md5(path: Path, announced: str | None) -> None:
+    """Raise DataError where an ARFF file is not the one whose MD5 its description tells; Parquet files have none."""
+    if path.suffix == ".arff" and announced:
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if found != announced.lower():
+            raise DataError(f"the MD5 of {path} is {found}, not the announced {announced}")
 
 
 def _number(client: Any, name: str) -> int:

@@ -195,6 +195,18 @@ def test_a_damaged_file_in_the_cache_is_replaced(stub: Stub, tmp_path: Path) -> 
     assert stub.requests.count("GET /data/v1/download/7") == 2
 
 
+def test_a_changed_digit_in_the_cache_is_noticed(stub: Stub, tmp_path: Path) -> None:
+    stub.add(7)
+    load_frame("openml:7")
+    (path,) = tmp_path.rglob("dataset.arff")
+    path.write_bytes(ARFF.replace(b"sunny, 3", b"sunny, 8"))
+    assert load_frame("openml:7").x["wind"].tolist()[0] == 3
+    assert path.read_bytes() == ARFF
+    path.write_bytes(ARFF.replace(b"sunny, 3", b"sunny, 8"))
+    del stub.answers["/data/v1/download/7"]
+    failure("7")
+
+
 def test_a_sparse_data_set_with_nominal_attributes(stub: Stub) -> None:
     head = b"@relation s\n@attribute a numeric\n@attribute b {zero, one}\n@attribute play {x, y}\n"
     arff = head + b"@data\n{0 1, 2 y}\n{1 one}\n"
