@@ -116,7 +116,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         ValueError: The file is no checkpoint of ``PriorClassification``.
     """
     try:
+        verify(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except DataError as ex:
+        raise ValueError(str(ex)) from ex
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as ex:
         reason = str(ex).partition("\n")[0] or type(ex).__name__
         raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from ex
