@@ -5,7 +5,7 @@ is read in a process of its own with a time limit, by the function that users ca
 
 - refused: a ``ValueError`` or ``DataError`` of one line;
 - same: read, and all that was read is equal to what the whole file holds;
-- different: read, and something else came of it. For CSV files nobody can know; for all others it is a fault;
+- different: read, and something else came of it: a fault, but in plain CSV and Parquet tables nobody can know;
 - traceback, crash, hang: faults.
 """
 
@@ -39,8 +39,8 @@ from tabattn.weights import described, load_network, write
 TIME_LIMIT = 90.0
 """Seconds after which a reader hangs."""
 
-UNKNOWABLE = {"table.csv"}
-"""Files in which a change of content cannot be known."""
+UNKNOWABLE = {"table.csv", "table.parquet"}
+"""Files without a checksum of their own, in which a change of content cannot be known."""
 
 SIZES: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 2, "classes": 4}
 PAIRS: dict[str, Any] = {"kind": "icm", "points": (7, 7), "context": 3, "batch_size": 3, "steps_per_epoch": 5}
