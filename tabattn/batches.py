@@ -68,6 +68,13 @@ class PairBatch(NamedTuple):
     padding: Tensor | None = None
     task: Tensor | None = None
 
+    def first(self, count: int) -> Self:
+        """The first tasks of the batch, without an oracle."""
+        x, y, member, padding, task = (
+            None if part is None else part[:count] for part in (*self[:3], self.padding, self.task)
+        )
+        return self._replace(x=x, y=y, member=member, oracle=None, padding=padding, task=task)
+
     def unscored(self) -> Self:
         """The same batch without a target to score."""
         y = self.y.clone()

@@ -39,6 +39,7 @@ class PairScores(Metric):
             "rows": (2,),
             "chained": (2,),
             "best": (5,),
+            "walked": (4,),
         }
         for name, shape in shapes.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
@@ -48,6 +49,7 @@ class PairScores(Metric):
         self.rows: Tensor
         self.chained: Tensor
         self.best: Tensor
+        self.walked: Tensor
 
     def update(self, batch: PairBatch, given: Distribution, chain: Distribution | None, span: float) -> None:
         """Add the targets of a batch.
@@ -79,6 +81,19 @@ class PairScores(Metric):
             self.best += torch.stack(figures)
             self.first_best += _first(best[1], scored)
 
+    def add_trajectories(self, y: Tensor, once: Tensor, mean: Tensor, sample: Tensor) -> None:
+        """Add tasks whose targets were predicted point after point, each from those before it.
+
+        Args:
+            y: True values of the targets, ``(batch, targets)``; NaN = not scored.
+            once: Means in one pass, given the context alone.
+            mean: The trajectory that goes on from its own means.
+            sample: One that goes on from values drawn.
+        """
+        scored = y.isfinite()
+        errors = [(values - y).double().square()[scored].sum() for values in (once, mean, sample)]
+        self.walked += torch.stack([scored.sum(), *errors])
+
     def _bucket(self, batch: PairBatch, span: float) -> Tensor:
         """Bucket of each target's distance to the nearest known point of its member, ``(batch, targets)``."""
         (known_x, x), (known_member, member) = (
@@ -109,6 +124,7 @@ class PairScores(Metric):
         figures = {
             "ll": total["ll"] / count,
             "mse": total["error"] / count,
+            "rmse": (total["error"] / count).sqrt(),
             "rmse_first": (self.first[1] / self.first[0]).sqrt(),
             "r2": 1 - total["error"] / (total["yy"] - total["y"] ** 2 / count),
             "r2_row": self.rows[1] / self.rows[0],
@@ -118,6 +134,9 @@ class PairScores(Metric):
         }
         if self.chained[0]:
             figures["ll_joint"] = self.chained[1] / self.chained[0]
+        if self.walked[0]:
+            roots = (self.walked[1:] / self.walked[0]).sqrt()
+            figures |= zip(("rmse_chain_once", "rmse_chain", "rmse_chain_sample"), roots, strict=True)
         if self.best[0]:
             figures["ll_oracle"] = self.best[1] / self.best[0]
             figures["mse_oracle"] = self.best[2] / self.best[0]

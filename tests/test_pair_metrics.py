@@ -67,6 +67,7 @@ def test_figures_are_means_over_targets() -> None:
     assert found["ll"] == pytest.approx(each(given.log_prob(y.nan_to_num())), rel=1e-6)
     assert found["ll_joint"] == pytest.approx(each(chain.log_prob(y.nan_to_num())), rel=1e-6)
     assert found["mse"] == pytest.approx(each(error), rel=1e-6)
+    assert found["rmse"] == pytest.approx(math.sqrt(each(error)), rel=1e-6)
     values = [y[place].item() for place in places]
     spread = sum((value - mean(values)) ** 2 for value in values)
     assert found["r2"] == pytest.approx(1 - each(error) * len(places) / spread, rel=1e-6)
@@ -145,10 +146,24 @@ def test_parts_add_up_to_the_whole() -> None:
     for part in parts[1:]:
         other = PairScores(members=2)
         other.update(*part, SPAN)
-        for name in ("sums", "first", "first_best", "rows", "chained", "best"):
+        for name in other._reductions:
             setattr(summed, name, getattr(summed, name) + getattr(other, name))
-    assert summed._reductions.keys() == {"sums", "first", "first_best", "rows", "chained", "best"}
+    assert {reduction.__name__ for reduction in summed._reductions.values()} == {"dim_zero_sum"}
     assert summed.compute() == pytest.approx(whole, rel=1e-9)
+
+
+def test_trajectories_are_scored_beside_one_pass() -> None:
+    """Root mean squares over the known targets of all tasks that were added, whatever their number."""
+    metric = PairScores(members=2)
+    y = torch.tensor([[1.0, 2.0, math.nan], [0.0, 0.0, 0.0]])
+    off = torch.tensor([[3.0, -3.0, math.nan], [3.0, 3.0, -3.0]])
+    metric.add_trajectories(y, y + off / 3, y + off, y - 2 * off)
+    metric.add_trajectories(y[:1, :1], y[:1, :1], y[:1, :1], y[:1, :1])
+    metric.update(*drawn(), SPAN)
+    found = metric.compute()
+    wanted = {"rmse_chain_once": (5 / 6) ** 0.5, "rmse_chain": (45 / 6) ** 0.5, "rmse_chain_sample": (180 / 6) ** 0.5}
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+    assert not any(name.startswith("rmse_chain") for name in figures(drawn()))
 
 
 def test_what_is_not_known_is_not_there() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.counter import generator
+from datamodules.draws import integer
 from datamodules.pairs.gaussian import draw, marginal, oracle
 from datamodules.pairs.kernels import Process
 from datamodules.pairs.kinds import PairPlan, draw_sizes, grid, make_process
@@ -94,8 +95,9 @@ class PairBatches(Dataset[PairBatch]):
         # Sequences of unequal length take one turn in the whole batch, which has one context length.
         turn = turn.squeeze(1) if len(set(sizes)) == 1 else common.expand(self.batch_size)
         role = (turn * plan.members).long() if swap_roles else torch.full((self.batch_size,), plan.members - 1)
+        beside = integer(0, plan.members - 1, source) if plan.context is None else 0
         process = make_process(plan, hyper)
-        return Tasks(process, draw(process, x, member, normals), Drawn(x, member, role, chance, shown))
+        return Tasks(process, draw(process, x, member, normals), Drawn(x, member, role, chance, shown, beside))
 
     def _oracle(self, process: Process, x: Tensor, y: Tensor, member: Tensor, context: int) -> Oracle | None:
         if self.knowledge is None:

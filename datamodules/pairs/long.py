@@ -5,7 +5,7 @@ from torch import Tensor
 
 from datamodules.counter import generator
 from datamodules.pairs.long_series import LongNames, Observations, read_long
-from datamodules.pairs.regimes import Regime
+from datamodules.pairs.regimes import FEW, Regime
 from datamodules.pairs.series import Unit
 from datamodules.pairs.tasks import TaskPairs
 from datamodules.splits import split_borders, standardise
@@ -31,12 +31,13 @@ class LongPairs(TaskPairs):
         unit: What dates are counted in: ``s``, ``min``, ``h`` or ``D`` (days).
         from_start: Whether each task's places count from its first point.
         ordered: Whether the tasks are split in the order of the table, the last ones to test on; otherwise at random.
-        context: How many points of the sequence to infer are shown in training, or the fewest and the most, drawn for
-            each batch.
-        eval_context: The same for validation and test; none = ``context``.
+        context: How many points of the sequence to infer validation, test and prediction show. Training shows any
+            number of them, from 1 to all but one, drawn for each batch. Two numbers, the fewest and the most, are drawn
+            from in training as well.
+        eval_context: What validation, test and prediction show instead, one number or two; none = ``context``.
         regime: Which points are shown in training. ``forecast``: all of the other sequences and the first points of the
             one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
-            ``shuffle``: random points of all, on average ``context`` of each. ``half_half``: full_infer or shuffle.
+            ``shuffle``: random points of all, on average as many of each. ``half_half``: full_infer or shuffle.
             ``mix``: shuffle, forecast or interp. Of several, each batch takes one.
         val_regime: The same for validation.
         test_regime: The same for test.
@@ -100,7 +101,7 @@ class LongPairs(TaskPairs):
         mean, std = standardise(wide, training, names)
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
         y = (tasks.y - mean[tasks.member]) / std[tasks.member]
-        least = 1 + max(options.shown[1] for options in self.options.values())
+        least = 1 + max(options.shown[1] if options.shown else FEW for options in self.options.values())
         self.tasks = tasks._replace(x=_counted(tasks) if from_start else tasks.x, y=y, least=least)
         stages = dict(zip(("train", "val", "test", "predict"), (*parts, parts[2]), strict=True))
         self.numbers = {stage: self.usable(stage, part) for stage, part in stages.items()}

@@ -6,6 +6,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+FEW = 1
+"""Fewest points of the sequence to infer that are context where training draws every number of them."""
+
 Regime = Literal["shuffle", "full_infer", "half_half", "forecast", "interp", "mix"]
 
 MIXTURES: dict[str, tuple[str, ...]] = {
@@ -36,6 +39,7 @@ class Drawn(NamedTuple):
         role: The sequence to infer of each task, ``(batch,)``; in a batch all of one length.
         chance: Random numbers, ``(batch, points)``.
         shown: How many points of the sequence to infer are context.
+        beside: How many points more are context where these are of all sequences, so that every number occurs.
     """
 
     x: Tensor
@@ -43,6 +47,7 @@ class Drawn(NamedTuple):
     role: Tensor
     chance: Tensor
     shown: int
+    beside: int = 0
 
 
 def choose(regimes: tuple[str, ...], source: Generator) -> str:
@@ -55,7 +60,7 @@ def choose(regimes: tuple[str, ...], source: Generator) -> str:
 
 def shuffle(drawn: Drawn, members: int) -> Layout:
     """Points of all sequences at random: on average as many of each are context as are shown elsewhere of one."""
-    return Layout(drawn.chance.argsort(1), drawn.shown * members)
+    return Layout(drawn.chance.argsort(1), drawn.shown * members + drawn.beside)
 
 
 def forecast(drawn: Drawn, members: int) -> Layout:

@@ -11,7 +11,7 @@ from datamodules.pairs.batches import Knowledge, PairBatches
 from datamodules.pairs.cache import CachedPairs, Facts, PairCache
 from datamodules.pairs.kernels import Kernel
 from datamodules.pairs.kinds import KINDS, Kind, PairPlan, grid
-from datamodules.pairs.options import as_regimes
+from datamodules.pairs.options import as_regimes, trained_sizes
 from datamodules.pairs.regimes import Regime
 from tabattn.batches import PairBatch, Scaling
 
@@ -37,17 +37,20 @@ class SyntheticPairs(LightningDataModule):
     - ``single_rbf``, ``single_periodic``, ``single_noise``, ``rbf_const_2D``, ``rbf_rbf_2D``: sequences of 200 points
       on [5, 15] without noise (``eps: 0.05`` adds some); in the last one each point belongs to either by chance.
 
-    The pairs have 32 + 32 points, 8 of them shown; ``points: [200, 200]`` and ``context: 50`` are the large setting.
+    The pairs have 32 + 32 points, 8 of them shown to score; ``points: [200, 200]`` and ``context: 50`` are the large
+    setting.
     Where an argument is none, the kind has its own.
 
     Args:
         kind: Where values come from.
         points: Points of each sequence, which also says how many sequences there are; of ``tnp``, most points in all.
-        context: How many points of the sequence to infer are shown, or the fewest and the most, drawn for each batch.
-        eval_context: The same for validation and test; none = ``context``.
+        context: How many points of the sequence to infer validation, test and prediction show. Training shows any
+            number of them, from 1 to all but one, drawn for each batch. Two numbers, the fewest and the most, are drawn
+            from in training as well: ``[8, 8]`` trains on 8 alone, and errors grow where other numbers are known.
+        eval_context: What validation, test and prediction show instead, one number or two; none = ``context``.
         regime: Which points are shown in training. ``forecast``: all of the other sequences and the first points of
             the one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast of a sequence drawn
-            at random, in causal order. ``shuffle``: random points of all, on average ``context`` of each.
+            at random, in causal order. ``shuffle``: random points of all, on average as many of each.
             ``half_half``: full_infer or shuffle. ``mix``: shuffle, forecast or interp. Of several, each batch takes
             one; none = mix (``tnp``: shuffle).
         val_regime: The same for validation; none = forecast (``tnp``: shuffle).
@@ -119,7 +122,6 @@ class SyntheticPairs(LightningDataModule):
             raise ValueError(f"oracle must be one of {', '.join(get_args(Knowledge))}, got {oracle!r}")
         changes: dict[str, Any] = {
             "points": points,
-            "context": _range(context),
             "x_range": x_range,
             "eps": eps,
             "kernel": kernel,
@@ -129,8 +131,10 @@ class SyntheticPairs(LightningDataModule):
             "correlation": correlation,
             "shift": shift,
         }
-        self.plan = _plan(kind, changes)
-        self.eval_plan = _plan(kind, {**changes, "context": _range(eval_context) or self.plan.context})
+        own = KINDS[kind]
+        self.plan = _plan(kind, own.context if context is None else trained_sizes(context), changes)
+        scored_sizes = _range(eval_context) or _range(context) or own.eval_context
+        self.eval_plan = _plan(kind, scored_sizes, changes)
         if oracle == "marginal":
             grid(self.plan)
         scored = "shuffle" if kind == "tnp" else "forecast"
@@ -204,7 +208,7 @@ class SyntheticPairs(LightningDataModule):
         """Everything that the tasks of a file depend on: on how to train only where training is kept there too."""
         trained = bool(self.lengths[TRAIN])
         facts = self.eval_plan._asdict() | {"kind": kind, "eval_context": self.eval_plan.context}
-        facts["context"] = self.plan.context if trained else None
+        facts["context"] = (self.plan.context or "every") if trained else None
         facts |= zip(("regime", "val_regime", "test_regime"), self.regimes, strict=True)
         facts["regime"] = self.regimes[TRAIN] if trained else None
         facts |= zip(("cache_batches", "val_batches", "test_batches"), self.lengths, strict=True)
@@ -215,9 +219,10 @@ def _range(count: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (count, count) if isinstance(count, int) else count
 
 
-def _plan(kind: str, changes: dict[str, Any]) -> PairPlan:
-    """What a kind is, with whatever is not None in its place."""
-    plan = KINDS[kind]._replace(**{name: value for name, value in changes.items() if value is not None})
+def _plan(kind: str, context: tuple[int, int] | None, changes: dict[str, Any]) -> PairPlan:
+    """What a kind is, with a range of context sizes, and with whatever else is not None in its place."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    plan = KINDS[kind]._replace(context=context, **given)
     plan.check()
     for name, read in plan.optional.items():
         if not read and changes[name] is not None:

@@ -70,12 +70,13 @@ class TablePairs(TaskPairs):
             day, and the axis ends at the cycle times a power of 2. Rows without ``x`` count from the first one.
         window: Rows of a window.
         stride: Rows between the starts of windows to validate and test on.
-        context: How many points of the column to infer are shown in training, or the fewest and the most, drawn for
-            each batch.
-        eval_context: The same for validation and test; none = ``context``.
+        context: How many points of the column to infer validation, test and prediction show. Training shows any
+            number of them, from 1 to all but one, drawn for each batch. Two numbers, the fewest and the most, are drawn
+            from in training as well.
+        eval_context: What validation, test and prediction show instead, one number or two; none = ``context``.
         regime: Which points are shown in training. ``forecast``: all of the other columns and the first points of the
             one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
-            ``shuffle``: random points of all, on average ``context`` of each. ``half_half``: full_infer or shuffle.
+            ``shuffle``: random points of all, on average as many of each. ``half_half``: full_infer or shuffle.
             ``mix``: shuffle, forecast or interp. Of several, each batch takes one.
         val_regime: The same for validation.
         test_regime: The same for test.
@@ -133,8 +134,8 @@ class TablePairs(TaskPairs):
             seed,
             num_workers,
         )
-        check_below("context", self.options["train"].shown, window)
-        check_below("eval_context", self.options["val"].shown, window)
+        for name, stage in (("context", "train"), ("context" if eval_context is None else "eval_context", "val")):
+            check_below(name, self.options[stage].shown, window)
         borders = split_borders(len(series.x), shares, window, "rows (a window)")
         axis, values = torch.from_numpy(series.x), torch.from_numpy(series.y)
         mean, std = standardise(values, slice(borders[0], borders[1]), series.names)
@@ -158,7 +159,7 @@ class TablePairs(TaskPairs):
         self.scaling = Scaling(0.0, ends if cycle is None else cycle * 2.0 ** math.ceil(math.log2(ends / cycle)))
 
 
-def check_below(name: str, shown: tuple[int, int], window: int) -> None:
+def check_below(name: str, shown: tuple[int, int] | None, window: int) -> None:
     """Raise ValueError unless points are left to infer in a window."""
-    if shown[1] >= window:
+    if shown is not None and shown[1] >= window:
         raise ValueError(f"{name} must be less than the window's {window} rows, got {shown[1]}")

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.checks import check_least, listed, nearest
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import integer
-from datamodules.pairs.options import PairOptions, as_range, as_regimes
-from datamodules.pairs.regimes import REGIMES, Drawn, Regime, choose
+from datamodules.pairs.options import PairOptions, as_range, as_regimes, trained_sizes
+from datamodules.pairs.regimes import FEW, REGIMES, Drawn, Regime, choose
 from tabattn.batches import PairBatch, Scaling
 
 STREAMS = {"train": 1, "val": 2, "test": 3, "predict": 3}
@@ -71,10 +71,10 @@ class TaskBatches(Dataset[PairBatch]):
         points = self.tasks.take(numbers)
         swap = options.swap_roles or regime == "full_infer"
         role = self._roles(points, source) if swap else torch.full((len(points.x),), options.infer)
-        shown = integer(*options.shown, source)
+        shown, beside = self._sizes(points, role, regime, source)
         # What is not known is shown last: a random context is not spent on it.
         chance = torch.rand(points.x.shape, generator=source).masked_fill(points.y.isnan(), 1)
-        layout = REGIMES[regime](Drawn(points.x, points.member, role, chance, shown), options.members)
+        layout = REGIMES[regime](Drawn(points.x, points.member, role, chance, shown, beside), options.members)
         x, y, member = (part.gather(1, layout.order) for part in points[:3])
         padding = None if points.padding is None else points.padding.gather(1, layout.order)
         if options.drift:
@@ -86,6 +86,22 @@ class TaskBatches(Dataset[PairBatch]):
         if self.stage == "train":
             return self.numbers[torch.randint(len(self.numbers), (size,), generator=source)]
         return self.numbers[index * size : (index + 1) * size]
+
+    def _sizes(self, points: Points, role: Tensor, regime: str, source: torch.Generator) -> tuple[int, int]:
+        """How many points of the sequence to infer are shown, and how many more where points are of all sequences.
+
+        Where every size is to occur, a task at random says how many leave one of its known values to be inferred: in a
+        batch of unequal tasks the short ones then have targets as often as they have long ones beside them.
+        """
+        options = self.options
+        if options.shown is not None:
+            return integer(*options.shown, source), 0
+        task = integer(0, len(role) - 1, source)
+        x = points.x[task, points.member[task] == role[task]]
+        known = points.y[task, points.member[task] == role[task]].isfinite()
+        # Missing values come last among random points; among the first ones they count.
+        before = known if regime in ("interp", "shuffle") else x <= x[known].max()
+        return integer(FEW, max(FEW, int(before.sum()) - 1), source), integer(0, options.members - 1, source)
 
     def _roles(self, points: Points, source: torch.Generator) -> Tensor:
         """The sequence each task infers; one for all where sequences differ in length, as a batch has one context."""
@@ -110,8 +126,9 @@ class TaskPairs(LightningDataModule):
     Args:
         names: Names of the sequences.
         infer: The one to infer; none = the last.
-        context: How many points of it are shown in training, or the fewest and the most, drawn for each batch.
-        eval_context: The same for validation and test; none = ``context``.
+        context: How many points of it are shown to score, and in training any number; or the fewest and the most of
+            both.
+        eval_context: How many are shown to score instead; none = ``context``.
         regime: Which points are shown in training; of several, each batch takes one.
         val_regime: The same for validation.
         test_regime: The same for test.
@@ -158,8 +175,8 @@ class TaskPairs(LightningDataModule):
             raise ValueError(f"drift must be at least 0, got {drift}")
         self.names = names
         self.infer = len(names) - 1 if infer is None else names.index(infer)
-        train = as_range("context", context)
-        scored = train if eval_context is None else as_range("eval_context", eval_context)
+        train = trained_sizes(context)
+        scored = as_range("context", context) if eval_context is None else as_range("eval_context", eval_context)
         regimes = {"train": regime, "val": val_regime, "test": test_regime, "predict": test_regime}
         self.options = {
             stage: PairOptions(
@@ -183,11 +200,15 @@ class TaskPairs(LightningDataModule):
         Raises:
             ValueError: There is none.
         """
-        shown, rest = self.tasks.known(numbers, self.options[stage].shown[0])
+        sizes = self.options[stage].shown
+        shown, rest = self.tasks.known(numbers, FEW if sizes is None else sizes[0])
         enough = shown + rest > 0
-        enough[:, self.infer] = shown[:, self.infer] > 0
-        if stage != "predict":
-            enough[:, self.infer] &= rest[:, self.infer] > 0
+        if sizes is None:
+            enough[:, self.infer] = (shown + rest)[:, self.infer] > FEW
+        else:
+            enough[:, self.infer] = shown[:, self.infer] > 0
+            if stage != "predict":
+                enough[:, self.infer] &= rest[:, self.infer] > 0
         if not enough.all(1).any():
             lacking = [name for name, found in zip(self.names, enough.any(0).tolist(), strict=True) if not found]
             raise ValueError(

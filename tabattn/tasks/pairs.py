@@ -18,6 +18,8 @@ from tabattn.pair_metrics import PairScores
 from tabattn.tasks.base import Task
 from tabattn.tasks.saving import mechanism
 
+CHAINED = 2
+"""Tasks of each test batch whose targets are also predicted point after point, which takes a pass for each."""
 MARGIN = 0.01
 """Share of the axis by which a point may leave the range of training unnoticed."""
 
@@ -28,7 +30,9 @@ class PairInference(Task):
     Logs the log-likelihood of a target in nats (a density: it may be positive), the same of the process that made the
     data where that is known (``ll_oracle``) and the ``gap`` to it, the squared error, the error of the first target
     after the context, the share of explained variance, continuous ranked probability score and the coverage of
-    intervals; also for each member and for buckets of distance to the nearest known point.
+    intervals; also for each member and for buckets of distance to the nearest known point. Test also logs the error of
+    trajectories, each value predicted from those before it, of the first 2 tasks of each batch: ``rmse_chain`` goes on
+    from means, ``rmse_chain_sample`` from drawn values, and ``rmse_chain_once`` is that of the same tasks in one pass.
 
     Args:
         arch: ``tnpd``: context tokens attend to one another, targets to them (TNP-D, Nguyen and Grover 2022); ``tnpa``:
@@ -142,18 +146,35 @@ class PairInference(Task):
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
         """Predict every target from the context, and where asked for from the targets before it too."""
+        self._score(batch)
+
+    def test_step(self, batch: PairBatch, batch_idx: int) -> None:
+        """As validation does; the first tasks of the batch also point after point, as trajectories are drawn."""
+        given = self._score(batch)
+        few = batch.first(CHAINED)
+        source = torch.Generator(self.device).manual_seed(self._number(batch_idx))
+        drawn = trajectories(self.network, few, InferenceOptions(samples=1), source)
+        assert drawn.mean is not None
+        self.scores.add_trajectories(few.y[:, few.context :], given.mean[:CHAINED], drawn.mean, drawn.samples[0])
+
+    def _score(self, batch: PairBatch) -> Distribution:
+        """Score a batch in one pass; returns the density of each target given the context."""
         self._watch(batch)
         parts = (batch.x, batch.y, batch.member, batch.context)
         chain = self.network.chain(*parts) if self.joint else None
         low, high, *_ = self.network.scaling
-        self.scores.update(batch, self.network(*parts), chain, high - low)
+        given = self.network(*parts)
+        self.scores.update(batch, given, chain, high - low)
+        return given
 
-    test_step = validation_step
+    def _number(self, batch_idx: int) -> int:
+        """The number of a batch among those of all processes."""
+        return batch_idx * self.trainer.world_size + self.global_rank
 
     def predict_step(self, batch: PairBatch, batch_idx: int) -> Trajectories:
         """Draw trajectories of the sequence that is to be inferred, laid out as ``inference`` says."""
         self._watch(batch)
-        return self.trajectories(batch, batch_idx * self.trainer.world_size + self.global_rank)
+        return self.trajectories(batch, self._number(batch_idx))
 
     def trajectories(self, batch: PairBatch, number: int = 0) -> Trajectories:
         """Draw trajectories, the same whenever the same batch is given under the same number."""

@@ -153,7 +153,8 @@ def test_unknown_values_are_asked_for(tmp_path: Path) -> None:
         ({"sequences": ("low",)}, "at least 2 sequences are needed"),
         ({"infer": "middle"}, "infer must be one of the sequences, got 'middle'"),
         ({"columns": LongNames(y="member")}, "column 'member' of .* must hold finite numbers"),
-        ({"context": 9}, "no task to train on has known values of every sequence, .*; none has of 'up'"),
+        ({"context": 9}, "no task to val on has known values of every sequence, .*; none has of 'up'"),
+        ({"context": (9, 9)}, "no task to train on has known values of every sequence, .*; none has of 'up'"),
         ({"shares": (0.97, 0.02, 0.01)}, "each part must hold 1 task, got train 19, val 1, test 0"),
     ],
 )
