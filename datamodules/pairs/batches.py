@@ -12,7 +12,7 @@ from datamodules.draws import integer
 from datamodules.pairs.gaussian import draw, marginal, oracle
 from datamodules.pairs.kernels import Process
 from datamodules.pairs.kinds import PairPlan, draw_sizes, grid, make_process
-from datamodules.pairs.regimes import REGIMES, Drawn, choose
+from datamodules.pairs.regimes import FEW, REGIMES, Drawn, choose
 from tabattn.batches import Oracle, PairBatch
 
 Knowledge = Literal["known", "marginal"]
@@ -95,9 +95,12 @@ class PairBatches(Dataset[PairBatch]):
         # Sequences of unequal length take one turn in the whole batch, which has one context length.
         turn = turn.squeeze(1) if len(set(sizes)) == 1 else common.expand(self.batch_size)
         role = (turn * plan.members).long() if swap_roles else torch.full((self.batch_size,), plan.members - 1)
-        beside = integer(0, plan.members - 1, source) if plan.context is None else 0
+        total = None
+        if plan.every and integer(0, 1, source):
+            shown = integer(FEW, sizes[int(role[0])] - plan.margin, source)
+            total = integer(FEW * plan.members, count - plan.margin, source)
         process = make_process(plan, hyper)
-        return Tasks(process, draw(process, x, member, normals), Drawn(x, member, role, chance, shown, beside))
+        return Tasks(process, draw(process, x, member, normals), Drawn(x, member, role, chance, shown, total))
 
     def _oracle(self, process: Process, x: Tensor, y: Tensor, member: Tensor, context: int) -> Oracle | None:
         if self.knowledge is None:

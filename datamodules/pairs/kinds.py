@@ -9,7 +9,6 @@ from torch import Generator, Tensor
 from datamodules.checks import check_range
 from datamodules.draws import integer
 from datamodules.pairs.kernels import KERNELS, Kernel, Process, Term, correlations
-from datamodules.pairs.regimes import FEW
 
 Kind = Literal[
     "const",
@@ -42,8 +41,8 @@ class PairPlan(NamedTuple):
         sizes: How a batch's sizes come about: ``fixed`` = as ``points`` says; ``halves`` = each point belongs to any
             sequence; ``fewer`` = after the context, 3 targets or more, ``points`` at most in all.
         points: Points of each sequence.
-        context: Fewest and most points shown of the sequence to infer; None = every number from ``FEW`` to all but one.
-        eval_context: The same to score where no other number is asked for.
+        context: Fewest and most points shown of the sequence to infer.
+        every: Whether half of the batches show any number of them instead, from ``FEW`` to all but one.
         x_range: Ends of the axis.
         eps: Standard deviation of the noise.
         kernel: Of the common function, or of the correlated ones.
@@ -57,8 +56,8 @@ class PairPlan(NamedTuple):
     structure: Literal["shift", "detail", "correlated", "single"] = "correlated"
     sizes: Literal["fixed", "halves", "fewer"] = "fixed"
     points: tuple[int, ...] = (32, 32)
-    context: tuple[int, int] | None = None
-    eval_context: tuple[int, int] = (8, 8)
+    context: tuple[int, int] = (8, 8)
+    every: bool = False
     x_range: tuple[float, float] = (-2.0, 2.0)
     eps: float = 0.05
     kernel: Kernel = "rbf"
@@ -106,11 +105,10 @@ class PairPlan(NamedTuple):
             raise ValueError(f"points must be at least 2 of each sequence, got {list(self.points)}")
         if self.structure == "single" and self.members > 1:
             raise ValueError(f"points must be one number for single sequences, got {list(self.points)}")
-        if self.context is not None:
-            check_range("context", self.context, 1)
-            if self.context[1] > min(self.points) - self.margin:
-                most = min(self.points) - self.margin
-                raise ValueError(f"context must be at most {most} of {min(self.points)} points, got {self.context[1]}")
+        check_range("context", self.context, 1)
+        if self.context[1] > min(self.points) - self.margin:
+            most = min(self.points) - self.margin
+            raise ValueError(f"context must be at most {most} of {min(self.points)} points, got {self.context[1]}")
         if not self.x_range[0] < self.x_range[1]:
             raise ValueError(f"x_range must be two numbers, lowest < highest, got {list(self.x_range)}")
         for name, least in (("eps", self.eps), ("shift", self.shift), ("amplitude", self.amplitude[0])):
@@ -129,7 +127,7 @@ class PairPlan(NamedTuple):
             raise ValueError("eps, amplitude and shift must not all be 0")
 
 
-_ORIGINAL = PairPlan(x_range=(5.0, 15.0), eps=0.0, length=(1.0, 1.0), period=(3.0, 3.0), eval_context=(50, 50))
+_ORIGINAL = PairPlan(x_range=(5.0, 15.0), eps=0.0, length=(1.0, 1.0), period=(3.0, 3.0), context=(50, 50))
 
 KINDS: dict[str, PairPlan] = {
     "const": PairPlan("shift", x_range=(5.0, 15.0), length=(1.0, 1.0)),
@@ -142,7 +140,6 @@ KINDS: dict[str, PairPlan] = {
         "fewer",
         points=(49,),
         context=(3, 46),
-        eval_context=(3, 46),
         eps=0.02,
         length=(0.1, 0.6),
         amplitude=(0.1, 1.0),
@@ -159,10 +156,8 @@ KINDS: dict[str, PairPlan] = {
 
 def draw_sizes(plan: PairPlan, source: Generator) -> tuple[tuple[int, ...], int]:
     """Draw the points of each sequence of a batch, and how many of the one to infer are shown."""
-    shown = FEW if plan.context is None else integer(*plan.context, source)
+    shown = integer(*plan.context, source)
     if plan.sizes == "fewer":
-        if plan.context is None:
-            shown = integer(FEW, plan.points[0] - plan.margin, source)
         return (shown + integer(plan.margin, plan.points[0] - shown, source),), shown
     points = plan.points
     while plan.sizes == "halves":
@@ -170,8 +165,6 @@ def draw_sizes(plan: PairPlan, source: Generator) -> tuple[tuple[int, ...], int]
         points = tuple(owners.bincount(minlength=plan.members).tolist())
         if min(points) > shown:
             break
-    if plan.context is None:
-        shown = integer(FEW, min(points) - plan.margin, source)
     return points, shown
 
 

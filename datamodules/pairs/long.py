@@ -5,7 +5,7 @@ from torch import Tensor
 
 from datamodules.counter import generator
 from datamodules.pairs.long_series import LongNames, Observations, read_long
-from datamodules.pairs.regimes import FEW, Regime
+from datamodules.pairs.regimes import Regime
 from datamodules.pairs.series import Unit
 from datamodules.pairs.tasks import TaskPairs
 from datamodules.splits import split_borders, standardise
@@ -31,9 +31,9 @@ class LongPairs(TaskPairs):
         unit: What dates are counted in: ``s``, ``min``, ``h`` or ``D`` (days).
         from_start: Whether each task's places count from its first point.
         ordered: Whether the tasks are split in the order of the table, the last ones to test on; otherwise at random.
-        context: How many points of the sequence to infer validation, test and prediction show. Training shows any
-            number of them, from 1 to all but one, drawn for each batch. Two numbers, the fewest and the most, are drawn
-            from in training as well.
+        context: How many points of the sequence to infer validation, test and prediction show. Half of the batches of
+            training show as many, the others any number from 1 to all but one. Two numbers, the fewest and the most,
+            are drawn from in training too, and nothing else: ``[8, 8]`` trains on 8 alone.
         eval_context: What validation, test and prediction show instead, one number or two; none = ``context``.
         regime: Which points are shown in training. ``forecast``: all of the other sequences and the first points of the
             one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
@@ -101,7 +101,7 @@ class LongPairs(TaskPairs):
         mean, std = standardise(wide, training, names)
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
         y = (tasks.y - mean[tasks.member]) / std[tasks.member]
-        least = 1 + max(options.shown[1] if options.shown else FEW for options in self.options.values())
+        least = 1 + max(options.shown[1] for options in self.options.values())
         self.tasks = tasks._replace(x=_counted(tasks) if from_start else tasks.x, y=y, least=least)
         stages = dict(zip(("train", "val", "test", "predict"), (*parts, parts[2]), strict=True))
         self.numbers = {stage: self.usable(stage, part) for stage, part in stages.items()}

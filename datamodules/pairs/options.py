@@ -12,8 +12,8 @@ class PairOptions(NamedTuple):
     Attributes:
         members: Number of sequences.
         infer: The one to infer.
-        shown: Fewest and most points of it that are context, drawn for each batch; None = every number from ``FEW`` to
-            all but one of a task.
+        shown: Fewest and most points of it that are context, drawn for each batch.
+        every: Whether half of the batches show any number of them instead, from ``FEW`` to all but one of a task.
         regimes: Which points are context; of several, each batch takes one.
         swap_roles: Whether the sequence to infer is drawn; otherwise it is ``infer``.
         drift: Standard deviation of a constant that is added to each sequence of a task.
@@ -23,21 +23,13 @@ class PairOptions(NamedTuple):
 
     members: int
     infer: int
-    shown: tuple[int, int] | None
+    shown: tuple[int, int]
+    every: bool
     regimes: tuple[str, ...]
     swap_roles: bool
     drift: float
     batch_size: int
     seed: int
-
-
-def trained_sizes(context: int | tuple[int, int]) -> tuple[int, int] | None:
-    """The sizes of context that training draws from: a range that was asked for, or None = every size.
-
-    A number says where predictions start. A network that is trained with this many points alone gets worse the more
-    it is given, and so diverges when it goes on from its own predictions.
-    """
-    return None if isinstance(context, int) else as_range("context", context)
 
 
 def as_range(name: str, count: int | tuple[int, int]) -> tuple[int, int]:

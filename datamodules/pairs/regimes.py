@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
         role: The sequence to infer of each task, ``(batch,)``; in a batch all of one length.
         chance: Random numbers, ``(batch, points)``.
         shown: How many points of the sequence to infer are context.
-        beside: How many points more are context where these are of all sequences, so that every number occurs.
+        total: How many points are context where these are of all sequences; None = on average ``shown`` of each.
     """
 
     x: Tensor
@@ -47,7 +47,7 @@ class Drawn(NamedTuple):
     role: Tensor
     chance: Tensor
     shown: int
-    beside: int = 0
+    total: int | None = None
 
 
 def choose(regimes: tuple[str, ...], source: Generator) -> str:
@@ -60,7 +60,8 @@ def choose(regimes: tuple[str, ...], source: Generator) -> str:
 
 def shuffle(drawn: Drawn, members: int) -> Layout:
     """Points of all sequences at random: on average as many of each are context as are shown elsewhere of one."""
-    return Layout(drawn.chance.argsort(1), drawn.shown * members + drawn.beside)
+    context = drawn.shown * members if drawn.total is None else drawn.total
+    return Layout(drawn.chance.argsort(1), context)
 
 
 def forecast(drawn: Drawn, members: int) -> Layout:

@@ -11,7 +11,7 @@ from datamodules.pairs.batches import Knowledge, PairBatches
 from datamodules.pairs.cache import CachedPairs, Facts, PairCache
 from datamodules.pairs.kernels import Kernel
 from datamodules.pairs.kinds import KINDS, Kind, PairPlan, grid
-from datamodules.pairs.options import as_regimes, trained_sizes
+from datamodules.pairs.options import as_regimes
 from datamodules.pairs.regimes import Regime
 from tabattn.batches import PairBatch, Scaling
 
@@ -44,9 +44,9 @@ class SyntheticPairs(LightningDataModule):
     Args:
         kind: Where values come from.
         points: Points of each sequence, which also says how many sequences there are; of ``tnp``, most points in all.
-        context: How many points of the sequence to infer validation, test and prediction show. Training shows any
-            number of them, from 1 to all but one, drawn for each batch. Two numbers, the fewest and the most, are drawn
-            from in training as well: ``[8, 8]`` trains on 8 alone, and errors grow where other numbers are known.
+        context: How many points of the sequence to infer validation, test and prediction show. Half of the batches of
+            training show as many, the others any number from 1 to all but one. Two numbers, the fewest and the most,
+            are drawn from in training too, and nothing else: ``[8, 8]`` trains on 8 alone.
         eval_context: What validation, test and prediction show instead, one number or two; none = ``context``.
         regime: Which points are shown in training. ``forecast``: all of the other sequences and the first points of
             the one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast of a sequence drawn
@@ -131,10 +131,13 @@ class SyntheticPairs(LightningDataModule):
             "correlation": correlation,
             "shift": shift,
         }
-        own = KINDS[kind]
-        self.plan = _plan(kind, own.context if context is None else trained_sizes(context), changes)
-        scored_sizes = _range(eval_context) or _range(context) or own.eval_context
-        self.eval_plan = _plan(kind, scored_sizes, changes)
+        own = KINDS[kind].context
+        given = _range(context) or own
+        score = _range(eval_context) or given
+        # Where one number was asked for it is where scoring starts, and no bound of what training sees.
+        every = isinstance(context, int) or (context is None and own[0] == own[1])
+        self.plan = _plan(kind, {**changes, "context": score if every else given})._replace(every=every)
+        self.eval_plan = _plan(kind, {**changes, "context": score})
         if oracle == "marginal":
             grid(self.plan)
         scored = "shuffle" if kind == "tnp" else "forecast"
@@ -208,7 +211,8 @@ class SyntheticPairs(LightningDataModule):
         """Everything that the tasks of a file depend on: on how to train only where training is kept there too."""
         trained = bool(self.lengths[TRAIN])
         facts = self.eval_plan._asdict() | {"kind": kind, "eval_context": self.eval_plan.context}
-        facts["context"] = (self.plan.context or "every") if trained else None
+        del facts["every"]  # What is scored has one size; of training it is told by ``context``.
+        facts["context"] = ("every" if self.plan.every else self.plan.context) if trained else None
         facts |= zip(("regime", "val_regime", "test_regime"), self.regimes, strict=True)
         facts["regime"] = self.regimes[TRAIN] if trained else None
         facts |= zip(("cache_batches", "val_batches", "test_batches"), self.lengths, strict=True)
@@ -219,10 +223,9 @@ def _range(count: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (count, count) if isinstance(count, int) else count
 
 
-def _plan(kind: str, context: tuple[int, int] | None, changes: dict[str, Any]) -> PairPlan:
-    """What a kind is, with a range of context sizes, and with whatever else is not None in its place."""
-    given = {name: value for name, value in changes.items() if value is not None}
-    plan = KINDS[kind]._replace(context=context, **given)
+def _plan(kind: str, changes: dict[str, Any]) -> PairPlan:
+    """What a kind is, with whatever is not None in its place."""
+    plan = KINDS[kind]._replace(**{name: value for name, value in changes.items() if value is not None})
     plan.check()
     for name, read in plan.optional.items():
         if not read and changes[name] is not None:

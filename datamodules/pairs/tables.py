@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules.checks import check_least
+from datamodules.pairs.options import as_range
 from datamodules.pairs.regimes import Regime
 from datamodules.pairs.series import Name, Unit, read_series
 from datamodules.pairs.tasks import Points, TaskPairs
@@ -70,9 +71,9 @@ class TablePairs(TaskPairs):
             day, and the axis ends at the cycle times a power of 2. Rows without ``x`` count from the first one.
         window: Rows of a window.
         stride: Rows between the starts of windows to validate and test on.
-        context: How many points of the column to infer validation, test and prediction show. Training shows any
-            number of them, from 1 to all but one, drawn for each batch. Two numbers, the fewest and the most, are drawn
-            from in training as well.
+        context: How many points of the column to infer validation, test and prediction show. Half of the batches of
+            training show as many, the others any number from 1 to all but one. Two numbers, the fewest and the most,
+            are drawn from in training too, and nothing else: ``[8, 8]`` trains on 8 alone.
         eval_context: What validation, test and prediction show instead, one number or two; none = ``context``.
         regime: Which points are shown in training. ``forecast``: all of the other columns and the first points of the
             one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
@@ -134,8 +135,8 @@ class TablePairs(TaskPairs):
             seed,
             num_workers,
         )
-        for name, stage in (("context", "train"), ("context" if eval_context is None else "eval_context", "val")):
-            check_below(name, self.options[stage].shown, window)
+        check_below("context", as_range("context", context), window)
+        check_below("eval_context", self.options["val"].shown, window)
         borders = split_borders(len(series.x), shares, window, "rows (a window)")
         axis, values = torch.from_numpy(series.x), torch.from_numpy(series.y)
         mean, std = standardise(values, slice(borders[0], borders[1]), series.names)
@@ -159,7 +160,7 @@ class TablePairs(TaskPairs):
         self.scaling = Scaling(0.0, ends if cycle is None else cycle * 2.0 ** math.ceil(math.log2(ends / cycle)))
 
 
-def check_below(name: str, shown: tuple[int, int] | None, window: int) -> None:
+def check_below(name: str, shown: tuple[int, int], window: int) -> None:
     """Raise ValueError unless points are left to infer in a window."""
-    if shown is not None and shown[1] >= window:
+    if shown[1] >= window:
         raise ValueError(f"{name} must be less than the window's {window} rows, got {shown[1]}")

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.checks import check_least, listed, nearest
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import integer
-from datamodules.pairs.options import PairOptions, as_range, as_regimes, trained_sizes
+from datamodules.pairs.options import PairOptions, as_range, as_regimes
 from datamodules.pairs.regimes import FEW, REGIMES, Drawn, Regime, choose
 from tabattn.batches import PairBatch, Scaling
 
@@ -71,10 +71,10 @@ class TaskBatches(Dataset[PairBatch]):
         points = self.tasks.take(numbers)
         swap = options.swap_roles or regime == "full_infer"
         role = self._roles(points, source) if swap else torch.full((len(points.x),), options.infer)
-        shown, beside = self._sizes(points, role, regime, source)
+        shown, total = self._sizes(points, role, regime, source)
         # What is not known is shown last: a random context is not spent on it.
         chance = torch.rand(points.x.shape, generator=source).masked_fill(points.y.isnan(), 1)
-        layout = REGIMES[regime](Drawn(points.x, points.member, role, chance, shown, beside), options.members)
+        layout = REGIMES[regime](Drawn(points.x, points.member, role, chance, shown, total), options.members)
         x, y, member = (part.gather(1, layout.order) for part in points[:3])
         padding = None if points.padding is None else points.padding.gather(1, layout.order)
         if options.drift:
@@ -87,21 +87,23 @@ class TaskBatches(Dataset[PairBatch]):
             return self.numbers[torch.randint(len(self.numbers), (size,), generator=source)]
         return self.numbers[index * size : (index + 1) * size]
 
-    def _sizes(self, points: Points, role: Tensor, regime: str, source: torch.Generator) -> tuple[int, int]:
-        """How many points of the sequence to infer are shown, and how many more where points are of all sequences.
+    def _sizes(self, points: Points, role: Tensor, regime: str, source: torch.Generator) -> tuple[int, int | None]:
+        """How many points of the sequence to infer are shown, and how many where points are of all sequences.
 
-        Where every size is to occur, a task at random says how many leave one of its known values to be inferred: in a
+        Where any size may occur, a task at random says how many leave one of its known values to be inferred: in a
         batch of unequal tasks the short ones then have targets as often as they have long ones beside them.
         """
         options = self.options
-        if options.shown is not None:
-            return integer(*options.shown, source), 0
+        shown = integer(*options.shown, source)
+        if not options.every or not integer(0, 1, source):
+            return shown, None
         task = integer(0, len(role) - 1, source)
-        x = points.x[task, points.member[task] == role[task]]
-        known = points.y[task, points.member[task] == role[task]].isfinite()
+        known, own = points.y[task].isfinite(), points.member[task] == role[task]
         # Missing values come last among random points; among the first ones they count.
-        before = known if regime in ("interp", "shuffle") else x <= x[known].max()
-        return integer(FEW, max(FEW, int(before.sum()) - 1), source), integer(0, options.members - 1, source)
+        before = known if regime == "interp" else points.x[task] <= points.x[task, own & known].max()
+        most = max(FEW, int((own & before).sum()) - 1)
+        least = min(FEW * options.members, int(known.sum()) - 1)
+        return integer(FEW, most, source), integer(least, int(known.sum()) - 1, source)
 
     def _roles(self, points: Points, source: torch.Generator) -> Tensor:
         """The sequence each task infers; one for all where sequences differ in length, as a batch has one context."""
@@ -175,14 +177,19 @@ class TaskPairs(LightningDataModule):
             raise ValueError(f"drift must be at least 0, got {drift}")
         self.names = names
         self.infer = len(names) - 1 if infer is None else names.index(infer)
-        train = trained_sizes(context)
-        scored = as_range("context", context) if eval_context is None else as_range("eval_context", eval_context)
+        train = as_range("context", context)
+        scored = train if eval_context is None else as_range("eval_context", eval_context)
+        # One number says where scoring starts, and is no bound of what training sees.
+        every = isinstance(context, int)
+        if every:
+            train = scored
         regimes = {"train": regime, "val": val_regime, "test": test_regime, "predict": test_regime}
         self.options = {
             stage: PairOptions(
                 len(names),
                 self.infer,
                 train if stage == "train" else scored,
+                every and stage == "train",
                 as_regimes(f"regimes of {stage}", chosen),
                 swap_roles and stage == "train",
                 drift if stage == "train" else 0.0,
@@ -200,10 +207,10 @@ class TaskPairs(LightningDataModule):
         Raises:
             ValueError: There is none.
         """
-        sizes = self.options[stage].shown
-        shown, rest = self.tasks.known(numbers, FEW if sizes is None else sizes[0])
+        options = self.options[stage]
+        shown, rest = self.tasks.known(numbers, options.shown[0])
         enough = shown + rest > 0
-        if sizes is None:
+        if options.every:
             enough[:, self.infer] = (shown + rest)[:, self.infer] > FEW
         else:
             enough[:, self.infer] = shown[:, self.infer] > 0

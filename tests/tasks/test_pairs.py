@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 
 import callbacks  # noqa: F401  (makes the names of the commands known)
 from datamodules import SyntheticPairs
@@ -15,6 +16,7 @@ from tabattn.attention import MECHANISMS
 from tabattn.cli import main
 from tabattn.inference import InferenceOptions
 from tabattn.tasks import PairInference
+from tabattn.tasks.pairs import CHAINED
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "pairs.yaml")
 TINY: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 2}
@@ -194,3 +196,39 @@ def test_more_processes_may_draw_batches_to_score(tmp_path: Path) -> None:
     task = PairInference(**TINY)
     found = [trainer(tmp_path).test(task, data(num_workers=number), verbose=False)[0] for number in (0, 2)]
     assert found[0] == pytest.approx(found[1])
+
+
+def test_trajectories_are_scored_beside_one_pass(tmp_path: Path) -> None:
+    """Of the first tasks of each batch: what each step adds to the next one's error cannot hide."""
+    pairs, task = data(batch_size=5), PairInference(**TINY)
+    with torch.no_grad():
+        for weight in task.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    found = trainer(tmp_path).test(task, pairs, verbose=False)[0]
+    assert found["test/rmse"] == pytest.approx(math.sqrt(found["test/mse"]))
+    errors: dict[str, list[torch.Tensor]] = {"rmse_chain_once": [], "rmse_chain": []}
+    for batch in pairs.test_dataloader():
+        x, y, member = (part[:CHAINED] for part in (batch.x, batch.y, batch.member))
+        known, asked = y[:, : batch.context], y[:, batch.context :]
+        with torch.no_grad():
+            errors["rmse_chain_once"].append(task.network(x, known, member, batch.context).mean - asked)
+            for count in range(batch.context, x.shape[1]):
+                mean = task.network(x[:, : count + 1], known, member[:, : count + 1], count).mean
+                known = torch.cat([known, mean], 1)
+        errors["rmse_chain"].append(known[:, batch.context :] - asked)
+    wanted = {f"test/{name}": float(torch.cat(each).square().mean().sqrt()) for name, each in errors.items()}
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-4)
+    assert found["test/rmse_chain_sample"] > 0
+    validated = trainer(tmp_path).validate(task, pairs, verbose=False)[0]
+    assert not any("chain" in name for name in validated)
+
+
+def test_tasks_without_all_targets_have_trajectories_of_the_others(tmp_path: Path) -> None:
+    batch = next(iter(data().test_dataloader()))
+    y = batch.y.clone()
+    y[0, batch.context + 1] = y[1, :] = math.nan
+    padding = torch.zeros_like(y, dtype=torch.bool)
+    padding[1, -2:] = True
+    loader = DataLoader([batch._replace(y=y, padding=padding, oracle=None)], batch_size=None)
+    found = trainer(tmp_path).test(PairInference(**TINY), loader, verbose=False)[0]
+    assert math.isfinite(found["test/rmse_chain"])
