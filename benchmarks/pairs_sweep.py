@@ -29,6 +29,8 @@ from tabattn.cli import CLI
 from tabattn.tasks import PairInference
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
+ONE_SIZE = "--data.context=[8,8]"
+"""Training on the scored number of known points alone, as in all sweeps so far."""
 COLUMNS = ("ll", "gap", "mse", "rmse_first", "coverage90")
 
 
@@ -60,7 +62,7 @@ def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]
     quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
     arguments = [f"--config={CONFIG}", f"--model.attention=tabattn.attention.{name}", f"--seed_everything={seed}"]
     arguments += [f"--trainer.max_steps={options.steps}", "--trainer.limit_val_batches=0", "--trainer.logger=false"]
-    cli = CLI([*arguments, *quiet, *options.further], run=False)
+    cli = CLI([*arguments, *quiet, ONE_SIZE, *options.further], run=False)
     laps = Laps()
     cli.trainer.callbacks.append(laps)  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, cli.datamodule)
@@ -115,10 +117,9 @@ def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     further = "".join(f" {word}" for word in options.further)
     text = (
-        f"{options.steps} steps of `configs/pairs.yaml`, {options.seeds} seeds; the exact predictive density "
-        f"scores {means['ll_oracle'].iloc[0]:.3f}. `gap`: nats of a target below it. Seconds are those computed. "
-        "Mechanisms that cannot answer "
-        "queries from outside (Sparse, Local, Pooling, Nystrom) mix the context, and targets read it by Softmax."
+        f"{options.steps} steps of `configs/pairs.yaml` with `{ONE_SIZE}`, {options.seeds} seeds; the exact predictive "
+        f"density scores {means['ll_oracle'].iloc[0]:.3f}. `gap`: nats of a target below it. Seconds are those computed. "
+        "Mechanisms that cannot answer queries from outside (Sparse, Local, Pooling, Nystrom) mix the context, and targets read it by Softmax."
     )
     command = f"`python -m benchmarks.pairs_sweep --steps {options.steps} --seeds {options.seeds}{further}`"
     return "\n".join(
