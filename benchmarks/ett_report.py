@@ -11,9 +11,10 @@ TEXT = """\
 The first 70 % of the hours are for training, the next 10 % for validation, the last 20 % for test; columns are
 standardised by mean and standard deviation of the training hours, so 1 is about the error of always saying 0 there.
 Test windows of 64 hours start every 16 hours: one column is given in full, of the other the first 16 values are shown
-and the other 48 inferred. The network is trained on windows of the training hours as `configs/pairs_table.yaml` says;
-its weights are the average at the end, none were chosen by a score. The axis starts at the time of day of a window's
-first hour. The naive methods need no training: the ridge regression (penalty 1) is fitted to the 16 hours shown.
+and the other 48 inferred. The network is trained on windows of the training hours as `configs/pairs_table.yaml` says,
+but with 8 to 32 values shown; its weights are the average at the end, none were chosen by a score. The axis starts at
+the time of day of a window's first hour. The naive methods need no training: the ridge regression (penalty 1) is fitted
+to the 16 hours shown.
 """
 
 

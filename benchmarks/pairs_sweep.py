@@ -118,8 +118,9 @@ def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
     further = "".join(f" {word}" for word in options.further)
     text = (
         f"{options.steps} steps of `configs/pairs.yaml` with `{ONE_SIZE}`, {options.seeds} seeds; the exact predictive "
-        f"density scores {means['ll_oracle'].iloc[0]:.3f}. `gap`: nats of a target below it. Seconds are those computed. "
-        "Mechanisms that cannot answer queries from outside (Sparse, Local, Pooling, Nystrom) mix the context, and targets read it by Softmax."
+        f"density scores {means['ll_oracle'].iloc[0]:.3f}. `gap`: nats of a target below it. Seconds are those "
+        "computed. Mechanisms that cannot answer queries from outside (Sparse, Local, Pooling, Nystrom) mix the "
+        "context, and targets read it by Softmax."
     )
     command = f"`python -m benchmarks.pairs_sweep --steps {options.steps} --seeds {options.seeds}{further}`"
     return "\n".join(

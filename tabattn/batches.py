@@ -70,9 +70,8 @@ class PairBatch(NamedTuple):
 
     def first(self, count: int) -> Self:
         """The first tasks of the batch, without an oracle."""
-        x, y, member, padding, task = (
-            None if part is None else part[:count] for part in (*self[:3], self.padding, self.task)
-        )
+        x, y, member = (part[:count] for part in self[:3])
+        padding, task = (None if part is None else part[:count] for part in (self.padding, self.task))
         return self._replace(x=x, y=y, member=member, oracle=None, padding=padding, task=task)
 
     def unscored(self) -> Self:
