@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 _MIX = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
@@ -24,8 +25,10 @@ def generator(*counters: int) -> torch.Generator:
     return torch.Generator().manual_seed(state >> 1)
 
 
-class CounterSampler(Sampler[int]):
+class CounterSampler(SequentialSampler):
     """Yields the numbers of this rank's batches: ``(position + i) * world + rank``.
+
+    A sequential sampler to the trainer, which would put one in its place where ``overfit_batches`` is set.
 
     Args:
         length: Batches per epoch of one rank.
@@ -35,6 +38,7 @@ class CounterSampler(Sampler[int]):
     """
 
     def __init__(self, length: int, rank: int = 0, world: int = 1, position: int = 0) -> None:
+        super().__init__(range(length))
         self.length = length
         self.rank = rank
         self.world = world
@@ -59,6 +63,7 @@ class CounterLoader(DataLoader[Any]):
         position: Batches of this rank that came before.
         num_workers: Processes that make batches ahead; 0 = in the training process.
         pin_memory: Whether to stage batches for fast copies to a GPU.
+        repeat: Whether every epoch has the same batches, the first ones.
     """
 
     def __init__(
@@ -70,10 +75,12 @@ class CounterLoader(DataLoader[Any]):
         position: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
+        repeat: bool = False,
     ) -> None:
         if length < 1:
             raise ValueError(f"an epoch needs at least 1 batch, got {length}")
-        self.counter = CounterSampler(length, rank, world, position)
+        self.repeat = repeat
+        self.counter = CounterSampler(length, rank, world, 0 if repeat else position)
         super().__init__(
             dataset,
             batch_size=None,
@@ -86,7 +93,7 @@ class CounterLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
-            self.counter.position += 1
+            self.counter.position += not self.repeat
             yield batch
 
     def state_dict(self) -> dict[str, int]:
@@ -95,7 +102,7 @@ class CounterLoader(DataLoader[Any]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a saved place."""
-        self.counter.position = state["position"]
+        self.counter.position = 0 if self.repeat else state["position"]
 
 
 def batches_seen(trainer: Trainer | None) -> int:
@@ -163,6 +170,7 @@ def endless(trainer: Trainer | None, batches: Dataset[Any], length: int, num_wor
         position=batches_seen(trainer),
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
+        repeat=getattr(trainer, "overfit_batches", 0) > 0,
     )
 
 
@@ -188,12 +196,12 @@ def place(trainer: Trainer | None) -> tuple[int, int]:
     """The rank of this process and the number of processes; 0 of 1 outside a run.
 
     Raises:
-        ValueError: Lightning would share the batches out a second time.
+        MisconfigurationException: Lightning would share the batches out a second time.
     """
     if trainer is None:
         return 0, 1
     if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
-        raise ValueError("several processes need Trainer(use_distributed_sampler=False), got True")
+        raise MisconfigurationException("several processes need --trainer.use_distributed_sampler=false, got true")
     return trainer.global_rank, trainer.world_size
 
 

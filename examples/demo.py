@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> None:
     cli = CLI(args=["fit", "--config", str(CONFIG), *arguments])
     task, data = cli.model.eval().cpu(), cli.datamodule
     tables = {
-        name: [batch for batch in data.evaluation if int(batch.table) == index]
+        name: [batch for batch in (*data.folds.val, *data.folds.test) if int(batch.table) == index]
         for index, name in enumerate(data.tables)
     }
     rows = compare(task, tables)

@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 from datamodules.checks import check_least, check_shares
 from datamodules.counter import CounterLoader, Numbered, endless, place, shared
 from datamodules.dump.read import Dump, DumpBatches
-from datamodules.tables.real import all_folds, load_tables
+from datamodules.tables.real import Folds, load_tables
 from tabattn.batches import TableBatch
 
 
@@ -26,7 +26,8 @@ class PriorDump(LightningDataModule):
             legal because rows are exchangeable; none = the stored split.
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file;
             ``::<column>`` behind it names the target.
-        folds: Stratified folds of each real table.
+        folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
+            are for test and prediction, so that no row is scored by both.
         max_rows: Most rows of a real table; larger ones are sampled, stratified.
         seed: Seed of the order of batches, of new splits and of the folds.
         num_workers: Processes that read batches ahead; 0 = in the training process.
@@ -61,7 +62,7 @@ class PriorDump(LightningDataModule):
         self.test_batches = self.val_batches if test_path is None else self._scored(test_path)
         unused = self.val_batches is not None
         self.real = [] if unused else load_tables(tables, max_rows, seed)
-        self.evaluation = all_folds(self.real, folds, seed)
+        self.folds = Folds.of(self.real, folds, seed)
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -83,17 +84,17 @@ class PriorDump(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the tasks to validate on, or of the folds."""
-        return self._slice(self.val_batches)
+        return self._slice(self.val_batches, self.folds.val)
 
     def test_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the tasks to test on, or of the folds."""
-        return self._slice(self.test_batches)
+        return self._slice(self.test_batches, self.folds.test)
 
     predict_dataloader = test_dataloader
 
     def _scored(self, path: str | None) -> DumpBatches | None:
         return None if path is None else DumpBatches(Dump(path), self.batch_size, seed=None)
 
-    def _slice(self, batches: DumpBatches | None) -> DataLoader[TableBatch]:
-        items: Numbered[TableBatch] = self.evaluation if batches is None else batches
+    def _slice(self, batches: DumpBatches | None, folds: list[TableBatch]) -> DataLoader[TableBatch]:
+        items: Numbered[TableBatch] = folds if batches is None else batches
         return shared(self.trainer, items)

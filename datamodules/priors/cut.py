@@ -53,17 +53,21 @@ class TaskCutter:
         options: How a task is cut.
         seed: Seed of the tasks.
         stream: Number that gives these tasks a stream of their own.
+        scored: Numbers of the rows that may be targets, among the others; None = all.
 
     Raises:
         ValueError: The rows cannot make such a task.
     """
 
-    def __init__(self, table: RealTable, part: Ints, options: CutOptions, seed: int, stream: int) -> None:
+    def __init__(
+        self, table: RealTable, part: Ints, options: CutOptions, seed: int, stream: int, scored: Ints | None = None
+    ) -> None:
         self.table = table
         self.options = options
         self.seed = seed
         self.stream = stream
         self.members = [part[table.y[part] == label] for label in range(len(table.classes))]
+        self.scored = [members if scored is None else np.intersect1d(members, scored) for members in self.members]
         self.columns = np.arange(table.x.shape[1])
         _check_sizes(table, self.members, options)
         if options.fixed_columns and options.features is not None:
@@ -93,12 +97,19 @@ class TaskCutter:
         rows, context = self.options.rows, self.options.context
         sizes = np.asarray([len(rows_of_class) for rows_of_class in self.members])
         drawn = apportion(rows, sizes, np.full_like(sizes, 2), sizes, source)
-        shown = apportion(context, drawn, np.ones_like(drawn), drawn - 1, source)
+        most = np.asarray([len(rows_of_class) for rows_of_class in self.scored])
+        shown = apportion(context, drawn, np.maximum(drawn - most, 1), drawn - 1, source)
+        if shown.sum() != context:
+            raise ValueError(
+                f"{self.table.name} has too few rows to score in tasks of {rows} rows, {context} of context"
+            )
         sides: tuple[list[Ints], list[Ints]] = ([], [])
-        for members, count, first in zip(self.members, drawn, shown, strict=True):
-            picked = members[torch.randperm(len(members), generator=source)[:count].numpy()]
-            sides[0].append(picked[:first])
-            sides[1].append(picked[first:])
+        for members, scored, count, first in zip(self.members, self.scored, drawn, shown, strict=True):
+            picked = members[torch.randperm(len(members), generator=source).numpy()]
+            behind = picked[first:] if len(scored) == len(members) else picked[np.isin(picked, scored)]
+            targets = behind[: count - first]
+            sides[0].append(picked[~np.isin(picked, targets)][:first])
+            sides[1].append(targets)
         mixed = [np.concatenate(side) for side in sides]
         return np.concatenate([side[torch.randperm(len(side), generator=source).numpy()] for side in mixed])
 
@@ -162,6 +173,18 @@ def split_rows(table: RealTable, held_out: float, seed: int) -> tuple[Ints, Ints
         parts[0].append(rows[count:])
         parts[1].append(rows[:count])
     return np.sort(np.concatenate(parts[0])), np.sort(np.concatenate(parts[1]))
+
+
+def halves(table: RealTable, rows: Ints, seed: int) -> tuple[Ints, Ints]:
+    """Share out some rows of a table, each class by halves: those scored in validation and those scored in the test."""
+    source = generator(seed, 1)
+    shares: tuple[list[Any], list[Any]] = ([], [])
+    for label in range(len(table.classes)):
+        own = rows[table.y[rows] == label]
+        mixed = own[torch.randperm(len(own), generator=source).numpy()]
+        shares[0].append(mixed[: len(own) // 2])
+        shares[1].append(mixed[len(own) // 2 :])
+    return np.sort(np.concatenate(shares[0])), np.sort(np.concatenate(shares[1]))
 
 
 def apportion(total: int, weights: Ints, low: Ints, high: Ints, source: Generator) -> Ints:

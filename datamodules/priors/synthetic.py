@@ -11,7 +11,7 @@ from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import integer, log_integer, uniform
 from datamodules.priors.scm import draw_table
 from datamodules.priors.scm_options import DEFAULT_OPTIONS, ScmOptions
-from datamodules.tables.real import all_folds, load_tables
+from datamodules.tables.real import Folds, load_tables
 from tabattn.batches import TableBatch
 
 
@@ -95,7 +95,8 @@ class SyntheticPrior(LightningDataModule):
         scm: What the random causal models may look like.
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv,
             arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target.
-        folds: Stratified folds of each real table.
+        folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
+            are for test and prediction, so that no row is scored by both.
         max_rows: Most rows of a real table; larger ones are sampled, stratified.
         seed: Seed of the tables and of the folds.
         num_workers: Processes that make tables ahead; 0 = in the training process.
@@ -135,11 +136,10 @@ class SyntheticPrior(LightningDataModule):
         self.max_cells = max_cells
         self.grow = grow
         self.steps_per_epoch = steps_per_epoch
-        self.folds = folds
         self.seed = seed
         self.num_workers = num_workers
         self.real = load_tables(tables, max_rows, seed)
-        self.evaluation = all_folds(self.real, folds, seed)
+        self.folds = Folds.of(self.real, folds, seed)
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -161,8 +161,11 @@ class SyntheticPrior(LightningDataModule):
         return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the folds."""
-        return shared(self.trainer, self.evaluation)
+        """This rank's part of the folds to validate on."""
+        return shared(self.trainer, self.folds.val)
 
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
+    def test_dataloader(self) -> DataLoader[TableBatch]:
+        """This rank's part of the folds to test on."""
+        return shared(self.trainer, self.folds.test)
+
+    predict_dataloader = test_dataloader

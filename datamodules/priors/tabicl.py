@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.checks import check_least, check_range, check_shares
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.priors.labels import answerable
-from datamodules.tables.real import all_folds, load_tables
+from datamodules.tables.real import Folds, load_tables
 from tabattn.batches import TableBatch
 from tabattn.errors import DataError
 
@@ -114,7 +114,8 @@ class TabiclPrior(LightningDataModule):
         classes: Most classes.
         context: Smallest and largest share of rows whose labels are shown.
         tables: Real tables for validation and test, by their sources.
-        folds: Stratified folds of each real table.
+        folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
+            are for test and prediction, so that no row is scored by both.
         max_rows: Most rows of a real table; larger ones are sampled, stratified.
         seed: Seed of the tables and of the folds.
         num_workers: Processes that make tables ahead; 0 = in the training process.
@@ -144,7 +145,7 @@ class TabiclPrior(LightningDataModule):
         self.num_workers = num_workers
         self.real = load_tables(tables, max_rows, seed)
         self.classes = max([classes, *(len(table.classes) for table in self.real)])
-        self.evaluation = all_folds(self.real, folds, seed)
+        self.folds = Folds.of(self.real, folds, seed)
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -156,11 +157,14 @@ class TabiclPrior(LightningDataModule):
         return endless(self.trainer, self.batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the folds."""
-        return shared(self.trainer, self.evaluation)
+        """This rank's part of the folds to validate on."""
+        return shared(self.trainer, self.folds.val)
 
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
+    def test_dataloader(self) -> DataLoader[TableBatch]:
+        """This rank's part of the folds to test on."""
+        return shared(self.trainer, self.folds.test)
+
+    predict_dataloader = test_dataloader
 
 
 def _package() -> Any:

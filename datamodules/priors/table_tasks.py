@@ -1,11 +1,12 @@
 """Training and scoring on tasks cut from one real table."""
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.checks import check_least
 from datamodules.counter import CounterLoader, endless, shared
-from datamodules.priors.cut import CutBatches, CutOptions, TaskCutter, split_rows
+from datamodules.priors.cut import CutBatches, CutOptions, TaskCutter, halves, split_rows
 from datamodules.tables.real import load_table
 from tabattn.batches import TableBatch
 
@@ -17,7 +18,8 @@ class TableTasks(LightningDataModule):
     """In-context tasks cut from one real table as they are needed.
 
     The rows are split first, each class by its share: tasks to train on come from one part, tasks to validate and test
-    on from the held-out one, so that no row is both. Each task is scored alone, and the scores are averaged.
+    on from the held-out one, so that no row is both. Half of the held-out rows are scored in validation and the other
+    half in the test; both may be context. Each task is scored alone, and the scores are averaged.
 
     Args:
         source: The table: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv, arff, parquet, each plain
@@ -75,9 +77,16 @@ class TableTasks(LightningDataModule):
         )
         table = load_table(source, target, cache_dir)
         options = CutOptions(rows, context, features, permute_labels, permute_columns, fixed_columns)
-        parts = dict(zip(("train", "val"), split_rows(table, held_out, seed), strict=True))
-        parts["test"] = parts["val"]
-        self.cutters = {stage: TaskCutter(table, part, options, seed, STREAMS[stage]) for stage, part in parts.items()}
+        train, held = split_rows(table, held_out, seed)
+        scored = dict(zip(("val", "test"), halves(table, held, seed), strict=True))
+        self.cutters = {
+            stage: TaskCutter(table, train if stage == "train" else held, options, seed, number, scored.get(stage))
+            for stage, number in STREAMS.items()
+        }
+        rank_zero_info(
+            f"{table.name}: {len(train)} rows to train on; of the {len(held)} held out, {len(scored['val'])} are "
+            f"scored in validation and the other {len(scored['test'])} in the test"
+        )
         self.tasks = {"train": num_tasks, "val": val_tasks, "test": test_tasks}
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch

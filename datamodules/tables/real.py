@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
@@ -88,9 +89,30 @@ def stratified_rows(table: RealTable, limit: int, seed: int) -> RealTable:
     return table._replace(x=table.x[rows], y=table.y[rows])
 
 
-def all_folds(tables: list[RealTable], folds: int, seed: int) -> list[TableBatch]:
-    """The folds of several tables, one after the other."""
-    return [batch for index, table in enumerate(tables) for batch in fold_batches(table, index, folds, seed)]
+class Folds(NamedTuple):
+    """Folds of real tables, disjoint: no row that is scored in the test is scored in a validation.
+
+    Attributes:
+        val: Folds to validate on: of each table the first half of its folds, rounded down.
+        test: Folds to test on: the others.
+    """
+
+    val: list[TableBatch]
+    test: list[TableBatch]
+
+    @classmethod
+    def of(cls, tables: list[RealTable], folds: int, seed: int) -> "Folds":
+        """Cut each table into stratified folds and share them out."""
+        each = [fold_batches(table, index, folds, seed) for index, table in enumerate(tables)]
+        if tables:
+            rank_zero_info(
+                f"of the {folds} folds of each real table {folds // 2} validate and the other {folds - folds // 2} "
+                "test: no row is scored by both"
+            )
+        return cls(
+            [batch for batches in each for batch in batches[: folds // 2]],
+            [batch for batches in each for batch in batches[folds // 2 :]],
+        )
 
 
 def fold_batches(table: RealTable, index: int, folds: int, seed: int) -> list[TableBatch]:

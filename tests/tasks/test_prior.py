@@ -54,11 +54,11 @@ def test_logs_every_table_and_the_context_reliance(tmp_path: Path) -> None:
 def test_validation_scores_are_those_of_the_pooled_predictions(tmp_path: Path) -> None:
     task, data = Fitted(**MODEL), SyntheticPrior(**DATA)
     run = trainer(tmp_path, 1)
-    (result,) = run.validate(task, data, verbose=False)
+    (result,) = run.test(task, data, verbose=False)
     predicted = torch.cat([batch[0] for batch in run.predict(task, data)])
-    labels = torch.cat([batch.y[0, batch.context :] for batch in data.evaluation])
-    assert result["val/iris/auroc"] == pytest.approx(score(predicted, labels).auroc, abs=1e-6)
-    assert result["val/iris/log_loss"] == pytest.approx(score(predicted, labels).log_loss, abs=1e-6)
+    labels = torch.cat([batch.y[0, batch.context :] for batch in data.folds.test])
+    assert result["test/iris/auroc"] == pytest.approx(score(predicted, labels).auroc, abs=1e-6)
+    assert result["test/iris/log_loss"] == pytest.approx(score(predicted, labels).log_loss, abs=1e-6)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:

@@ -174,6 +174,12 @@ def test_held_out_rows_are_never_trained_on(tmp_path: Path) -> None:
     assert train | val == set(range(100))
     assert not train & val
     assert val == test
+    scored = [
+        {number for batch in loader for number in batch.x[:, batch.context :, 0].flatten().tolist()}
+        for loader in (data.val_dataloader(), data.test_dataloader())
+    ]
+    assert not scored[0] & scored[1]
+    assert scored[0] | scored[1] <= val
 
 
 def test_scored_tasks_have_numbers_and_the_last_batch_is_short() -> None:
