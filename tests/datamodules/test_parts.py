@@ -38,7 +38,7 @@ class Recorder(LightningModule):
         self.seen: list[Tensor] = []
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        self.seen.append(batch.x)
+        self.seen.append(batch.x.nan_to_num())
         return self.number
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

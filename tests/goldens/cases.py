@@ -18,6 +18,7 @@ from datamodules import LongPairs, PriorDump, SyntheticPairs, SyntheticPrior, Ta
 from datamodules.dump import __main__ as dump
 from datamodules.pairs.long_series import LongNames
 from datamodules.priors.scm_options import ScmOptions
+from datamodules.tables.real import Folds
 from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS
 from tabattn.batches import PairBatch, TableBatch
@@ -138,6 +139,7 @@ def reliance(blind: bool) -> Numbers:
     task = PriorClassification(dim=8, heads=1, layers=1, classes=3, permutations=3)
     task.network = Reader(blind)  # type: ignore[assignment]
     data = SyntheticPrior(tables=("sklearn:iris",), classes=(2, 3), folds=3, seed=1)
+    data.folds = Folds([*data.folds.val, *data.folds.test], [])
     trainer = Trainer(
         accelerator="cpu",
         logger=False,

@@ -103,7 +103,7 @@ def test_tasks_of_a_file_are_scored_alone(path: str) -> None:
 def test_real_tables_are_scored_where_no_file_is(path: str) -> None:
     data = module(path, tables=("sklearn:iris",), test_path=path)
     assert data.tables == ("iris",)
-    assert len(list(data.val_dataloader())) == 5
+    assert len(list(data.val_dataloader())) == 2
     assert data.classes == 3
     run = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
     task = PriorClassification(dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2)

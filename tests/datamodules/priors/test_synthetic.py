@@ -79,10 +79,10 @@ def test_large_tables_come_in_smaller_batches() -> None:
     assert max(sizes) <= 100
 
 
-def test_validation_folds_cover_each_table_once() -> None:
+def test_folds_to_validate_and_to_test_on_cover_each_table_once() -> None:
     data = SyntheticPrior(**SMALL, tables=("sklearn:iris", "sklearn:wine"), folds=3)
     data.setup("validate")
-    batches = list(data.val_dataloader())
+    batches = [*data.val_dataloader(), *data.test_dataloader()]
     assert data.tables == ("iris", "wine")
     assert sum(batch.y.shape[1] - batch.context for batch in batches) == 150 + 178
     assert all(batch.y.shape[1] == (150, 178)[int(batch.table)] for batch in batches)

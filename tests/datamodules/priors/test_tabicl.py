@@ -92,7 +92,8 @@ def test_the_module_and_the_command_use_it(tmp_path: Any) -> None:
     data = TabiclPrior("tree_scm", 2, 3, rows=(20, 20), tables=("sklearn:iris",), num_workers=0)
     assert len(list(data.train_dataloader())) == 3
     assert data.batches.prior.others["prior_type"] == "tree_scm"
-    assert (data.tables, data.classes, len(list(data.val_dataloader()))) == (("iris",), 3, 5)
+    assert (data.tables, data.classes, len(list(data.val_dataloader()))) == (("iris",), 3, 2)
+    assert len(list(data.test_dataloader())) == 3
     arguments = ["--prior", "tabicl", "--kind", "tree_scm", "--tasks", "5", "--rows", "20", "--features", "4"]
     assert dump.main([*arguments, "--context", "10", "--batch-size", "2", "--out", f"{tmp_path}/a.h5"]) == 0
     dumped = Dump(f"{tmp_path}/a.h5")
