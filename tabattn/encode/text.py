@@ -57,6 +57,10 @@ NOTATIONS = (Notation(), Notation(".", ","), Notation(","), Notation(",", "."))
 """In the order in which they are believed."""
 
 
+JUDGED = 500
+"""Texts of a longer column by which it is judged whether they are numbers at all."""
+
+
 def is_missing(text: str) -> bool:
     """Whether a text stands for a missing cell where other cells are numbers or dates."""
     return text.casefold() in WORDS or MARKS.match(text) is not None
@@ -78,6 +82,11 @@ def _body(notation: Notation) -> re.Pattern[str]:
 
 def to_number(text: str, notation: Notation) -> float | None:
     """A number that is written in a notation, infinite where it is too large; None = it is none."""
+    if text[-1:].isdigit() and notation == NOTATIONS[0] and "_" not in text:
+        try:
+            return float(text)  # most are written as the computer does
+        except ValueError:
+            pass
     if INFINITY.match(text):
         return float(text)
     found = NUMBER.match(text)
@@ -96,6 +105,8 @@ def to_number(text: str, notation: Notation) -> float | None:
 
 def unit(text: str) -> str:
     """The percent or currency sign of a number, if any."""
+    if text[:1].isdigit() and text[-1:].isdigit():
+        return ""
     found = NUMBER.match(text)
     return (found["before"] or found["after"]).upper() if found else ""
 
@@ -110,6 +121,9 @@ def notation_of(texts: list[str]) -> tuple[Notation, list[float | None], list[st
         The first notation that reads most of them; the numbers, None for what is none in it; and two texts that leave
         a doubt about it, or none.
     """
+    few = texts[:: 1 + len(texts) // JUDGED]
+    if all(sum(to_number(text, notation) is not None for text in few) < len(few) / 2 for notation in NOTATIONS):
+        return NOTATIONS[0], [None] * len(texts), []  # other text, in which a number may stand by chance
     read = {NOTATIONS[0]: [to_number(text, NOTATIONS[0]) for text in texts]}
     if any(value is None for value in read[NOTATIONS[0]]):
         read |= {notation: [to_number(text, notation) for text in texts] for notation in NOTATIONS[1:]}
