@@ -24,6 +24,10 @@ MOST_CLASSES = 10_000
 """Files that declare more classes than this are refused."""
 
 
+LARGEST = 1e18
+"""Largest size of a cell that networks can standardise in single precision."""
+
+
 class DumpSizes(NamedTuple):
     """What a dump says of its tasks: rows, context rows and features of each, ``(tasks,)``, and the most classes."""
 
@@ -80,10 +84,22 @@ class Dump:
                 first, last = tasks[0], tasks[-1]
                 raise DataError(f"labels of tasks {first} to {last} are not 0 to {self.sizes.classes - 1}")
             labels = y.astype(np.int64)
+            self._check_cells(x, tasks)
         features = torch.from_numpy(self.sizes.features[tasks])
         columns = features if int(features.min()) < width else None
         answered = answerable(torch.from_numpy(labels), context, self.sizes.classes)
         return TableBatch(torch.from_numpy(x.astype(np.float32, copy=False)), answered, context, columns)
+
+    def _check_cells(self, x: NDArray[Any], tasks: Ints) -> None:
+        """Refuse cells whose squares would leave single precision; NaN is a missing one."""
+        with np.errstate(invalid="ignore"):
+            huge = np.abs(x) > LARGEST
+        if huge.any():
+            place = np.argwhere(huge)[0]
+            raise DataError(
+                f"task {tasks[place[0]]} holds {x[tuple(place)]:g} in row {place[1]}, column {place[2]}: cells must be "
+                f"at most {LARGEST:g} in size"
+            )
 
     def verify(self) -> None:
         """Read the whole file and compare its content with the checksum it was written with.

@@ -81,3 +81,14 @@ def test_batches_are_of_one_size(tmp_path: Path) -> None:
     assert batch.table.tolist() == [1, 4]
     with h5py.File(path, "r") as file:
         np.testing.assert_array_equal(batch.x, file["X"][[1, 4], :8])
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38, np.inf, -np.inf])
+def test_cells_that_networks_cannot_take_are_named_with_their_task(tmp_path: Path, value: float) -> None:
+    x = np.zeros((6, 10, 4), np.float32)
+    x[3, 2, 1] = value
+    x[5, 0, 0] = np.nan
+    dump = Dump(original(tmp_path / "a.h5", X=x))
+    with pytest.raises(DataError, match=r"a\.h5 cannot be used: task 3 holds -?(3e\+38|inf) in row 2, column 1"):
+        dump.read(np.arange(6))
+    assert dump.read(np.array([4, 5])).x.shape == (2, 10, 4)
