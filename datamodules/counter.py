@@ -1,5 +1,6 @@
 """Batches by number: batch i is a function of (seed, i), whatever the workers, ranks and restarts."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -206,5 +207,11 @@ def place(trainer: Trainer | None) -> tuple[int, int]:
 
 
 def single_thread(worker: int) -> None:
-    """Keep a worker to one thread: tables are small, and threads would fight with training."""
+    """Keep a worker to one thread, as threads would fight with training, and leave signals to the training process.
+
+    A signal to the whole process group, such as that of Ctrl-C, would end workers before the training is saved.
+    """
     torch.set_num_threads(1)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -22,7 +22,12 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where the training stopped, if that was within an epoch."""
         if self._last_global_step_saved != trainer.global_step and trainer.global_step > 0:
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> str:
+        """Save the training as it stands; returns the path."""
+        self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        return self.best_model_path
 
 
 def problem_with(path: str, to_go_on: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import shlex
 import struct
 import sys
 import threading
@@ -34,9 +35,14 @@ from tabattn.optim import WarmupCosine
 from tabattn.parser import Parser, debugging
 from tabattn.predictions import FOLDER as PREDICTIONS
 from tabattn.predictions import Predictions
+from tabattn.resumption import Resumption
 from tabattn.run_files import SavedConfig
 from tabattn.runs import RunFolder
 from tabattn.schedule_free import ScheduleFree, check_schedule
+from tabattn.signals import Interrupted, Interruption, Watch, ending, lost_worker, take_over
+
+WATCH = Watch()
+"""Receives the signals of this process."""
 
 
 class CLI(LightningCLI):
@@ -122,9 +128,16 @@ class CLI(LightningCLI):
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
         trainer = super().instantiate_trainer(**kwargs)
         install(trainer)
+        # Before all others, which may save in any of their hooks.
+        cast("Any", trainer).callbacks.insert(0, Resumption())
+        last = None
         if keeps_checkpoints:
             # Behind the other, which remains the one whose best checkpoint "best" means.
-            cast("Any", trainer).callbacks.append(LastCheckpoint())
+            last = LastCheckpoint()
+            cast("Any", trainer).callbacks.append(last)
+        # The last of all: what the others keep of a step is kept by then.
+        interruption = Interruption(WATCH, last, self._command_to_go_on, on_fault=take_over(trainer))
+        cast("Any", trainer).callbacks.append(interruption)
         if default_loggers and self.subcommand is not None:
             # Not earlier: a folder is claimed for a run that can start, and for no other.
             checkpoint = self._get(self.config, "ckpt_path")
@@ -138,9 +151,23 @@ class CLI(LightningCLI):
             with warnings.catch_warnings():
                 # The folder is claimed: what is in it is the run's own, from before it was resumed.
                 warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+                if self._get(self.config, "ckpt_path"):
+                    # A run resumed at the end of an epoch repeats that end, but not its validation.
+                    warnings.filterwarnings("ignore", message=r".*could not find the monitored key")
                 super()._run_subcommand(subcommand)
         finally:
             self._get(self.config_init, "run").release()
+
+    def _command_to_go_on(self, path: str) -> str:
+        """Return the command line of this run with another checkpoint to start from."""
+        words: list[str] = []
+        given = iter(self.given)
+        for word in given:
+            if word == "--ckpt_path":
+                next(given, None)
+            elif not word.startswith("--ckpt_path="):
+                words.append(word)
+        return shlex.join(["python", sys.argv[0], *words, f"--ckpt_path={path}"])
 
     def run_name(self) -> str:
         """Return ``<task>/<attention>``, or the task alone where it has no argument called attention."""
@@ -233,10 +260,11 @@ def main(args: ArgsType = None) -> int:
         args: The arguments; those of the process if None.
 
     Returns:
-        The status for the shell: 0 done, 2 wrong use, 3 data or disk, 4 diverged, 130 interrupted, 143 terminated.
+        The status for the shell: 0 done, 2 wrong use, 3 data or disk, 4 diverged, 129 hung up, 130 interrupted, 143 terminated.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     threading.excepthook = _thread_fault
+    WATCH.number, WATCH.waits = None, False
     try:
         CLI(args)
     except DataError as ex:
@@ -245,6 +273,8 @@ def main(args: ArgsType = None) -> int:
         return _report(ex, 4)
     except MisconfigurationException as ex:
         return _report(ex, 2)
+    except Interrupted as ex:
+        return ending(ex)
     except KeyboardInterrupt:
         return 130
     except SIGTERMException:
@@ -255,7 +285,10 @@ def main(args: ArgsType = None) -> int:
             return 130
         raise
     except Exception as ex:
-        problem = disk_problem(ex)
+        if WATCH.number is not None:
+            # Workers that the signal reached too are lost with it.
+            return 128 + WATCH.number
+        problem = disk_problem(ex) or lost_worker(ex)
         if problem is None or debugging():
             raise
         sys.stderr.write(f"error: {problem}\n")

@@ -3,10 +3,11 @@
 from pkgutil import resolve_name
 from typing import Any, Literal
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -22,29 +23,59 @@ class ScheduleFree(Callback):
 
     def __init__(self) -> None:
         self._hook: RemovableHandle | None = None
+        # The weights to train with, and the versions of the parameters that show the average instead.
+        self._training: list[Tensor] = []
+        self._versions: list[int] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights to train with, exactly: from the average they follow only up to rounding."""
+        return {"training": self._training} if self._training else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._training, self._versions = state_dict["training"], None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if any(map(has_modes, trainer.optimizers)):
             module: nn.Module = pl_module
             # A checkpoint takes the state of the optimizers after that of the module, hence in the same mode.
-            self._hook = module.register_state_dict_pre_hook(lambda *_: switch(trainer, "eval"))
+            self._hook = module.register_state_dict_pre_hook(lambda *_: self._switch(trainer, "eval"))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        switch(trainer, "train")
+        self._switch(trainer, "train")
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        switch(trainer, "train")
+        self._switch(trainer, "train")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        switch(trainer, "eval")
+        self._switch(trainer, "eval")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        switch(trainer, "eval")
+        self._switch(trainer, "eval")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
+
+    def _switch(self, trainer: Trainer, mode: Literal["train", "eval"]) -> None:
+        """Change the mode, and come back to the very weights that were left, unless others were put in since."""
+        optimizers = [optimizer for optimizer in trainer.optimizers if has_modes(optimizer)]
+        weights = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        if mode == "eval":
+            before = [weight._version for weight in weights]
+            kept = [weight.detach().clone() for weight in weights]
+            switch(trainer, mode)
+            after = [weight._version for weight in weights]
+            if after != before:
+                self._training, self._versions = kept, after
+            return
+        kept, self._training = self._training, []
+        same = self._versions in (None, [weight._version for weight in weights])
+        switch(trainer, mode)
+        if len(kept) == len(weights) and same:
+            with torch.no_grad():
+                for weight, exact in zip(weights, kept, strict=True):
+                    weight.copy_(exact)
 
 
 def check_schedule(config: Namespace, asked: bool) -> None:

@@ -33,6 +33,8 @@ BELOW: dict[str, set[str]] = {
     "tabattn.optim": {"tabattn.muon"},
     "tabattn.pair_metrics": {"tabattn.batches", "tabattn.nn"},
     "tabattn.predictions": set(),
+    "tabattn.resumption": set(),
+    "tabattn.signals": {"tabattn.checkpoints"},
     "tabattn.runs": {"tabattn.files", "tabattn.run_files"},
     "tabattn.schedule_free": set(),
     "tabattn.network_check": set(),
@@ -73,9 +75,11 @@ BELOW: dict[str, set[str]] = {
             "optim",
             "parser",
             "predictions",
+            "resumption",
             "run_files",
             "runs",
             "schedule_free",
+            "signals",
         )
     },
     "tabattn.convert": {

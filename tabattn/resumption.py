@@ -1,0 +1,93 @@
+"""Exact resumption: what a checkpoint must hold beside weights and optimizers to go on as if never stopped."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+KEY = "random_states"
+"""Entry of the checkpoint: a list with one dictionary for each process."""
+
+
+class Resumption(Callback):
+    """State of the random generators (Python, NumPy, torch on the CPU and the GPU) in checkpoints, for each process.
+
+    The numbers that training steps draw, such as those of dropout, are a stream of their own: it goes on from the end
+    of one step at the start of the next, whatever validation, loaders or other callbacks draw in between. A resumed run
+    so draws what the uninterrupted one does, at the end of an epoch and within. What is drawn outside of steps, such as
+    the order of a shuffled loader, goes on from the state at the time of the checkpoint. Logged step numbers are those
+    of the optimizer, also after a restart.
+    """
+
+    def __init__(self) -> None:
+        self.stream: dict[str, Any] | None = None
+        self.loaded: list[dict[str, Any]] | None = None
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.loaded = checkpoint.get(KEY, [])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the generators of the checkpoint, before loaders draw from them."""
+        loaded, self.loaded, self.stream = self.loaded, None, None
+        if loaded is None:
+            return
+        if len(loaded) != trainer.world_size:
+            rank_zero_info(
+                f"the checkpoint holds the random states of {len(loaded)} processes, this run has "
+                f"{trainer.world_size}: random numbers, such as those of dropout, are not those of the uninterrupted run"
+            )
+            return
+        mine = loaded[trainer.global_rank]
+        set_state(mine["now"], trainer.strategy.root_device)
+        self.stream = mine["training"]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.stream is not None:
+            set_state(self.stream, trainer.strategy.root_device)
+        if pl_module.automatic_optimization:
+            # Lightning counts a restart from the end of an epoch as a step.
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.stream = get_state(trainer.strategy.root_device)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Collect the states of all processes, which save together."""
+        mine = {"now": get_state(trainer.strategy.root_device), "training": self.stream}
+        states: list[Any] = [mine]
+        if trainer.world_size > 1:
+            states = [None] * trainer.world_size
+            torch.distributed.all_gather_object(states, mine)
+        checkpoint[KEY] = states
+
+
+def get_state(device: torch.device) -> dict[str, Any]:
+    """State of the global generators, as plain values and tensors.
+
+    Args:
+        device: The GPU whose generator counts too; other devices have none of their own.
+    """
+    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    state = {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_state(state: dict[str, Any], device: torch.device) -> None:
+    """Put the global generators back to what ``get_state`` returned."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
