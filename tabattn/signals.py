@@ -6,7 +6,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,6 +26,9 @@ ECHO = 0.25
 
 WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w+)|exited unexpectedly)")
 """How the loss of a loader's worker is reported."""
+
+
+MEMORY = "often memory ran out; fewer --data.num_workers need less"
 
 
 class Interrupted(BaseException):
@@ -180,7 +185,13 @@ def lost_worker(ex: BaseException | None) -> str | None:
     while ex is not None:
         if isinstance(ex, RuntimeError) and (found := WORKER.search(str(ex))):
             how = f"was killed by signal {found[2]}" if found[2] else "ended unexpectedly"
-            return f"loader worker {found[1]} {how}: often memory ran out; fewer --data.num_workers need less"
+            return f"loader worker {found[1]} {how}: {MEMORY}"
+        # Or the connection breaks over which a batch was being handed on.
+        if isinstance(ex, (ConnectionError, EOFError, FileNotFoundError)) and any(
+            Path(frame.f_code.co_filename).match("torch/utils/data/dataloader.py")
+            for frame, _ in traceback.walk_tb(ex.__traceback__)
+        ):
+            return f"a loader worker ended unexpectedly: {MEMORY}"
         ex = ex.__cause__ or ex.__context__
     return None
 
