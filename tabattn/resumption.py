@@ -37,7 +37,8 @@ class Resumption(Callback):
         if len(loaded) != trainer.world_size:
             rank_zero_info(
                 f"the checkpoint holds the random states of {len(loaded)} processes, this run has "
-                f"{trainer.world_size}: random numbers, such as those of dropout, are not those of the uninterrupted run"
+                f"{trainer.world_size}: random numbers, such as those of dropout, are not those of the uninterrupted "
+                "run"
             )
             return
         mine = loaded[trainer.global_rank]
