@@ -260,7 +260,8 @@ def main(args: ArgsType = None) -> int:
         args: The arguments; those of the process if None.
 
     Returns:
-        The status for the shell: 0 done, 2 wrong use, 3 data or disk, 4 diverged, 129 hung up, 130 interrupted, 143 terminated.
+        The status for the shell: 0 done, 2 wrong use, 3 data or disk, 4 diverged, 129 hung up, 130 interrupted, 143
+        terminated.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     threading.excepthook = _thread_fault
