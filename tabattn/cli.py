@@ -1,17 +1,16 @@
 """The command line: any task on any data, with any attention mechanism, optimizer and schedule."""
 
 import logging
-import pickle
 import shlex
-import struct
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -26,13 +25,16 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
+from tabattn import trusted
+from tabattn.checkpoint_files import read
 from tabattn.checkpoint_io import install
-from tabattn.checkpoints import LastCheckpoint, problem_with
+from tabattn.checkpoints import LastCheckpoint, OwnPaths, located, restoring
 from tabattn.divergence import DivergenceGuard
 from tabattn.errors import DataError, DivergenceError, message_of
 from tabattn.files import disk_problem
+from tabattn.guard import guard
 from tabattn.optim import WarmupCosine
-from tabattn.parser import Parser, debugging
+from tabattn.parser import Parser, debugging, split_allowed, tidy
 from tabattn.predictions import FOLDER as PREDICTIONS
 from tabattn.predictions import Predictions
 from tabattn.resumption import Resumption
@@ -54,15 +56,20 @@ class CLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
-        super().__init__(
-            parser_class=Parser,
-            save_config_callback=SavedConfig,
-            seed_everything_default=0,
-            # Datamodules share batches out themselves; Lightning's sampler would share them twice, and pad.
-            trainer_defaults={"use_distributed_sampler": False, "callbacks": [ScheduleFree(), Predictions()]},
-            args=args,
-            run=run,
-        )
+        words, self.packages = split_allowed(sys.argv[1:] if args is None else args)
+        with guard(self.packages):
+            super().__init__(
+                parser_class=Parser,
+                save_config_callback=SavedConfig,
+                seed_everything_default=0,
+                # Datamodules share batches out themselves; Lightning's sampler would share them twice, and pad.
+                trainer_defaults={
+                    "use_distributed_sampler": False,
+                    "callbacks": [OwnPaths(), ScheduleFree(), Predictions()],
+                },
+                args=words,
+                run=run,
+            )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(RunFolder, "run")
@@ -85,13 +92,10 @@ class CLI(LightningCLI):
             self.config = parser.parse_object(args)
         else:
             self.config = parser.parse_args(args)
-        self.given = args if isinstance(args, list) else sys.argv[1:] if args is None else []
+        self.given = args if isinstance(args, list) else []
 
     def before_instantiate_classes(self) -> None:
-        path = self._get(self.config, "ckpt_path")
-        if path:
-            if problem := problem_with(path, to_go_on=self.subcommand == "fit"):
-                self.parser.error(f"ckpt_path: {problem}")
+        if self._get(self.config, "ckpt_path"):
             self._leave_init_from_aside()
         if self.subcommand in (None, "fit"):
             default = self._parser(self.subcommand).get_defaults().lr_scheduler
@@ -140,9 +144,10 @@ class CLI(LightningCLI):
         cast("Any", trainer).callbacks.append(interruption)
         if default_loggers and self.subcommand is not None:
             # Not earlier: a folder is claimed for a run that can start, and for no other.
+            name = run_name(self._get(self.config, "model"))
             checkpoint = self._get(self.config, "ckpt_path")
             once = PREDICTIONS if self.subcommand == "predict" else None
-            trainer.loggers = self._get(self.config_init, "run").loggers(self.run_name(), checkpoint, once)
+            trainer.loggers = self._get(self.config_init, "run").loggers(name, checkpoint, once)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -160,7 +165,7 @@ class CLI(LightningCLI):
 
     def _command_to_go_on(self, path: str) -> str:
         """Return the command line of this run with another checkpoint to start from."""
-        words: list[str] = []
+        words: list[str] = [f"--allow={package}" for package in self.packages]
         given = iter(self.given)
         for word in given:
             if word == "--ckpt_path":
@@ -168,12 +173,6 @@ class CLI(LightningCLI):
             elif not word.startswith("--ckpt_path="):
                 words.append(word)
         return shlex.join(["python", sys.argv[0], *words, f"--ckpt_path={path}"])
-
-    def run_name(self) -> str:
-        """Return ``<task>/<attention>``, or the task alone where it has no argument called attention."""
-        task = getattr(self.model, "task_name", type(self.model).__name__.lower())
-        attention = self._get(self.config, "model").get("init_args.attention")
-        return f"{task}/{attention.class_path.rpartition('.')[2]}" if attention else task
 
     @staticmethod
     def configure_optimizers(
@@ -213,12 +212,24 @@ class CLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Take the model's arguments from the checkpoint; refuse flags that ask for another model."""
+        subcommand = self.config.get("subcommand")
+        config = self.config.get(subcommand) if subcommand else None
+        if config is None or config.get("ckpt_path") is None:
+            return
         before = dict(self._model_arguments())
         try:
-            super()._parse_ckpt_path()
-        except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError, struct.error) as ex:
-            reason = str(ex).partition("\n")[0] or type(ex).__name__
-            raise DataError(f"ckpt_path: the checkpoint cannot be read: {reason}") from ex
+            config.ckpt_path = str(located(config.ckpt_path, self._own_checkpoints(config), config.trainer))
+            checkpoint = read(config.ckpt_path)
+        except ValueError as ex:
+            self.parser.error(f"ckpt_path: {ex}")
+        except DataError as ex:
+            raise DataError(f"ckpt_path: {ex}") from ex
+        if subcommand == "fit" and "optimizer_states" not in checkpoint:
+            self.parser.error(
+                "ckpt_path: the checkpoint holds weights alone, no training to go on with; "
+                "to start from its weights use --model.init_from"
+            )
+        self._take_hyperparameters(checkpoint.get("hyper_parameters", {}))
         after = dict(self._model_arguments())
         changed = sorted(key for key, value in after.items() if before.get(key) != value)
         if refused := sorted(self._flags().intersection(changed)):
@@ -228,6 +239,42 @@ class CLI(LightningCLI):
             )
         for key in changed:
             rank_zero_info(f"{key} of the checkpoint: {after[key]} (configuration: {before.get(key)})")
+
+    def _take_hyperparameters(self, hparams: dict[str, Any]) -> None:
+        """Put the model's arguments in the checkpoint in the place of the configuration's."""
+        given = {name: value for name, value in hparams.items() if name != "_instantiator"}
+        model = self.config[self.config.subcommand].model
+        named = given.pop("_class_path", None)
+        if not given and named is None:
+            return
+        if named is None:
+            changes = given
+        else:
+            own = trusted.resolve(model.class_path, LightningModule)
+            try:
+                found = trusted.resolve(named, LightningModule)
+            except ValueError as ex:
+                raise DataError(f"ckpt_path: task of the checkpoint: {ex}") from ex
+            if found is not own:
+                self.parser.error(f"ckpt_path: the checkpoint is one of {named}, the model is {model.class_path}")
+            changes = {"class_path": named, "dict_kwargs": given}
+        leaves, self.parser.exit_on_error = self.parser.exit_on_error, False
+        try:
+            self.config = self.parser.parse_object({self.config.subcommand: {"model": changes}}, self.config)
+        except (ArgumentError, ValueError, TypeError, LookupError, AttributeError) as ex:
+            if debugging():
+                raise
+            raise DataError(f"ckpt_path: hyperparameters of the checkpoint: {tidy(str(ex))}") from ex
+        finally:
+            self.parser.exit_on_error = leaves
+
+    def _own_checkpoints(self, config: Namespace) -> Path | None:
+        """The folder of this run's checkpoints, if it is known before the run has claimed one."""
+        if config.checkpoint.dirpath is not None:
+            return Path(config.checkpoint.dirpath)
+        if config.run.version is None:
+            return None
+        return Path(config.run.root, config.run.name or run_name(config.model), config.run.version, "checkpoints")
 
     def _leave_init_from_aside(self) -> None:
         """A checkpoint brings all weights: refuse a flag for others; a configuration tells how its run once began."""
@@ -290,11 +337,26 @@ def main(args: ArgsType = None) -> int:
             # Workers that the signal reached too are lost with it.
             return 128 + WATCH.number
         problem = disk_problem(ex) or lost_worker(ex)
+        if problem is None and restoring(ex):
+            reason = " ".join(str(ex).split()) or type(ex).__name__
+            problem = f"ckpt_path: the checkpoint does not fit this run: {reason}"
         if problem is None or debugging():
             raise
         sys.stderr.write(f"error: {problem}\n")
         return 3
     return 0
+
+
+def run_name(model: Namespace) -> str:
+    """Return ``<task>/<attention>``, or the task alone where it has no argument called attention.
+
+    Args:
+        model: Configuration of the task.
+    """
+    task_class = trusted.resolve(model.class_path, LightningModule)
+    task: str = getattr(task_class, "task_name", task_class.__name__.lower())
+    attention = model.get("init_args.attention")
+    return f"{task}/{attention.class_path.rpartition('.')[2]}" if attention else task
 
 
 def _short(key: str) -> str:

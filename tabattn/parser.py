@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn, get_args, get_origin
 
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tabattn import trusted
 from tabattn.attention import Mechanism
 
 FAMILIES: dict[type, str] = {
@@ -27,6 +29,11 @@ FAMILIES: dict[type, str] = {
     LRScheduler: "schedules",
 }
 """What the subclasses of a type are called in messages."""
+
+DESCRIPTION = (
+    "Train, validate, test and apply models whose attention is chosen by a flag. Classes of a package of your own are "
+    f"named by their dotted paths, and the package is allowed by --allow my_package or {trusted.VARIABLE}=my_package."
+)
 
 NOISE = re.compile(
     r"(Does not validate against any of the Union|Subtypes: |Errors:|Given value type: |Expected a path but "
@@ -53,6 +60,7 @@ REWRITES: tuple[tuple[str, str], ...] = (
     (r"\.* Got value: Namespace.*", ""),
     (r"\.* (?:Got|Given) value: (.+)", r", got \1"),
     (r"(no class is called '\S+'|is not accepted|has no attribute '\w+'|No module named '\S+'), got .*", r"\1"),
+    (r"(is not imported: .*?=\w+|is no class: functions and other objects are not taken), got .*", r"\1"),
     (r"arguments are required: \w+\.", "arguments are required: --"),
 )
 """Pattern and replacement, applied in this order to a message of one line."""
@@ -68,7 +76,7 @@ class Parser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
-        kwargs.setdefault("description", "Train, validate, test and apply models whose attention is chosen by a flag.")
+        kwargs.setdefault("description", DESCRIPTION)
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -103,6 +111,40 @@ class Parser(LightningArgumentParser):
         if flag and parser._subcommands_action is not None:
             return f"; choose what to do first: {', '.join(parser._subcommands_action.choices)}"
         return nearest(flag[1], parser._option_string_actions) if flag else ""
+
+
+def split_allowed(args: ArgsType) -> tuple[ArgsType, list[str]]:
+    """Take ``--allow`` out of a command line: configurations must not be able to set it.
+
+    Args:
+        args: Words of a command line; a nested dictionary is returned as it is.
+
+    Returns:
+        The other words, and the values of ``--allow``.
+
+    Raises:
+        MisconfigurationException: A value is no name of a package.
+    """
+    if not isinstance(args, list):
+        return args, []
+    others: list[str] = []
+    packages: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--allow":
+            value = next(words, "")
+        elif word.startswith("--allow="):
+            value = word.removeprefix("--allow=")
+        else:
+            others.append(word)
+            continue
+        try:
+            if not (found := trusted.names([value])):
+                raise ValueError("--allow takes the name of a package, such as my_package, got none")
+        except ValueError as ex:
+            raise MisconfigurationException(str(ex)) from ex
+        packages += found
+    return others, packages
 
 
 def debugging() -> bool:

@@ -1,6 +1,5 @@
 """Optimizers whose weights to train with are not their weights to use: schedule-free ones."""
 
-from pkgutil import resolve_name
 from typing import Any, Literal
 
 import torch
@@ -10,6 +9,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
+
+from tabattn.trusted import resolve
 
 
 class ScheduleFree(Callback):
@@ -85,7 +86,7 @@ def check_schedule(config: Namespace, asked: bool) -> None:
         config: Configuration with the entries ``optimizer`` and ``lr_scheduler``.
         asked: Whether the schedule was asked for.
     """
-    if config.lr_scheduler is None or not has_modes(resolve_name(config.optimizer.class_path)):
+    if config.lr_scheduler is None or not has_modes(resolve(config.optimizer.class_path, Optimizer)):
         return
     optimizer, schedule = (config[key].class_path.rpartition(".")[2] for key in ("optimizer", "lr_scheduler"))
     if asked:

@@ -3,8 +3,6 @@
 import inspect
 import io
 import json
-import pickle
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from tabattn import trusted
 from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism, Softmax
+from tabattn.checkpoint_files import REMOTE, find
+from tabattn.checkpoint_files import read as read_parts
 from tabattn.checksum import KEY, PLACEHOLDER, seal, verify
 from tabattn.errors import DataError
 from tabattn.files import write_file
@@ -49,8 +50,10 @@ def load_network(source: str | Path | None = None) -> PriorNetwork:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file does not hold such a network.
+        ValueError: The file does not hold such a network, or is named by a URL.
     """
+    if source is not None and REMOTE.match(str(source)):
+        find(source)
     path = packaged_path() if source is None else Path(source)
     if not path.is_file():
         hint = "" if source is not None else "; give a file or a network as model, or install the complete package"
@@ -116,14 +119,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         ValueError: The file is no checkpoint of ``PriorClassification``.
     """
     try:
-        verify(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_parts(path)
     except DataError as ex:
         raise ValueError(str(ex)) from ex
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as ex:
-        reason = str(ex).partition("\n")[0] or type(ex).__name__
-        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from ex
-    known = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
+    known = checkpoint.get("hyper_parameters", {})
     task = str(known.get("_class_path", "")).rpartition(".")[2]
     if task != "PriorClassification":
         raise ValueError(f"{path} is no checkpoint of PriorClassification: its task is {task or 'not named'}")
@@ -217,13 +216,18 @@ def _describe(mechanism: Mechanism) -> dict[str, Any]:
 
 
 def _factory(given: Any, where: str) -> AttentionFactory | None:
-    """The factory that a description means. Nothing is imported on the word of a file."""
+    """The factory that a description means: a class of an allowed package, checked before anything is imported."""
     if given is None:
         return None
-    path = str(given.get("class_path")) if isinstance(given, dict) else str(given)
-    module, _, name = path.rpartition(".")
-    home = sys.modules.get(module)
-    found = MECHANISMS.get(name) if module.startswith("tabattn.attention") else getattr(home, name, None)
-    if not (isinstance(found, type) and issubclass(found, Mechanism)):
-        raise ValueError(f"{where} needs the attention {path}, which is not known: import its module first")
-    return partial(found, **(given.get("init_args") or {})) if isinstance(given, dict) else found
+    path = given.get("class_path") if isinstance(given, dict) else given
+    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
+    found = MECHANISMS.get(name) if module.startswith("tabattn.attention") else None
+    if found is None:
+        try:
+            found = trusted.resolve(path, Mechanism)  # type: ignore[type-abstract]
+        except ValueError as ex:
+            raise ValueError(f"{where} names an attention that is not known: {ex}") from ex
+    arguments = given.get("init_args") or {} if isinstance(given, dict) else {}
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{where} has arguments of {name} that are not named: {trusted.shortened(arguments)}")
+    return partial(found, **arguments) if isinstance(given, dict) else found

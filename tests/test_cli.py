@@ -210,7 +210,7 @@ def test_a_checkpoint_never_overrules_a_flag(capsys: pytest.CaptureFixture[str],
 def test_a_damaged_checkpoint(capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     Path("bad.ckpt").write_bytes(content)
     assert main([*TEST, "--ckpt_path=bad.ckpt"]) == 3
-    assert "error: ckpt_path: the checkpoint cannot be read: " in capsys.readouterr().err
+    assert "error: ckpt_path: bad.ckpt cannot be read as a checkpoint: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("kind", "status"), [("data", 3), ("interrupt", 130), ("terminate", 143)])

@@ -19,7 +19,8 @@ BELOW: dict[str, set[str]] = {
     "tabattn": {"tabattn.estimator"},
     "tabattn.attention": set(),
     "tabattn.batches": set(),
-    "tabattn.checkpoints": set(),
+    "tabattn.checkpoint_files": {"tabattn.checksum", "tabattn.errors", "tabattn.trusted"},
+    "tabattn.checkpoints": {"tabattn.checkpoint_files", "tabattn.trusted"},
     "tabattn.checksum": {"tabattn.errors"},
     "tabattn.encode": {"tabattn.errors"},
     "tabattn.divergence": {"tabattn.errors", "tabattn.finite"},
@@ -36,50 +37,46 @@ BELOW: dict[str, set[str]] = {
     "tabattn.resumption": set(),
     "tabattn.signals": {"tabattn.checkpoints"},
     "tabattn.runs": {"tabattn.files", "tabattn.run_files"},
-    "tabattn.schedule_free": set(),
     "tabattn.network_check": set(),
+    "tabattn.schedule_free": {"tabattn.trusted"},
+    "tabattn.trusted": set(),
+    "tabattn.guard": {"tabattn.trusted"},
     "tabattn.nanotabpfn": {"tabattn.errors"},
     "tabattn.nn": {"tabattn.attention"},
     "tabattn.models": {"tabattn.attention", "tabattn.batches", "tabattn.nn"},
     "tabattn.inference": {f"tabattn.{name}" for name in ("attention", "batches", "errors", "models")},
     "tabattn.weights": {
         f"tabattn.{name}"
-        for name in ("attention", "checksum", "errors", "files", "finite", "models", "network_check", "nn")
+        for name in (
+            *(
+                "attention",
+                "checkpoint_files",
+                "checksum",
+                "errors",
+                "files",
+                "finite",
+                "models",
+                "network_check",
+                "nn",
+            ),
+            "trusted",
+        )
     },
     "tabattn.package_weights": {"tabattn.weights"},
     "tabattn.estimator": {f"tabattn.{name}" for name in ("attention", "encode", "models", "weights")},
     "tabattn.tasks": {
         f"tabattn.{name}"
         for name in (
-            "attention",
-            "batches",
-            "divergence",
-            "errors",
-            "finite",
-            "inference",
-            "metrics",
-            "models",
-            "nn",
-            "pair_metrics",
+            *("attention", "batches", "checkpoint_files", "checkpoints", "divergence", "errors", "finite", "guard"),
+            *("inference", "metrics", "models", "nn", "pair_metrics", "trusted"),
         )
     },
-    "tabattn.parser": {"tabattn.attention"},
+    "tabattn.parser": {"tabattn.attention", "tabattn.trusted"},
     "tabattn.cli": {
         f"tabattn.{name}"
         for name in (
-            "checkpoint_io",
-            "checkpoints",
-            "divergence",
-            "errors",
-            "files",
-            "optim",
-            "parser",
-            "predictions",
-            "resumption",
-            "run_files",
-            "runs",
-            "schedule_free",
-            "signals",
+            *("checkpoint_files", "checkpoint_io", "checkpoints", "divergence", "errors", "files", "guard", "optim"),
+            *("parser", "predictions", "resumption", "run_files", "runs", "schedule_free", "signals", "trusted"),
         )
     },
     "tabattn.convert": {

@@ -69,13 +69,13 @@ def test_wrong_path(capsys: pytest.CaptureFixture[str]) -> None:
     text = message(capsys, "--model.attention=tests.helpers.Neer")
     assert text.startswith("model.attention: module 'tests.helpers' has no attribute 'Neer'; attention mechanisms: ")
     assert text.endswith("(did you mean Near?)")
-    text = message(capsys, "--model.attention=nowhere.Near")
-    assert text.startswith("model.attention: No module named 'nowhere'; attention mechanisms: ")
+    text = message(capsys, "--model.attention=tests.nowhere.far.Near")
+    assert text.startswith("model.attention: No module named 'tests.nowhere'; attention mechanisms: ")
 
 
 def test_class_of_another_kind(capsys: pytest.CaptureFixture[str]) -> None:
-    text = message(capsys, "--model.attention=collections.OrderedDict")
-    assert text == "model.attention: Expected 'collections.OrderedDict' to be a subclass of Mechanism"
+    text = message(capsys, "--model.attention=torch.optim.SGD")
+    assert text == "model.attention: Expected 'torch.optim.SGD' to be a subclass of Mechanism"
 
 
 @pytest.mark.parametrize(

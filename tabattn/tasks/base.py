@@ -1,20 +1,25 @@
 """What every task shares: weights to start from, a way to be looked at, checkpoints that load safely."""
 
 import inspect
-import pickle
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-import torch
+from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
 
+from tabattn import trusted
+from tabattn.checkpoint_files import find, read
+from tabattn.checkpoints import forget_foreign_paths
 from tabattn.divergence import refuse_diverged, refuse_loaded
 from tabattn.errors import DataError
 from tabattn.finite import non_finite_weight
+from tabattn.guard import guard
 from tabattn.tasks.saving import check_saved, import_path, plain
 
 
@@ -24,6 +29,9 @@ class Task(LightningModule):
     Args:
         init_from: Checkpoint whose matching weights start the network. Unlike ``--ckpt_path`` it keeps the command
             line's model, so a trained network can be run with another mechanism.
+
+    Raises:
+        ValueError: ``init_from`` is a URL or a folder, or there is no such file.
     """
 
     task_name: ClassVar[str]
@@ -36,6 +44,11 @@ class Task(LightningModule):
         super().__init__()
         # With more processes than batches, predict has none for some.
         self.allow_zero_length_dataloader_with_multiple_devices = True
+        if init_from is not None:
+            try:
+                find(init_from)
+            except ValueError as ex:
+                raise ValueError(f"init_from: {ex}") from ex
         self.init_from = init_from
         self.network: nn.Module
 
@@ -105,6 +118,43 @@ class Task(LightningModule):
         """Columns that describe the tokens a layer puts out, flattened; None = only their indices."""
         return None
 
+    @_restricted_classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Build a task from a checkpoint of any origin: nothing in it runs code.
+
+        Args:
+            checkpoint_path: A file of this machine.
+            map_location: Device of the weights; by default the one they were saved on.
+            hparams_file: YAML file with other hyperparameters than the checkpoint's.
+            strict: Whether the weights must be those of the network and no others.
+            weights_only: Kept for the signature of the base class: a checkpoint with more than weights and plain values
+                is refused.
+            kwargs: Hyperparameters that replace those of the checkpoint.
+
+        Raises:
+            ValueError: The path is none of a local file; the checkpoint is of another task, or its hyperparameters and
+                weights do not fit together, or name a class that is not allowed (see ``trusted``).
+            DataError: The file is damaged or no checkpoint.
+        """
+        try:
+            with guard([cls.__module__]):
+                named = read(checkpoint_path).get("hyper_parameters", {}).get("_class_path")
+                if named is not None and not issubclass(trusted.resolve(named, LightningModule), cls):
+                    raise ValueError(f"its task is {named}, not {cls.__name__}")
+                return super().load_from_checkpoint(
+                    checkpoint_path, map_location, hparams_file, strict, weights_only=True, **kwargs
+                )
+        except (ArgumentError, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as ex:
+            raise ValueError(f"{checkpoint_path} holds no such task: {' '.join(str(ex).split())}") from ex
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write factories as class paths, so that the checkpoint loads with ``weights_only=True``.
 
@@ -125,12 +175,14 @@ class Task(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights that are not finite.
+        """Refuse weights that are not finite, and forget what the checkpoint says of files outside of the run's folder.
 
         Raises:
             DataError: They are not.
         """
         refuse_loaded(self, checkpoint)
+        if self._trainer is not None:
+            forget_foreign_paths(self._trainer, checkpoint)
 
 
 def load_matching(network: nn.Module, path: str) -> None:
@@ -159,12 +211,9 @@ def network_weights(path: str) -> dict[str, Tensor]:
     """The network's weights in a task's checkpoint.
 
     Raises:
+        ValueError: The path is a URL or a folder, or there is no such file.
         DataError: The file cannot be read as a checkpoint.
     """
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, pickle.UnpicklingError) as ex:
-        reason = str(ex).partition("\n")[0] or type(ex).__name__
-        raise DataError(f"{path} cannot be read as a checkpoint: {reason}") from ex
+    weights = read(path)["state_dict"]
     prefix = "network."
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

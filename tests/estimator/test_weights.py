@@ -16,6 +16,7 @@ from tabattn import TabularClassifier, package_weights, weights
 from tabattn.attention import MECHANISMS, Entmax, Local, Softmax
 from tabattn.models.prior import PriorNetwork
 from tabattn.tasks import PriorClassification
+from tabattn.trusted import VARIABLE
 from tests.estimator.tiny import LEGACY, SIZES, MakeTable, row_mechanism, tiny_network
 
 ATTENTIONS = {**MECHANISMS, "learned alpha": partial(Entmax, alpha=1.4, learn_alpha=True)}
@@ -87,7 +88,7 @@ def test_building_leaves_random_numbers_alone(packaged: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_an_attention_from_outside_must_be_imported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attention_from_outside_must_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Outside(Softmax):
         """An attention of somebody else."""
 
@@ -95,11 +96,12 @@ def test_an_attention_from_outside_must_be_imported_first(tmp_path: Path, monkey
     path = tmp_path / "a.safetensors"
     tensors, arguments = weights.described(tiny_network(attention=Outside))
     weights.write(path, tensors, {"network": arguments})
-    with pytest.raises(ValueError, match=r"needs the attention somebody\.Outside, which is not known"):
-        weights.load_network(path)
     module = types.ModuleType("somebody")
     module.__dict__["Outside"] = Outside
     monkeypatch.setitem(sys.modules, "somebody", module)
+    with pytest.raises(ValueError, match=r"'somebody\.Outside' is not imported: .* by TABATTN_ALLOW=somebody$"):
+        weights.load_network(path)
+    monkeypatch.setenv(VARIABLE, "another, somebody")
     assert isinstance(row_mechanism(weights.load_network(path)), Outside)
 
 
