@@ -61,7 +61,7 @@ def forget_foreign_paths(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         state = states.get(callback.state_key)
         if not isinstance(callback, ModelCheckpoint) or state is None:
             continue
-        if (foreign := _foreign(state, callback.dirpath and str(callback.dirpath))) is not None:
+        if (foreign := _foreign(state, str(callback.dirpath))) is not None:
             states[callback.state_key] = callback.state_dict()
             rank_zero_info(
                 f"the checkpoint names files that are not this run's own, which are left as they are: "
@@ -69,11 +69,11 @@ def forget_foreign_paths(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
             )
 
 
-def _foreign(state: Any, folder: str | None) -> Any:
+def _foreign(state: Any, folder: str) -> Any:
     """What in the state of a ``ModelCheckpoint`` does not belong to a folder, or is malformed; None = nothing."""
     if not isinstance(state, dict):
         return state
-    if folder is None or state.get("dirpath") != folder:
+    if state.get("dirpath") != folder:
         return state.get("best_model_path") or state.get("dirpath", "")
     kept, best = state.get("best_k_models"), state.get("kth_best_model_path")
     if not isinstance(kept, dict) or best not in ("", *kept):

@@ -7,6 +7,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -257,7 +258,8 @@ class CLI(LightningCLI):
                 raise DataError(f"ckpt_path: task of the checkpoint: {ex}") from ex
             if found is not own:
                 self.parser.error(f"ckpt_path: the checkpoint is one of {named}, the model is {model.class_path}")
-            changes = {"class_path": named, "dict_kwargs": given}
+            free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature(own).parameters.values())
+            changes = {"class_path": named, "dict_kwargs" if free else "init_args": given}
         leaves, self.parser.exit_on_error = self.parser.exit_on_error, False
         try:
             self.config = self.parser.parse_object({self.config.subcommand: {"model": changes}}, self.config)

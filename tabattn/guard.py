@@ -1,6 +1,6 @@
 """The allow list of ``trusted`` as jsonargparse holds it, in the command line and in ``load_from_checkpoint``."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -63,7 +63,8 @@ def _no_instances(cls: type) -> bool:
     return False
 
 
-_parse_yaml = _loaders_dumpers.yaml_load
+_parse_yaml: Callable[[str], Any] = _loaders_dumpers.yaml_load
+_loader: Callable[[], Any] = _loaders_dumpers.get_yaml_default_loader
 
 
 def _load_yaml(stream: str) -> Any:
@@ -73,7 +74,7 @@ def _load_yaml(stream: str) -> Any:
         yaml.YAMLError: The text is no YAML, or stands for too many values, or is nested too deeply.
     """
     try:
-        _size(yaml.compose(stream, Loader=_loaders_dumpers.get_yaml_default_loader()), {}, 0)
+        _size(yaml.compose(stream, Loader=_loader()), {}, 0)
         return _parse_yaml(stream)
     except (RecursionError, ValueError, OverflowError) as ex:
         raise yaml.YAMLError(trusted.shortened(str(ex))) from ex

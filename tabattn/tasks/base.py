@@ -146,9 +146,7 @@ class Task(LightningModule):
         """
         try:
             with guard([cls.__module__]):
-                named = read(checkpoint_path).get("hyper_parameters", {}).get("_class_path")
-                if named is not None and not issubclass(trusted.resolve(named, LightningModule), cls):
-                    raise ValueError(f"its task is {named}, not {cls.__name__}")
+                _check_hyperparameters(cls, read(checkpoint_path).get("hyper_parameters", {}))
                 return super().load_from_checkpoint(
                     checkpoint_path, map_location, hparams_file, strict, weights_only=True, **kwargs
                 )
@@ -183,6 +181,18 @@ class Task(LightningModule):
         refuse_loaded(self, checkpoint)
         if self._trainer is not None:
             forget_foreign_paths(self._trainer, checkpoint)
+
+
+def _check_hyperparameters(task: type[Task], given: dict[str, Any]) -> None:
+    """Raise ValueError where hyperparameters are those of another task, or unknown."""
+    named = given.get("_class_path")
+    found = task if named is None else trusted.resolve(named, LightningModule)
+    if not issubclass(found, task):
+        raise ValueError(f"its task is {named}, not {task.__name__}")
+    parameters = inspect.signature(found).parameters
+    unknown = given.keys() - parameters.keys() - {"_class_path", "_instantiator"}
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        raise ValueError(f"{found.__name__} has no argument {', '.join(sorted(unknown))}")
 
 
 def load_matching(network: nn.Module, path: str) -> None:
