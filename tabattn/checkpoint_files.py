@@ -35,6 +35,12 @@ PARTS: dict[str, type | tuple[type, ...]] = {
 }
 """Types of a checkpoint's parts."""
 
+SIZES = (
+    *("layers", "dim", "hidden", "heads", "classes", "thinking_rows", "feature_group"),
+    *("members", "components", "fourier"),
+)
+"""Hyperparameters of the tasks here that are sizes of a network, and so of its weights."""
+
 
 def find(path: str | os.PathLike[str]) -> Path:
     """Check that a checkpoint can be read from a path: a regular file of this machine.
@@ -109,7 +115,28 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise DataError(f"{path}: {part}: {ex}") from ex
         if not all(isinstance(name, str) for name in given):
             raise DataError(f"{path}: the names of its {part} are not all text")
+    _check_sizes(path, checkpoint.get("hyper_parameters", {}), weights)
     return checkpoint
+
+
+def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Check that no size of a network is larger than its weights can be, before anything of that size is made.
+
+    Raises:
+        DataError: One is, or a weight claims more values than the file holds.
+    """
+    for name, weight in weights.items():
+        size = weight.numel() * weight.element_size()
+        if weight.layout is torch.strided and size > weight.untyped_storage().nbytes():
+            raise DataError(f"{path}: the weight {name} claims more values than the file holds")
+    if not str(arguments.get("_class_path", "")).startswith("tabattn."):
+        return
+    largest = max((size for weight in weights.values() for size in weight.shape), default=0)
+    for name in SIZES:
+        value, bound = arguments.get(name), len(weights) if name == "layers" else largest
+        if isinstance(value, int) and value > bound:
+            text = trusted.shortened(value)
+            raise DataError(f"{path}: hyper_parameters: {name} is {text}, and its weights allow {bound} at most")
 
 
 def _check_archive(path: Path) -> None:
