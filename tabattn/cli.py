@@ -314,7 +314,7 @@ def main(args: ArgsType = None) -> int:
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     threading.excepthook = _thread_fault
-    WATCH.number, WATCH.waits = None, False
+    WATCH.reset()
     try:
         CLI(args)
     except DataError as ex:

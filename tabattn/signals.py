@@ -57,6 +57,10 @@ class Watch:
         self._since = 0.0
         self._process = os.getpid()
 
+    def reset(self) -> None:
+        """Forget what was received in an earlier run of this process."""
+        self.number, self.waits = None, False
+
     def install(self) -> None:
         """Take the signals; a hang-up that is ignored, as under ``nohup``, stays ignored."""
         if threading.current_thread() is not threading.main_thread():
@@ -222,9 +226,9 @@ def _take_children(launcher: Any) -> list[Any]:
 
 def _at_boundary(trainer: Trainer) -> bool:
     """Whether training stands between two steps, all of the last one done."""
-    now = trainer.fit_loop.epoch_loop.batch_progress.current
+    now: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     whole = now.ready == now.started == now.processed == now.completed
-    return trainer.training and whole and trainer.global_step > 0 and not trainer.fit_loop._should_accumulate()
+    return bool(trainer.training and whole and trainer.global_step > 0 and not trainer.fit_loop._should_accumulate())
 
 
 @rank_zero_only
