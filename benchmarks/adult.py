@@ -21,10 +21,11 @@ import pandas as pd
 import torch
 
 from benchmarks.adult_report import REFERENCE, write
-from benchmarks.adult_run import RESULT, command, of_tasks, parser, settings, write_result
+from benchmarks.adult_run import CHOSEN, RESULT, build, command, of_tasks, parser, settings, write_result
 from benchmarks.baselines import BASELINES
 from benchmarks.measure import median_seconds
 from benchmarks.protocols import fitted, scores
+from benchmarks.reports import FOLDER, add_out, check_least, check_positive, check_trainings
 from datamodules import TableTasks
 from datamodules.tables.real import load_table
 from tabattn.attention import MECHANISMS
@@ -35,9 +36,6 @@ from tabattn.tasks import PriorClassification
 ATTENTIONS = ("Softmax", "Scratch", "Sparse", "Local", "Pooling", "Inducing", "Linear")
 CLASSICAL = ("random forest (100)", "logistic regression")
 FLAGS = {"--honest": "honest", "--cpu-time": "cpu_time"}
-GROUPS = ("--model", "--data", "--optimizer", "--lr_scheduler", "--trainer")
-"""What further arguments may be about."""
-DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,23 +48,16 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     whole.add_argument("--tables", type=int, default=10, help="tables in a batch of inference (default: 10)")
     whole.add_argument("--repeats", type=int, default=5, help="timed batches of inference, of which the median counts")
     whole.add_argument("--runs", type=Path, help="folder of the trainings (default: runs/adult or runs/adult_honest)")
-    whole.add_argument("--out", type=Path, help="what to write (default: docs/benchmarks/adult or ..._honest)")
+    add_out(whole, "adult", [".md", ".csv"])
+    whole.set_defaults(out=None)
     options, further = whole.parse_known_args(argv)
-    options.further = further
-    for argument in further:
-        name, equals, _ = argument.partition("=")
-        if not equals or name.partition(".")[0] not in GROUPS:
-            whole.error(f"unrecognized argument {argument}: those of the training are written --data.rows=100")
-    for name, least in (("seeds", 1), ("steps", 1), ("tables", 1), ("repeats", 1), ("rows", 10)):
-        value = getattr(options, name)
-        if value is not None and (min(value) if isinstance(value, list) else value) < least:
-            whole.error(f"{name} must be at least {least}, got {value}")
-    if not options.seconds > 0:
-        whole.error(f"seconds must be greater than 0, got {options.seconds:g}")
+    options.further = check_trainings(whole, further, CHOSEN)
+    check_least(whole, options, seeds=1, steps=1, tables=1, repeats=1, rows=10)
+    check_positive(whole, options, "seconds")
     options.attentions = [name for name in MECHANISMS if name in {REFERENCE, *options.attentions}]
     name = "adult_honest" if options.honest else "adult"
     options.runs = options.runs or Path("runs", name)
-    options.out = options.out or DOCS / name
+    options.out = options.out or FOLDER / name
     return options
 
 
@@ -173,6 +164,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = load_table(options.source)
     except (DataError, ValueError) as ex:
         raise SystemExit(f"error: {ex}") from ex
+    for name in options.attentions:  # No mistake waits for the trainings before it.
+        build(argparse.Namespace(**vars(options), attention=name, seed=0, folder=options.runs))
     results = run_all(options)
     sys.stdout.write(write(options, table, results, inference(options)))
 

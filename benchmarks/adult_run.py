@@ -18,6 +18,7 @@ import torch
 
 import callbacks  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.protocols import in_context, scores
+from benchmarks.reports import QUIET, check_least, check_positive, check_trainings
 from datamodules import TableTasks
 from tabattn.attention import MECHANISMS
 from tabattn.cli import CLI
@@ -26,6 +27,8 @@ from tabattn.tasks import PriorClassification
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "experiments"
 RESULT = "result.json"
+CHOSEN = ("--model.attention", "--model.target_attention", "--trainer.max_steps", "--trainer.max_epochs", *QUIET)
+"""What a run decides for itself, and further arguments cannot."""
 
 
 def parser(description: str | None, prog: str) -> argparse.ArgumentParser:
@@ -49,7 +52,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     single.add_argument("--seed", type=int, default=0)
     single.add_argument("--folder", type=Path, required=True, help="where the run leaves its files")
     options, further = single.parse_known_args(argv)
-    options.further = further
+    options.further = check_trainings(single, further, CHOSEN)
+    check_least(single, options, steps=1)
+    check_positive(single, options, "seconds")
     return options
 
 
@@ -89,9 +94,8 @@ def build(options: argparse.Namespace) -> CLI:
     if options.steps is None:
         budget += ["--trainer.callbacks+=TimeBudget", f"--trainer.callbacks.seconds={options.seconds}"]
         budget += [f"--trainer.callbacks.timing={'cpu' if options.cpu_time else 'wall'}"]
-    files = ["--trainer.logger=false", f"--trainer.default_root_dir={options.folder}"]
-    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
-    return CLI([*command(options, options.seed), *chosen, *budget, *files, *quiet], run=False)
+    folder = f"--trainer.default_root_dir={options.folder}"
+    return CLI([*command(options, options.seed), *chosen, *budget, folder, *QUIET], run=False)
 
 
 def start_alike(task: PriorClassification, seed: int) -> None:

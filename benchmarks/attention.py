@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.attention_report import REFERENCE, Cost, Costs, report
 from benchmarks.measure import median_seconds, peak_bytes, seconds_of
 from benchmarks.references import REFERENCES
-from benchmarks.reports import add_out, publish
+from benchmarks.reports import add_out, check_device, check_least, check_positive, publish
 from tabattn.attention import MECHANISMS
 
 NO_MEMORY, NO_TIME = "out of memory", "no time"
@@ -58,16 +58,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--deadline", type=float, default=math.inf, help="seconds for everything")
     add_out(parser, "attention.md")
     options = parser.parse_args(argv)
-    for name in ("batch", "heads", "head_dim", "repeats"):
-        if getattr(options, name) < 1:
-            parser.error(f"{name} must be at least 1, got {getattr(options, name)}")
-    for name in ("budget", "deadline"):
-        if not getattr(options, name) > 0:
-            parser.error(f"{name} must be greater than 0, got {getattr(options, name):g}")
-    if min(options.lengths) < 1:
-        parser.error(f"lengths must be at least 1, got {min(options.lengths)}")
-    if options.device.type == "cuda" and not torch.cuda.is_available():
-        parser.error(f"device {options.device}: there is no CUDA device")
+    check_least(parser, options, batch=1, heads=1, head_dim=1, repeats=1, lengths=1)
+    check_positive(parser, options, "budget", "deadline")
+    check_device(parser, options.device)
     options.lengths = sorted(set(options.lengths))
     options.mechanisms = [name for name in MECHANISMS if name in {REFERENCE, *options.mechanisms}]
     return options

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import provenance
+from benchmarks.reports import add_out, check_checkout, publish
 from tabattn.convert import Conversion, convert
 from tabattn.tasks import PriorClassification
 
@@ -32,7 +33,8 @@ ASSUMED_WINDOW = 8
 WINDOW_NAMES = {"Sparse": "local_window", "Local": "window", "Einstein": "window", "Optimized Local": "W"}
 """What the fork's modules call their window."""
 
-OUT = Path(__file__).parents[1] / "docs" / "benchmarks" / "convert.md"
+CHECKOUTS = {"original": "model.py", "upstream": "model.py", "playground": "tfmplayground/models/nanotabpfn.py"}
+"""The file of each project that holds its network."""
 
 
 class Row(NamedTuple):
@@ -92,7 +94,7 @@ def forked(model: Callable[..., nn.Module], found: Conversion, weights: dict[str
 
 def checkpoints(folder: Path, scratch: Path) -> Iterator[Row]:
     """Compare every checkpoint of the fork."""
-    model = load_module(folder / "model.py").NanoTabPFNModel
+    model = load_module(folder / CHECKOUTS["original"]).NanoTabPFNModel
     for path in sorted(folder.rglob("*.pt")):
         known = True
         try:
@@ -129,10 +131,10 @@ def measure(options: argparse.Namespace) -> list[Row]:
         scratch = Path(folder, "ours.ckpt")
         rows = list(checkpoints(options.original, scratch))
         if options.upstream:
-            path = options.upstream / "model.py"
+            path = options.upstream / CHECKOUTS["upstream"]
             rows.append(fresh("nanoTabPFN", path, scratch, nn.Module.state_dict, (96, 4, 192, 3, 2)))
         if options.playground:
-            path = options.playground / "tfmplayground" / "models" / "nanotabpfn.py"
+            path = options.playground / CHECKOUTS["playground"]
             rows.append(fresh("TFM-Playground", path, scratch, playground_file, (192, 6, 768, 6, 10)))
     return rows
 
@@ -152,20 +154,27 @@ def report(rows: Sequence[Row]) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Compare, write the file and show it; the status is 1 where a difference is too large."""
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.convert_parity", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("--original", type=Path, required=True, help="checkout of the attention fork")
     parser.add_argument("--upstream", type=Path, help="checkout of nanoTabPFN")
     parser.add_argument("--playground", type=Path, help="checkout of TFM-Playground")
-    parser.add_argument("--out", type=Path, default=OUT, help="Markdown file to write")
+    add_out(parser, "convert.md")
     options = parser.parse_args(argv)
+    for name, file in CHECKOUTS.items():
+        check_checkout(parser, name, getattr(options, name), file)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare, write the file and show it; the status is 1 where a difference is too large."""
+    options = arguments(argv)
     rows = measure(options)
     text = report(rows)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
+    publish(text, options.out)
     sys.stdout.write(text)
     return int(any(row.difference > TOLERANCE for row in rows))
 

@@ -18,6 +18,7 @@ import torch
 
 import datamodules  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.measure import provenance
+from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
 from callbacks.curves import Task, draw_task, legend, sheet, task_of
 from tabattn.batches import PairBatch
 from tabattn.cli import CLI
@@ -34,6 +35,9 @@ VARIANTS = {
     "labels, forecasts and nearest value": [],
 }
 """What differs from the configuration, by the name of the network."""
+DISTINCT = ("--model.arch", "--model.residual", "--model.member_embed", "--data.regime")
+"""What tells the networks apart, and is not to be changed for all of them."""
+UNWATCHED = [*QUIET, "--trainer.limit_val_batches=0"]
 FIGURES = ("rmse_first", "mse", "ll")
 WIDTH = 3.6
 """Inches across of one panel: narrower than elsewhere, for a page shows all of them side by side."""
@@ -51,12 +55,15 @@ class Run(NamedTuple):
     found: Trajectories
 
 
+def build(changes: Sequence[str], options: argparse.Namespace) -> CLI:
+    """Build a network, the tasks and the trainer."""
+    own = [f"--config={CONFIG}", f"--seed_everything={options.seed}", f"--trainer.max_steps={options.steps}"]
+    return CLI([*own, *UNWATCHED, *changes, *options.further], run=False)
+
+
 def train(changes: Sequence[str], options: argparse.Namespace) -> Run:
     """Train a network, score it and let it infer."""
-    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
-    arguments = [f"--config={CONFIG}", f"--seed_everything={options.seed}", f"--trainer.max_steps={options.steps}"]
-    arguments += ["--trainer.limit_val_batches=0", "--trainer.logger=false", *quiet, *changes, *options.further]
-    cli = CLI(arguments, run=False)
+    cli = build(changes, options)
     task, data = cli.model, cli.datamodule
     assert isinstance(task, PairInference)
     cli.trainer.fit(task, data)
@@ -116,23 +123,49 @@ def report(runs: dict[str, Run], options: argparse.Namespace) -> str:
     return "\n".join([*head, "", *lines, "", picture, ""])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train every network, draw them and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.drop",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--steps", type=int, default=2000, help="training steps of each network (default: 2000)")
     parser.add_argument("--tasks", type=int, default=2, help="tasks in the picture (default: 2)")
     parser.add_argument("--samples", type=int, default=10, help="trajectories of each task (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the networks (default: 0)")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/drop.png"), help="picture; the report beside")
-    options, options.further = parser.parse_known_args(argv)
+    add_out(parser, "drop.png", [".md"])
+    options, further = parser.parse_known_args(argv)
+    options.further = check_trainings(parser, further, [*DISTINCT, "--trainer.max_steps", *UNWATCHED])
+    check_least(parser, options, steps=1, tasks=1, samples=1, seed=0)
+    return options
+
+
+def check(options: argparse.Namespace) -> None:
+    """Build every network once, so that no mistake waits for the trainings before it.
+
+    Raises:
+        SystemExit: An argument fits none of them, or there are fewer tasks than the picture is to show.
+    """
+    for changes in VARIANTS.values():
+        tasks = len(next(iter(build(changes, options).datamodule.test_dataloader())).x)
+        if options.tasks > tasks:
+            raise SystemExit(f"error: tasks must be at most {tasks}, the batch of test tasks, got {options.tasks}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train every network, draw them and write the report."""
+    options = arguments(argv)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    check(options)
     runs = {}
     for name, changes in VARIANTS.items():
         runs[name] = train(changes, options)
         sys.stderr.write(f"{name}: {runs[name].figures['test/rmse_first']:.3f}\n")
     text = report(runs, options)
     draw(runs, options.out, options.tasks)
-    options.out.with_suffix(".md").write_text(text)
+    publish(text, options.out.with_suffix(".md"))
     sys.stdout.write(text)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 import callbacks  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.ett_report import ENSEMBLE, OURS, report
 from benchmarks.measure import provenance
+from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
 from datamodules import TablePairs
 from tabattn.cli import CLI
 from tabattn.errors import DataError
@@ -29,7 +30,6 @@ from tabattn.tasks import PairInference
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "pairs_table.yaml"
-OUT = ROOT / "docs" / "benchmarks" / "ett.md"
 GIVEN = "HUFL"
 INFERRED: dict[str, list[str]] = {
     "MUFL": ["--model.residual=parallel", "--model.centred=false", "--trainer.max_steps=1800"],
@@ -39,6 +39,7 @@ INFERRED: dict[str, list[str]] = {
 PROTOCOL = ["--data.window=64", "--data.stride=16", "--data.context=[8,32]", "--data.eval_context=16"]
 PROTOCOL += ["--data.shares=[0.7,0.1,0.2]"]
 """What must not differ, so that figures can be compared."""
+TABLE = ("--data.path", "--data.columns", "--data.x")
 
 
 class Task(NamedTuple):
@@ -106,24 +107,20 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("path", help="the file ETTh1.csv")
     parser.add_argument("--seeds", type=int, default=3, help="networks of each pair (default: 3)")
-    parser.add_argument("--out", type=Path, default=OUT, help="Markdown file to write, with a .csv beside it")
+    add_out(parser, "ett.md", [".csv"])
     options, further = parser.parse_known_args(argv)
-    options.further = further
-    if unknown := next((word for word in further if not word.startswith("--") or "=" not in word), None):
-        parser.error(f"unrecognized argument {unknown}: those of the training are written --trainer.max_steps=100")
-    if options.seeds < 1:
-        parser.error(f"seeds must be at least 1, got {options.seeds}")
+    options.further = check_trainings(parser, further, [*PROTOCOL, *TABLE, "--data.seed", *QUIET])
+    check_least(parser, options, seeds=1)
     return options
 
 
 def build(options: argparse.Namespace, inferred: str, seed: int) -> CLI:
     """The network, the windows and the trainer of a run."""
-    data = [f"--data.path={options.path}", f"--data.columns=[{GIVEN},{inferred}]", "--data.x=date"]
+    table = (options.path, f"[{GIVEN},{inferred}]", "date")
+    data = [f"{name}={value}" for name, value in zip(TABLE, table, strict=True)]
     seeds = [f"--data.seed={seed}", f"--seed_everything={seed}"]
-    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
-    quiet.append("--trainer.logger=false")
     return CLI(
-        [f"--config={CONFIG}", *data, *seeds, *quiet, *INFERRED[inferred], *options.further, *PROTOCOL], run=False
+        [f"--config={CONFIG}", *data, *seeds, *QUIET, *INFERRED[inferred], *options.further, *PROTOCOL], run=False
     )
 
 
@@ -175,13 +172,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
+        for inferred in INFERRED:  # No mistake waits for the trainings before it.
+            build(options, inferred, 0)
         found = pd.DataFrame([line for inferred in INFERRED for line in scores(options, inferred)])
     except (DataError, ValueError) as ex:
         sys.stderr.write(f"error: {ex}\n")
         raise SystemExit(2 if isinstance(ex, ValueError) else 3) from None
     text = report(found, provenance(torch.device("cpu")), INFERRED, options.further)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
+    publish(text, options.out)
     found.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.6g")
     sys.stdout.write(text)
 

@@ -23,14 +23,14 @@ from sklearn.model_selection import StratifiedKFold
 from benchmarks.baselines import BASELINES
 from benchmarks.measure import provenance
 from benchmarks.openml_report import OURS, report
+from benchmarks.reports import add_out, check_least, publish
 from datamodules.tables.sources import load_frame
 from tabattn import TabularClassifier
 from tabattn.encode import TableEncoder, encode_labels
+from tabattn.errors import DataError
 from tabattn.estimator.arguments import resolve_device
 from tabattn.estimator.codes import sample_rows
 from tabattn.weights import packaged_path
-
-OUT = Path(__file__).parents[1] / "docs" / "benchmarks" / "openml.md"
 
 Predict = Callable[[pd.DataFrame, NDArray[np.int64], pd.DataFrame], tuple[NDArray[Any], NDArray[np.float64]]]
 """Given training rows, their classes and test rows: the classes it knows, and their probabilities."""
@@ -56,22 +56,34 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--estimators", type=int, help="members of our ensemble; without it, the default")
     parser.add_argument("--device", default="auto", help="where our network runs (default: auto)")
-    parser.add_argument("--out", type=Path, default=OUT, help="Markdown file to write, with a .csv beside it")
+    add_out(parser, "openml.md", [".csv"])
     options = parser.parse_args(argv)
-    for name, bound in (("max_rows", 10), ("folds", 2)):
-        if getattr(options, name) < bound:
-            parser.error(f"{name} must be at least {bound}, got {getattr(options, name)}")
-    if not (options.folder / "index.csv").is_file():
-        parser.error(f"there is no {options.folder / 'index.csv'}")
+    check_least(parser, options, max_rows=10, folds=2, estimators=1, seed=0)
+    if options.model is not None and not Path(options.model).is_file():
+        parser.error(f"model: there is no file {options.model}")
+    check_index(parser, options)
     return options
+
+
+def check_index(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse a folder without an index, or an index without its columns, a table that is asked for, or its file."""
+    path = options.folder / "index.csv"
+    if not path.is_file():
+        parser.error(f"there is no {path}")
+    index = pd.read_csv(path)
+    if missing := [name for name in ("name", "file", "target") if name not in index]:
+        parser.error(f"{path} has no column {missing[0]}, but {', '.join(index.columns)}")
+    if unknown := [name for name in options.tables or () if name not in set(index["name"])]:
+        parser.error(f"no table is called {unknown[0]!r}; tables: {', '.join(index['name'])}")
+    for line in index.itertuples():
+        if (not options.tables or line.name in options.tables) and not (options.folder / line.file).is_file():
+            parser.error(f"there is no {options.folder / line.file}, which {path} lists")
 
 
 def tables(options: argparse.Namespace) -> list[Table]:
     """Load the tables that were asked for."""
     index = pd.read_csv(options.folder / "index.csv").set_index("name")
     names = options.tables or list(index.index)
-    if unknown := [name for name in names if name not in index.index]:
-        raise SystemExit(f"no table is called {unknown[0]!r}; tables: {', '.join(index.index)}")
     loaded = []
     for name in names:
         frame = load_frame(str(options.folder / index.loc[name, "file"]), index.loc[name, "target"])
@@ -154,7 +166,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with warnings.catch_warnings():
         # Tables with categories that a fold's training rows lack are the ordinary case here.
         warnings.filterwarnings("ignore", message="Found unknown categories")
-        scores = measure(options)
+        try:
+            scores = measure(options)
+        except DataError as ex:
+            sys.stderr.write(f"error: {ex}\n")
+            raise SystemExit(3) from None
     device = resolve_device(options.device)
     protocol = (
         f"At most {options.max_rows} rows by stratified sample, {options.folds} stratified folds, seed {options.seed}; "
@@ -162,8 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "fit and to predict."
     )
     text = report(scores, f"Written by `python -m benchmarks.openml` on {provenance(device)}.", protocol)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
+    publish(text, options.out)
     scores.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.6g")
     sys.stdout.write(text)
 

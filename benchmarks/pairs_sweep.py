@@ -23,6 +23,7 @@ from lightning.pytorch import Callback
 
 import datamodules  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.measure import on_device, peak_bytes, provenance
+from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
 from tabattn.attention import MECHANISMS
 from tabattn.batches import PairBatch
 from tabattn.cli import CLI
@@ -31,6 +32,7 @@ from tabattn.tasks import PairInference
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
 ONE_SIZE = "--data.context=[8,8]"
 """Training on the scored number of known points alone, as in all sweeps so far."""
+UNWATCHED = [*QUIET, "--trainer.limit_val_batches=0"]
 COLUMNS = ("ll", "gap", "mse", "rmse_first", "coverage90")
 
 
@@ -55,14 +57,17 @@ class Laps(Callback):
         self.seconds.append(now() - self.start)
 
 
+def build(name: str, seed: int, options: argparse.Namespace) -> CLI:
+    """Build the network with a mechanism, the tasks and the trainer."""
+    own = [f"--config={CONFIG}", f"--model.attention=tabattn.attention.{name}", f"--seed_everything={seed}"]
+    return CLI([*own, f"--trainer.max_steps={options.steps}", *UNWATCHED, ONE_SIZE, *options.further], run=False)
+
+
 def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
     """Train and test one network; its figures."""
     torch.set_num_threads(options.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
-    arguments = [f"--config={CONFIG}", f"--model.attention=tabattn.attention.{name}", f"--seed_everything={seed}"]
-    arguments += [f"--trainer.max_steps={options.steps}", "--trainer.limit_val_batches=0", "--trainer.logger=false"]
-    cli = CLI([*arguments, *quiet, ONE_SIZE, *options.further], run=False)
+    cli = build(name, seed, options)
     laps = Laps()
     cli.trainer.callbacks.append(laps)  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, cli.datamodule)
@@ -128,19 +133,32 @@ def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train with every mechanism and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.pairs_sweep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--steps", type=int, default=1000, help="training steps of each (default: 1000)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each mechanism (default: 1)")
     parser.add_argument("--attentions", nargs="+", choices=list(MECHANISMS), default=list(MECHANISMS), metavar="NAME")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time (default: 1)")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/pairs_sweep.md"), help="report")
-    options, options.further = parser.parse_known_args(argv)
-    for name in ("steps", "seeds", "threads", "processes"):
-        if getattr(options, name) < 1:
-            parser.error(f"{name} must be at least 1, got {getattr(options, name)}")
+    add_out(parser, "pairs_sweep.md", [".csv"])
+    options, further = parser.parse_known_args(argv)
+    options.further = check_trainings(parser, further, ["--model.attention", "--trainer.max_steps", *UNWATCHED])
+    check_least(parser, options, steps=1, seeds=1, threads=1, processes=1)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train with every mechanism and write the report."""
+    options = arguments(argv)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in options.attentions:  # No mistake waits for the trainings before it.
+        build(name, 0, options)
     torch.set_num_threads(options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     lines, text = [], ""
@@ -151,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         results = pd.DataFrame(lines).sort_values(["seed", "mechanism"])
         results.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.5g")
         text = report(results, options)
-        options.out.write_text(text)
+        publish(text, options.out)
     sys.stdout.write(text)
 
 

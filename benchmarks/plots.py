@@ -19,10 +19,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from benchmarks.reports import FOLDER
 from callbacks.labels import drawable, without_mathematics
 
 Histories = Mapping[str, list[pd.DataFrame]]
 """Histories of the runs of each thing, by its name."""
+
+OUT = FOLDER / "plots"
 
 POINTS = 60
 """Points of a drawn curve; a noisy curve is averaged over so many parts of the run."""
@@ -213,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("histories", type=Path, nargs="+", metavar="history.csv")
-    parser.add_argument("--out", type=Path, default=Path("plots"), help="folder to write to (default: plots)")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder to write to (default: {OUT})")
     options = parser.parse_args(argv)
     try:
         histories = read(options.histories)

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.measure import median_seconds, provenance
+from benchmarks.reports import add_out, check_least, publish
 from tabattn import TabularClassifier
 from tabattn.estimator.arguments import check_arguments
 from tabattn.estimator.reader import Reader
 from tabattn.models.prior import PriorNetwork
-
-OUT = Path(__file__).parents[1] / "docs" / "benchmarks" / "predict_cache.md"
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -27,12 +26,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--features", type=int, default=10)
     parser.add_argument("--classes", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each, of which the median counts")
-    parser.add_argument("--out", type=Path, default=OUT, help="Markdown file to write")
+    add_out(parser, "predict_cache.md")
     options = parser.parse_args(argv)
-    for name in ("contexts", "targets", "features", "repeats"):
-        value = getattr(options, name)
-        if (min(value) if isinstance(value, list) else value) < 1:
-            parser.error(f"{name} must be at least 1, got {value}")
+    check_least(parser, options, contexts=1, targets=1, features=1, repeats=1)
+    if options.model is not None and not Path(options.model).is_file():
+        parser.error(f"model: there is no file {options.model}")
     if not 2 <= options.classes <= min(options.contexts):
         parser.error(f"classes must be between 2 and the smallest context, got {options.classes}")
     return options
@@ -106,8 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "earlier call read the context. The difference is that of the members' probabilities.\n\n"
         + "".join(f"| {' | '.join(line)} |\n" for line in table)
     )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
+    publish(text, options.out)
     sys.stdout.write(text)
 
 

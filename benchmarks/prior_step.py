@@ -7,13 +7,14 @@ machine too.
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import Step, median_seconds, provenance
+from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish
 from tabattn.models.prior import PriorNetwork
 
 BATCH, ROWS, CONTEXT, FEATURES = 32, 100, 80, 13
@@ -50,15 +51,29 @@ def step(network: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> Step:
     return run
 
 
-def main() -> None:
-    """Time the networks and write the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.prior_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--original", type=Path, help="checkout of the original")
     parser.add_argument("--steps", type=int, default=15, help="steps of each network (default: 15)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="device (default: cpu)")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/prior_step.md"), help="report")
-    options = parser.parse_args()
+    add_out(parser, "prior_step.md")
+    options = parser.parse_args(argv)
+    check_least(parser, options, steps=1, threads=1)
+    check_device(parser, options.device)
+    check_checkout(parser, "original", options.original, "model.py")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Time the networks and write the ratios."""
+    options = arguments(argv)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     networks = {}
@@ -80,8 +95,7 @@ def main() -> None:
     place = f"{provenance(options.device)}, {options.threads} threads"
     command = "`python -m benchmarks.prior_step --original <checkout of the original>`"
     text = "\n".join(["# Training step of the prior network", "", command, "", f"{size}; {place}.", "", *lines, ""])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
+    publish(text, options.out)
     sys.stdout.write(text)
 
 

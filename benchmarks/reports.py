@@ -1,41 +1,121 @@
-"""Where benchmarks write: into a folder that is not tracked, unless ``--out`` names another file."""
+"""The command lines of benchmarks: where they write, and arguments that are checked before hours of work."""
 
 import argparse
+import math
 import os
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import torch
 
 FOLDER = Path("runs", "benchmarks")
 """Reports that nobody asked to publish; those in ``docs/benchmarks`` are written by naming them."""
+QUIET = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
+QUIET.append("--trainer.logger=false")
+"""Trainings of which nothing is kept but what the program itself writes."""
+GROUPS = ("--model", "--data", "--optimizer", "--lr_scheduler", "--trainer")
+"""What arguments of a training may be about."""
 
 
-def add_out(parser: argparse.ArgumentParser, name: str, beside: str = "") -> None:
-    """Add ``--out``, checked when the command line is read: work of hours does not end at a file that cannot be.
+def add_out(parser: argparse.ArgumentParser, name: str, beside: Sequence[str] = ()) -> None:
+    """Add ``--out``, the file to write, which is checked when the command line is read.
 
     Args:
         parser: Of the program.
-        name: Name of the report; ``--out`` must have its ending.
-        beside: What else is written next to it, for the help.
+        name: Name of the report in the folder of reports; ``--out`` must have its ending.
+        beside: Endings of the files that are written next to it; an empty one is a folder.
     """
     suffix = Path(name).suffix
 
     def path(text: str) -> Path:
         out = Path(text)
         if out.suffix != suffix:
-            raise argparse.ArgumentTypeError(f"must be a file that ends in {suffix}, got {text}")
-        if out.is_dir():
-            raise argparse.ArgumentTypeError(f"{text} is a folder")
-        folder = next(parent for parent in out.absolute().parents if parent.exists())
-        if not folder.is_dir():
-            raise argparse.ArgumentTypeError(f"{text}: {folder} is no folder")
-        if not os.access(out if out.exists() else folder, os.W_OK):
-            raise argparse.ArgumentTypeError(f"{text} cannot be written")
+            raise argparse.ArgumentTypeError(f"must be a file that ends in {suffix or 'no suffix'}, got {text}")
+        for ending in (suffix, *beside):
+            check_writable(out.with_suffix(ending), folder=not ending)
         return out
 
+    files = ", ".join(ending or "a folder" for ending in beside)
+    words = f"file to write{f', with {files} beside it' if files else ''}"
     default = FOLDER / name
-    parser.add_argument("--out", type=path, default=default, help=f"file to write{beside} (default: {default})")
+    parser.add_argument("--out", type=path, default=default, help=f"{words} (default: {default})")
+
+
+def check_writable(path: Path, *, folder: bool = False) -> None:
+    """Refuse a path that cannot be written.
+
+    Args:
+        path: A file, or a folder for files.
+        folder: Which of the two.
+
+    Raises:
+        argparse.ArgumentTypeError: It is the other of the two, or permissions or a file in its way forbid it.
+    """
+    if path.exists() and path.is_dir() != folder:
+        raise argparse.ArgumentTypeError(f"{path} is a {'file' if folder else 'folder'}")
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if there != path and not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path}: {there} cannot be written")
 
 
 def publish(text: str, out: Path) -> None:
     """Write a report, with the folders it needs."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text)
+
+
+def check_least(parser: argparse.ArgumentParser, options: argparse.Namespace, **bounds: int) -> None:
+    """Refuse numbers, or the smallest of several, below their bounds; what is None was not given."""
+    for name, bound in bounds.items():
+        value = getattr(options, name)
+        least = min(value) if isinstance(value, list) else value
+        if least is not None and least < bound:
+            parser.error(f"{name} must be at least {bound}, got {least}")
+
+
+def check_positive(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:
+    """Refuse numbers of seconds that are not above 0, NaN among them."""
+    for name in names:
+        value = getattr(options, name)
+        if math.isnan(value) or value <= 0:
+            parser.error(f"{name} must be greater than 0, got {value:g}")
+
+
+def check_device(parser: argparse.ArgumentParser, device: torch.device) -> None:
+    """Refuse a CUDA device that is not there."""
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        parser.error(f"device {device}: there are {torch.cuda.device_count()} CUDA devices")
+
+
+def check_checkout(parser: argparse.ArgumentParser, name: str, folder: Path | None, file: str) -> None:
+    """Refuse a folder that is no checkout of an original: it has to hold one of its files."""
+    if folder is not None and not (folder / file).is_file():
+        parser.error(f"{name}: {folder} is no checkout of it: there is no {folder / file}")
+
+
+def check_trainings(parser: argparse.ArgumentParser, further: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Check the further arguments, which go to the command lines of trainings.
+
+    Args:
+        parser: Of the program.
+        further: What it did not know.
+        taken: Arguments that the program itself gives to its trainings, such as ``--model.attention``.
+
+    Returns:
+        The arguments.
+    """
+    further, own = list(further), {_short(word) for word in taken}
+    for word in further:
+        if "=" not in word or re.split(r"[.=+]", word)[0] not in GROUPS:
+            parser.error(f"unrecognized argument {word}: those of trainings are written --trainer.max_steps=100")
+        if _short(word) in own:
+            parser.error(f"{word.partition('=')[0]} is not to be chosen: it is what {parser.prog} itself decides")
+    return further
+
+
+def _short(word: str) -> str:
+    """Return the name of an argument as it is commonly written, without its value."""
+    return ".".join(part for part in word.partition("=")[0].split(".") if part not in ("init_args", "class_path"))

@@ -28,12 +28,14 @@ from torch.utils.flop_counter import FlopCounterMode
 import datamodules  # noqa: F401  (makes the names of the configurations known)
 from benchmarks.graphs import Batch, GraphedTraining
 from benchmarks.measure import Step, median_seconds, provenance, seconds_of
-from benchmarks.reports import add_out, publish
+from benchmarks.reports import QUIET, add_out, check_device, check_least, check_positive, check_trainings, publish
 from tabattn.cli import CLI
 from tabattn.tasks import Task
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TASKS = {"prior": CONFIGS / "prior.yaml", "pairs": CONFIGS / "pairs.yaml"}
+IDLE = [*QUIET, "--trainer.accelerator=cpu", "--lr_scheduler=null", "--data.num_workers=0"]
+"""A trainer that is not used, and batches drawn where they are asked for."""
 BATCHES = 9
 """How many batches are drawn, of which the one of median size is taken: sizes of tables differ widely."""
 PRODUCT = {"cuda": 8192, "cpu": 1024}
@@ -113,16 +115,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--deadline", type=float, default=math.inf, help="seconds after which no further way is begun")
     add_out(parser, "steps.md")
     options, further = parser.parse_known_args(argv)
-    options.further = further
-    if unknown := next((word for word in further if not word.startswith("--") or "=" not in word), None):
-        parser.error(f"unrecognized argument {unknown}: those of the tasks are written --data.batch_size=256")
-    if options.repeats < 1:
-        parser.error(f"repeats must be at least 1, got {options.repeats}")
-    if not options.deadline > 0:
-        parser.error(f"deadline must be greater than 0, got {options.deadline:g}")
+    options.further = check_trainings(parser, further, IDLE)
+    check_least(parser, options, repeats=1)
+    check_positive(parser, options, "deadline")
+    check_device(parser, options.device)
     on_gpu = options.device.type == "cuda"
-    if on_gpu and not torch.cuda.is_available():
-        parser.error(f"device {options.device}: there is no CUDA device")
     options.ways = options.ways or [name for name, way in WAYS.items() if on_gpu or not way.graph]
     if refused := next((name for name in options.ways if WAYS[name].graph and not on_gpu), None):
         parser.error(f"ways: {refused} needs --device cuda, got {options.device}")
@@ -131,9 +128,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def build(name: str, options: argparse.Namespace) -> Training:
     """Build a task in training on a device, as its configuration says, with its median batch."""
-    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
-    quiet += ["--trainer.logger=false", "--trainer.accelerator=cpu", "--lr_scheduler=null", "--data.num_workers=0"]
-    cli = CLI([f"--config={TASKS[name]}", *quiet, *options.further], run=False)
+    cli = CLI([f"--config={TASKS[name]}", *IDLE, *options.further], run=False)
     task, data = cli.model, cli.datamodule
     assert isinstance(task, Task)
     batch = median(list(islice(data.train_dataloader(), BATCHES)))

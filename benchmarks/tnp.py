@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.graphs import GraphedTraining, Places
 from benchmarks.measure import on_device, provenance
+from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish
 from benchmarks.tnp_networks import SIZES, Entrant, LogDensity, entrants
 from datamodules import SyntheticPairs
 from tabattn.batches import PairBatch
@@ -159,9 +160,14 @@ def _error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / len(values) ** 0.5
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tnp",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--original", type=Path, help="checkout of TNP-pytorch")
     parser.add_argument("--steps", type=int, default=3000, help="training steps (default: 3000)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds (default: 3)")
@@ -172,16 +178,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--equal", action="store_true", help="leave out our network with other sizes")
     parser.add_argument("--graphs", action="store_true", help="take the steps as CUDA graphs")
     parser.add_argument("--folder", type=Path, default=Path("runs/tnp"), help="where the evaluation set is kept")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/tnp.md"), help="report")
-    options = parser.parse_args()
+    add_out(parser, "tnp.md")
+    options = parser.parse_args(argv)
+    check_least(parser, options, steps=1, seeds=1, batches=1, threads=1, workers=0)
+    check_device(parser, options.device)
+    check_checkout(parser, "original", options.original, "regression/models/tnpd.py")
     if options.graphs and options.device.type != "cuda":
         parser.error(f"--graphs needs --device=cuda, got {options.device}")
     return options
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, score and write the report."""
-    options = arguments()
+    options = arguments(argv)
     torch.set_num_threads(options.threads)
     batches = evaluation_set(options)
     scores: dict[str, list[float]] = {}
@@ -195,8 +204,7 @@ def main() -> None:
     known = [batch.oracle.log_density.mean().item() for batch in batches if batch.oracle is not None]
     scores["oracle"] = [statistics.fmean(known)]
     text = report(options, scores, {name: statistics.median(values) for name, values in seconds.items()})
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
+    publish(text, options.out)
     sys.stdout.write(text)
 
 

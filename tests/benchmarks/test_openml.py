@@ -114,8 +114,36 @@ def test_mistakes_are_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         openml.arguments([str(folder / "none")])
     assert "there is no" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="no table is called 'other'; tables: pair, triple"):
-        openml.tables(openml.arguments(command(folder, "--tables", "other")))
+    for words, message in (
+        (["--tables", "other"], "no table is called 'other'; tables: pair, triple"),
+        (["--folds", "1"], "folds must be at least 2, got 1"),
+        (["--estimators", "0"], "estimators must be at least 1, got 0"),
+        (["--model", "none.safetensors"], "model: there is no file none.safetensors"),
+    ):
+        with pytest.raises(SystemExit):
+            openml.arguments(command(folder, *words))
+        assert message in capsys.readouterr().err
+
+
+def test_an_index_is_checked_before_a_method_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "triple.arff.gz").unlink()
+    openml.arguments(command(folder, "--tables", "pair"))
+    for index, message in (
+        ("name,file,target\npair,pair.arff.gz,class\ntriple,triple.arff.gz,class\n", "triple.arff.gz, which"),
+        ("name,file\npair,pair.arff.gz\n", "has no column target, but name, file"),
+    ):
+        (folder / "index.csv").write_text(index)
+        with pytest.raises(SystemExit):
+            openml.arguments(command(folder))
+        assert message in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_read_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "pair.arff.gz").write_bytes(b"nothing of the sort")
+    with pytest.raises(SystemExit) as caught:
+        openml.main(command(folder, "--out", str(folder / "openml.md")))
+    assert caught.value.code == 3
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_auc_is_that_of_scikit_learn(folder: Path) -> None:
