@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.reports import check_least
 from datamodules import SyntheticPairs
 from datamodules.dump.read import Dump
 from datamodules.dump.write import DumpPlan, write_dump
@@ -175,6 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--files", type=int, default=70, help="damaged files of each kind (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    check_least(parser, options, files=1, seed=0)
     torch.set_num_threads(1)
     faults = 0
     with tempfile.TemporaryDirectory() as name:
