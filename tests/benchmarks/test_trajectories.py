@@ -1,0 +1,38 @@
+"""Errors of trajectories are measured beside those of one pass."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.trajectories import WAYS, main, walk
+from datamodules import SyntheticPairs
+from tabattn.tasks import PairInference
+
+TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2", "--trainer.accelerator=cpu"]
+
+
+def test_a_report_and_a_picture_of_every_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "t.png"
+    few = ["--points", "8", "12", "--steps=1", "--batches=1", "--before", "--data.batch_size=4"]
+    main([*few, f"--out={out}", *TINY])
+    text = out.with_suffix(".md").read_text()
+    assert text in capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in text.splitlines() if line.startswith("| ")]
+    wanted = [[f"{n} + {n}", training] for n in (8, 12) for training in ("every size", "one size")]
+    assert rows[2:] == wanted
+    assert out.exists()
+    with pytest.raises(SystemExit):
+        main(["--points", "3"])
+
+
+def test_without_attention_to_its_own_points_a_trajectory_is_one_pass() -> None:
+    """An untrained network without residual answers alike whatever it is given."""
+    data = SyntheticPairs("const", points=(6, 6), context=2, batch_size=3, test_batches=2)
+    task = PairInference(dim=8, heads=2, hidden=8, layers=2)
+    task.network.scale(data.scaling)
+    errors, found = walk(task.eval().network, list(data.test_dataloader()), seed=0)
+    assert errors.shape == (len(WAYS), 6, 4)
+    torch.testing.assert_close(errors[1], errors[0])
+    assert not errors[2].isclose(errors[0]).all()
+    assert found.samples.shape == (1, 3, 4)
