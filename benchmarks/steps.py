@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 import datamodules  # noqa: F401  (makes the names of the configurations known)
@@ -91,13 +92,17 @@ class Training(NamedTuple):
 
     Attributes:
         task: The task, on its device.
+        optimizer: Its optimizer: there is one, however often a task is asked for it.
         batch: What every step is taken on.
         clip: Largest norm of the gradients; None = any.
+        start: State of the task and of the optimizer before the first step.
     """
 
     task: Task
+    optimizer: Optimizer
     batch: Batch
     clip: float | None
+    start: tuple[dict[str, Any], dict[str, Any]]
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -139,7 +144,10 @@ def build(name: str, options: argparse.Namespace) -> Training:
     if hasattr(task.network, "complete"):
         task.network.complete = bool(getattr(data, "complete", False))
     task.log = lambda *_, **__: None  # type: ignore[method-assign]  # There is no trainer to log to.
-    return Training(task, batch, cli.trainer.gradient_clip_val)
+    optimizer = task.configure_optimizers()
+    assert isinstance(optimizer, Optimizer)
+    start = copy.deepcopy(task.state_dict()), copy.deepcopy(optimizer.state_dict())
+    return Training(task, optimizer, batch, cli.trainer.gradient_clip_val, start)
 
 
 def median(batches: Sequence[Batch]) -> Batch:
@@ -148,8 +156,11 @@ def median(batches: Sequence[Batch]) -> Batch:
 
 
 def step(training: Training, way: Way) -> Step:
-    """Return a training step, with an optimizer of its own."""
-    task, batch, clip = training
+    """Return a training step, which starts where the training did, whatever steps were taken before."""
+    task, optimizer, batch, clip, (weights, state) = training
+    task.load_state_dict(weights)
+    task.zero_grad()
+    optimizer.load_state_dict(state)
     half = way.dtype != torch.float32
 
     def loss(batch: Batch) -> Tensor:
@@ -157,8 +168,6 @@ def step(training: Training, way: Way) -> Step:
             return task.training_step(batch, 0)
 
     chosen: Callable[[Any], Tensor] = torch.compile(loss) if way.compiled else loss
-    optimizer = task.configure_optimizers()
-    assert isinstance(optimizer, torch.optim.Optimizer)
     if way.graph:
         graphs = GraphedTraining(task, chosen, optimizer, clip)
         return partial(graphs.step, batch)
@@ -193,7 +202,6 @@ def measure(options: argparse.Namespace) -> Iterator[Figures]:
     """Yield the figures of each way and task; a way that fails does not keep the others from it."""
     start = time.monotonic()
     trainings = {name: build(name, options) for name in options.tasks}
-    weights = {name: copy.deepcopy(training.task.state_dict()) for name, training in trainings.items()}
     known = {name: flops(training) for name, training in trainings.items()}
     for way in options.ways:
         for name in options.tasks:
@@ -201,8 +209,6 @@ def measure(options: argparse.Namespace) -> Iterator[Figures]:
                 yield Figures(name, way, math.nan, known[name], "no time")
                 continue
             torch.compiler.reset()
-            trainings[name].task.load_state_dict(weights[name])
-            trainings[name].task.zero_grad()
             try:
                 run = step(trainings[name], WAYS[way])
                 run()  # The first step makes the optimizer's state, the second one is recorded.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 import datamodules  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.measure import provenance
+from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
 from callbacks.curves import draw_task, legend, sheet, task_of
 from datamodules import SyntheticPairs
 from tabattn.batches import PairBatch
@@ -29,6 +30,8 @@ from tabattn.models.pairs import PairNetwork
 from tabattn.tasks import PairInference
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
+TASKS = ("--data.kind", "--data.points", "--data.context", "--data.test_batches")
+UNWATCHED = [*QUIET, "--trainer.limit_val_batches=0"]
 WAYS = ("one pass", "mean trajectory", "first sample")
 
 
@@ -58,16 +61,19 @@ class Measured(NamedTuple):
         return self.errors.mean(2).sqrt().median(1).values.tolist()
 
 
+def build(points: int, training: str, options: argparse.Namespace) -> CLI:
+    """Build a network, the tasks and the trainer."""
+    shown = points // 4
+    own = [f"--config={CONFIG}", f"--seed_everything={options.seed}", f"--trainer.max_steps={options.steps}"]
+    context = f"[{shown},{shown}]" if training == "one size" else f"{shown}"
+    tasks = ("rbf_const_2D", f"[{points},{points}]", context, options.batches)
+    own += [f"{name}={value}" for name, value in zip(TASKS, tasks, strict=True)]
+    return CLI([*own, *UNWATCHED, *options.further], run=False)
+
+
 def train(points: int, training: str, options: argparse.Namespace) -> Measured:
     """Train a network and let it infer the first test tasks."""
-    shown = points // 4
-    quiet = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
-    arguments = [f"--config={CONFIG}", f"--seed_everything={options.seed}", f"--trainer.max_steps={options.steps}"]
-    arguments += ["--trainer.limit_val_batches=0", "--trainer.logger=false", *quiet]
-    arguments += ["--data.kind=rbf_const_2D", f"--data.points=[{points},{points}]", f"--data.context={shown}"]
-    if training == "one size":
-        arguments += [f"--data.context=[{shown},{shown}]"]
-    cli = CLI([*arguments, f"--data.test_batches={options.batches}", *options.further], run=False)
+    cli = build(points, training, options)
     task, data = cli.model, cli.datamodule
     assert isinstance(task, PairInference)
     assert isinstance(data, SyntheticPairs)
@@ -153,27 +159,42 @@ def report(runs: Sequence[Measured], options: argparse.Namespace) -> str:
     return "\n".join([*head, "", *lines, "", picture, ""])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train every network, draw what becomes of its errors and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.trajectories",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--points", type=int, nargs="+", default=[24, 100, 200], help="points of each sequence")
     parser.add_argument("--steps", type=int, default=2000, help="training steps of each network (default: 2000)")
     parser.add_argument("--batches", type=int, default=4, help="test batches of 32 tasks (default: 4)")
     parser.add_argument("--before", action="store_true", help="also train with the scored number of points alone")
     parser.add_argument("--seed", type=int, default=0, help="seed of the networks (default: 0)")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/trajectories.png"), help="picture")
-    options, options.further = parser.parse_known_args(argv)
-    if min(options.points) < 4:
-        parser.error(f"--points must be at least 4, got {min(options.points)}")
+    add_out(parser, "trajectories.png", [".md"])
+    options, further = parser.parse_known_args(argv)
+    options.further = check_trainings(parser, further, [*TASKS, "--trainer.max_steps", *UNWATCHED])
+    check_least(parser, options, points=4, steps=1, batches=1, seed=0)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train every network, draw what becomes of its errors and write the report."""
+    options = arguments(argv)
+    trainings = ("every size", *(["one size"] if options.before else []))
+    for points in options.points:  # No mistake waits for the trainings before it.
+        for training in trainings:
+            build(points, training, options)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     runs = []
     for points in options.points:
-        for training in ("every size", *(["one size"] if options.before else [])):
+        for training in trainings:
             runs.append(train(points, training, options))
             sys.stderr.write(f"{points} points, {training}: {runs[-1].medians()}\n")
     text = report(runs, options)
     draw(runs, options.out)
-    options.out.with_suffix(".md").write_text(text)
+    publish(text, options.out.with_suffix(".md"))
     sys.stdout.write(text)
 
 

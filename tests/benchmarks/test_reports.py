@@ -21,6 +21,7 @@ from benchmarks import (
     reports,
     steps,
     tnp,
+    trajectories,
 )
 
 Program = Callable[[list[str]], argparse.Namespace]
@@ -37,6 +38,7 @@ PROGRAMS: dict[str, tuple[Program, list[str], str]] = {
     "prior_step": (prior_step.arguments, [], ".md"),
     "steps": (steps.arguments, [], ".md"),
     "tnp": (tnp.arguments, [], ".md"),
+    "trajectories": (trajectories.arguments, [], ".png"),
 }
 """Programs with a report: how they read their command line, what they need on it, and the ending of ``--out``."""
 
@@ -125,6 +127,8 @@ def test_what_permissions_forbid_is_refused(tmp_path: Path, monkeypatch: pytest.
         ("tnp", ["--workers=-1"], "workers must be at least 0, got -1"),
         ("tnp", ["--original=none"], "there is no none/regression/models/tnpd.py"),
         ("tnp", ["--graphs"], "--graphs needs --device=cuda, got cpu"),
+        ("trajectories", ["--points", "24", "3"], "points must be at least 4, got 3"),
+        ("trajectories", ["--data.context=8"], "--data.context is not to be chosen: it is what"),
         ("convert", ["--original=none"], "there is no none/model.py"),
         ("predict_cache", ["--model=none.ckpt"], "model: there is no file none.ckpt"),
         ("predict_cache", ["--targets", "3", "0"], "targets must be at least 1, got 0"),

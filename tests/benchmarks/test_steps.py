@@ -45,6 +45,37 @@ def test_a_step_trains(name: str) -> None:
     assert training.clip == 1.0
 
 
+@pytest.mark.parametrize("name", list(steps.TASKS))
+def test_every_way_starts_where_the_first_did(name: str) -> None:
+    """The optimizer is one object: what graphs make of its rates and its state must not reach the ways behind them."""
+    training = build(name, arguments(TINY))
+
+    def trained() -> list[torch.Tensor]:
+        run = step(training, WAYS["eager"])
+        for _ in range(3):
+            run()
+        return [weight.detach().clone() for weight in training.task.parameters()]
+
+    first = trained()
+    rates = [group["lr"] for group in training.optimizer.param_groups]
+    for group in training.optimizer.param_groups:
+        group |= {"capturable": True, "lr": torch.tensor(0.5)}
+    assert all(map(torch.equal, trained(), first))
+    assert [group["lr"] for group in training.optimizer.param_groups] == rates
+    assert not any(group.get("capturable") for group in training.optimizer.param_groups)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.slow
+def test_every_way_works_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(steps.PRODUCT, "cuda", 256)
+    out = tmp_path / "steps.md"
+    main(["--device=cuda", "--repeats=2", "--out", str(out), *TINY])
+    text = out.read_text()
+    assert [row[:2] for row in rows(text)[2:]] == [[task, way] for way in WAYS for task in steps.TASKS]
+    assert "Left out" not in text
+
+
 def test_the_batch_is_the_median_one() -> None:
     batches = [PairBatch(*[torch.zeros(2, size)] * 3, 1) for size in (5, 9, 2, 7, 3)]
     assert median(batches).x.shape == (2, 5)
