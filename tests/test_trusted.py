@@ -131,7 +131,7 @@ def test_the_library_is_as_before(foreign: Path) -> None:
     from jsonargparse import ArgumentParser, _loaders_dumpers, _typehints, _util
 
     main([*TINY])
-    assert _typehints.import_object is _util.import_object
+    assert vars(_typehints)["import_object"] is _util.import_object
     assert _loaders_dumpers.loaders["yaml"] is _loaders_dumpers.yaml_load
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--call", type=Callable[[int, int], Any])
