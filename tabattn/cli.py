@@ -123,12 +123,14 @@ class CLI(LightningCLI):
             # Before a folder is claimed for the run.
             check(self.datamodule)
         config = self._get(self.config_init, "trainer")
-        default_loggers = config.logger in (None, True) and not config.fast_dev_run
+        # Neither of these logs or keeps anything.
+        trial = config.fast_dev_run or config.barebones
+        default_loggers = config.logger in (None, True) and not trial
         if default_loggers:
             kwargs["logger"] = False
-        elif config.logger is False and config.default_root_dir is None:
+        elif (config.logger is False or config.barebones) and config.default_root_dir is None:
             self.save_config_callback = None
-        keeps_checkpoints = config.enable_checkpointing is not False and not config.fast_dev_run
+        keeps_checkpoints = config.enable_checkpointing is not False and not trial
         if not keeps_checkpoints:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
         trainer = super().instantiate_trainer(**kwargs)

@@ -141,8 +141,11 @@ def test_a_logger_of_the_user_is_kept() -> None:
     assert not Path("runs").exists()
 
 
-def test_fast_dev_run_leaves_nothing() -> None:
-    assert main([*FIT, "--trainer.fast_dev_run=true"]) == 0
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+@pytest.mark.parametrize("mode", ["fast_dev_run", "barebones"])
+def test_runs_that_log_and_keep_nothing_leave_nothing(mode: str) -> None:
+    flags = [flag for flag in FIT if mode == "fast_dev_run" or not flag.startswith("--trainer.enable")]
+    assert main([*flags, f"--trainer.{mode}=true"]) == 0
     assert files(".") == set()
 
 

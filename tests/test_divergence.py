@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 
+from tabattn import TabularClassifier
 from tabattn.cli import main
 from tabattn.divergence import DivergenceGuard, largest_gradient, leave_step_out
 from tabattn.errors import DataError, DivergenceError
@@ -238,6 +239,18 @@ def test_no_reader_takes_weights_that_are_not_finite(tmp_path: Path) -> None:
     for stage in ("test", "validate", "predict"):
         with pytest.raises(DataError, match=said):
             getattr(Trainer(**QUIET), stage)(PriorClassification(**TINY), [], ckpt_path=path)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_the_estimator_takes_no_network_whose_weights_are_not_finite(value: float) -> None:
+    network = PriorNetwork(**TINY)
+    with torch.no_grad():
+        network.get_parameter("decoder.0.bias")[0] = value
+    classifier = TabularClassifier(model=network)
+    with pytest.raises(
+        ValueError, match=r"^model holds weights that are not finite, in decoder\.0\.bias: its training"
+    ):
+        classifier.fit([[1.0], [2.0], [3.0], [4.0]], [0, 1, 0, 1])
 
 
 def test_buffers_may_be_infinite(tmp_path: Path) -> None:

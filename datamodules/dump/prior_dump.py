@@ -1,11 +1,14 @@
 """Training on the tasks of a prior dump, an HDF5 file."""
 
+import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.checks import check_least, check_shares
-from datamodules.counter import CounterLoader, Numbered, endless, place, shared
-from datamodules.dump.read import Dump, DumpBatches
+from datamodules.counter import CounterLoader, Numbered, endless, generator, place, shared
+from datamodules.dump.read import Dump, DumpBatches, Ints
 from datamodules.tables.real import Folds, load_tables
 from tabattn.batches import TableBatch
 
@@ -19,7 +22,8 @@ class PriorDump(LightningDataModule):
     Args:
         path: File with the tasks to train on.
         val_path: File with the tasks to validate on; none = the real tables.
-        test_path: File with the tasks to test on; none = those of validation.
+        test_path: File with the tasks to test on; none = the file of ``val_path``, of which validation and test then
+            score one half of the tasks each, or the real tables where there is none.
         batch_size: Most tasks in a batch (on each device).
         steps_per_epoch: Batches in an epoch (on each device), after which validation may run; none = the whole file.
         resample_context: Smallest and largest share of context rows, drawn anew for each training batch, which is
@@ -58,8 +62,12 @@ class PriorDump(LightningDataModule):
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
         self.batches = DumpBatches(Dump(path), batch_size, seed, resample_context)
-        self.val_batches = self._scored(val_path)
-        self.test_batches = self.val_batches if test_path is None else self._scored(test_path)
+        val_tasks, test_tasks = None, None
+        if val_path is not None and test_path is None:
+            test_path = val_path
+            val_tasks, test_tasks = _halves(Dump(val_path), seed)
+        self.val_batches = self._scored(val_path, val_tasks)
+        self.test_batches = self._scored(test_path, test_tasks)
         unused = self.val_batches is not None
         self.real = [] if unused else load_tables(tables, max_rows, seed)
         self.folds = Folds.of(self.real, folds, seed)
@@ -92,9 +100,20 @@ class PriorDump(LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    def _scored(self, path: str | None) -> DumpBatches | None:
-        return None if path is None else DumpBatches(Dump(path), self.batch_size, seed=None)
+    def _scored(self, path: str | None, tasks: Ints | None) -> DumpBatches | None:
+        return None if path is None else DumpBatches(Dump(path), self.batch_size, seed=None, tasks=tasks)
 
     def _slice(self, batches: DumpBatches | None, folds: list[TableBatch]) -> DataLoader[TableBatch]:
         items: Numbered[TableBatch] = folds if batches is None else batches
         return shared(self.trainer, items)
+
+
+def _halves(dump: Dump, seed: int) -> tuple[Ints, Ints]:
+    """Share out the tasks of a file at random: those to validate on and those to test on, in rising order."""
+    count = len(dump)
+    if count < 2:
+        raise ValueError(f"{dump.path} has 1 task, which cannot be shared by validation and test: give test_path too")
+    mixed = torch.randperm(count, generator=generator(seed, 2)).numpy()
+    val, test = np.sort(mixed[: count // 2]), np.sort(mixed[count // 2 :])
+    rank_zero_info(f"{dump.path}: {len(val)} of its tasks are for validation and the other {len(test)} for the test")
+    return val, test

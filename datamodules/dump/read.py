@@ -122,26 +122,34 @@ class DumpBatches(Dataset[TableBatch]):
         seed: Seed of the order and of the splits; None = in the order of the file, with the numbers of the tasks, so
             that each is scored alone.
         resample_context: Smallest and largest share of context rows, drawn anew for each batch; None = as stored.
+        tasks: Numbers of the tasks to take, in rising order; None = all.
     """
 
     def __init__(
-        self, dump: Dump, batch_size: int, seed: int | None, resample_context: tuple[float, float] | None = None
+        self,
+        dump: Dump,
+        batch_size: int,
+        seed: int | None,
+        resample_context: tuple[float, float] | None = None,
+        tasks: Ints | None = None,
     ) -> None:
         self.dump = dump
         self.batch_size = batch_size
         self.seed = seed
         self.resample_context = resample_context
+        self.tasks = np.arange(len(dump)) if tasks is None else tasks
         self.order = (-1, np.empty(0, dtype=np.int64))
 
     @cached_property
     def groups(self) -> list[Ints]:
         """Numbers of the tasks of each batch."""
         sizes = self.dump.sizes
-        keys = sizes.rows if self.resample_context else sizes.rows * (sizes.rows.max() + 1) + sizes.context
+        every = sizes.rows if self.resample_context else sizes.rows * (sizes.rows.max() + 1) + sizes.context
+        keys = every[self.tasks]
         return [
             members[start : start + self.batch_size]
             for key in dict.fromkeys(keys.tolist())
-            for members in [np.flatnonzero(keys == key)]
+            for members in [self.tasks[keys == key]]
             for start in range(0, len(members), self.batch_size)
         ]
 

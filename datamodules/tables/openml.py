@@ -65,27 +65,54 @@ def fetch(name: str, cache_dir: str | Path | None = None) -> Fetched:
     return Fetched(dataset.name, kept, targets[0] if len(targets) == 1 else None, facts)
 
 
+class _Damaged(DataError):
+    """A file in the cache that is not the announced one, or cannot be read."""
+
+    def __init__(self, path: Path, reason: DataError) -> None:
+        super().__init__(str(reason))
+        self.path = path
+
+    def set_aside(self, number: int) -> Path:
+        """Move the file out of its data set's folder, which the client empties where it fetches in vain."""
+        aside = self.path.parent.with_name(f"{number}.damaged{self.path.suffix}")
+        os.replace(self.path, aside)
+        return aside
+
+
 def _read(client: Any, number: int) -> tuple[Any, pd.DataFrame]:
-    """A data set's description and columns; a file that cannot be read is fetched once more.
+    """A data set's description and columns; a damaged file is kept aside until another one is fetched and read."""
+    try:
+        return _load(client, number)
+    except _Damaged as ex:
+        first, aside = ex, ex.set_aside(number)
+    try:
+        found = _load(client, number)
+    except _Damaged as ex:
+        aside = ex.set_aside(number)
+        raise DataError(f"OpenML's data set {number} came damaged twice: {ex}; the file is kept as {aside}") from ex
+    except Exception as ex:
+        reason = _explain(ex, client, str(number))
+        raise DataError(f"{reason}; the cached file is damaged ({first}) and kept as {aside}") from ex
+    aside.unlink()
+    return found
+
+
+def _load(client: Any, number: int) -> tuple[Any, pd.DataFrame]:
+    """A data set's description and columns, from the cache or else from the server.
 
     The client's own reading is left aside: it keeps pickles beside the files and loads them unchecked, and cannot
     read sparse files of nominal attributes with pandas 3.
     """
     folder = Path(client.config.get_cache_directory()) / "datasets" / str(number)
-    skip = os.environ.get("OPENML_SKIP_PARQUET", "true")
-    for last in (False, True):
-        cached = next(folder.glob("dataset*.pq"), None)
-        with _environment(OPENML_SKIP_PARQUET=skip):
-            dataset = client.datasets.get_dataset(number, download_data=cached is None)
-        path = cached or Path(dataset.parquet_file or dataset.data_file)
-        try:
-            _check_md5(path, dataset.md5_checksum)
-            return dataset, read_file(path)
-        except DataError as ex:
-            path.unlink()
-            if last:
-                raise DataError(f"OpenML's data set {number} came damaged twice: {ex}") from ex
-    raise AssertionError("the second try returns or raises")
+    cached = next(folder.glob("dataset*.pq"), None)
+    with _environment(OPENML_SKIP_PARQUET=os.environ.get("OPENML_SKIP_PARQUET", "true")):
+        dataset = client.datasets.get_dataset(number, download_data=cached is None)
+    path = cached or Path(dataset.parquet_file or dataset.data_file)
+    try:
+        _check_md5(path, dataset.md5_checksum)
+        return dataset, read_file(path)
+    except DataError as ex:
+        raise _Damaged(path, ex) from ex
 
 
 def _check_md5(path: Path, announced: str | None) -> None:

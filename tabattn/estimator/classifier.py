@@ -20,6 +20,7 @@ from tabattn.estimator.arguments import check_arguments
 from tabattn.estimator.ensemble import draw
 from tabattn.estimator.labels import check_labels, number_labels
 from tabattn.estimator.reader import Reader
+from tabattn.finite import non_finite_weight
 from tabattn.models.prior import PriorNetwork
 from tabattn.weights import load_network
 
@@ -205,6 +206,8 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _load(self) -> PriorNetwork:
         if isinstance(self.model, PriorNetwork):
+            if name := non_finite_weight(self.model, self.model.state_dict()):
+                raise ValueError(f"model holds weights that are not finite, in {name}: its training had diverged")
             return copy.deepcopy(self.model).cpu().float().eval().requires_grad_(False)
         if not isinstance(self.model, (str, Path, type(None))):
             raise ValueError(f"model must be None, the path of a file or a PriorNetwork, got {self.model!r}")

@@ -87,7 +87,7 @@ def test_a_handle_is_opened_in_each_process_and_left_behind_in_pickles(path: str
 
 
 def test_tasks_of_a_file_are_scored_alone(path: str) -> None:
-    data = module(path, val_path=path, batch_size=4, tables=("sklearn:iris",))
+    data = module(path, val_path=path, test_path=path, batch_size=4, tables=("sklearn:iris",))
     numbers = [batch.table.tolist() for batch in data.val_dataloader()]
     assert sorted(number for batch in numbers for number in batch) == list(range(10))
     assert data.tables == ()
@@ -96,8 +96,31 @@ def test_tasks_of_a_file_are_scored_alone(path: str) -> None:
     (result,) = run.validate(task, data, verbose=False)
     assert {"val/auroc", "val/reliance"} <= set(result)
     assert not any("iris" in name for name in result)
-    (tested,) = run.test(task, module(path, val_path=path, batch_size=3), verbose=False)
+    (tested,) = run.test(task, module(path, val_path=path, test_path=path, batch_size=3), verbose=False)
     assert tested["test/auroc"] == pytest.approx(result["val/auroc"], abs=1e-6)
+
+
+def test_validation_and_test_share_the_tasks_of_one_file(path: str) -> None:
+    def numbers(loader: Any) -> set[int]:
+        return {number for batch in loader for number in batch.table.tolist()}
+
+    data = module(path, val_path=path, batch_size=4)
+    val, test = numbers(data.val_dataloader()), numbers(data.test_dataloader())
+    assert len(val) == len(test) == 5
+    assert val | test == set(range(10))
+    assert numbers(data.predict_dataloader()) == test
+    again, other = module(path, val_path=path, batch_size=2), module(path, val_path=path, seed=1)
+    assert numbers(again.val_dataloader()) == val != numbers(other.val_dataloader())
+    for batch in data.val_dataloader():
+        assert cells(batch) == cells(Dump(path).read(batch.table.numpy()))
+
+
+def test_one_task_is_not_for_validation_and_test(tmp_path: Path, path: str) -> None:
+    one = str(tmp_path / "one.h5")
+    assert dump.main(["--prior", "scm", "--tasks", "1", *SIZES, "--out", one]) == 0
+    with pytest.raises(ValueError, match=r"one\.h5 has 1 task, .*: give test_path too"):
+        module(path, val_path=one)
+    assert len(list(module(path, val_path=one, test_path=path).val_dataloader())) == 1
 
 
 def test_real_tables_are_scored_where_no_file_is(path: str) -> None:

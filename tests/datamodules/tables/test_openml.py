@@ -1,5 +1,6 @@
 """OpenML through its real client, against a server on this machine: what arrives, and each way it can fail."""
 
+import hashlib
 import io
 import logging
 import os
@@ -63,6 +64,10 @@ def parquet() -> bytes:
     )
     table.to_parquet(file := io.BytesIO())
     return file.getvalue()
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
 
 
 def failure(name: str) -> str:
@@ -176,12 +181,16 @@ def test_a_data_set_that_is_not_public(stub: Stub) -> None:
     assert failure("7") == f"OpenML ({stub.host}) does not give data set 7 to everybody: an API key is needed"
 
 
-def test_parquet_that_is_cut_short_is_fetched_once_more(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_that_is_cut_short_is_fetched_once_more(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     whole = parquet()
     stub.add(7, parquet=whole[:-40])
     monkeypatch.setenv("OPENML_SKIP_PARQUET", "false")
     assert failure("7").startswith("OpenML's data set 7 came damaged twice: ")
     assert stub.requests.count("GET /datasets/7.pq") == 2
+    (kept,) = tmp_path.rglob("7.damaged.pq")
+    assert kept.read_bytes() == whole[:-40]
     stub.answers["/datasets/7.pq"] = Answer(whole)
     assert len(load_frame("openml:7").x) == 4
 
@@ -203,8 +212,29 @@ def test_a_changed_digit_in_the_cache_is_noticed(stub: Stub, tmp_path: Path) -> 
     assert load_frame("openml:7").x["wind"].tolist()[0] == 3
     assert path.read_bytes() == ARFF
     path.write_bytes(ARFF.replace(b"sunny, 3", b"sunny, 8"))
-    del stub.answers["/data/v1/download/7"]
-    failure("7")
+    assert not list(tmp_path.rglob("*.damaged*"))
+
+
+@pytest.mark.parametrize("again", ["no file", "no server"])
+def test_a_damaged_file_is_kept_where_no_other_can_be_fetched(stub: Stub, tmp_path: Path, again: str) -> None:
+    stub.add(7)
+    load_frame("openml:7")
+    (path,) = tmp_path.rglob("dataset.arff")
+    changed = ARFF.replace(b"sunny, 3", b"sunny, 8")
+    path.write_bytes(changed)
+    answers = dict(stub.answers)
+    if again == "no file":
+        del stub.answers["/data/v1/download/7"]
+    else:
+        stub.answers.clear()
+    message = failure("7")
+    (kept,) = tmp_path.rglob("7.damaged.arff")
+    assert message.endswith(
+        f"is damaged (the MD5 of {path} is {md5(changed)}, not the announced {md5(ARFF)}) and kept as {kept}"
+    )
+    assert kept.read_bytes() == changed
+    stub.answers.update(answers)
+    assert load_frame("openml:7").x["wind"].tolist()[0] == 3
 
 
 def test_a_sparse_data_set_with_nominal_attributes(stub: Stub) -> None:
