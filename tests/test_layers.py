@@ -63,7 +63,7 @@ BELOW: dict[str, set[str]] = {
         )
     },
     "tabattn.package_weights": {"tabattn.weights"},
-    "tabattn.estimator": {f"tabattn.{name}" for name in ("attention", "encode", "models", "weights")},
+    "tabattn.estimator": {f"tabattn.{name}" for name in ("attention", "encode", "finite", "models", "weights")},
     "tabattn.tasks": {
         f"tabattn.{name}"
         for name in (
