@@ -144,7 +144,9 @@ def test_a_logger_of_the_user_is_kept() -> None:
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 @pytest.mark.parametrize("mode", ["fast_dev_run", "barebones"])
 def test_runs_that_log_and_keep_nothing_leave_nothing(mode: str) -> None:
-    flags = [flag for flag in FIT if mode == "fast_dev_run" or not flag.startswith("--trainer.enable")]
+    flags = [
+        flag for flag in FIT if mode == "fast_dev_run" or not flag.startswith(("--trainer.enable", "--trainer.log"))
+    ]
     assert main([*flags, f"--trainer.{mode}=true"]) == 0
     assert files(".") == set()
 
