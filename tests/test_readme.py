@@ -58,3 +58,12 @@ def test_mechanisms_are_those_of_the_registry() -> None:
 @pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda part: getattr(part, "name", part))
 def test_links_lead_somewhere(page: Path, link: str) -> None:
     assert (page.parent / link).exists()
+
+
+NAMED = sorted({name for text in PAGES.values() for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)?)`", text)})
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_tests_that_are_named_exist(name: str) -> None:
+    file, _, function = name.partition("::")
+    assert f"def {function}" in (ROOT / file).read_text()
