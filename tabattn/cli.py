@@ -1,12 +1,14 @@
 """The command line: any task on any data, with any attention mechanism, optimizer and schedule."""
 
 import logging
+import os
 import shlex
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
@@ -150,8 +152,25 @@ class CLI(LightningCLI):
             name = run_name(self._get(self.config, "model"))
             checkpoint = self._get(self.config, "ckpt_path")
             once = PREDICTIONS if self.subcommand == "predict" else None
-            trainer.loggers = self._get(self.config_init, "run").loggers(name, checkpoint, once)
+            run = self._get(self.config_init, "run")
+            with self._named_folder("run", run.root, name):
+                trainer.loggers = run.loggers(name, checkpoint, once)
+        folder = self._get(self.config, "checkpoint").dirpath
+        if self.subcommand == "fit" and keeps_checkpoints and folder is not None:
+            with self._named_folder("checkpoint.dirpath", folder):
+                os.makedirs(folder, exist_ok=True)
         return trainer
+
+    @contextmanager
+    def _named_folder(self, option: str, *folder: str) -> Iterator[None]:
+        """Answer a folder that cannot be made or written to as wrong use, unless the disk is at fault."""
+        try:
+            yield
+        except OSError as ex:
+            if disk_problem(ex):
+                raise
+            where = trusted.shortened(os.path.join(*folder))
+            self.parser.error(f"{option}: the folder cannot be made below {where}: {ex.strerror}")
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, and leave the folder to other runs afterwards."""

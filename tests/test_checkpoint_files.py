@@ -128,6 +128,23 @@ def test_a_text_file(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("flag", "start"),
+    [
+        (f"--run.version={'x' * 300}", "run: the folder cannot be made below runs/tiny/Softmax: File name too long"),
+        ("--run.root=file", "run: the folder cannot be made below file/tiny/Softmax: "),
+        (f"--run.name={'x' * 300}", "run: the folder cannot be made below "),
+        ("--checkpoint.dirpath=file/below", "checkpoint.dirpath: the folder cannot be made below file/below: "),
+        ("--run.name=a\0b", "embedded null byte"),
+    ],
+)
+def test_folders_that_cannot_be(capsys: pytest.CaptureFixture[str], flag: str, start: str) -> None:
+    Path("file").write_text("not a folder")
+    code, line = answer(capsys, *FIT, flag)
+    assert code == 2
+    assert line.startswith(start)
+
+
 @pytest.mark.parametrize("word", ["best", "last"])
 def test_words_mean_the_run_that_is_named(capsys: pytest.CaptureFixture[str], word: str) -> None:
     assert main([*FIT, "--run.version=mine"]) == 0
