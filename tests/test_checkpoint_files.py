@@ -14,6 +14,7 @@ from tabattn.checkpoint_files import read
 from tabattn.cli import CLI, main
 from tabattn.errors import DataError
 from tabattn.tasks import PairInference, PriorClassification
+from tabattn.trusted import shortened
 from tests.helpers import MeanData, MeanTask
 
 TINY = [f"--model={MeanTask.__name__}", f"--data={MeanData.__name__}", "--trainer.accelerator=cpu"]
@@ -312,7 +313,7 @@ def test_a_checkpoint_deletes_nothing_outside_of_its_folder(
     assert main([*FIT, *flags, "--ckpt_path=stolen.ckpt"]) == 0
     assert victim.read_text() == "years of work"
     assert (folder / "best.ckpt").is_file()
-    assert "names files that are not this run's own, which are left as they are" in caplog.text
+    assert f"not this run's own, which are left as they are: {shortened(path)};" in caplog.text
 
 
 def test_a_run_that_goes_on_elsewhere_leaves_the_older_files() -> None:

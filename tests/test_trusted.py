@@ -198,3 +198,26 @@ def test_a_short_name_of_a_class_that_is_not_allowed(
     monkeypatch.delenv(trusted.VARIABLE)
     assert "'tests.helpers.MeanTask' is not imported" in refused(capsys)
     assert isinstance(CLI([*TINY[1:], "--allow=tests"], run=False).model, MeanTask)
+
+
+def test_objects_that_can_be_called_are_no_functions(capsys: pytest.CaptureFixture[str]) -> None:
+    called = {"class_path": "torch.nn.Identity"}
+    callback = {"class_path": "LambdaCallback", "init_args": {"on_fit_start": called}}
+    Path("c.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
+    assert "to be a class that instantiates into callable" in refused(capsys, "--config=c.yaml")
+
+
+@pytest.mark.parametrize("text", ["{{<<: [{}]}}", "[{}]"])
+def test_yaml_that_multiplies(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    start = "&a {x: 1}" if "<<" in text else "&a [x, x, x, x]"
+    lines = [f"a: {start}"]
+    for above, name in zip("abcdefghij", "bcdefghijk", strict=True):
+        lines.append(f"{name}: &{name} {text.format(', '.join([f'*{above}'] * 6))}")
+    Path("c.yaml").write_text("\n".join(lines))
+    assert "it stands for more than 100000 values" in refused(capsys, "--config=c.yaml")
+
+
+@pytest.mark.parametrize("text", ["model: " + "[" * 5000, "model: " + "[" * 60 + "]" * 60, "model: &a [*a]"])
+def test_yaml_that_is_nested_too_deeply(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    Path("c.yaml").write_text(text)
+    assert "Problems parsing config" in refused(capsys, "--config=c.yaml")
