@@ -215,6 +215,17 @@ def test_a_run_that_fails_is_named(source: str, tmp_path: Path, monkeypatch: pyt
         adult.main(experiment(source, tmp_path))
 
 
+def test_every_network_is_built_before_the_first_is_trained(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+    monkeypatch.setattr("benchmarks.adult.build", lambda options: built.append(options.attention))
+    monkeypatch.setattr("benchmarks.adult.launch", lambda *_: 7)
+    with pytest.raises(SystemExit, match="Softmax, seed 0 failed"):
+        adult.main(experiment(source, tmp_path))
+    assert built == ["Softmax", "Pooling"]
+
+
 @pytest.mark.slow
 def test_a_training_is_a_process_of_its_own(source: str, tmp_path: Path) -> None:
     options = adult.arguments([*experiment(source, tmp_path), "--data.seed=5"])

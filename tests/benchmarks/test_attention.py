@@ -110,11 +110,11 @@ def test_no_memory_ends_a_mechanism_alone(monkeypatch):
 
 
 def test_what_would_take_too_long_is_left_out(monkeypatch):
-    costs = {"Softmax": Cost(1.0, 2.0, 10.0), "Linear": Cost(0.01, 0.02, 20.0)}
+    costs = {"Softmax": Cost(1.0, 2.0, 20.0), "Linear": Cost(0.01, 0.02, 10.0)}
     asked = []
 
     def found(names, length, options, *, warm):
-        asked.append((length, warm, sorted(names)))
+        asked.append((length, warm, list(names)))
         return {name: costs[name] for name in names}
 
     monkeypatch.setattr("benchmarks.attention.measure_length", found)
@@ -122,9 +122,15 @@ def test_what_would_take_too_long_is_left_out(monkeypatch):
     *_, known = measure(tiny("--deadline", "20", "--budget", "0.1"))
     assert known["Softmax"] == [costs["Softmax"], NO_TIME]
     assert known["Linear"] == [costs["Linear"]] * 2
-    assert asked == [(8, False, ["Linear", "Softmax"]), (16, True, ["Linear"])]
+    assert asked == [(8, False, ["Softmax", "Linear"]), (16, True, ["Linear"])]
     *_, known = measure(tiny("--deadline", "40", "--budget", "0.1"))
     assert known["Softmax"] == [costs["Softmax"]] * 2
+    assert asked[-1] == (16, True, ["Linear", "Softmax"])  # what holds least comes first
+
+
+def test_growth_is_that_of_the_largest_lengths_with_a_figure():
+    table = {"whole": [1.0, 2.0, 8.0], "short": [1.0, 4.0, float("nan")], "one": [1.0, float("nan"), float("nan")]}
+    assert growth(table, [8, 16, 32]) == pytest.approx({"whole": 2.0, "short": 2.0})
 
 
 def test_nothing_is_asked_of_an_empty_list():

@@ -86,6 +86,24 @@ def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.Captu
     assert message in capsys.readouterr().err
 
 
+def test_every_network_is_built_before_the_first_is_trained(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def build(options: object, inferred: str, seed: int) -> None:
+        asked.append(inferred)
+        if inferred == list(ett.INFERRED)[-1]:
+            raise ValueError("no such thing")
+
+    monkeypatch.setattr(ett, "build", build)
+    monkeypatch.setattr(ett, "scores", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit) as caught:
+        ett.main([str(table), f"--out={tmp_path / 'ett.md'}", *TINY])
+    assert caught.value.code == 2
+    assert asked == list(ett.INFERRED)
+
+
 def test_a_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         ett.main([str(tmp_path / "none.csv")])

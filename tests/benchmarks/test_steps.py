@@ -76,6 +76,14 @@ def test_every_way_works_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "Left out" not in text
 
 
+@pytest.mark.parametrize("clip", [1e-3, None])
+def test_gradients_are_clipped_as_configured(clip: float | None) -> None:
+    training = build("prior", arguments(TINY))._replace(clip=clip)
+    step(training, WAYS["eager"])()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in training.task.parameters() if p.grad is not None])
+    assert norm.item() == pytest.approx(clip, rel=1e-3) if clip else norm.item() > 0.01
+
+
 def test_the_batch_is_the_median_one() -> None:
     batches = [PairBatch(*[torch.zeros(2, size)] * 3, 1) for size in (5, 9, 2, 7, 3)]
     assert median(batches).x.shape == (2, 5)
