@@ -11,6 +11,11 @@ def uniform(low: float, high: float, generator: Generator) -> float:
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
+def chance(probability: float, generator: Generator) -> bool:
+    """True with a probability; with probability 0 nothing is drawn, so that other draws stay what they were."""
+    return probability > 0 and uniform(0, 1, generator) < probability
+
+
 def log_uniform(low: float, high: float, generator: Generator) -> float:
     """One number between two positive bounds, uniform in its logarithm."""
     return math.exp(uniform(math.log(low), math.log(high), generator))

@@ -24,6 +24,7 @@ from tabattn.errors import DataError
 from tabattn.files import write_file
 from tabattn.finite import non_finite_weight
 from tabattn.models.prior import PriorNetwork
+from tabattn.models.prior_options import DEFAULT_OPTIONS, PriorOptions
 from tabattn.network_check import check_network, check_shapes
 from tabattn.nn.encode import CellEncoder, LegacyCellEncoder
 
@@ -32,7 +33,7 @@ VERSION = 1
 PREFIX = "network."
 """Weights of the network stand under this prefix, in our files as in a task's checkpoints."""
 
-ATTENTIONS = ("attention", "feature_attention", "target_attention")
+ATTENTIONS = ("attention", "feature_attention", "target_attention", "cell_attention")
 ARGUMENTS = tuple(inspect.signature(PriorNetwork).parameters)
 
 
@@ -158,6 +159,8 @@ def build(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
         given |= {"thinking_rows": None, "feature_group": None}
     given |= {name: _factory(given[name], where) for name in ATTENTIONS if name in given}
     try:
+        if isinstance(given.get("options"), dict):
+            given["options"] = PriorOptions(**given["options"])
         check_network(given, weights)
         with plain_defaults(), torch.random.fork_rng(devices=[]):
             with torch.device("meta"):
@@ -191,11 +194,12 @@ def described(network: PriorNetwork) -> tuple[dict[str, Tensor], dict[str, Any]]
         context, target = block.rows.context, block.rows.target.mechanism
         attention = Softmax(1, 1) if context is None else context.mechanism
     else:
-        attention, target = block.rows.attention.mechanism, block.rows.outside
+        stage: Any = block if network.rows is None else network.rows.blocks[0]
+        attention, target = stage.rows.attention.mechanism, stage.rows.outside
     arguments = {
         "dim": block.features.dim,
         "heads": block.features.heads,
-        "hidden": network.decoder[0].out_features,
+        "hidden": block.mlp[0].out_features,
         "layers": len(network.blocks),
         "classes": network.classes,
         "attention": _describe(attention),
@@ -204,8 +208,13 @@ def described(network: PriorNetwork) -> tuple[dict[str, Tensor], dict[str, Any]]
         "profile": "legacy" if legacy else "default",
     }
     if isinstance(network.cells, CellEncoder):
-        arguments["thinking_rows"] = 0 if network.thinking is None else len(network.thinking)
+        thinking = network.thinking if network.rows is None else network.rows.thinking
+        arguments["thinking_rows"] = 0 if thinking is None else thinking.numel() // thinking.shape[-1]
         arguments["feature_group"] = network.cells.group
+    if network.options != DEFAULT_OPTIONS:
+        arguments["options"] = network.options.described()
+    if network.rows is not None:
+        arguments["cell_attention"] = _describe(block.rows.attention.mechanism)
     return {PREFIX + name: value for name, value in network.state_dict().items()}, arguments
 
 

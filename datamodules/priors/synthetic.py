@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.checks import check_least, check_range, check_shares
 from datamodules.counter import CounterLoader, endless, generator, shared
-from datamodules.draws import integer, log_integer, uniform
-from datamodules.priors.scm import draw_table
+from datamodules.draws import chance, integer, log_integer, uniform
+from datamodules.priors.scm import another_view, draw_table
 from datamodules.priors.scm_options import DEFAULT_OPTIONS, ScmOptions
 from datamodules.tables.real import Folds, load_tables
 from tabattn.batches import TableBatch
@@ -48,10 +48,18 @@ class ScmBatches(Dataset[TableBatch]):
         max_cells: Most cells in a batch: large tables come in smaller batches.
         grow: Batches over which the largest sizes grow from the smallest ones to their own.
         seed: Seed of the stream.
+        views: How often each table is in its batch, each time with other context rows, columns and classes permuted.
     """
 
     def __init__(
-        self, sizes: TableSizes, options: ScmOptions, batch_size: int, max_cells: int, grow: int, seed: int
+        self,
+        sizes: TableSizes,
+        options: ScmOptions,
+        batch_size: int,
+        max_cells: int,
+        grow: int,
+        seed: int,
+        views: int = 1,
     ) -> None:
         self.sizes = sizes
         self.options = options
@@ -59,21 +67,25 @@ class ScmBatches(Dataset[TableBatch]):
         self.max_cells = max_cells
         self.grow = grow
         self.seed = seed
+        self.views = views
 
     def __getitem__(self, index: int) -> TableBatch:
         size = generator(self.seed, index)
         sizes = self.sizes.grown(index / self.grow) if index < self.grow else self.sizes
         rows = log_integer(*sizes.rows, size)
-        features = integer(*sizes.features, size)
+        features = (log_integer if chance(self.options.narrow, size) else integer)(*sizes.features, size)
         margin = fewest_rows(sizes.classes[0])
         context = min(max(round(uniform(*sizes.context, size) * rows), margin), rows - margin)
         most = max(2, min(sizes.classes[1], min(context, rows - context) // 3))
         count = max(1, min(self.batch_size, self.max_cells // (rows * features)))
         tables = []
-        for task in range(count):
+        for task in range(max(1, count // self.views)):
             source = generator(self.seed, index, task)
-            classes = log_integer(min(sizes.classes[0], most), most, source)
-            tables.append(draw_table(rows, features, classes, context, source, self.options))
+            least = min(sizes.classes[0], most)
+            classes = (integer if chance(self.options.many, source) else log_integer)(least, most, source)
+            table = draw_table(rows, features, classes, context, source, self.options)
+            views = (another_view(table, classes, context, source) for _ in range(min(count, self.views) - 1))
+            tables += [table, *views]
         x, y = (torch.stack(part) for part in zip(*tables, strict=True))
         return TableBatch(x, y, context)
 
@@ -100,6 +112,8 @@ class SyntheticPrior(LightningDataModule):
         max_rows: Most rows of a real table; larger ones are sampled, stratified.
         seed: Seed of the tables and of the folds.
         num_workers: Processes that make tables ahead; 0 = in the training process.
+        views: How often each table is in its batch, each time with other context rows, columns and classes permuted:
+            more to learn from where tables are dearer than steps.
     """
 
     batch = TableBatch
@@ -120,13 +134,14 @@ class SyntheticPrior(LightningDataModule):
         max_rows: int = 1000,
         seed: int = 0,
         num_workers: int = 0,
+        views: int = 1,
     ) -> None:
         super().__init__()
         check_range("rows", rows, 4)
         check_range("features", features, 1)
         check_range("classes", classes, 2)
         check_shares("context", context)
-        check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), max_cells=(max_cells, 1))
+        check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), max_cells=(max_cells, 1), views=(views, 1))
         check_least(grow=(grow, 0), num_workers=(num_workers, 0), max_rows=(max_rows, 10))
         if rows[0] < 2 * (side := fewest_rows(classes[0])):
             raise ValueError(f"rows must be at least {2 * side} to hold {classes[0]} classes, got {rows[0]}")
@@ -137,6 +152,7 @@ class SyntheticPrior(LightningDataModule):
         self.grow = grow
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
+        self.views = views
         self.num_workers = num_workers
         self.real = load_tables(tables, max_rows, seed)
         self.folds = Folds.of(self.real, folds, seed)
@@ -157,7 +173,8 @@ class SyntheticPrior(LightningDataModule):
 
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the endless stream."""
-        batches = ScmBatches(self.sizes, self.options, self.batch_size, self.max_cells, self.grow, self.seed)
+        sizes, options = self.sizes, self.options
+        batches = ScmBatches(sizes, options, self.batch_size, self.max_cells, self.grow, self.seed, self.views)
         return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:

@@ -1,13 +1,23 @@
 """Softmax attention by the fastest exact kernel: the one function behind every softmax of this package."""
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tabattn.attention.scores import four_dimensional
 
 CUDA_BATCH_LIMIT = 65_535
 """Largest batch the fused CUDA kernels take in one launch; more is cut into pieces."""
+
+READY_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Kernels that need no preparation for a new shape. cuDNN's, which torch prefers on recent cards, builds a plan for each
+shape, which takes a tenth of a second and more: tables of ever new sizes then train tens of times slower."""
+
+LONG = 4096
+"""Number of keys from which cuDNN's kernel is allowed: its plan pays, and shapes this long are few."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
@@ -50,6 +60,7 @@ def in_launches(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: f
     pieces = max(1, -(-q.shape[0] // limit))
     masks = [mask] * pieces if mask is None or mask.shape[0] == 1 else mask.split(limit)
     parts = zip(q.split(limit), k.split(limit), v.split(limit), masks, strict=True)
-    outs = [F.scaled_dot_product_attention(*part, dropout_p=dropout) for part in parts]
+    with sdpa_kernel(READY_KERNELS) if k.shape[2] < LONG else nullcontext():
+        outs = [F.scaled_dot_product_attention(*part, dropout_p=dropout) for part in parts]
     out = outs[0] if pieces == 1 else torch.cat(outs)
     return out if blind is None else out.masked_fill(blind, 0.0)

@@ -143,5 +143,6 @@ class Reader:
 
 
 def _size(memory: Memory) -> int:
-    tensors = [*memory.statistics, memory.label, *(tensor for layer in memory.layers for tensor in layer)]
+    layers = [*memory.layers, *memory.rows]
+    tensors = [*memory.statistics, memory.label, *(tensor for layer in layers for tensor in layer)]
     return sum(tensor.nbytes for tensor in tensors)

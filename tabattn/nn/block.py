@@ -1,7 +1,9 @@
 """Blocks that fold the axes of a table, so that any mechanism works along its columns or along its rows."""
 
 from collections.abc import Callable
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
@@ -9,10 +11,11 @@ from tabattn.nn.multihead import MultiheadAttention
 from tabattn.nn.rows import RowAttention, SplitRowAttention
 
 KeysValues = tuple[Tensor, Tensor]
+Order = Literal["columns", "rows"]
 
 
 class TableBlock(nn.Module):
-    """One layer over a table of tokens: attention along columns, attention along rows, then an MLP in each cell.
+    """One layer over a table of tokens: attention along columns, attention along rows, and an MLP in each cell.
 
     Args:
         dim: Width of a token.
@@ -22,8 +25,11 @@ class TableBlock(nn.Module):
         feature_attention: Mechanism between the columns of a row.
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can.
         legacy: Normalise after each sublayer and give target rows projections of their own, as nanoTabPFN's fork does.
-        readout: Compute only what a decoder of the target rows' last column can see. Exact: the rest is read by
-            nothing.
+        readout: Compute only what is read afterwards: the last column of the target rows, or, where there are summary
+            columns, these in all rows. Exact: the rest is read by nothing.
+        order: Which axis attends first: ``columns`` -> rows -> MLP, or ``rows`` -> MLP -> columns.
+        summaries: Leading columns that belong to no feature: they attend along columns and pass the MLP, but take no
+            part in attention along rows. Needs order ``rows``.
     """
 
     def __init__(
@@ -37,13 +43,21 @@ class TableBlock(nn.Module):
         *,
         legacy: bool = False,
         readout: bool = False,
+        order: Order = "columns",
+        summaries: int = 0,
     ) -> None:
         super().__init__()
+        if order not in ("columns", "rows"):
+            raise ValueError(f"order must be columns or rows, got {order!r}")
+        if summaries and order == "columns":
+            raise ValueError(f"summaries must be 0 with order columns, got {summaries}")
         self.post_norm = legacy
         self.readout = readout
+        self.order = order
+        self.summaries = summaries
         self.features = MultiheadAttention(dim, heads, feature_attention)
         rows = SplitRowAttention if legacy else RowAttention
-        self.rows = rows(dim, heads, attention, target_attention, readout=readout)
+        self.rows = rows(dim, heads, attention, target_attention, readout=readout and not summaries)
         narrow = nn.Linear(hidden, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
@@ -61,46 +75,52 @@ class TableBlock(nn.Module):
             mask: Columns that exist, ``(batch, columns)``; True = may be seen. None = all.
 
         Returns:
-            ``(batch, rows, columns, dim)``; ``(batch, target rows, 1, dim)`` where ``readout``.
+            ``(batch, rows, columns, dim)``; where ``readout``, ``(batch, target rows, 1, dim)``, or ``(batch, rows,
+            summaries, dim)``.
         """
-        x = self._along_columns(x, mask)
-        return self._in_cells(self._along_rows(x, lambda rows: self.rows(rows, context)))
+        return self._sublayers(x, mask, lambda rows: self.rows(rows, context))
 
     def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
         """Transform a table of context rows alone; also return the keys and values target rows will read."""
-        x = self._along_columns(x, mask)
         memory: list[KeysValues] = []
 
         def mix(rows: Tensor) -> Tensor:
             memory.append(self.rows.keys_values(rows))
             return self.rows(rows, rows.shape[1])
 
-        x = self._in_cells(self._along_rows(x, mix))
-        return x, memory[0]
+        return self._sublayers(x, mask, mix), memory[0]
 
     def recall(self, x: Tensor, memory: KeysValues, mask: Tensor | None = None) -> Tensor:
         """Transform a table of target rows alone, given what ``remember`` kept."""
-        x = self._along_columns(x, mask)
-        return self._in_cells(self._along_rows(x, lambda rows: self.rows.answer(rows, *memory)))
+        return self._sublayers(x, mask, lambda rows: self.rows.answer(rows, *memory))
+
+    def _sublayers(self, x: Tensor, mask: Tensor | None, mix: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.order == "columns":
+            return self._in_cells(self._along_rows(self._along_columns(x, mask), mix))
+        return self._along_columns(self._in_cells(self._along_rows(x, mix)), mask)
 
     def _along_columns(self, x: Tensor, mask: Tensor | None) -> Tensor:
         tokens = (x if self.post_norm else self.norms[0](x)).flatten(0, 1)
         if mask is not None:
             mask = mask.repeat_interleave(x.shape[1], dim=0)[:, None, None]
+        read = slice(0, self.summaries) if self.summaries else slice(-1, None)
         if self.readout and self.features.mechanism.cross:
-            mixed = self.features(tokens[:, -1:], tokens, mask)
+            mixed = self.features(tokens[:, read], tokens, mask)
         else:
             mixed = self.features(tokens, mask=mask)
+            mixed = mixed[:, read] if self.readout else mixed
         if self.readout:
-            x, mixed = x[:, :, -1:], mixed[:, -1:]
+            x = x[:, :, read]
         x = x + mixed.view(x.shape)
         return self.norms[0](x) if self.post_norm else x
 
     def _along_rows(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
+        apart, x = x.split([self.summaries, x.shape[2] - self.summaries], dim=2)
         columns = x.shape[2]
         tokens = (x if self.post_norm else self.norms[1](x)).transpose(1, 2).flatten(0, 1)
         mixed = mix(tokens).unflatten(0, (-1, columns)).transpose(1, 2)
         x = x[:, x.shape[1] - mixed.shape[1] :] + mixed
+        x = torch.cat([apart, x], dim=2) if self.summaries else x
         return self.norms[1](x) if self.post_norm else x
 
     def _in_cells(self, x: Tensor) -> Tensor:

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 MISSING_FLOOR = 1e-6
 """A column whose spread is below this share of its size is constant: its cells say nothing."""
 
+RADIAL_REACH = 3.0
+"""Distance of the outermost radial basis functions from the mean, in standard deviations."""
+
 
 class Statistics(NamedTuple):
     """Mean and scale of each column over context rows, each ``(batch, 1, features)``; scale 0 = constant column."""
@@ -23,17 +26,22 @@ class CellEncoder(nn.Module):
     standard deviations are squashed by a logarithm. Token j sees columns j, j+1, j+3, j+7, ... (modulo the number of
     columns), which tells columns apart: feature grouping of TabICLv2.
 
+    With ``radial`` centres each cell is also described by Gaussian radial basis functions of its standardised value,
+    which a linear layer can turn into any smooth or step-like function of it: LimiX's RaBEL (arXiv 2606.04485).
+
     Args:
         dim: Width of a token.
         group: Columns each token sees.
+        radial: Number of radial basis functions of each cell; 0 = the value alone.
     """
 
-    def __init__(self, dim: int, group: int = 3) -> None:
+    def __init__(self, dim: int, group: int = 3, radial: int = 0) -> None:
         super().__init__()
         if group < 1:
             raise ValueError(f"feature_group must be at least 1, got {group}")
         self.group = group
-        self.linear = nn.Linear(2 * group, dim)
+        self.radial = radial
+        self.linear = nn.Linear((2 + radial) * group, dim)
 
     def statistics(self, x: Tensor) -> Statistics:
         """Measure the columns of context rows ``(batch, rows, features)``."""
@@ -65,7 +73,17 @@ class CellEncoder(nn.Module):
         size = z.abs()
         z = torch.where(size > 4, z.sign() * (4 + torch.log1p((size - 4).clamp(min=0))), z)
         cells = torch.stack([z, (~torch.isfinite(x)).to(z.dtype)], dim=-1)
-        return self.linear(self._neighbours(cells, columns).flatten(-2))
+        if self.radial:
+            cells = torch.cat([cells, self._radial(z)], dim=-1)
+        # In full precision under autocast too: half of a type's digits would blur where a column is to be cut.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.linear(self._neighbours(cells, columns).flatten(-2))
+
+    def _radial(self, z: Tensor) -> Tensor:
+        """Gaussian bumps around centres one standard width apart, ``(..., radial)``."""
+        centres = torch.linspace(-RADIAL_REACH, RADIAL_REACH, self.radial, device=z.device)
+        width = 2 * RADIAL_REACH / max(1, self.radial - 1)
+        return torch.exp(-0.5 * ((z[..., None] - centres) / width).square())
 
     def _neighbours(self, cells: Tensor, columns: Tensor | None) -> Tensor:
         features = cells.shape[2]

@@ -13,6 +13,7 @@ from tabattn.attention import AttentionFactory, Softmax
 from tabattn.batches import TableBatch
 from tabattn.metrics import Scores, TableScores
 from tabattn.models.prior import PriorNetwork
+from tabattn.models.prior_options import DEFAULT_OPTIONS, PriorOptions
 from tabattn.tasks.base import Task
 from tabattn.tasks.saving import mechanism
 
@@ -41,6 +42,9 @@ class PriorClassification(Task):
         renamings: How many cyclic renamings of the classes a prediction averages, at most as many as there are classes:
             what a class is called should not matter, and after short training it does. Does not act in training.
         init_from: Checkpoint whose matching weights start the network; keeps the command line's model.
+        cell_attention: Mechanism between the rows of a column where layers on whole rows follow
+            (``options.row_layers``); none = ``attention``.
+        options: Structure of the network beside its sizes; the legacy profile has none.
     """
 
     task_name = "prior"
@@ -63,6 +67,8 @@ class PriorClassification(Task):
         permutations: int = 1,
         renamings: int = 1,
         init_from: str | None = None,
+        cell_attention: AttentionFactory | None = None,
+        options: PriorOptions = DEFAULT_OPTIONS,
     ) -> None:
         super().__init__(init_from)
         if permutations < 0:
@@ -80,6 +86,8 @@ class PriorClassification(Task):
             profile,
             thinking_rows,
             feature_group,
+            cell_attention,
+            options,
         )
         if renamings < 1:
             raise ValueError(f"renamings must be at least 1, got {renamings}")
