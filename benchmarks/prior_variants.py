@@ -1,13 +1,12 @@
-"""``python -m benchmarks.prior_variants``: in-context classifiers of several structures, trained on one stream of tables.
+"""``python -m benchmarks.prior_variants``: in-context classifiers of several structures on one stream of tables.
 
-All variants take a step on every batch, in turn, so that they see the same tables. The learning rate stays constant and
-falls in the last third; each variant is kept as a checkpoint before the fall, to be trained further, and after it. With a
-folder of tables, each is then scored as ``benchmarks.openml`` scores the packaged weights.
+All variants take a step on every batch, in turn, so that they see the same tables. The learning rate stays constant
+and falls in the last third; each variant is kept as a checkpoint before the fall, to be trained further, and after it.
+With a folder of tables, each is then scored as ``benchmarks.openml`` scores the packaged weights.
 """
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 import time
@@ -32,6 +31,9 @@ from tabattn.tasks import PriorClassification
 CONFIG = Path(__file__).parents[1] / "configs" / "prior_gpu.yaml"
 WARM = 0.02
 """Share of the time at which the learning rate has risen."""
+
+EACH = 50
+"""Steps whose losses are averaged in the log."""
 
 ROWS: dict[str, Any] = {"order": "rows", "summaries": 4, "row_layers": 6}
 INDUCING = {"class_path": "tabattn.attention.Inducing", "init_args": {"points": 32}}
@@ -58,12 +60,14 @@ class Runner(NamedTuple):
     name: str
     task: PriorClassification
     optimizer: MuonAdamW
-    arguments: dict[str, Any]
+    rates: list[float]
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prior_variants", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.prior_variants", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--seconds", type=float, default=330, help="of training, all variants together")
     parser.add_argument("--fall", type=float, default=0.65, help="share of the time at which the learning rate falls")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
@@ -85,7 +89,8 @@ def build(name: str, optimizer: dict[str, Any], device: str) -> Runner:
         given["cell_attention"] = factory(given["cell_attention"])
     torch.manual_seed(0)
     task = PriorClassification(**given).to(device)
-    return Runner(name, task, MuonAdamW(task.network.parameters(), **optimizer), given)
+    made = MuonAdamW(task.network.parameters(), **optimizer)
+    return Runner(name, task, made, [group["lr"] for group in made.param_groups])
 
 
 def factory(given: dict[str, Any]) -> Any:
@@ -108,7 +113,7 @@ def stream(config: dict[str, Any], options: argparse.Namespace) -> Iterator[Tabl
 
 def step(runner: Runner, batch: TableBatch, factor: float, clip: float) -> Tensor:
     """One step of a variant; its loss."""
-    for group, base in zip(runner.optimizer.param_groups, runner.optimizer.bases, strict=True):  # type: ignore[attr-defined]
+    for group, base in zip(runner.optimizer.param_groups, runner.rates, strict=True):
         group["lr"] = base * factor
     device = batch.x.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -147,63 +152,69 @@ def file_name(name: str) -> str:
     return name.replace(", ", "_").replace(" ", "_")
 
 
-def train(options: argparse.Namespace) -> list[str]:
-    """Train all variants; those that fail at their first step are left out, and said.
+class Training:
+    """All variants, and what is known of their steps.
 
-    Returns:
-        Their names.
+    Args:
+        options: The command line.
     """
-    config = yaml.safe_load(options.config.read_text())
-    optimizer, clip = config["optimizer"]["init_args"], config["trainer"]["gradient_clip_val"]
-    runners = [build(name, optimizer, options.device) for name in options.variants]
-    for runner in runners:
-        runner.optimizer.bases = [group["lr"] for group in runner.optimizer.param_groups]  # type: ignore[attr-defined]
-    batches = stream(config, options)
-    log = csv.writer((options.out / "steps.csv").open("w", buffering=1))
-    log.writerow(["seconds", "steps", "tables", "variant", "loss", "milliseconds"])
-    tables = steps = 0
-    fallen = False
-    waited, begun = 0.0, time.perf_counter()
-    sums = {runner.name: torch.zeros((), device=options.device) for runner in runners}
-    spent = dict.fromkeys(sums, 0.0)
-    while (now := time.perf_counter() - begun) < options.seconds:
-        before = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - before
-        batch = batch._replace(x=batch.x.to(options.device, non_blocking=True), y=batch.y.to(options.device))
-        if not fallen and now > options.fall * options.seconds:
-            fallen = True
-            for runner in runners:
-                save(runner, options.out / f"{file_name(runner.name)}.stable.ckpt", steps)
-        timed = steps % 50 == 10
-        for runner in list(runners):
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.config = yaml.safe_load(options.config.read_text())
+        self.runners = [build(name, self.config["optimizer"]["init_args"], options.device) for name in options.variants]
+        self.losses: dict[str, list[float]] = {name: [] for name in options.variants}
+        self.milliseconds = dict.fromkeys(options.variants, float("nan"))
+        self.sums = {name: torch.zeros((), device=options.device) for name in options.variants}
+        self.steps = self.tables = 0
+
+    def run(self) -> None:
+        """Train until the time is over; a variant that fails at its first step is left out, and said."""
+        clip, log = self.config["trainer"]["gradient_clip_val"], (self.options.out / "steps.csv").open("w", buffering=1)
+        writer = csv.writer(log)
+        writer.writerow(["seconds", "steps", "tables", "variant", "loss", "milliseconds"])
+        batches, begun, kept = stream(self.config, self.options), time.perf_counter(), False
+        with log:
+            while (share := (time.perf_counter() - begun) / self.options.seconds) < 1:
+                if not kept and share > self.options.fall:
+                    self.save(".stable")
+                    kept = True
+                batch = next(batches)
+                batch = batch._replace(x=batch.x.to(self.options.device), y=batch.y.to(self.options.device))
+                self._round(batch, rate(share, self.options.fall), clip)
+                if self.steps % EACH == 0:
+                    writer.writerows(self._figures(time.perf_counter() - begun))
+        self.save("")
+
+    def save(self, ending: str) -> None:
+        """Write every variant as a checkpoint of its task."""
+        for runner in self.runners:
+            save(runner, self.options.out / f"{file_name(runner.name)}{ending}.ckpt", self.steps)
+
+    def _round(self, batch: TableBatch, factor: float, clip: float) -> None:
+        timed = self.steps % EACH == EACH // 2
+        for runner in list(self.runners):
             before = time.perf_counter()
             try:
-                sums[runner.name] += step(runner, batch, rate(now / options.seconds, options.fall), clip)
+                self.sums[runner.name] += step(runner, batch, factor, clip)
             except RuntimeError as ex:
-                if steps:
+                if self.steps or len(self.runners) == 1:
                     raise
                 sys.stderr.write(f"{runner.name} is left out: {ex}\n")
-                runners.remove(runner)
-                if not runners:
-                    raise
-                continue
+                self.runners.remove(runner)
             if timed:
-                if options.device == "cuda":
-                    torch.cuda.synchronize()
-                spent[runner.name] = time.perf_counter() - before
-        tables, steps = tables + len(batch.x), steps + 1
-        if steps % 50 == 0 or steps == 1:
-            for runner in runners:
-                mean = float(sums[runner.name]) / (50 if steps > 1 else 1)
-                log.writerow([f"{now:.1f}", steps, tables, runner.name, f"{mean:.4f}", f"{1000 * spent[runner.name]:.1f}"])
-                sums[runner.name].zero_()
-            if steps % 250 == 0 or steps == 1:
-                losses = f"{steps} steps, {tables} tables, {now:.0f} s, {waited:.0f} s waited"
-                sys.stderr.write(losses + "\n")
-    for runner in runners:
-        save(runner, options.out / f"{file_name(runner.name)}.ckpt", steps)
-    return [runner.name for runner in runners]
+                float(self.sums[runner.name])  # waits for the device
+                self.milliseconds[runner.name] = 1000 * (time.perf_counter() - before)
+        self.tables, self.steps = self.tables + len(batch.x), self.steps + 1
+
+    def _figures(self, seconds: float) -> Iterator[list[Any]]:
+        for runner in self.runners:
+            loss = float(self.sums[runner.name]) / EACH
+            self.sums[runner.name].zero_()
+            self.losses[runner.name].append(loss)
+            name, time_of_step = runner.name, self.milliseconds[runner.name]
+            yield [f"{seconds:.1f}", self.steps, self.tables, name, f"{loss:.4f}", f"{time_of_step:.1f}"]
+        sys.stderr.write(f"{self.steps} steps, {self.tables} tables, {seconds:.0f} s\n")
 
 
 SCORE = """
@@ -238,16 +249,34 @@ def score(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, 
     return found
 
 
+def report(training: Training, scores: dict[str, dict[str, float]]) -> str:
+    """A table in Markdown: each variant's size, loss over the last half of its steps, time of a step, and scores."""
+    lines = [
+        "| variant | parameters | training loss | ms per step | ROC AUC | accuracy | log-loss |",
+        "| --- " + "| ---: " * 6 + "|",
+    ]
+    for runner in training.runners:
+        losses = training.losses[runner.name]
+        late = losses[len(losses) // 2 :] or [float("nan")]
+        size = sum(parameter.numel() for parameter in runner.task.network.parameters())
+        given = scores.get(runner.name, {})
+        figures = [f"{given[key]:.4f}" if given else "" for key in ("auc", "accuracy", "log_loss")]
+        row = [runner.name, f"{size:,}", f"{sum(late) / len(late):.4f}", f"{training.milliseconds[runner.name]:.0f}"]
+        lines.append(f"| {' | '.join([*row, *figures])} |")
+    said = f"{training.steps} steps on the same {training.tables} tables."
+    return "\n".join([said, "", *lines, ""])
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, score, and write what came out."""
     options = arguments(argv)
     options.out.mkdir(parents=True, exist_ok=True)
-    names = train(options)
-    if options.tables is not None:
-        scores = score(names, options)
-        (options.out / "scores.json").write_text(json.dumps(scores, indent=1))
-        for name, entry in scores.items():
-            sys.stdout.write(f"{name:28} " + " ".join(f"{key} {value:.4f}" for key, value in entry.items()) + "\n")
+    training = Training(options)
+    training.run()
+    names = [runner.name for runner in training.runners]
+    text = report(training, {} if options.tables is None else score(names, options))
+    (options.out / "report.md").write_text(text)
+    sys.stdout.write(text)
 
 
 if __name__ == "__main__":

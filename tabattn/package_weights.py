@@ -18,6 +18,9 @@ from tabattn.weights import PREFIX, build, load_network, packaged_path, read_che
 
 Weights = dict[str, Tensor]
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+"""Types in files; a network is float32 once it is loaded."""
+
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -26,6 +29,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=packaged_path(), help="file to write (default: the packaged one)")
     parser.add_argument(
         "--fact", action="append", default=[], metavar="NAME=TEXT", help="what else is known of the training"
+    )
+    parser.add_argument(
+        "--dtype", choices=list(DTYPES), default="float32", help="type of the numbers in the file (default: float32)"
     )
     options = parser.parse_args(argv)
     for fact in options.fact:
@@ -62,13 +68,20 @@ def average(paths: Sequence[Path]) -> tuple[Weights, dict[str, Any], list[dict[s
     return {name: value.to(kinds[name]) for name, value in means.items()}, first, facts
 
 
-def package(paths: Sequence[Path], out: Path, notes: dict[str, str]) -> None:
+def package(paths: Sequence[Path], out: Path, notes: dict[str, str], dtype: torch.dtype = torch.float32) -> None:
     """Write the average of checkpoints to a file and read it back.
 
+    Args:
+        paths: The checkpoints.
+        out: The file.
+        notes: What else is known of the training.
+        dtype: Type of the numbers in the file.
+
     Raises:
-        ValueError: The checkpoints are not of one kind of network, or hold none.
+        ValueError: The checkpoints are not of one kind of network, or hold none, or have weights beyond the type.
     """
     weights, network, facts = average(paths)
+    weights = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
     build(network, weights, str(paths[0]))
     out.parent.mkdir(parents=True, exist_ok=True)
     header = {"network": network, "training": {"checkpoints": facts, "torch": torch.__version__, **notes}}
@@ -84,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = arguments(argv)
     try:
-        package(options.checkpoints, options.out, dict(fact.split("=", 1) for fact in options.fact))
+        package(
+            options.checkpoints, options.out, dict(fact.split("=", 1) for fact in options.fact), DTYPES[options.dtype]
+        )
     except (ValueError, OSError) as ex:
         sys.stderr.write(f"error: {ex}\n")
         return 3 if isinstance(ex, OSError) else 2

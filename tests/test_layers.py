@@ -37,7 +37,7 @@ BELOW: dict[str, set[str]] = {
     "tabattn.resumption": set(),
     "tabattn.signals": {"tabattn.checkpoints"},
     "tabattn.runs": {"tabattn.files", "tabattn.run_files"},
-    "tabattn.network_check": set(),
+    "tabattn.network_check": {"tabattn.models"},
     "tabattn.schedule_free": {"tabattn.trusted"},
     "tabattn.trusted": set(),
     "tabattn.guard": {"tabattn.trusted"},

@@ -11,6 +11,7 @@ from datamodules.priors.scm_columns import categories, finish_columns
 from datamodules.priors.scm_layers import draw_layer, standardise
 from datamodules.priors.scm_options import DEFAULT_OPTIONS, ScmOptions
 
+
 class Table(NamedTuple):
     """Cells ``(rows, features)`` with NaN where missing, and classes ``(rows,)``."""
 

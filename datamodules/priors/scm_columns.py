@@ -97,6 +97,7 @@ def _missing_blocks(x: Tensor, generator: Generator) -> Tensor:
     """Cells that some columns lack in the same rows: a random part of the table, or where one column is large."""
     rows, features = x.shape
     columns = torch.rand(features, generator=generator) < uniform(0.05, 0.7, generator)
+    columns[integer(0, features - 1, generator)] = True
     rate = uniform(0.02, 0.6, generator)
     if uniform(0, 1, generator) < 0.5:
         hit = torch.rand(rows, generator=generator) < rate

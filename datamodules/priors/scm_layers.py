@@ -25,7 +25,6 @@ ACTIVATIONS: tuple[Activation, ...] = (
 )
 
 
-
 def draw_layer(h: Tensor, width: int, generator: Generator, options: ScmOptions) -> Tensor:
     """Draw a layer and apply it to nodes ``(rows, nodes)``: ``(rows, width)``."""
     kind = uniform(0, 1, generator)
@@ -76,11 +75,11 @@ def _tree_layer(h: Tensor, width: int, depth: int, generator: Generator) -> Tens
 
 def _interaction_layer(h: Tensor, width: int, generator: Generator) -> Tensor:
     """Each output combines two nodes in a way that no sum of functions of one node can."""
-    rows, fan_in = h.shape
+    fan_in = h.shape[1]
     one, other = h[:, torch.randint(0, fan_in, (2, width), generator=generator)].unbind(1)
     one = one - h.std() * torch.randn(width, generator=generator) * 0.5
-    ways = (one * other, one.sign() * other.sign(), torch.where(one > 0, other, 0.0), torch.maximum(one, other))
-    ways = (*ways, (one > other).to(h.dtype), torch.where(one > 0, other, -other), (one - other).abs())
+    simple = (one * other, one.sign() * other.sign(), torch.where(one > 0, other, 0.0), torch.maximum(one, other))
+    ways = (*simple, (one > other).to(h.dtype), torch.where(one > 0, other, -other), (one - other).abs())
     pick = torch.randint(0, len(ways), (width,), generator=generator)
     mixed = torch.stack(ways)[pick, :, torch.arange(width)].T
     # Some of the layer's inputs go on as they are, so that later layers can build on them.

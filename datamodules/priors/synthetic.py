@@ -141,7 +141,9 @@ class SyntheticPrior(LightningDataModule):
         check_range("features", features, 1)
         check_range("classes", classes, 2)
         check_shares("context", context)
-        check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), max_cells=(max_cells, 1), views=(views, 1))
+        check_least(
+            batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), max_cells=(max_cells, 1), views=(views, 1)
+        )
         check_least(grow=(grow, 0), num_workers=(num_workers, 0), max_rows=(max_rows, 10))
         if rows[0] < 2 * (side := fewest_rows(classes[0])):
             raise ValueError(f"rows must be at least {2 * side} to hold {classes[0]} classes, got {rows[0]}")

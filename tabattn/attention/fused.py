@@ -13,8 +13,8 @@ CUDA_BATCH_LIMIT = 65_535
 """Largest batch the fused CUDA kernels take in one launch; more is cut into pieces."""
 
 READY_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Kernels that need no preparation for a new shape. cuDNN's, which torch prefers on recent cards, builds a plan for each
-shape, which takes a tenth of a second and more: tables of ever new sizes then train tens of times slower."""
+"""Kernels that need no preparation for a new shape. cuDNN's, which torch prefers on recent cards, builds a plan for
+each shape, which takes a tenth of a second and more: tables of ever new sizes then train many times slower."""
 
 LONG = 4096
 """Number of keys from which cuDNN's kernel is allowed: its plan pays, and shapes this long are few."""

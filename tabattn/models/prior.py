@@ -113,10 +113,11 @@ class PriorNetwork(nn.Module):
                 readout=last,
                 order=options.order,
                 summaries=options.summaries,
+                all_rows=options.row_layers > 0,
             )
             for last in [False] * (layers - 1) + [True]
         )
-        if layers == 1 and not options.summaries:
+        if layers == 1 and not options.row_layers:
             _check_used(attention(heads, dim // heads), target_attention, legacy)
         if options.row_layers == 1:
             _check_used(attention(options.row_heads, width // options.row_heads), target_attention, legacy)
@@ -145,7 +146,7 @@ class PriorNetwork(nn.Module):
             h = block(h, context + extra, mask)
         if self.rows is not None:
             return self.decoder(self.norm(self.rows(h.flatten(2), y[:, :context], context)))
-        return self._decode(h[:, h.shape[1] - (x.shape[1] - context) :])
+        return self._decode(h)
 
     def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
         """Read a context ``(batch, context, features)`` once, for any number of calls of ``recall``."""
@@ -192,7 +193,9 @@ class PriorNetwork(nn.Module):
             name = type(mechanism).__name__
             raise ValueError(f"tables of unequal width cannot share a batch with feature_attention {name}")
         if self.summaries is not None:
-            return torch.arange(len(self.summaries) + x.shape[2], device=x.device) < len(self.summaries) + columns[:, None]
+            return (
+                torch.arange(len(self.summaries) + x.shape[2], device=x.device) < len(self.summaries) + columns[:, None]
+            )
         index = torch.arange(x.shape[2] + 1, device=x.device)
         return (index < columns[:, None]) | (index == x.shape[2])
 

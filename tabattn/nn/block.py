@@ -25,11 +25,12 @@ class TableBlock(nn.Module):
         feature_attention: Mechanism between the columns of a row.
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can.
         legacy: Normalise after each sublayer and give target rows projections of their own, as nanoTabPFN's fork does.
-        readout: Compute only what is read afterwards: the last column of the target rows, or, where there are summary
-            columns, these in all rows. Exact: the rest is read by nothing.
+        readout: Compute only what is read afterwards: of the target rows the last column, or the summary columns where
+            there are any. Exact: the rest is read by nothing.
         order: Which axis attends first: ``columns`` -> rows -> MLP, or ``rows`` -> MLP -> columns.
         summaries: Leading columns that belong to no feature: they attend along columns and pass the MLP, but take no
             part in attention along rows. Needs order ``rows``.
+        all_rows: Where ``readout``: the summaries of context rows are read too.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class TableBlock(nn.Module):
         readout: bool = False,
         order: Order = "columns",
         summaries: int = 0,
+        all_rows: bool = False,
     ) -> None:
         super().__init__()
         if order not in ("columns", "rows"):
@@ -57,7 +59,7 @@ class TableBlock(nn.Module):
         self.summaries = summaries
         self.features = MultiheadAttention(dim, heads, feature_attention)
         rows = SplitRowAttention if legacy else RowAttention
-        self.rows = rows(dim, heads, attention, target_attention, readout=readout and not summaries)
+        self.rows = rows(dim, heads, attention, target_attention, readout=readout and not all_rows)
         narrow = nn.Linear(hidden, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
@@ -75,8 +77,8 @@ class TableBlock(nn.Module):
             mask: Columns that exist, ``(batch, columns)``; True = may be seen. None = all.
 
         Returns:
-            ``(batch, rows, columns, dim)``; where ``readout``, ``(batch, target rows, 1, dim)``, or ``(batch, rows,
-            summaries, dim)``.
+            ``(batch, rows, columns, dim)``; where ``readout``, ``(batch, target rows, 1 or summaries, dim)``, or all
+            rows.
         """
         return self._sublayers(x, mask, lambda rows: self.rows(rows, context))
 
@@ -116,11 +118,12 @@ class TableBlock(nn.Module):
 
     def _along_rows(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
         apart, x = x.split([self.summaries, x.shape[2] - self.summaries], dim=2)
-        columns = x.shape[2]
+        rows, columns = x.shape[1:3]
         tokens = (x if self.post_norm else self.norms[1](x)).transpose(1, 2).flatten(0, 1)
         mixed = mix(tokens).unflatten(0, (-1, columns)).transpose(1, 2)
-        x = x[:, x.shape[1] - mixed.shape[1] :] + mixed
-        x = torch.cat([apart, x], dim=2) if self.summaries else x
+        asked = slice(rows - mixed.shape[1], None)
+        x = x[:, asked] + mixed
+        x = torch.cat([apart[:, asked], x], dim=2) if self.summaries else x
         return self.norms[1](x) if self.post_norm else x
 
     def _in_cells(self, x: Tensor) -> Tensor:

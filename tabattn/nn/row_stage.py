@@ -12,7 +12,7 @@ from tabattn.nn.row_block import KeysValues, RowBlock
 
 
 class RowStage(nn.Module):
-    """Pre-norm transformer over the rows of a table, in context: labelled rows attend to one another, target rows to them.
+    """Pre-norm transformer over the rows of a table: labelled rows attend to one another, target rows to them.
 
     Each row is one token, made from what an earlier stage says of it; context rows add the embedding of their class,
     target rows a learned "unknown". The dataset-wise in-context learning stage of TabICL (arXiv 2502.05564). Its cost
@@ -73,7 +73,15 @@ class RowStage(nn.Module):
         return x
 
     def remember(self, rows: Tensor, y: Tensor) -> list[KeysValues]:
-        """Keys and values of each layer for context rows ``(batch, context, width)`` of classes ``(batch, context)``."""
+        """Read a context once, for any number of calls of ``recall``.
+
+        Args:
+            rows: What is known of each context row, ``(batch, context, width)``.
+            y: Their classes, ``(batch, context)``.
+
+        Returns:
+            Keys and values of each layer.
+        """
         x, _ = self._think(self._embed(rows, y))
         layers = []
         for block in self._layers():

@@ -15,10 +15,12 @@ from lightning.pytorch import Trainer
 from tabattn import TabularClassifier, package_weights, weights
 from tabattn.attention import MECHANISMS, Entmax, Local, Softmax
 from tabattn.models.prior import PriorNetwork
+from tabattn.models.prior_options import PriorOptions
 from tabattn.tasks import PriorClassification
 from tabattn.trusted import VARIABLE
 from tests.estimator.tiny import LEGACY, SIZES, MakeTable, row_mechanism, tiny_network
 
+ROWS = PriorOptions("rbf", 5, "rows", summaries=2, row_layers=2, row_dim=12, row_heads=3, row_hidden=20)
 ATTENTIONS = {**MECHANISMS, "learned alpha": partial(Entmax, alpha=1.4, learn_alpha=True)}
 
 
@@ -63,6 +65,11 @@ def test_a_network_is_described_and_built_again(tmp_path: Path, name: str, chang
         {"target_attention": MECHANISMS["Linear"]},
         {"target_attention": MECHANISMS["Linear"], **LEGACY},
         {"target_attention": MECHANISMS["Linear"], "layers": 1},
+        {"options": PriorOptions("rbf", 5)},
+        {"options": PriorOptions(order="rows")},
+        {"options": PriorOptions(order="rows", summaries=3)},
+        {"options": ROWS, "cell_attention": partial(Local, window=3), "target_attention": MECHANISMS["Linear"]},
+        {"options": ROWS, "thinking_rows": 0, "hidden": 10},
     ],
     ids=str,
 )
@@ -71,6 +78,38 @@ def test_every_argument_is_described(tmp_path: Path, changes: Any) -> None:
     tensors, arguments = weights.described(network)
     weights.write(tmp_path / "a.safetensors", tensors, {"network": arguments})
     same(network, weights.load_network(tmp_path / "a.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"row_dim": 10**9}, "options.row_dim is 1000000000, but the weights have 12"),
+        ({"row_layers": 10**9}, "options.row_layers is 1000000000, but the weights have 2"),
+        ({"row_layers": 0}, "options.row_layers is 0, but the weights have 2"),
+        ({"row_hidden": 19}, "options.row_hidden is 19, but the weights have 20"),
+        ({"summaries": 3}, "options.summaries is 3, but the weights have 2"),
+        ({"row_heads": 0}, r"options.row_heads must be between 1 and row_dim \(12\), got 0"),
+        ({"row_dim": 12.0}, "options.row_dim must be a whole number, got 12.0"),
+        ({"radial": 10**9}, "options.radial is 1000000000, but cells have 21 values in the weights"),
+        ({"radial": 6}, "feature_group is 3, but the weights have 2"),
+        ({"order": "columns"}, "order must be rows where there are summaries"),
+        ({"colour": 1}, "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_options_that_do_not_fit_the_weights(tmp_path: Path, changes: Any, message: str) -> None:
+    tensors, arguments = weights.described(tiny_network(options=ROWS))
+    arguments["options"] |= changes
+    weights.write(tmp_path / "a.safetensors", tensors, {"network": arguments})
+    with pytest.raises(ValueError, match=message):
+        weights.load_network(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("options", [[1], "rows", None])
+def test_options_of_another_kind(tmp_path: Path, options: Any) -> None:
+    tensors, arguments = weights.described(tiny_network(options=ROWS))
+    weights.write(tmp_path / "a.safetensors", tensors, {"network": arguments | {"options": options}})
+    with pytest.raises(ValueError, match="options must be a mapping of PriorOptions' arguments, got"):
+        weights.load_network(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("unused", [{"thinking_rows": 0, "feature_group": 3}, {"thinking_rows": 16}], ids=str)
@@ -140,6 +179,20 @@ def test_package_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert header["training"]["hardware"] == "one core"
     assert header["training"]["checkpoints"][0]["steps"] == 0
     assert os.listdir(path.parent) == ["prior.safetensors"]
+
+
+def test_package_weights_of_half_the_size(tmp_path: Path) -> None:
+    network = checkpoint(tmp_path / "run.ckpt", options=ROWS)
+    sizes = {}
+    for dtype in ("float32", "float16"):
+        path = tmp_path / f"{dtype}.safetensors"
+        assert package_weights.main([str(tmp_path / "run.ckpt"), "--out", str(path), "--dtype", dtype]) == 0
+        sizes[dtype] = sum(value.nbytes for value in weights.read(path)[0].values())
+    assert sizes["float16"] * 2 == sizes["float32"]
+    loaded = weights.load_network(path)
+    assert {value.dtype for value in loaded.parameters()} == {torch.float32}
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value.half().float(), rtol=0, atol=0)
 
 
 def test_package_weights_averages(tmp_path: Path) -> None:

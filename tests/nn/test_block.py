@@ -1,5 +1,7 @@
 """Laws of the table block and of the projections."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -29,6 +31,48 @@ def test_readout_is_exact(mechanism: str, legacy: bool) -> None:
     assert outs[1].shape == (2, 3, 1, 12)
     torch.testing.assert_close(outs[0], outs[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("summaries", "all_rows"), [(0, False), (2, False), (2, True)])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_readout_is_exact_where_rows_attend_first(mechanism: str, summaries: int, all_rows: bool) -> None:
+    """It puts out the last column or the summaries, of the target rows or of all."""
+    made: dict[str, Any] = {"attention": MECHANISMS[mechanism], "feature_attention": MECHANISMS[mechanism]}
+    made |= {"order": "rows", "summaries": summaries}
+    full = TableBlock(12, 2, 16, **made).eval()
+    for parameter in full.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    short = TableBlock(12, 2, 16, **made, readout=True, all_rows=all_rows).eval()
+    assert short.load_state_dict(full.state_dict(), strict=False).missing_keys == []
+    if full.rows.outside is not None and not all_rows:
+        short.rows.attention.mechanism.load_state_dict(full.rows.outside.state_dict())
+    x = torch.randn(2, 9, 4, 12)
+    want = full(x, 6)[:, 0 if all_rows else 6 :, :2] if summaries else full(x, 6)[:, 6:, -1:]
+    torch.testing.assert_close(short(x, 6), want, rtol=1e-4, atol=1e-5)
+
+
+def test_summaries_do_not_attend_between_rows() -> None:
+    block = TableBlock(12, 2, 16, order="rows", summaries=1)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(1, 5, 3, 12)
+    other = x.clone()
+    other[:, 0, 0] += 1.0
+    given, changed = block(x, 4), block(other, 4)
+    torch.testing.assert_close(given[:, 1:], changed[:, 1:], rtol=0, atol=0)
+    assert (given[:, 0] - changed[:, 0]).abs().amin(-1).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"order": "both"}, "order must be columns or rows, got 'both'"),
+        ({"summaries": 2}, "summaries must be 0 with order columns, got 2"),
+    ],
+)
+def test_bad_orders_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TableBlock(12, 2, 16, **arguments)
 
 
 def test_fused_projections_equal_torchs_attention() -> None:
