@@ -68,7 +68,7 @@ BELOW: dict[str, set[str]] = {
         f"tabattn.{name}"
         for name in (
             *("attention", "batches", "checkpoint_files", "checkpoints", "divergence", "errors", "finite", "guard"),
-            *("inference", "metrics", "models", "nn", "pair_metrics", "trusted"),
+            *("inference", "metrics", "models", "nn", "pair_metrics", "trusted", "weights"),
         )
     },
     "tabattn.parser": {"tabattn.attention", "tabattn.trusted"},

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
 
-from tabattn import trusted
+from tabattn import trusted, weights
 from tabattn.checkpoint_files import find, read
 from tabattn.checkpoints import forget_foreign_paths
 from tabattn.divergence import refuse_diverged, refuse_loaded
@@ -27,8 +27,8 @@ class Task(LightningModule):
     """A loss and its metrics around a network.
 
     Args:
-        init_from: Checkpoint whose matching weights start the network. Unlike ``--ckpt_path`` it keeps the command
-            line's model, so a trained network can be run with another mechanism.
+        init_from: Checkpoint, or file of weights (.safetensors), whose matching weights start the network. Unlike
+            ``--ckpt_path`` it keeps the command line's model, so a trained network can be run with another mechanism.
 
     Raises:
         ValueError: ``init_from`` is a URL or a folder, or there is no such file.
@@ -218,12 +218,19 @@ def load_matching(network: nn.Module, path: str) -> None:
 
 
 def network_weights(path: str) -> dict[str, Tensor]:
-    """The network's weights in a task's checkpoint.
+    """The network's weights in a task's checkpoint, or in a file of weights such as the package has (.safetensors).
 
     Raises:
         ValueError: The path is a URL or a folder, or there is no such file.
-        DataError: The file cannot be read as a checkpoint.
+        DataError: The file cannot be read as a checkpoint, or as weights.
     """
-    weights = read(path)["state_dict"]
+    given = _packaged_weights(path) if path.endswith(".safetensors") else read(path)["state_dict"]
     prefix = "network."
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+
+
+def _packaged_weights(path: str) -> dict[str, Tensor]:
+    try:
+        return weights.read(find(path))[0]
+    except ValueError as ex:
+        raise DataError(f"init_from: {ex}") from ex

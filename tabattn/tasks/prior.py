@@ -41,7 +41,8 @@ class PriorClassification(Task):
         permutations: How often validation and test repeat with permuted context labels; 0 = no context reliance.
         renamings: How many cyclic renamings of the classes a prediction averages, at most as many as there are classes:
             what a class is called should not matter, and after short training it does. Does not act in training.
-        init_from: Checkpoint whose matching weights start the network; keeps the command line's model.
+        init_from: Checkpoint, or file of weights (.safetensors), whose matching weights start the network; keeps the
+            command line's model.
         cell_attention: Mechanism between the rows of a column where layers on whole rows follow
             (``options.row_layers``); none = ``attention``.
         options: Structure of the network beside its sizes; the legacy profile has none.

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 
 from datamodules import SyntheticPrior
 from datamodules.priors.scm_options import ScmOptions
+from tabattn import weights
 from tabattn.attention import Entmax, Inducing, Local, Softmax
 from tabattn.batches import TableBatch
 from tabattn.errors import DataError
@@ -103,6 +104,30 @@ def test_init_from_swaps_the_mechanism_and_keeps_the_weights(tmp_path: Path) -> 
         swapped.network.blocks[0].features.qkv.weight, trained.network.blocks[0].features.qkv.weight, rtol=0, atol=0
     )
     assert 0 <= result["test/iris/auroc"] <= 1
+
+
+def test_init_from_takes_a_file_of_weights(tmp_path: Path) -> None:
+    """Of half precision too: such a file is what the package ships."""
+    path = tmp_path / "half.safetensors"
+    network = Fitted(**MODEL).network
+    tensors, arguments = weights.described(network)
+    weights.write(path, {name: value.half() for name, value in tensors.items()}, {"network": arguments})
+    task = Fitted(**MODEL, init_from=str(path))
+    trainer(tmp_path, 1).test(task, SyntheticPrior(**DATA), verbose=False)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(task.network.state_dict()[name], value.half().float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"nothing of the kind", "init_from: .*bad.safetensors is damaged"), (None, "init_from: there is no file")],
+)
+def test_init_from_refuses_a_file_of_no_weights(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "bad.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        trainer(tmp_path, 1).test(Fitted(**MODEL, init_from=str(path)), SyntheticPrior(**DATA), verbose=False)
 
 
 def test_init_from_refuses_a_file_without_fitting_weights(tmp_path: Path) -> None:
