@@ -25,3 +25,19 @@ def test_launches_of_any_size_are_one_attention(mask, limit):
         for ours, theirs in zip(gradients(got, *x), wanted, strict=True):
             torch.testing.assert_close(ours, theirs)
     assert in_launches(*(part[:0] for part in x), None, 0.0, limit).shape == (0, HEADS, 9, HEAD_DIM)
+
+
+@pytest.mark.parametrize(("keys", "allowed"), [(8, False), (4095, False), (4096, True)])
+def test_kernels_that_plan_each_shape_are_for_long_keys(keys, allowed, monkeypatch):
+    seen = []
+
+    def attention(q, k, v, mask, dropout_p):
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return v[:, :, : q.shape[2]]
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", attention)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    q, k = torch.randn(1, 2, 3, 8), torch.randn(1, 2, keys, 8)
+    in_launches(q, k, k, None, 0.0, 10)
+    assert seen == [allowed and before]
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
