@@ -231,6 +231,6 @@ def network_weights(path: str) -> dict[str, Tensor]:
 
 def _packaged_weights(path: str) -> dict[str, Tensor]:
     try:
-        return weights.read(find(path))[0]
+        return weights.read(path)[0]
     except ValueError as ex:
         raise DataError(f"init_from: {ex}") from ex

@@ -1,6 +1,7 @@
 """The prior task: what it logs, saves, resumes, and how a trained network changes its mechanism."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tabattn.attention import Entmax, Inducing, Local, Softmax
 from tabattn.batches import TableBatch
 from tabattn.errors import DataError
 from tabattn.metrics import TableScores, score
+from tabattn.models.prior_options import PriorOptions
 from tabattn.tasks import PriorClassification
 from tabattn.tasks.prior import permute_context, restricted_log_softmax
 
@@ -77,17 +79,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
         torch.testing.assert_close(resumed.state_dict()[name], weight, rtol=0, atol=0, msg=name)
 
 
-@pytest.mark.parametrize("attention", [Local, Inducing])
-def test_a_checkpoint_loads_safely_and_whole(tmp_path: Path, attention: type) -> None:
+ROWS = PriorOptions(order="rows", summaries=1, row_layers=1, row_dim=8, row_heads=2, row_hidden=8)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"attention": Local}, {"attention": Inducing}, {"cell_attention": Inducing, "options": ROWS}], ids=str
+)
+def test_a_checkpoint_loads_safely_and_whole(tmp_path: Path, changes: dict[str, Any]) -> None:
     run = trainer(tmp_path, 1)
-    task = Fitted(**MODEL, attention=attention)
+    task = Fitted(**MODEL, **changes)
     run.fit(task, SyntheticPrior(**DATA))
     run.save_checkpoint(tmp_path / "task.ckpt")
     saved = torch.load(tmp_path / "task.ckpt", weights_only=True)
     saved["hyper_parameters"]["_class_path"] = "tabattn.tasks.PriorClassification"
     torch.save(saved, tmp_path / "task.ckpt")
     loaded = PriorClassification.load_from_checkpoint(tmp_path / "task.ckpt", weights_only=True)
-    assert isinstance(loaded.network.blocks[0].rows.attention.mechanism, attention)
+    mechanism = changes.get("cell_attention", changes.get("attention"))
+    assert isinstance(loaded.network.blocks[0].rows.attention.mechanism, mechanism)
+    assert loaded.network.options == changes.get("options", PriorOptions())
     for name, weight in task.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], weight, rtol=0, atol=0)
 
@@ -118,15 +127,10 @@ def test_init_from_takes_a_file_of_weights(tmp_path: Path) -> None:
         torch.testing.assert_close(task.network.state_dict()[name], value.half().float(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"nothing of the kind", "init_from: .*bad.safetensors is damaged"), (None, "init_from: there is no file")],
-)
-def test_init_from_refuses_a_file_of_no_weights(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_init_from_refuses_a_file_of_no_weights(tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=message):
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match=r"init_from: .*bad\.safetensors is damaged"):
         trainer(tmp_path, 1).test(Fitted(**MODEL, init_from=str(path)), SyntheticPrior(**DATA), verbose=False)
 
 
