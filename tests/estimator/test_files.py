@@ -127,7 +127,7 @@ CHANGES = {
         {"table.x": tensors["table.x"][:, :2].contiguous()}
     ),
     "fits together.*lists of categories": lambda text, header, tensors: header.update(kept=[0, 1]),
-    "is not known: import its module first": lambda text, header, tensors: header["network"].update(
+    "names an attention that is not known": lambda text, header, tensors: header["network"].update(
         attention={"class_path": "os.system", "init_args": {}}
     ),
 }
