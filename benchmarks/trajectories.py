@@ -128,7 +128,7 @@ def draw(runs: Sequence[Measured], path: Path) -> None:
         draw_task(example, drawn[-1])
     legend(figure, drawn)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")
 
 
 def report(runs: Sequence[Measured], options: argparse.Namespace) -> str:
