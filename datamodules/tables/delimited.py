@@ -73,7 +73,16 @@ def read_delimited(content: bytes, separator: str | None, name: str) -> pd.DataF
         skipinitialspace=True,
         **options,
     )
-    return _without_row_names(frame[names].set_axis(layout.header, axis=1))
+    frame = frame[names].apply(_stripped)
+    return _without_row_names(frame.set_axis(layout.header, axis=1))
+
+
+def _stripped(column: pd.Series) -> pd.Series:
+    """A column of text without spaces around its cells, with which one word would be two."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column
+    text = column.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
+    return text.mask(text.isin(MISSING))
 
 
 def decode(content: bytes, name: str) -> str:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def read_file(path: Path) -> pd.DataFrame:
     if not len(frame) or not len(frame.columns):
         raise DataError(f"{path} holds no rows")
     names = [str(name).strip() for name in frame.columns]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DataError(f"{path} has {names.count(twice)} columns {twice!r}: their names must be different")
     return frame.set_axis(names, axis=1)
 

@@ -1,7 +1,6 @@
 """The entries of a column: the different ones, and what each is by its Python type."""
 
 import datetime as dt
-from collections.abc import Hashable
 from decimal import Decimal
 from fractions import Fraction
 from numbers import Real
@@ -12,10 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tabattn.encode.frames import NESTED
-from tabattn.encode.text import DAY, Floats, strip
+from tabattn.encode.text import DAY, EPOCH, Floats, strip
 
 Kind = Literal["number", "date", "duration"]
-EPOCH = pd.Timestamp(0, tz="UTC")
 
 
 class Entries(NamedTuple):
@@ -45,7 +43,7 @@ def typed(column: pd.Series) -> tuple[Kind, Floats] | None:
         column = column.dt.to_timestamp()
     if kinds.is_datetime64_any_dtype(column.dtype):
         zone = column.dt.tz_convert("UTC").dt.tz_localize(None) if column.dt.tz is not None else column
-        return "date", ((zone - pd.Timestamp(0)).dt.total_seconds() / DAY).to_numpy(np.float64)
+        return "date", ((zone - EPOCH.tz_localize(None)).dt.total_seconds() / DAY).to_numpy(np.float64)
     if kinds.is_timedelta64_dtype(column.dtype):
         return "duration", (column.dt.total_seconds() / DAY).to_numpy(np.float64)
     if kinds.is_numeric_dtype(column.dtype):
@@ -66,9 +64,8 @@ def entries_of(column: pd.Series) -> Entries:
         column = column.astype(object)
         try:
             codes, found = pd.factorize(column)
-        except TypeError as ex:
-            kind = next(type(cell).__name__ for cell in column if not isinstance(cell, Hashable))
-            raise TypeError(f"a cell's argument must be a string or a number, got a {kind}") from ex
+        except TypeError:
+            codes, found = pd.factorize(column.map(_hashable))
         codes, cells = codes.astype(np.int64), list(found)
     if nested := next((cell for cell in cells if isinstance(cell, NESTED)), None):
         raise TypeError(f"a cell's argument must be a string or a number, got a {type(nested).__name__}")
@@ -103,6 +100,21 @@ def key(cell: Any) -> str:
     plain = isinstance(cell, (Real, Decimal)) and not isinstance(cell, (bool, np.timedelta64))
     number = _float(cell) if plain else 0.5
     return str(int(number)) if number.is_integer() else text_of(cell)
+
+
+def _hashable(cell: Any) -> Any:
+    """An entry that can be compared with others; signalling NaN are missing.
+
+    Raises:
+        TypeError: It cannot, as it holds several values.
+    """
+    try:
+        hash(cell)
+    except TypeError as ex:
+        if isinstance(cell, Decimal):
+            return None
+        raise TypeError(f"a cell's argument must be a string or a number, got a {type(cell).__name__}") from ex
+    return cell
 
 
 def _plain(cell: Any) -> Any:

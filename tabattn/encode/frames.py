@@ -19,7 +19,7 @@ def as_frame(x: Any) -> pd.DataFrame:
     Args:
         x: A DataFrame of pandas, or of another library that speaks Arrow (``__arrow_c_stream__``) or the interchange
             protocol (``__dataframe__``); an array of any dtype, also structured or masked; a sparse matrix; rows as
-            lists.
+            lists or dictionaries.
 
     Raises:
         ValueError: Not two-dimensional, complex numbers, or a sparse matrix of too many cells.
@@ -55,10 +55,14 @@ def plain_dtype(dtype: Any) -> bool:
 def _frame(x: Any) -> pd.DataFrame:
     if isinstance(x, pd.DataFrame):
         return x
+    if isinstance(x, (list, tuple)) and len(x) and all(isinstance(row, dict) for row in x):
+        return pd.DataFrame(list(x))
     if sparse.issparse(x):
         if (cells := int(np.prod(x.shape, dtype=object))) > MOST_CELLS:
             raise ValueError(f"a sparse table of {x.shape[0]} x {x.shape[1]} = {cells} cells is more than {MOST_CELLS}")
         return pd.DataFrame(x.toarray())
+    if isinstance(x, (pd.Series, pd.Index)):
+        x = x.to_numpy()
     if hasattr(x, "__arrow_c_stream__") or hasattr(x, "__dataframe__"):
         return _exchanged(x)
     if isinstance(x, np.ma.MaskedArray):

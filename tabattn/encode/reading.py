@@ -6,7 +6,18 @@ import numpy as np
 import pandas as pd
 
 from tabattn.encode.cells import declared, entries_of, key, text_of, texts_of, typed, value_of
-from tabattn.encode.text import ISO, Floats, Notation, duration, form_of, is_missing, notation_of, to_days, to_number
+from tabattn.encode.text import (
+    ISO,
+    Floats,
+    Notation,
+    duration,
+    form_of,
+    is_missing,
+    notation_of,
+    split_unit,
+    to_days,
+    to_number,
+)
 
 MOSTLY = 0.9
 """Share of a column's entries that must be numbers for the others to count as missing."""
@@ -25,7 +36,7 @@ class Reading(NamedTuple):
             ``any``: numbers, dates and durations by their types, as estimators that were saved before know no kind.
         decimal: The sign before the decimals of numbers that are written as text.
         group: What separates their groups of three digits.
-        form: Form of dates that are written as text; empty = ISO 8601.
+        form: Form of dates that are written as text; empty = ISO 8601. Of numbers the unit behind each, if any.
         categories: Rank of each category by its name.
     """
 
@@ -87,6 +98,9 @@ class Reading(NamedTuple):
         if self.kind == "duration":
             found = [duration(text) for text in texts]
         else:
+            if self.form:
+                split = [(text, *split_unit(text)) for text in texts]
+                texts = [number if unit == self.form else text for text, number, unit in split]
             found = [to_number(text, Notation(self.decimal, self.group)) for text in texts]
         return np.asarray([np.nan if value is None else value for value in found], np.float64)
 
@@ -138,22 +152,56 @@ def _of_texts(
         good = np.asarray([value is not None for value in values])
         if good.all():
             return reading, _about_notation(notation, doubt)
+        if (measured := _measured(texts)) is not None:
+            return measured
     if kind in (None, "date"):
         form, doubt = form_of(texts)
         if form is not None:
-            words = (
-                f"is read as dates with the month before the day, in doubt, such as {_two(doubt)}" if doubt else None
-            )
-            return Reading("date", form="" if form == "ISO8601" else form), words
+            return Reading("date", form="" if form == ISO else form), _about_form(form, doubt, texts)
     if kind in (None, "duration") and all(duration(text) is not None for text in texts):
         return Reading("duration"), None
-    if kind in (None, "number"):
-        numbers = int(count[good].sum()) + sum(int(n) for n, value in zip(all_count, found, strict=True) if value)
-        different = int(good.sum()) + sum(value is not None for value in found)
-        if numbers >= MOSTLY * (numbers + int(count[~good].sum())) and different >= FEWEST:
+    typed_cells = [int(number) for number, value in zip(all_count, found, strict=True) if value is not None]
+    for reading in _nearly(texts, kind):
+        good = ~np.isnan(reading._read(texts))
+        fitting = int(count[good].sum()) + sum(typed_cells)
+        enough = fitting >= MOSTLY * (fitting + int(count[~good].sum()))
+        if enough and int(good.sum()) + len(typed_cells) >= FEWEST:
             bad = [text for text, fine in zip(texts, good, strict=True) if not fine]
-            return reading, f"is read as numbers, and {_two(bad)} as missing: they are none"
+            return reading, f"is read as {reading.kind}s, and {_two(bad)} as missing: they are none" if bad else None
     return None, None
+
+
+def _nearly(texts: list[str], kind: str | None) -> list[Reading]:
+    """The readings that may fit most of some texts, if not all."""
+    readings = []
+    if kind in (None, "number"):
+        readings.append(Reading("number", *notation_of(texts)[0]))
+    if kind in (None, "date"):
+        form, _ = form_of(texts, MOSTLY)
+        readings.append(Reading("date", form="" if form in (None, ISO) else str(form)))
+    if kind in (None, "duration"):
+        readings.append(Reading("duration"))
+    return readings
+
+
+def _measured(texts: list[str]) -> tuple[Reading, str | None] | None:
+    """A reading of numbers that all have the same unit behind them, such as ``5 kg``; None = they have not."""
+    split = [split_unit(text) for text in texts]
+    unit = split[0][1]
+    if not unit or any(other != unit for _, other in split):
+        return None
+    notation, values, doubt = notation_of(list(dict.fromkeys(number for number, _ in split)))
+    if any(value is None for value in values):
+        return None
+    return Reading("number", *notation, form=unit), _about_notation(notation, doubt)
+
+
+def _about_form(form: str, doubt: list[str], texts: list[str]) -> str | None:
+    words = f"is read as dates with the month before the day, in doubt, such as {_two(doubt)}" if doubt else None
+    if "%y" in form:
+        short = f"years of two digits are taken as 1969 to 2068, such as in {_two(texts)}"
+        return f"{words}; {short}" if words else f"is read as dates: {short}"
+    return words
 
 
 def _about_notation(notation: Notation, doubt: list[str]) -> str | None:
@@ -168,11 +216,22 @@ def _about_categories(texts: list[str], kinds: set[str], cells: int) -> str | No
     """What is suspicious of a column of categories."""
     if len(kinds) > 1:
         return f"mixes {' and '.join(sorted(kinds))} entries and is read as categories"
+    if len(texts) >= FEWEST and (units := _units(texts)):
+        return f"has numbers with different units, such as {_two(units)}, and is read as categories"
     if len(texts) < FEWEST or len(set(texts)) < MOSTLY * cells:
         return None
     if kinds:
         return f"mixes text with {', '.join(sorted(kinds))}s and is read as categories, such as {_two(texts)}"
     return f"is text that hardly ever repeats, such as {_two(texts)}: as categories it says nothing of other rows"
+
+
+def _units(texts: list[str]) -> list[str]:
+    """Texts with different units, where all are numbers with or without one; else none."""
+    split = [split_unit(text) for text in texts]
+    _, values, _ = notation_of(list(dict.fromkeys(number for number, _ in split)))
+    if any(value is None for value in values):
+        return []
+    return list({unit: text for text, (_, unit) in zip(reversed(texts), reversed(split), strict=True)}.values())[::-1]
 
 
 def _two(texts: list[str]) -> str:

@@ -18,6 +18,7 @@ WORDS = frozenset(
     [
         *("", "na", "n/a", "n.a.", "n.a", "<na>", "nan", "-nan", "null", "none", "nil", "missing"),
         *("#n/a", "#n/a n/a", "#na", "#value!", "#div/0!", "#ref!", "#null!", "#num!", "#name?"),
+        *("nat", "(null)", "[null]", "<null>", "\\n", "#nv", "0000-00-00", "0000-00-00 00:00:00", "00/00/0000"),
         *("-1.#ind", "1.#ind", "-1.#qnan", "1.#qnan", "1.#inf", "-1.#inf"),
     ]
 )
@@ -31,11 +32,14 @@ NEUTRAL = SPACES + "_'\u2019"
 """What separates groups of digits and never stands before decimals."""
 
 MINUS = "-\u2212\u2013"
-CURRENCY = r"(?:[$\u00a2-\u00a5\u20a0-\u20cf\u0e3f]|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|US\$|Rs\.?)(?![a-z]))"
+CURRENCY = (
+    r"(?:(?:US|NZ|HK|[ACRS])?\$|[\u00a2-\u00a5\u20a0-\u20cf\u0e3f]|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|HKD|SGD|BRL|MXN|"
+    r"SEK|NOK|DKK|PLN|CZK|HUF|ZAR|KRW|kr\.?|z\u0142|K\u010d|Ft|Rs\.?)(?![a-z]))"
+)
 
 NUMBER = re.compile(
-    rf"""^(?P<open>\()?\s*(?P<sign>[{MINUS}+]?)\s*(?P<before>{CURRENCY}?)\s*(?P<second>[{MINUS}+]?)
-    (?P<body>(?:\d|[.,](?=\d))[\d.,{NEUTRAL}]*?)(?P<power>[eE][{MINUS}+]?\d+)?\s*(?P<after>%|{CURRENCY}|)\s*(?P<close>\))?$""",
+    rf"""^(?:(?P<ahead>{CURRENCY})\s*(?=\())?(?P<open>\()?\s*(?P<sign>[{MINUS}+]?)\s*(?P<before>{CURRENCY}?)\s*(?P<second>[{MINUS}+]?)
+    (?P<body>(?:\d|[.,](?=\d))[\d.,{NEUTRAL}]*?)(?P<power>[eE][{MINUS}+]?\d+)?(?P<last>[{MINUS}]?)\s*(?P<after>%|{CURRENCY}|)\s*(?P<close>\))?$""",
     re.VERBOSE | re.IGNORECASE,
 )
 INFINITY = re.compile(r"^[+-]?inf(?:inity)?$", re.IGNORECASE)
@@ -92,11 +96,13 @@ def to_number(text: str, notation: Notation) -> float | None:
     found = NUMBER.match(text)
     if found is None or not _body(notation).match(found["body"]):
         return None
-    signs = found["sign"] + found["second"]
+    signs = found["sign"] + found["second"] + found["last"]
     if len(signs) > 1 or (found["open"] is None) != (found["close"] is None) or (found["open"] and signs):
         return None
-    if found["before"] and found["after"]:
+    if bool(found["ahead"]) + bool(found["before"]) + bool(found["after"]) > 1:
         return None
+    if found["power"] and notation.group and notation.group in found["body"]:
+        return None  # beside a power of ten there are decimals, not thousands
     digits = re.sub(rf"[{re.escape(notation.group + NEUTRAL)}]", "", found["body"]).replace(notation.decimal, ".")
     power = re.sub(f"[{MINUS}]", "-", found["power"] or "")
     value = float(digits + power)
@@ -108,7 +114,7 @@ def unit(text: str) -> str:
     if text[:1].isdigit() and text[-1:].isdigit():
         return ""
     found = NUMBER.match(text)
-    return (found["before"] or found["after"]).upper() if found else ""
+    return (found["ahead"] or found["before"] or found["after"]).upper() if found else ""
 
 
 def notation_of(texts: list[str]) -> tuple[Notation, list[float | None], list[str]]:
@@ -143,6 +149,18 @@ def notation_of(texts: list[str]) -> tuple[Notation, list[float | None], list[st
     return best, read[best], doubt or (list(units.values())[:2] if len(units) > 1 else [])
 
 
+COUNTED = re.compile(r"^(?P<number>.*\d)\s*(?P<unit>\D{1,20})$")
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """A number in text and the unit behind it, such as ``5`` and ``kg``; of ``2 years`` the unit is ``year``."""
+    found = COUNTED.match(text)
+    if found is None:
+        return text, ""
+    word = found["unit"].strip()
+    return found["number"], word[:-1] if len(word) > 3 and word.isalpha() and word.endswith("s") else word
+
+
 ISO = "ISO8601"
 ISO_TEXT = re.compile(
     r"^[+-]?\d{4,}-\d{1,2}(?:-\d{1,2}(?:[T ]+\d{1,2}(?::\d{2}(?::\d{2}(?:[.,]\d+)?)?)?"
@@ -154,34 +172,46 @@ DATES = (
     *("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y"),
     *(f"%d{sign}{month}{sign}%Y" for month in ("%b", "%B") for sign in " -/"),
     *(f"{month} %d{sign} %Y" for month in ("%b", "%B") for sign in (",", "")),
+    *("%m/%Y", "%b-%Y", "%B-%Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%d-%b-%y", "%d %b %y"),
     *("%a, %d %b %Y", "%A, %d %B %Y", "%A, %B %d, %Y", "%b %Y", "%B %Y"),
 )
 FORMS = (
     *(date + time for date in DATES for time in TIMES),
     *("%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y", "%Y%m%dT%H%M%S"),
 )
-TWINS = {"%m/%d/%Y": "%d/%m/%Y", "%m-%d-%Y": "%d-%m-%Y"}
+TWINS = {"%m/%d/%Y": "%d/%m/%Y", "%m-%d-%Y": "%d-%m-%Y", "%m/%d/%y": "%d/%m/%y"}
+PADDED = re.compile(r"^\d\d\.\d\d\.\d\d(?!\d)")
+"""Dates with dots and years of two digits; other numbers with two dots are versions and the like."""
 DIGITS = re.compile(r"\d")
 SAMPLE = 20
+EPOCH = pd.Timestamp("1970-01-01", tz="UTC").as_unit("s")
+"""In seconds, the coarsest unit, so that differences from it keep the range of what it is taken from."""
 
 
-def form_of(texts: list[str]) -> tuple[str | None, list[str]]:
+def form_of(texts: list[str], share: float = 1.0) -> tuple[str | None, list[str]]:
     """Find the form of dates that are written as text.
+
+    Args:
+        texts: Different texts.
+        share: How many of them must be of the form.
 
     Returns:
         The form that reads all of them, None where there is none; and two texts that leave in doubt what is the day
         and what the month, or none.
     """
-    if not texts or not all(len(DIGITS.findall(text)) >= 4 for text in texts[:SAMPLE]):
+    few = texts[:: 1 + len(texts) // SAMPLE]
+    enough = share if share == 1 else share / 2  # of the few
+    if not texts or sum(len(DIGITS.findall(text)) >= 4 for text in few) < enough * len(few):
         return None, []
-    if all(ISO_TEXT.match(text) for text in texts):
-        return (ISO, []) if np.isfinite(to_days(texts, ISO)).all() else (None, [])
-    few = texts[:SAMPLE]
+    if sum(ISO_TEXT.match(text) is not None for text in texts) >= share * len(texts):
+        return (ISO if np.isfinite(to_days(texts, ISO)).mean() >= share else None), []
     for form in FORMS:
-        if np.isfinite(_days(few, form)).all() and np.isfinite(_days(texts, form)).all():
-            date, *rest = form.split(" ", 1)
+        date, *rest = form.split(" ", 1)
+        if date == "%d.%m.%y" and not all(PADDED.match(text) for text in few):
+            continue
+        if np.isfinite(_days(few, form)).mean() >= enough and np.isfinite(_days(texts, form)).mean() >= share:
             twin = " ".join([TWINS[date], *rest]) if date in TWINS else None
-            return form, texts[:2] if twin and np.isfinite(_days(texts, twin)).all() else []
+            return form, texts[:2] if twin and np.isfinite(_days(texts, twin)).mean() >= share else []
     return None, []
 
 
@@ -199,12 +229,14 @@ def to_days(texts: list[str], form: str) -> Floats:
 
 def _days(texts: Iterable[str], form: str) -> Floats:
     stamps = pd.to_datetime(pd.Series(list(texts), dtype=object), format=form, errors="coerce", utc=True)
-    return np.array((stamps - pd.Timestamp(0, tz="UTC")).dt.total_seconds() / DAY, np.float64)
+    return np.array((stamps - EPOCH).dt.total_seconds() / DAY, np.float64)
 
 
 DURATION = re.compile(
     r"^(?P<minus>-)?\s*(?:(?P<days>\d+) ?d(?:ays?)?,?)?\s*"
-    r"(?:[+]?(?P<hours>\d{1,3}):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:\.\d+)?))?)?$"
+    r"(?:[+]?(?P<hours>\d{1,3}):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:\.\d+)?))?"
+    r"(?:\s*(?P<half>[ap])\.?m\.?)?)?$",
+    re.IGNORECASE,
 )
 ISO_DURATION = re.compile(r"^-?P(?:\d+D)?(?:T(?:\d+H)?(?:\d+M)?(?:[\d.]+S)?)?$")
 
@@ -217,6 +249,10 @@ def duration(text: str) -> float | None:
     if found is None or (found["days"] is None and found["hours"] is None):
         return None
     days, hours, minutes, seconds = (float(found[name] or 0) for name in ("days", "hours", "minutes", "seconds"))
+    if found["half"]:
+        if days or not 1 <= hours <= 12:
+            return None
+        hours = hours % 12 + 12 * (found["half"] in "pP")
     clock = (hours * 3600 + minutes * 60 + seconds) / DAY
     # Negative durations are written as -1 days +23:00:00, where the clock counts forwards.
     if found["minus"]:

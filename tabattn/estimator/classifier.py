@@ -190,6 +190,9 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_table(self, X: Any, *, reset: bool, y: Any = "no_validation") -> pd.DataFrame:
         """A table as a DataFrame, its columns checked against those of ``fit``; ``reset`` = this is ``fit``."""
         table = as_frame(X)
+        if not table.columns.is_unique:
+            twice = table.columns[table.columns.duplicated()][0]
+            raise ValueError(f"X has several columns {twice!r}: their names must be different")
         check_array(np.empty(table.shape, dtype=bool), estimator=self)  # complains about sizes in the usual words
         # Labels are checked apart: scikit-learn's own check refuses bytes.
         validate_data(self, table, None if y is None else "no_validation", reset=reset, skip_check_array=True)

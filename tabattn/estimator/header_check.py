@@ -133,7 +133,7 @@ def readings(given: Any, codes: list[dict[str, int] | None]) -> list[Reading]:
         if (
             entry["decimal"] not in (".", ",")
             or entry["group"] not in ("", ",", ".")
-            or entry["form"] not in ("", *FORMS)
+            or (entry["form"] not in ("", *FORMS) if entry["kind"] != "number" else len(entry["form"]) > 20)
         ):
             raise ValueError(f"a reading has signs that are not known: {str(entry)[:80]}")
     return [Reading.of(*both) for both in zip(given, codes, strict=True)]
