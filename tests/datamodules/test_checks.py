@@ -21,7 +21,8 @@ def test_no_datamodule_is_built_from_a_checkpoint(tmp_path: Path, monkeypatch: p
     }
     torch.save({"state_dict": {}, "datamodule_hyper_parameters": arguments}, tmp_path / "a.ckpt")
     found = [each for each in vars(datamodules).values() if isinstance(each, type)]
-    assert found and all(issubclass(each, LightningDataModule) for each in found)
+    assert all(issubclass(each, LightningDataModule) for each in found)
+    assert len(found) == len(datamodules.__all__)
     for datamodule in found:
         with pytest.raises(ValueError, match=f"checkpoints hold no arguments of {datamodule.__name__}"):
             datamodule.load_from_checkpoint(tmp_path / "a.ckpt")
