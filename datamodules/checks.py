@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, Never
 
 
 def check_range(name: str, bounds: tuple[int, int], least: int) -> None:
@@ -34,3 +35,20 @@ def listed(names: Iterable[str], most: int = 20) -> str:
     """List the names of columns for the end of a message, the first ones where there are many."""
     names = list(map(str, names))
     return f"; columns: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+class NotInCheckpoints:
+    """Mixin of datamodules whose arguments are in no checkpoint, but in the ``config.yaml`` of the run.
+
+    ``LightningDataModule.load_from_checkpoint`` would build one by default arguments, or by those of a strange file,
+    whose class paths it imports.
+    """
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Never:
+        """Refuse to read a checkpoint.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"checkpoints hold no arguments of {cls.__name__}: build it by those of the run's config.yaml")

@@ -35,6 +35,9 @@ ZIP_START, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
 ZIP_END_SIZE = 22
 """Bytes of a zip archive's end record, whose last two hold the length of the comment."""
 
+TAIL = 1 << 16
+"""Bytes at the end of a file in which a checksum is looked for that is not where it should be."""
+
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 
 MOST_HEADER = 100_000_000
@@ -107,8 +110,8 @@ def verify(path: str | Path) -> bool:
             stated, hidden = _footer(file, size), None
             size -= 0 if stated is None else FOOTER_SIZE
         if stated is None:
-            if kind == "zip" and _announces_footer(file, size):
-                raise DataError(f"{path} is damaged: its checksum cannot be read")
+            if kind in ("zip", "hdf5") and _had_footer(file, size):
+                raise DataError(f"{path} is damaged: its checksum cannot be read, or something was added behind it")
             return False
         if _digest(file, size, hidden) != stated:
             raise DataError(f"{path} is damaged: its content is not what its checksum says")
@@ -138,10 +141,12 @@ def _footer(file: BinaryIO, size: int) -> str | None:
     return found[1].decode("latin-1") if found else None
 
 
-def _announces_footer(file: BinaryIO, size: int) -> bool:
-    """Whether the archive's end record promises a comment of the checksum's length."""
-    end = _at(file, size - FOOTER_SIZE - ZIP_END_SIZE, ZIP_END_SIZE)
-    return end.startswith(ZIP_END) and end.endswith(struct.pack("<H", FOOTER_SIZE))
+def _had_footer(file: BinaryIO, size: int) -> bool:
+    """Whether a checksum stands before the end, or an archive's end record promises a comment of its length."""
+    tail = _at(file, size - TAIL, TAIL)
+    length = tail.rfind(ZIP_END) + ZIP_END_SIZE - 2
+    announced = ZIP_END in tail and tail[length : length + 2] == struct.pack("<H", FOOTER_SIZE)
+    return announced or FOOTER.search(tail) is not None
 
 
 def _entry(file: BinaryIO) -> tuple[int, str] | None:

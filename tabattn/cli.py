@@ -34,7 +34,7 @@ from tabattn.checkpoint_io import install
 from tabattn.checkpoints import LastCheckpoint, OwnPaths, located, restoring
 from tabattn.divergence import DivergenceGuard
 from tabattn.errors import DataError, DivergenceError, message_of
-from tabattn.files import disk_problem
+from tabattn.files import disk_problem, path_problem
 from tabattn.guard import guard
 from tabattn.optim import WarmupCosine
 from tabattn.parser import Parser, debugging, split_allowed, tidy
@@ -359,7 +359,7 @@ def main(args: ArgsType = None) -> int:
         if WATCH.number is not None:
             # Workers that the signal reached too are lost with it.
             return 128 + WATCH.number
-        problem = disk_problem(ex) or lost_worker(ex)
+        problem = disk_problem(ex) or lost_worker(ex) or path_problem(ex)
         if problem is None and restoring(ex):
             reason = " ".join(str(ex).split()) or type(ex).__name__
             problem = f"ckpt_path: the checkpoint does not fit this run: {reason}"

@@ -22,6 +22,9 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 TORCH_WRITER = ("PytorchStreamWriter failed", "unexpected pos")
 """How messages of ``torch.save`` begin or read where the disk beneath it failed."""
 
+MOST_NAME = 200
+"""Characters of a path in a message."""
+
 PARTIAL = ".partial"
 """Ending of a file that is being written."""
 
@@ -85,6 +88,18 @@ def disk_problem(ex: BaseException | None) -> str | None:
         if isinstance(link, RuntimeError) and any(text in str(link) for text in TORCH_WRITER):
             return f"a file cannot be written: {str(link).partition(chr(10))[0]}"
     return None
+
+
+def path_problem(ex: BaseException) -> str | None:
+    """Say in one line which path cannot be used and why, None where an exception is about none.
+
+    Such as a name that is too long, a folder that is a file, or one that may not be written. Unlike ``disk_problem``
+    this looks at the exception alone: that a file is missing is often a harmless step on the way to another exception.
+    """
+    if not (isinstance(ex, OSError) and ex.strerror and ex.filename):
+        return None
+    name = os.fsdecode(ex.filename) if isinstance(ex.filename, (str, bytes)) else str(ex.filename)
+    return f"{name if len(name) <= MOST_NAME else f'{name[:MOST_NAME]}...'}: {ex.strerror}"
 
 
 def try_lock(descriptor: int) -> bool:

@@ -31,6 +31,8 @@ class RunFolder:
     version: str | None = None
 
     def __post_init__(self) -> None:
+        if "://" in self.root:
+            raise ValueError(f"a run's root must be a folder of this machine, got {self.root}")
         for part in (self.name, self.version):
             if part is not None and (Path(part).is_absolute() or ".." in Path(part).parts):
                 raise ValueError(f"a run's name and version must be paths below its root, got {part}")

@@ -97,6 +97,25 @@ def test_a_footer_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
         verify(path)
 
 
+def test_bytes_behind_a_checksum_are_damage(sealed: Path) -> None:
+    """Else the file would be read as one without a checksum."""
+    whole = sealed.read_bytes()
+    for more in (b"\0", b"\n", bytes(4096)):
+        sealed.write_bytes(whole + more)
+        with pytest.raises(DataError, match="is damaged"):
+            verify(sealed)
+
+
+def test_an_archive_cut_before_its_checksum_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    write_checkpoint(path, {"a": TENSOR})
+    whole = path.read_bytes()
+    for lost in (1, 40, FOOTER_SIZE - 1, FOOTER_SIZE):
+        path.write_bytes(whole[:-lost])
+        with pytest.raises(DataError, match="is damaged: its checksum cannot be read"):
+            verify(path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_without_a_checksum_is_said(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"

@@ -6,14 +6,14 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from datamodules.checks import check_least, check_shares
+from datamodules.checks import NotInCheckpoints, check_least, check_shares
 from datamodules.counter import CounterLoader, Numbered, endless, generator, place, shared
 from datamodules.dump.read import Dump, DumpBatches, Ints
 from datamodules.tables.real import Folds, load_tables
 from tabattn.batches import TableBatch
 
 
-class PriorDump(LightningDataModule):
+class PriorDump(NotInCheckpoints, LightningDataModule):
     """Tasks of an HDF5 file for training: ours, nanoTabPFN's or TFM-Playground's.
 
     Batches hold tasks of equal size; every epoch visits all of them in an order that is a function of (seed, epoch).

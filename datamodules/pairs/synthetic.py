@@ -5,7 +5,7 @@ from typing import Any, get_args
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from datamodules.checks import check_least
+from datamodules.checks import NotInCheckpoints, check_least
 from datamodules.counter import CounterLoader, endless, shared
 from datamodules.pairs.batches import Knowledge, PairBatches
 from datamodules.pairs.cache import CachedPairs, Facts, PairCache
@@ -22,7 +22,7 @@ TRAIN, VAL, TEST = range(3)
 """The streams of a seed, by number."""
 
 
-class SyntheticPairs(LightningDataModule):
+class SyntheticPairs(NotInCheckpoints, LightningDataModule):
     """Endless synthetic tasks for training; a fixed number of others, each with its exact oracle, to score.
 
     A task is observations of several sequences (members) at different places of one axis, drawn from one Gaussian

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.checks import check_least, listed, nearest
+from datamodules.checks import NotInCheckpoints, check_least, listed, nearest
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import integer
 from datamodules.pairs.options import PairOptions, as_range, as_regimes
@@ -113,7 +113,7 @@ class TaskBatches(Dataset[PairBatch]):
         return drawn.expand(size)
 
 
-class TaskPairs(LightningDataModule):
+class TaskPairs(NotInCheckpoints, LightningDataModule):
     """What datamodules of existing tasks share: checks and loaders; values come standardised.
 
     Attributes:

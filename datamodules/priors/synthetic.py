@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.checks import check_least, check_range, check_shares
+from datamodules.checks import NotInCheckpoints, check_least, check_range, check_shares
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import chance, integer, log_integer, uniform
 from datamodules.priors.scm import another_view, draw_table
@@ -90,7 +90,7 @@ class ScmBatches(Dataset[TableBatch]):
         return TableBatch(x, y, context)
 
 
-class SyntheticPrior(LightningDataModule):
+class SyntheticPrior(NotInCheckpoints, LightningDataModule):
     """Endless synthetic classification tables for training; folds of real tables for validation and test.
 
     Table i is a function of (seed, i), whatever the workers, processes and restarts.

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.checks import check_least, check_range, check_shares
+from datamodules.checks import NotInCheckpoints, check_least, check_range, check_shares
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.priors.labels import answerable
 from datamodules.tables.real import Folds, load_tables
@@ -100,7 +100,7 @@ class TabiclBatches(Dataset[TableBatch]):
         return TableBatch(x[:, :rows, :width].float(), y[:, :rows].long(), int(contexts[0]), columns)
 
 
-class TabiclPrior(LightningDataModule):
+class TabiclPrior(NotInCheckpoints, LightningDataModule):
     """Endless synthetic tables of TabICL's priors for training; folds of real tables for validation and test.
 
     Needs the extra ``priors``. Slower than the built-in prior: write a dump once, or use worker processes.

@@ -4,7 +4,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from datamodules.checks import check_least
+from datamodules.checks import NotInCheckpoints, check_least
 from datamodules.counter import CounterLoader, endless, shared
 from datamodules.priors.cut import CutBatches, CutOptions, TaskCutter, halves, split_rows
 from datamodules.tables.real import load_table
@@ -14,7 +14,7 @@ STREAMS = {"train": 1, "val": 2, "test": 3}
 """Numbers that give the tasks of each stage a stream of their own."""
 
 
-class TableTasks(LightningDataModule):
+class TableTasks(NotInCheckpoints, LightningDataModule):
     """In-context tasks cut from one real table as they are needed.
 
     The rows are split first, each class by its share: tasks to train on come from one part, tasks to validate and test
