@@ -29,9 +29,9 @@ from benchmarks.reports import FOLDER, add_out, check_least, check_positive, che
 from datamodules import TableTasks
 from datamodules.tables.real import load_table
 from tabattn.attention import MECHANISMS
-from tabattn.cli import CLI
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
 from tabattn.tasks import PriorClassification
+from tabattn.training.cli import CLI
 
 ATTENTIONS = ("Softmax", "Scratch", "Sparse", "Local", "Pooling", "Inducing", "Linear")
 CLASSICAL = ("random forest (100)", "logistic regression")

@@ -21,9 +21,9 @@ from benchmarks.protocols import in_context, scores
 from benchmarks.reports import QUIET, check_least, check_positive, check_trainings
 from datamodules import TableTasks
 from tabattn.attention import MECHANISMS
-from tabattn.cli import CLI
-from tabattn.models.prior import PriorNetwork
+from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PriorClassification
+from tabattn.training.cli import CLI
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "experiments"
 RESULT = "result.json"

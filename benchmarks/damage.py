@@ -26,16 +26,16 @@ import torch
 
 from benchmarks.reports import check_least
 from datamodules import SyntheticPairs
-from datamodules.dump.read import Dump
-from datamodules.dump.write import DumpPlan, write_dump
-from datamodules.priors.scm_options import DEFAULT_OPTIONS
-from datamodules.priors.synthetic import ScmBatches, TableSizes
+from datamodules.prior.dump.read import Dump
+from datamodules.prior.dump.write import DumpPlan, write_dump
+from datamodules.prior.scm_options import DEFAULT_OPTIONS
+from datamodules.prior.synthetic import ScmBatches, TableSizes
 from datamodules.tables.files import read_file
 from tabattn import TabularClassifier
-from tabattn.errors import DataError
-from tabattn.files import write_checkpoint
-from tabattn.models.prior import PriorNetwork
-from tabattn.weights import described, load_network, write
+from tabattn.contract.errors import DataError
+from tabattn.prior.network import PriorNetwork
+from tabattn.prior.weights import described, load_network, write
+from tabattn.storage.files import write_checkpoint
 
 TIME_LIMIT = 90.0
 """Seconds after which a reader hangs."""

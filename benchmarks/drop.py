@@ -20,10 +20,10 @@ import datamodules  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.measure import provenance
 from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
 from callbacks.curves import Task, draw_task, legend, sheet, task_of
-from tabattn.batches import PairBatch
-from tabattn.cli import CLI
-from tabattn.inference import InferenceOptions, Trajectories, lay_out, trajectories
+from tabattn.contract.batches import PairBatch
+from tabattn.pairs import InferenceOptions, Trajectories, lay_out, trajectories
 from tabattn.tasks import PairInference
+from tabattn.training.cli import CLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
 FILLING = ["--data.regime=shuffle", "--data.context=[8,16]", "--data.eval_context=8", "--model.residual=none"]

@@ -24,9 +24,9 @@ from benchmarks.ett_report import ENSEMBLE, OURS, report
 from benchmarks.measure import provenance
 from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
 from datamodules import TablePairs
-from tabattn.cli import CLI
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
 from tabattn.tasks import PairInference
+from tabattn.training.cli import CLI
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "pairs_table.yaml"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tabattn.batches import PairBatch, TableBatch
+from tabattn.contract.batches import PairBatch, TableBatch
 
 Batch = PairBatch | TableBatch
 Loss = Callable[[Any], Tensor]

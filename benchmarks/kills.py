@@ -17,7 +17,7 @@ import torch
 
 import datamodules  # noqa: F401  (makes the names of the commands known)
 import tabattn.tasks  # noqa: F401
-from tabattn.cli import main as command_line
+from tabattn.training.cli import main as command_line
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
 FLAGS = ["fit", "--config", str(CONFIG), "--model.dim=64", "--model.hidden=128", "--model.layers=2"]

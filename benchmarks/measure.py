@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from tabattn.batches import PairBatch
+from tabattn.contract.batches import PairBatch
 
 Step = Callable[[], object]
 

@@ -26,11 +26,11 @@ from benchmarks.openml_report import OURS, report
 from benchmarks.reports import add_out, check_least, publish
 from datamodules.tables.sources import load_frame
 from tabattn import TabularClassifier
-from tabattn.encode import TableEncoder, encode_labels
-from tabattn.errors import DataError
-from tabattn.estimator.arguments import resolve_device
-from tabattn.estimator.codes import sample_rows
-from tabattn.weights import packaged_path
+from tabattn.contract.columns import TableEncoder, encode_labels
+from tabattn.contract.errors import DataError
+from tabattn.prior.estimator.arguments import resolve_device
+from tabattn.prior.estimator.codes import sample_rows
+from tabattn.prior.weights import packaged_path
 
 Predict = Callable[[pd.DataFrame, NDArray[np.int64], pd.DataFrame], tuple[NDArray[Any], NDArray[np.float64]]]
 """Given training rows, their classes and test rows: the classes it knows, and their probabilities."""

@@ -25,9 +25,9 @@ import datamodules  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.measure import on_device, peak_bytes, provenance
 from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
 from tabattn.attention import MECHANISMS
-from tabattn.batches import PairBatch
-from tabattn.cli import CLI
+from tabattn.contract.batches import PairBatch
 from tabattn.tasks import PairInference
+from tabattn.training.cli import CLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
 ONE_SIZE = "--data.context=[8,8]"

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from benchmarks.measure import median_seconds, provenance
 from benchmarks.reports import add_out, check_least, publish
 from tabattn import TabularClassifier
-from tabattn.estimator.arguments import check_arguments
-from tabattn.estimator.reader import Reader
-from tabattn.models.prior import PriorNetwork
+from tabattn.prior.estimator.arguments import check_arguments
+from tabattn.prior.estimator.reader import Reader
+from tabattn.prior.network import PriorNetwork
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

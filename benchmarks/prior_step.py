@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import Step, median_seconds, provenance
 from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish
-from tabattn.models.prior import PriorNetwork
+from tabattn.prior.network import PriorNetwork
 
 BATCH, ROWS, CONTEXT, FEATURES = 32, 100, 80, 13
 SIZES = {"dim": 96, "heads": 4, "hidden": 192, "layers": 3, "classes": 2}

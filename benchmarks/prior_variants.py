@@ -20,12 +20,12 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
-from datamodules.priors.scm_options import ScmOptions
-from datamodules.priors.synthetic import SyntheticPrior
+from datamodules.prior.scm_options import ScmOptions
+from datamodules.prior.synthetic import SyntheticPrior
 from tabattn.attention import MECHANISMS
-from tabattn.batches import TableBatch
-from tabattn.models.prior_options import PriorOptions
+from tabattn.contract.batches import TableBatch
 from tabattn.optim import MuonAdamW
+from tabattn.prior.options import PriorOptions
 from tabattn.tasks import PriorClassification
 
 CONFIG = Path(__file__).parents[1] / "configs" / "prior_gpu.yaml"

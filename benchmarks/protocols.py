@@ -17,9 +17,9 @@ from torch import Tensor
 
 from benchmarks.baselines import Flags
 from datamodules import TableTasks
-from datamodules.priors.cut import CutBatches
-from tabattn.batches import TableBatch
-from tabattn.metrics import TableScores
+from datamodules.prior.cut import CutBatches
+from tabattn.contract.batches import TableBatch
+from tabattn.prior.metrics import TableScores
 from tabattn.tasks import PriorClassification
 
 FOLDS = 5

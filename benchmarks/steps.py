@@ -30,8 +30,8 @@ import datamodules  # noqa: F401  (makes the names of the configurations known)
 from benchmarks.graphs import Batch, GraphedTraining
 from benchmarks.measure import Step, median_seconds, provenance, seconds_of
 from benchmarks.reports import QUIET, add_out, check_device, check_least, check_positive, check_trainings, publish
-from tabattn.cli import CLI
 from tabattn.tasks import Task
+from tabattn.training.cli import CLI
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TASKS = {"prior": CONFIGS / "prior.yaml", "pairs": CONFIGS / "pairs.yaml"}

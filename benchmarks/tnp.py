@@ -25,7 +25,7 @@ from benchmarks.measure import on_device, provenance
 from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish
 from benchmarks.tnp_networks import SIZES, Entrant, LogDensity, entrants
 from datamodules import SyntheticPairs
-from tabattn.batches import PairBatch
+from tabattn.contract.batches import PairBatch
 
 BATCH = 16
 TIMED = 25

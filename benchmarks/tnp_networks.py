@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from tabattn.batches import PairBatch
-from tabattn.models.pair_architectures import ARCHITECTURES
+from tabattn.contract.batches import PairBatch
+from tabattn.pairs.architectures import ARCHITECTURES
 
 SIZES = {"dim": 64, "heads": 4, "hidden": 128, "layers": 6}
 RATE = 5e-4

@@ -23,11 +23,11 @@ from benchmarks.measure import provenance
 from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
 from callbacks.curves import draw_task, legend, sheet, task_of
 from datamodules import SyntheticPairs
-from tabattn.batches import PairBatch
-from tabattn.cli import CLI
-from tabattn.inference import InferenceOptions, Trajectories, trajectories
-from tabattn.models.pairs import PairNetwork
+from tabattn.contract.batches import PairBatch
+from tabattn.pairs import InferenceOptions, Trajectories, trajectories
+from tabattn.pairs.network import PairNetwork
 from tabattn.tasks import PairInference
+from tabattn.training.cli import CLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
 TASKS = ("--data.kind", "--data.points", "--data.context", "--data.test_batches")

@@ -6,6 +6,6 @@ from callbacks.history import History
 from callbacks.time_budget import TimeBudget
 from callbacks.trajectories import Trajectories
 from callbacks.weights import Weights
-from tabattn.divergence import DivergenceGuard
+from tabattn.optim.divergence import DivergenceGuard
 
 __all__ = ["AttentionMaps", "DivergenceGuard", "Embeddings", "History", "TimeBudget", "Trajectories", "Weights"]

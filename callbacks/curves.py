@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabattn.inference import Attended, Trajectories
+from tabattn.pairs import Attended, Trajectories
 
 DPI = 120
 PANEL = (5.2, 3.1)

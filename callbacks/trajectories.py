@@ -14,8 +14,8 @@ from callbacks.board import writers
 from callbacks.curves import MOST, TOP, draw_step, draw_trajectories
 from callbacks.first_batch import FirstBatch
 from callbacks.heatmaps import render
-from tabattn.finite import first_non_finite
-from tabattn.inference import attended
+from tabattn.pairs import attended
+from tabattn.storage.finite import first_non_finite
 
 FOLDER = "figures"
 
@@ -29,7 +29,7 @@ class Trajectories(FirstBatch):
     strongest of a head. Pictures go to every TensorBoard logger, and as PNG into ``figures`` in the folder of the run.
     Training stays bit-identical. Only rank zero draws.
 
-    The task offers ``trajectories(batch)``, as ``tabattn.inference.trajectories`` returns them, and the ``network``
+    The task offers ``trajectories(batch)``, as ``tabattn.pairs.trajectories`` returns them, and the ``network``
     they come from.
 
     Args:

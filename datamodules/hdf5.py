@@ -16,8 +16,8 @@ from typing import Any
 import h5py
 
 from datamodules import hdf5_probe
-from tabattn.checksum import verify
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
+from tabattn.storage.checksum import verify
 
 REASONS = (
     ("truncated", "it is cut short"),

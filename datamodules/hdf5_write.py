@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 
-from tabattn.checksum import seal
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
+from tabattn.storage.checksum import seal
 
 PAGE = 4096
 """Bytes of the pieces in which changes to saved parts of a file are kept."""

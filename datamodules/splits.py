@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from tabattn.errors import TableWarning
+from tabattn.contract.errors import TableWarning
 
 MANY, MOST = 20, 0.99
 """From how many values on one is suspected that makes such a share of their variance."""

@@ -24,11 +24,11 @@ from torch import Tensor
 
 import callbacks  # noqa: F401  (makes the names of the configuration known)
 import datamodules  # noqa: F401
-from tabattn.batches import TableBatch
-from tabattn.cli import CLI
-from tabattn.metrics import Scores, score
+from tabattn.contract.batches import TableBatch
+from tabattn.prior.metrics import Scores, score
+from tabattn.prior.task import permute_context
 from tabattn.tasks import PriorClassification
-from tabattn.tasks.prior import permute_context
+from tabattn.training.cli import CLI
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 PERMUTATIONS = 3

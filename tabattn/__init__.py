@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tabattn.estimator import TabularClassifier
+    from tabattn.prior.estimator import TabularClassifier
 
 __version__ = "0.1.0"
 __all__ = ["TabularClassifier", "__version__"]
@@ -12,7 +12,7 @@ __all__ = ["TabularClassifier", "__version__"]
 def __getattr__(name: str) -> Any:
     """Import the estimator when it is asked for, so that the package itself imports nothing."""
     if name == "TabularClassifier":
-        from tabattn.estimator import TabularClassifier
+        from tabattn.prior.estimator import TabularClassifier
 
         return TabularClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from tabattn.attention import AttentionFactory, Local, Pooling, Scratch, Softmax, Sparse
-from tabattn.errors import DataError
-from tabattn.files import write_checkpoint
-from tabattn.finite import non_finite_weight
-from tabattn.nanotabpfn import CONTEXT, FOUR_PROJECTIONS, Sizes, kinds, sizes, translate
+from tabattn.contract.errors import DataError
+from tabattn.prior.translate import CONTEXT, FOUR_PROJECTIONS, Sizes, kinds, sizes, translate
+from tabattn.storage.files import write_checkpoint
+from tabattn.storage.finite import non_finite_weight
 from tabattn.tasks import PriorClassification
 
 KINDS = ("Original", "Sparse", "Pooling", *FOUR_PROJECTIONS)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tabattn.trusted import VARIABLE
+from tabattn.storage.trusted import VARIABLE
 
 SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 

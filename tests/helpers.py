@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
 from tabattn.nn.multihead import MultiheadAttention
 
 

@@ -10,9 +10,9 @@ import yaml
 
 import callbacks  # noqa: F401
 import tabattn.tasks  # noqa: F401
-from datamodules.dump import __main__ as dump
+from datamodules.prior.dump import __main__ as dump
 from tabattn.attention import MECHANISMS
-from tabattn.cli import CLI
+from tabattn.training.cli import CLI
 from tests.helpers import MeanTask
 
 ROOT = Path(__file__).parents[1]

@@ -64,7 +64,7 @@ def run(*lists: Iterable[str]) -> subprocess.CompletedProcess[str]:
 
 def test_plain_install() -> None:
     names = modules()
-    assert {"tabattn.attention.softmax", "tabattn.tasks.prior", "tabattn.cli"} <= set(names)
+    assert {"tabattn.attention.softmax", "tabattn.prior.task", "tabattn.training.cli"} <= set(names)
     result = run(LIBRARIES, EXTRAS, names)
     assert result.returncode == 0, result.stderr
 

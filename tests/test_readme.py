@@ -10,7 +10,7 @@ import callbacks  # noqa: F401  (makes the names of the commands known)
 import datamodules  # noqa: F401
 import tabattn.tasks  # noqa: F401
 from tabattn.attention.__main__ import table
-from tabattn.cli import CLI
+from tabattn.training.cli import CLI
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}

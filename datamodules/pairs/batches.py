@@ -13,7 +13,7 @@ from datamodules.pairs.gaussian import draw, marginal, oracle
 from datamodules.pairs.kernels import Process
 from datamodules.pairs.kinds import PairPlan, draw_sizes, grid, make_process
 from datamodules.pairs.regimes import FEW, REGIMES, Drawn, choose
-from tabattn.batches import Oracle, PairBatch
+from tabattn.contract.batches import Oracle, PairBatch
 
 Knowledge = Literal["known", "marginal"]
 

@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from datamodules.hdf5 import SEALED, Reader, array
 from datamodules.hdf5_write import Part, in_one_piece, signals_held, writing
 from datamodules.pairs.batches import PairBatches
-from tabattn.batches import Oracle, PairBatch
-from tabattn.errors import DataError
+from tabattn.contract.batches import Oracle, PairBatch
+from tabattn.contract.errors import DataError
 
 Facts = dict[str, Any]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules.pairs.kernels import Process, covariance
-from tabattn.batches import Oracle
+from tabattn.contract.batches import Oracle
 
 JITTER = 1e-10
 """Share of the mean variance that is added to the diagonal before a matrix is factorised."""

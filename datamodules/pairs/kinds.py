@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from datamodules.checks import check_range
 from datamodules.draws import integer
 from datamodules.pairs.kernels import KERNELS, Kernel, Process, Term, correlations
+from tabattn.contract.checks import check_range
 
 Kind = Literal[
     "const",

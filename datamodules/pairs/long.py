@@ -9,7 +9,7 @@ from datamodules.pairs.regimes import Regime
 from datamodules.pairs.series import Unit
 from datamodules.pairs.tasks import TaskPairs
 from datamodules.splits import split_borders, standardise
-from tabattn.batches import Scaling
+from tabattn.contract.batches import Scaling
 
 DEFAULT_NAMES = LongNames()
 

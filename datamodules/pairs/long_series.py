@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from datamodules.checks import nearest
 from datamodules.pairs.series import Unit, find_column, numbers, places
 from datamodules.pairs.tasks import Points
 from datamodules.tables.files import read_file
+from tabattn.contract.checks import nearest
 
 
 class LongNames(NamedTuple):

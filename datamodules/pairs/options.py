@@ -2,8 +2,8 @@
 
 from typing import NamedTuple, get_args
 
-from datamodules.checks import check_range
 from datamodules.pairs.regimes import Regime
+from tabattn.contract.checks import check_range
 
 
 class PairOptions(NamedTuple):

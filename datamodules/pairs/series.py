@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from datamodules.checks import listed, nearest
 from datamodules.tables.files import read_file
-from tabattn.encode import Reading, learn
-from tabattn.encode.text import DAY, is_missing, strip
-from tabattn.errors import TableWarning
+from tabattn.contract.checks import listed, nearest
+from tabattn.contract.columns import Reading, learn
+from tabattn.contract.columns.text import DAY, is_missing, strip
+from tabattn.contract.errors import TableWarning
 
 Name = str | int
 """A column, by its name or by its place counted from 0."""

@@ -5,7 +5,6 @@ from typing import Any, get_args
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from datamodules.checks import NotInCheckpoints, check_least
 from datamodules.counter import CounterLoader, endless, shared
 from datamodules.pairs.batches import Knowledge, PairBatches
 from datamodules.pairs.cache import CachedPairs, Facts, PairCache
@@ -13,7 +12,8 @@ from datamodules.pairs.kernels import Kernel
 from datamodules.pairs.kinds import KINDS, Kind, PairPlan, grid
 from datamodules.pairs.options import as_regimes
 from datamodules.pairs.regimes import Regime
-from tabattn.batches import PairBatch, Scaling
+from tabattn.contract.batches import PairBatch, Scaling
+from tabattn.contract.checks import NotInCheckpoints, check_least
 
 Range = tuple[float, float]
 

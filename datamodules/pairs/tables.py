@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.checks import check_least
 from datamodules.pairs.options import as_range
 from datamodules.pairs.regimes import Regime
 from datamodules.pairs.series import Name, Unit, read_series
 from datamodules.pairs.tasks import Points, TaskPairs
 from datamodules.splits import PARTS, split_borders, standardise
-from tabattn.batches import Scaling
+from tabattn.contract.batches import Scaling
+from tabattn.contract.checks import check_least
 
 
 class Windows(NamedTuple):

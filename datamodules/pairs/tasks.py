@@ -8,12 +8,12 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.checks import NotInCheckpoints, check_least, listed, nearest
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import integer
 from datamodules.pairs.options import PairOptions, as_range, as_regimes
 from datamodules.pairs.regimes import FEW, REGIMES, Drawn, Regime, choose
-from tabattn.batches import PairBatch, Scaling
+from tabattn.contract.batches import PairBatch, Scaling
+from tabattn.contract.checks import NotInCheckpoints, check_least, listed, nearest
 
 STREAMS = {"train": 1, "val": 2, "test": 3, "predict": 3}
 """Numbers that give the random choices of each stage a stream of their own."""

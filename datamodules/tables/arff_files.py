@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from datamodules.tables.delimited import decode
-from tabattn.encode import MOST_CELLS
-from tabattn.encode.text import is_missing
-from tabattn.errors import TableWarning
+from tabattn.contract.columns import MOST_CELLS
+from tabattn.contract.columns.text import is_missing
+from tabattn.contract.errors import TableWarning
 
 QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 ATTRIBUTE = re.compile(

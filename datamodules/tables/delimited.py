@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from datamodules.checks import listed
-from tabattn.errors import TableWarning
+from tabattn.contract.checks import listed
+from tabattn.contract.errors import TableWarning
 
 MISSING = ["?", "", "NA", "NaN", "nan"]
 """What stands for a missing cell of any column; more words do where the other cells are numbers or dates."""

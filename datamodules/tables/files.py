@@ -11,7 +11,7 @@ import pandas as pd
 
 from datamodules.tables.arff_files import read_arff
 from datamodules.tables.delimited import read_delimited
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
 
 Reader = Callable[[bytes, str], pd.DataFrame]
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from datamodules.tables.files import read_file
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
 
 TIMEOUT = (10.0, 60.0)
 """Seconds to wait for a connection, and for each piece of an answer."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from datamodules.tables.sources import load_frame
-from tabattn.batches import TableBatch
-from tabattn.encode import TableEncoder, encode_labels, recode, to_single
+from tabattn.contract.batches import TableBatch
+from tabattn.contract.columns import TableEncoder, encode_labels, recode, to_single
 
 
 class RealTable(NamedTuple):

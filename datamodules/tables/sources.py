@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from sklearn import datasets
 
-from datamodules.checks import listed, nearest
 from datamodules.tables.files import read_file, stem
 from datamodules.tables.openml import fetch
-from tabattn.encode import check_cells, is_numeric
-from tabattn.errors import DataError
+from tabattn.contract.checks import listed, nearest
+from tabattn.contract.columns import check_cells, is_numeric
+from tabattn.contract.errors import DataError
 
 SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits")
 

@@ -15,7 +15,7 @@ from benchmarks.baselines import BASELINES
 from benchmarks.protocols import fitted, flip, folds, scores
 from datamodules import TableTasks
 from tabattn.attention import MECHANISMS
-from tabattn.batches import TableBatch
+from tabattn.contract.batches import TableBatch
 
 SMALL = [
     "--data.rows=20",

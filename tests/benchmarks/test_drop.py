@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from benchmarks.drop import CONFIG, VARIANTS, apart, main
-from tabattn.batches import PairBatch
-from tabattn.cli import CLI
+from tabattn.contract.batches import PairBatch
+from tabattn.training.cli import CLI
 
 TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2"]
 TINY += ["--data.batch_size=4", "--data.test_batches=2", "--trainer.accelerator=cpu"]

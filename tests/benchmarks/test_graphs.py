@@ -9,7 +9,7 @@ from torch.optim import Adam, AdamW
 
 from benchmarks.graphs import GraphedTraining, Places
 from datamodules import SyntheticPairs
-from tabattn.batches import PairBatch
+from tabattn.contract.batches import PairBatch
 from tabattn.optim import MuonAdamW
 
 OPTIMIZERS = {

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import openml
 from benchmarks.baselines import BASELINES
 from benchmarks.openml_report import OURS, report
-from tabattn import weights
-from tests.estimator.tiny import tiny_network
+from tabattn.prior import weights
+from tests.prior.estimator.tiny import tiny_network
 
 ROWS = 90
 

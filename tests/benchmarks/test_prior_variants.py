@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from benchmarks import prior_variants
-from tabattn.weights import load_network
+from tabattn.prior.weights import load_network
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import steps
 from benchmarks.steps import WAYS, arguments, build, flops, main, median, step
-from tabattn.batches import PairBatch
+from tabattn.contract.batches import PairBatch
 
 TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2", "--data.batch_size=2"]
 

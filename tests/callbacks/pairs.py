@@ -8,11 +8,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tabattn.batches import PairBatch
-from tabattn.inference import InferenceOptions, Trajectories, lay_out, trajectories
-from tabattn.models.pairs import TNPD
+from tabattn.contract.batches import PairBatch
+from tabattn.pairs import InferenceOptions, Trajectories, lay_out, trajectories
+from tabattn.pairs.network import TNPD
 from tests.callbacks.tiny import trainer
-from tests.inference.tasks import tasks
+from tests.pairs.tasks import tasks
 
 OPTIONS = InferenceOptions(samples=3, context_p=2)
 

@@ -19,8 +19,8 @@ from callbacks.curves import (
     task_of,
 )
 from callbacks.heatmaps import render
-from tabattn.batches import PairBatch
-from tabattn.inference import Attended, Trajectories
+from tabattn.contract.batches import PairBatch
+from tabattn.pairs import Attended, Trajectories
 
 
 def found(mean: bool = True, samples: int = 2) -> Trajectories:

@@ -7,7 +7,7 @@ import torch
 
 from callbacks import AttentionMaps, Embeddings, Trajectories, Weights
 from datamodules import SyntheticPairs
-from tabattn.inference import InferenceOptions
+from tabattn.pairs import InferenceOptions
 from tabattn.tasks import PairInference
 from tests.callbacks.test_embeddings import folder, index, table
 from tests.callbacks.tiny import board, trainer

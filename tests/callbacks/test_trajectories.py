@@ -11,7 +11,7 @@ from PIL import Image
 from callbacks import Trajectories, Weights
 from tests.callbacks.pairs import TinyPairs, fit, loader
 from tests.callbacks.tiny import TinyTask, board, trainer
-from tests.inference.tasks import tasks
+from tests.pairs.tasks import tasks
 
 NAMES = ["attention_001", "attention_002", "trajectories"]
 

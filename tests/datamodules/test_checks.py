@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 import datamodules
-from datamodules.checks import NotInCheckpoints
+from tabattn.contract.checks import NotInCheckpoints
 
 
 def test_no_datamodule_is_built_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from datamodules import hdf5
-from datamodules.dump.read import Dump
-from tabattn.errors import DataError
-from tests.datamodules.dump.foreign import original
+from datamodules.prior.dump.read import Dump
+from tabattn.contract.errors import DataError
+from tests.datamodules.prior.dump.foreign import original
 
 
 def test_a_file_of_others_is_met_and_read(tmp_path: Path) -> None:

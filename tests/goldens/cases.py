@@ -15,15 +15,15 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from datamodules import LongPairs, PriorDump, SyntheticPairs, SyntheticPrior, TablePairs, TableTasks
-from datamodules.dump import __main__ as dump
 from datamodules.pairs.long_series import LongNames
-from datamodules.priors.scm_options import ScmOptions
+from datamodules.prior.dump import __main__ as dump
+from datamodules.prior.scm_options import ScmOptions
 from datamodules.tables.real import Folds
 from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS
-from tabattn.batches import PairBatch, TableBatch
-from tabattn.nn.encode import CellEncoder
-from tabattn.nn.row_block import RowBlock
+from tabattn.contract.batches import PairBatch, TableBatch
+from tabattn.nn.block import RowBlock
+from tabattn.prior.encoders import CellEncoder
 from tabattn.tasks import PairInference, PriorClassification
 
 Numbers = dict[str, Tensor]

@@ -1,107 +1,93 @@
-"""Laws of the table block and of the projections."""
-
-from typing import Any
+"""Laws of the block over one list of tokens."""
 
 import pytest
 import torch
 from torch import nn
 
-from tabattn.attention import MECHANISMS, Local
-from tabattn.nn.block import TableBlock
-from tabattn.nn.multihead import MultiheadAttention
+from tabattn.attention import MECHANISMS
+from tabattn.nn.block import Norm, RowBlock
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-@pytest.mark.parametrize("legacy", [False, True])
-def test_readout_is_exact(mechanism: str, legacy: bool) -> None:
-    """A readout block computes less and gives the same: outputs, and gradients of its input."""
-    made = {"attention": MECHANISMS[mechanism], "feature_attention": MECHANISMS[mechanism], "legacy": legacy}
-    full = TableBlock(12, 2, 16, **made).eval()
-    for parameter in full.parameters():
+def block(mechanism: str, *, readout: bool = False, norm: Norm = "after") -> RowBlock:
+    made = RowBlock(12, 2, 16, attention=MECHANISMS[mechanism], readout=readout, norm=norm).eval()
+    for parameter in made.parameters():
         nn.init.normal_(parameter, std=0.3)
-    short = TableBlock(12, 2, 16, **made, readout=True).eval()
-    missing = short.load_state_dict(full.state_dict(), strict=False).missing_keys
-    assert missing == []
-    x = torch.randn(2, 9, 4, 12, requires_grad=True)
-    grads = []
-    outs = []
-    for block in (full, short):
-        outs.append(block(x, 6)[:, -3:, -1:])
-        grads.append(torch.autograd.grad(outs[-1].square().sum(), x)[0])
-    assert outs[1].shape == (2, 3, 1, 12)
+    return made
+
+
+def key_mask() -> torch.Tensor:
+    mask = torch.ones(2, 1, 1, 6, dtype=torch.bool)
+    mask[0, ..., 4:] = False
+    mask[1, ..., 1] = False
+    return mask
+
+
+@pytest.mark.parametrize("norm", ["after", "before"])
+@pytest.mark.parametrize("mask", [None, key_mask()], ids=["all", "some"])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_readout_is_exact(mechanism: str, mask: torch.Tensor | None, norm: Norm) -> None:
+    """A readout block computes less and gives the same: outputs, and gradients of its input."""
+    full = block(mechanism, norm=norm)
+    short = block(mechanism, readout=True, norm=norm)
+    assert short.load_state_dict(full.state_dict(), strict=False).missing_keys == []
+    if full.rows.outside is not None:
+        short.rows.attention.mechanism.load_state_dict(full.rows.outside.state_dict())
+    x = torch.randn(2, 9, 12, requires_grad=True)
+    outs = [full(x, 6, mask)[:, 6:], short(x, 6, mask)]
     torch.testing.assert_close(outs[0], outs[1], rtol=1e-4, atol=1e-5)
+    grads = [torch.autograd.grad(out.square().sum(), x)[0] for out in outs]
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("summaries", "all_rows"), [(0, False), (2, False), (2, True)])
+@pytest.mark.parametrize("norm", ["after", "before"])
+@pytest.mark.parametrize("readout", [False, True])
+@pytest.mark.parametrize("mask", [None, key_mask()], ids=["all", "some"])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_readout_is_exact_where_rows_attend_first(mechanism: str, summaries: int, all_rows: bool) -> None:
-    """It puts out the last column or the summaries, of the target rows or of all."""
-    made: dict[str, Any] = {"attention": MECHANISMS[mechanism], "feature_attention": MECHANISMS[mechanism]}
-    made |= {"order": "rows", "summaries": summaries}
-    full = TableBlock(12, 2, 16, **made).eval()
-    for parameter in full.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    short = TableBlock(12, 2, 16, **made, readout=True, all_rows=all_rows).eval()
-    assert short.load_state_dict(full.state_dict(), strict=False).missing_keys == []
-    if full.rows.outside is not None and not all_rows:
-        short.rows.attention.mechanism.load_state_dict(full.rows.outside.state_dict())
-    x = torch.randn(2, 9, 4, 12)
-    want = full(x, 6)[:, 0 if all_rows else 6 :, :2] if summaries else full(x, 6)[:, 6:, -1:]
-    torch.testing.assert_close(short(x, 6), want, rtol=1e-4, atol=1e-5)
+def test_remembering_and_recalling_equals_one_pass(
+    mechanism: str, mask: torch.Tensor | None, readout: bool, norm: Norm
+) -> None:
+    both, x = block(mechanism, readout=readout, norm=norm), torch.randn(2, 9, 12)
+    known, memory = both.remember(x[:, :6], mask)
+    asked, same = both.recall(x[:, 6:], memory, mask=mask)
+    torch.testing.assert_close(torch.cat([known, asked], dim=1), both(x, 6, mask), rtol=1e-4, atol=1e-5)
+    assert same is memory
 
 
-def test_summaries_do_not_attend_between_rows() -> None:
-    block = TableBlock(12, 2, 16, order="rows", summaries=1)
-    for parameter in block.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    x = torch.randn(1, 5, 3, 12)
+def test_hidden_rows_change_nothing() -> None:
+    rows, x = block("Softmax"), torch.randn(2, 9, 12)
     other = x.clone()
-    other[:, 0, 0] += 1.0
-    given, changed = block(x, 4), block(other, 4)
-    torch.testing.assert_close(given[:, 1:], changed[:, 1:], rtol=0, atol=0)
-    assert (given[:, 0] - changed[:, 0]).abs().amin(-1).max() > 1e-4
+    other[0, 4:6], other[1, 1] = 7.0, 7.0
+    shown = torch.cat([key_mask()[:, 0, 0], torch.ones(2, 3, dtype=torch.bool)], dim=1)
+    torch.testing.assert_close(rows(x, 6, key_mask())[shown], rows(other, 6, key_mask())[shown])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"order": "both"}, "order must be columns or rows, got 'both'"),
-        ({"summaries": 2}, "summaries must be 0 with order columns, got 2"),
-    ],
-)
-def test_bad_orders_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TableBlock(12, 2, 16, **arguments)
+@pytest.mark.parametrize("norm", ["after", "before"])
+def test_recalled_rows_can_join_the_memory(norm: Norm) -> None:
+    rows, x = block("Softmax", norm=norm), torch.randn(2, 9, 12)
+    _, memory = rows.remember(x[:, :6])
+    before = torch.ones(3, 8, dtype=torch.bool)
+    before[0, 7] = False
+    given, (k, _) = rows.recall(x[:, 6:], memory, 2, before)
+    assert k.shape == (2, 2, 8, 6)
+    first, memory = rows.recall(x[:, 6:7], memory, 1)
+    rest, _ = rows.recall(x[:, 7:], memory, 1)
+    torch.testing.assert_close(given, torch.cat([first, rest], dim=1), rtol=1e-4, atol=1e-5)
 
 
-def test_fused_projections_equal_torchs_attention() -> None:
-    """Outputs and gradients equal ``nn.MultiheadAttention`` with the same weights, for self and cross attention."""
-    ours, theirs = MultiheadAttention(12, 3), nn.MultiheadAttention(12, 3, batch_first=True)
-    with torch.no_grad():
-        theirs.in_proj_weight.copy_(ours.qkv.weight)
-        theirs.in_proj_bias.copy_(ours.qkv.bias)
-        theirs.out_proj.weight.copy_(ours.out.weight)
-        theirs.out_proj.bias.copy_(ours.out.bias)
-    x, context = torch.randn(2, 5, 12, requires_grad=True), torch.randn(2, 7, 12, requires_grad=True)
-    for keys in (x, context):
-        mine = ours(x) if keys is x else ours(x, keys)
-        other = theirs(x, keys, keys, need_weights=False)[0]
-        torch.testing.assert_close(mine, other)
-        for a, b in zip(
-            torch.autograd.grad(mine.square().sum(), (x, keys)),
-            torch.autograd.grad(other.square().sum(), (x, keys)),
-            strict=True,
-        ):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+def test_what_a_block_puts_out_is_normalised() -> None:
+    given = RowBlock(12, 2, 16)(10 * torch.randn(2, 9, 12), 6)
+    torch.testing.assert_close(given.mean(-1), torch.zeros(2, 9), rtol=0, atol=1e-5)
+    torch.testing.assert_close(given.std(-1, unbiased=False), torch.ones(2, 9), rtol=1e-3, atol=0)
 
 
-def test_target_rows_get_softmax_where_the_mechanism_cannot_answer_them() -> None:
-    block = TableBlock(12, 2, 16, attention=Local)
-    assert [type(m).__name__ for m in (block.rows.attention.mechanism, block.rows.outside)] == ["Local", "Softmax"]
+def test_before_the_sum_stays_and_what_is_read_has_one_size() -> None:
+    rows, x = block("Softmax", norm="before"), torch.randn(2, 9, 12)
+    mixed = rows.rows(rows.norms[0](x), 6)
+    torch.testing.assert_close(rows(x, 6), x + mixed + rows.mlp(rows.norms[1](x + mixed)))
+    read = rows.rows(rows.norms[0](100 * x + 7), 6)
+    torch.testing.assert_close(read, mixed, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("dim", "heads"), [(12, 5), (12, 0)])
-def test_bad_heads_are_refused(dim: int, heads: int) -> None:
-    with pytest.raises(ValueError, match=f"dim must be a multiple of heads, got dim {dim} and heads {heads}"):
-        MultiheadAttention(dim, heads)
+def test_a_norm_without_a_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="norm must be after or before, got 'pre'"):
+        block("Softmax", norm="pre")

@@ -13,9 +13,9 @@ import tabattn.tasks  # noqa: F401  (makes the names of the command known)
 from datamodules import SyntheticPairs
 from datamodules.hdf5_write import WriteBuffer
 from datamodules.pairs.batches import PairBatches
-from tabattn.batches import PairBatch
-from tabattn.cli import main
-from tabattn.errors import DataError
+from tabattn.contract.batches import PairBatch
+from tabattn.contract.errors import DataError
+from tabattn.training.cli import main
 
 SIZES = {"batch_size": 3, "steps_per_epoch": 5, "val_batches": 2, "test_batches": 3}
 

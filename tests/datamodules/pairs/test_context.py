@@ -9,7 +9,7 @@ import pytest
 
 from datamodules import LongPairs, SyntheticPairs, TablePairs
 from datamodules.pairs.long_series import LongNames
-from tabattn.batches import PairBatch
+from tabattn.contract.batches import PairBatch
 
 POINTS = 9
 REGIMES = ["forecast", "interp", "full_infer", "shuffle"]

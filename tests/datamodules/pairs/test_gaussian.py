@@ -13,7 +13,7 @@ from datamodules.pairs.batches import PairBatches
 from datamodules.pairs.gaussian import JITTER, draw, marginal, oracle, predict
 from datamodules.pairs.kernels import Process, Term
 from datamodules.pairs.kinds import KINDS, make_process
-from tabattn.batches import PairBatch
+from tabattn.contract.batches import PairBatch
 
 Floats = NDArray[np.float64]
 

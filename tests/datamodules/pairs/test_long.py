@@ -10,8 +10,8 @@ import torch
 
 from datamodules import LongPairs
 from datamodules.pairs.long_series import LongNames
-from tabattn.batches import PairBatch
-from tabattn.inference import InferenceOptions, lay_out
+from tabattn.contract.batches import PairBatch
+from tabattn.pairs import InferenceOptions, lay_out
 
 TASKS = 20
 

@@ -10,7 +10,7 @@ import torch
 from datamodules import SyntheticPairs
 from datamodules.counter import CounterLoader, RankSlice, generator
 from datamodules.pairs.kinds import KINDS, draw_sizes
-from tabattn.batches import PairBatch
+from tabattn.contract.batches import PairBatch
 
 SMALL = {"points": (7, 7), "context": 3, "batch_size": 4, "steps_per_epoch": 4, "val_batches": 2, "test_batches": 3}
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules import TablePairs
-from tabattn.batches import PairBatch
-from tabattn.errors import DataError, TableWarning
+from tabattn.contract.batches import PairBatch
+from tabattn.contract.errors import DataError, TableWarning
 
 ROWS = 100
 SMALL = {"window": 8, "stride": 4, "context": 3, "batch_size": 5, "steps_per_epoch": 4}

@@ -10,7 +10,7 @@ import pytest
 
 from datamodules.tables.files import read_file
 from datamodules.tables.real import load_table
-from tabattn.errors import DataError, TableWarning
+from tabattn.contract.errors import DataError, TableWarning
 
 TEN = pd.Timestamp("2020-01-01 10:00")
 HEADER = "@relation r\n@attribute x numeric\n@attribute c {a,b}\n"

@@ -11,7 +11,7 @@ import sklearn.datasets
 from datamodules.tables.files import read_file
 from datamodules.tables.real import fold_batches, load_table
 from datamodules.tables.sources import load_frame
-from tabattn.errors import DataError, TableWarning
+from tabattn.contract.errors import DataError, TableWarning
 
 NAN = np.nan
 

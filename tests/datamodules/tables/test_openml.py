@@ -17,8 +17,8 @@ import pytest
 import train  # noqa: F401  (makes the names of tasks and datamodules known)
 from datamodules.tables import openml as source
 from datamodules.tables.sources import load_frame
-from tabattn.cli import main
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
+from tabattn.training.cli import main
 from tests.datamodules.tables.openml_stub import ARFF, Answer, Stub, error, serve
 
 ROOT = Path(__file__).parents[3]

@@ -12,7 +12,7 @@ import pytest
 
 from datamodules.tables.real import load_table
 from datamodules.tables.sources import load_frame
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -9,7 +9,7 @@ import pytest
 
 from datamodules.tables.real import fold_batches, load_table, load_tables, stratified_rows
 from datamodules.tables.sources import content_hash, load_frame
-from tabattn.errors import DataError
+from tabattn.contract.errors import DataError
 
 ARFF = """% a comment
 @RELATION small

@@ -1,0 +1,166 @@
+"""Write in-context tasks to an HDF5 file: ``python -m datamodules.dump --help``."""
+
+import argparse
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from datamodules.prior.cut import CutBatches, CutOptions, TaskCutter, split_rows
+from datamodules.prior.dump.arguments import parser, refuse, shares, single, span
+from datamodules.prior.dump.read import Dump
+from datamodules.prior.dump.write import DumpPlan, write_dump
+from datamodules.prior.scm_options import DEFAULT_OPTIONS
+from datamodules.prior.synthetic import ScmBatches, TableSizes
+from datamodules.prior.tabicl import TabiclBatches, TabiclKind
+from datamodules.tables.real import load_table
+from tabattn.contract.batches import TableBatch
+from tabattn.contract.checks import check_least, check_range, check_shares
+from tabattn.contract.errors import DataError
+
+STREAMS = {"train": 1, "test": 2}
+"""Numbers that give the tasks of each part a stream of their own."""
+
+TABLE_FLAGS = ("target", "split", "held_out", "keep_labels", "keep_columns", "fixed_columns", "cache_dir")
+"""Arguments that only tasks of a table have."""
+
+
+class Job(NamedTuple):
+    """One file to write."""
+
+    path: Path
+    batches: Dataset[TableBatch]
+    plan: DumpPlan
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: The command line; that of the process if None.
+
+    Returns:
+        Status for the shell.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        _run(options)
+    except ValueError as ex:
+        sys.stderr.write(f"error: {ex}\n")
+        return 2
+    except DataError as ex:
+        sys.stderr.write(f"error: {ex}\n")
+        return 3
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: give the same command again to go on\n")
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.check is not None:
+        Dump(options.check).verify()
+        sys.stdout.write(f"{options.check}: whole, its checksum matches\n")
+        return
+    for job in _table_jobs(options) if options.source else [_prior_job(options)]:
+        checksum = write_dump(job.path, job.batches, job.plan, options.overwrite, _Bar(job))
+        sys.stdout.write(f"{job.path}: {job.plan.tasks} tasks, sha256 {checksum}\n")
+
+
+class _Bar:
+    """Shows the progress of a file on the terminal."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def __call__(self, numbers: Iterable[int], start: int) -> Iterator[int]:
+        plan = self.job.plan
+        with tqdm(total=plan.tasks, initial=start * plan.batch_size, unit=" tasks", desc=self.job.path.name) as bar:
+            for number in numbers:
+                yield number
+                bar.update(min(plan.batch_size, plan.tasks - bar.n))
+
+
+def _table_jobs(options: argparse.Namespace) -> list[Job]:
+    """The files of a real table's tasks."""
+    refuse(options, "--prior", "classes", "kind")
+    held_out = 0.3 if options.held_out is None else options.held_out
+    cut = CutOptions(
+        single(options, "rows", 100),
+        single(options, "context", 80),
+        None if options.features is None else single(options, "features", 0),
+        not options.keep_labels,
+        not options.keep_columns,
+        options.fixed_columns,
+    )
+    table = load_table(options.source, options.target, options.cache_dir)
+    parts = dict(zip(STREAMS, split_rows(table, held_out, options.seed), strict=True))
+    tested = round(held_out * options.tasks)
+    both = options.split in (None, "both")
+    counts = {"train": options.tasks - tested, "test": tested} if both else {options.split: options.tasks}
+    jobs = []
+    for part, count in counts.items():
+        check_least(**{f"tasks of the {part} part": (count, 1)})
+        path = options.out.with_name(f"{options.out.stem}_{part}{options.out.suffix}") if both else options.out
+        cutter = TaskCutter(table, parts[part], cut, options.seed, STREAMS[part])
+        facts = _facts(options, "table", source=options.source, part=part, held_out=held_out, **cut._asdict())
+        facts["provenance"] = table.provenance
+        width = cut.features or table.x.shape[1]
+        plan = DumpPlan(count, options.batch_size, cut.rows, width, len(table.classes), facts)
+        jobs.append(Job(path, CutBatches(cutter, options.batch_size, None), plan))
+    return jobs
+
+
+def _prior_job(options: argparse.Namespace) -> Job:
+    """The file of a synthetic prior's tasks."""
+    refuse(options, "--source", *TABLE_FLAGS)
+    rows, features = span(options, "rows", (30, 120)), span(options, "features", (2, 12))
+    classes, context = span(options, "classes", (2, 3)), shares(options, rows)
+    check_range("rows", rows, 4)
+    check_range("features", features, 1)
+    check_range("classes", classes, 2)
+    check_shares("context", context)
+    batches: Dataset[TableBatch]
+    if options.prior == "scm":
+        refuse(options, "--prior tabicl", "kind")
+        name, cells = "scm", options.batch_size * rows[1] * features[1]
+        sizes = TableSizes(rows, features, classes, context)
+        batches = ScmBatches(sizes, DEFAULT_OPTIONS, options.batch_size, max_cells=cells, grow=0, seed=options.seed)
+    else:
+        kind: TabiclKind = options.kind or "mix_scm"
+        name = f"tabicl {kind}"
+        batches = TabiclBatches(kind, rows, features, classes[1], context, options.batch_size, options.seed)
+    facts = _facts(options, name, rows=rows, features=features, classes=classes, context=context)
+    plan = DumpPlan(options.tasks, options.batch_size, rows[1], features[1], classes[1], facts)
+    return Job(options.out, batches, plan)
+
+
+def _facts(options: argparse.Namespace, prior: str, **arguments: Any) -> dict[str, Any]:
+    """What a file says of itself."""
+    versions = {
+        "tabattn": _version(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "h5py": h5py.__version__,
+    }
+    return {"prior": prior, "seed": options.seed, "versions": versions, "arguments": arguments}
+
+
+def _version() -> str:
+    try:
+        return metadata.version("tabattn")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Training on the tasks of a prior dump, an HDF5 file."""
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from datamodules.counter import CounterLoader, Numbered, endless, generator, place, shared
+from datamodules.prior.dump.read import Dump, DumpBatches, Ints
+from datamodules.tables.real import Folds, load_tables
+from tabattn.contract.batches import TableBatch
+from tabattn.contract.checks import NotInCheckpoints, check_least, check_shares
+
+
+class PriorDump(NotInCheckpoints, LightningDataModule):
+    """Tasks of an HDF5 file for training: ours, nanoTabPFN's or TFM-Playground's.
+
+    Batches hold tasks of equal size; every epoch visits all of them in an order that is a function of (seed, epoch).
+    Validation and test take the tasks of other files, each scored alone and averaged, or folds of real tables.
+
+    Args:
+        path: File with the tasks to train on.
+        val_path: File with the tasks to validate on; none = the real tables.
+        test_path: File with the tasks to test on; none = the file of ``val_path``, of which validation and test then
+            score one half of the tasks each, or the real tables where there is none.
+        batch_size: Most tasks in a batch (on each device).
+        steps_per_epoch: Batches in an epoch (on each device), after which validation may run; none = the whole file.
+        resample_context: Smallest and largest share of context rows, drawn anew for each training batch, which is
+            legal because rows are exchangeable; none = the stored split.
+        tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file;
+            ``::<column>`` behind it names the target.
+        folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
+            are for test and prediction, so that no row is scored by both.
+        max_rows: Most rows of a real table; larger ones are sampled, stratified.
+        seed: Seed of the order of batches, of new splits and of the folds.
+        num_workers: Processes that read batches ahead; 0 = in the training process.
+    """
+
+    batch = TableBatch
+
+    def __init__(
+        self,
+        path: str,
+        val_path: str | None = None,
+        test_path: str | None = None,
+        batch_size: int = 32,
+        steps_per_epoch: int | None = None,
+        resample_context: tuple[float, float] | None = None,
+        tables: tuple[str, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
+        folds: int = 5,
+        max_rows: int = 1000,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        check_least(batch_size=(batch_size, 1), steps_per_epoch=(1 if steps_per_epoch is None else steps_per_epoch, 1))
+        check_least(num_workers=(num_workers, 0), max_rows=(max_rows, 10))
+        if resample_context is not None:
+            check_shares("resample_context", resample_context)
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.num_workers = num_workers
+        self.batches = DumpBatches(Dump(path), batch_size, seed, resample_context)
+        val_tasks, test_tasks = None, None
+        if val_path is not None and test_path is None:
+            test_path = val_path
+            val_tasks, test_tasks = _halves(Dump(val_path), seed)
+        self.val_batches = self._scored(val_path, val_tasks)
+        self.test_batches = self._scored(test_path, test_tasks)
+        unused = self.val_batches is not None
+        self.real = [] if unused else load_tables(tables, max_rows, seed)
+        self.folds = Folds.of(self.real, folds, seed)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the real tables, in the order of ``TableBatch.table``; none where tasks of a file are scored."""
+        testing = self.trainer is not None and (self.trainer.testing or self.trainer.predicting)
+        scored = self.test_batches if testing else self.val_batches
+        return () if scored is not None else tuple(table.name for table in self.real)
+
+    @property
+    def classes(self) -> int:
+        """Most classes a model will meet here."""
+        dumps = [batches.dump for batches in (self.batches, self.val_batches, self.test_batches) if batches is not None]
+        return max([dump.sizes.classes for dump in dumps] + [len(table.classes) for table in self.real])
+
+    def train_dataloader(self) -> CounterLoader:
+        """This rank's part of the file, epoch after epoch."""
+        steps = self.steps_per_epoch or max(1, len(self.batches) // place(self.trainer)[1])
+        return endless(self.trainer, self.batches, steps, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[TableBatch]:
+        """This rank's part of the tasks to validate on, or of the folds."""
+        return self._slice(self.val_batches, self.folds.val)
+
+    def test_dataloader(self) -> DataLoader[TableBatch]:
+        """This rank's part of the tasks to test on, or of the folds."""
+        return self._slice(self.test_batches, self.folds.test)
+
+    predict_dataloader = test_dataloader
+
+    def _scored(self, path: str | None, tasks: Ints | None) -> DumpBatches | None:
+        return None if path is None else DumpBatches(Dump(path), self.batch_size, seed=None, tasks=tasks)
+
+    def _slice(self, batches: DumpBatches | None, folds: list[TableBatch]) -> DataLoader[TableBatch]:
+        items: Numbered[TableBatch] = folds if batches is None else batches
+        return shared(self.trainer, items)
+
+
+def _halves(dump: Dump, seed: int) -> tuple[Ints, Ints]:
+    """Share out the tasks of a file at random: those to validate on and those to test on, in rising order."""
+    count = len(dump)
+    if count < 2:
+        raise ValueError(f"{dump.path} has 1 task, which cannot be shared by validation and test: give test_path too")
+    mixed = torch.randperm(count, generator=generator(seed, 2)).numpy()
+    val, test = np.sort(mixed[: count // 2]), np.sort(mixed[count // 2 :])
+    rank_zero_info(f"{dump.path}: {len(val)} of its tasks are for validation and the other {len(test)} for the test")
+    return val, test

@@ -1,0 +1,220 @@
+"""Writing tasks to an HDF5 file: in one piece or not at all, and resumed where it was interrupted."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from datamodules.hdf5 import SEALED, Reader, missing_chunks
+from datamodules.hdf5_write import in_one_piece, signals_held, writing
+from tabattn.contract.batches import TableBatch
+from tabattn.contract.errors import DataError
+
+SPLIT_KEYS = ("single_eval_pos", "train_test_split_index")
+"""The two names under which dumps keep the number of context rows; both are written, either is read."""
+
+HASHED = ("X", "y", "num_features", "num_datapoints", "single_eval_pos")
+"""The arrays whose content a dump's checksum covers."""
+
+DIGESTS = "batch_sha256"
+"""The array with the SHA-256 of each batch as it was handed in, ``(batches, 32)``."""
+
+Progress = Callable[[Iterable[int], int], Iterable[int]]
+"""Shows how far a loop over batch numbers is, given the number of the batch it starts with."""
+
+
+class DumpPlan(NamedTuple):
+    """What a dump is to hold.
+
+    Attributes:
+        tasks: Number of tasks.
+        batch_size: Tasks in each of the batches it is made of, the last of which may be cut short.
+        rows: Most rows of a task.
+        features: Most features of a task.
+        classes: Most classes of a task.
+        facts: Where the tasks come from: prior, source, seed, versions; in plain types.
+    """
+
+    tasks: int
+    batch_size: int
+    rows: int
+    features: int
+    classes: int
+    facts: dict[str, Any]
+
+
+def write_dump(
+    path: Path, batches: Dataset[TableBatch], plan: DumpPlan, overwrite: bool = False, progress: Progress | None = None
+) -> str:
+    """Write a dump under a temporary name and give it its own when it is whole and checked.
+
+    Args:
+        path: The file.
+        batches: The tasks; batch i must be a function of i.
+        plan: What the dump is to hold.
+        overwrite: Whether a file of this name may be replaced.
+        progress: Shows how far the writing is.
+
+    Returns:
+        SHA-256 of the content.
+
+    Raises:
+        ValueError: The file exists; or an interrupted one was begun with another plan.
+        DataError: The file cannot be written; what is written so far is kept, and the same call goes on from there.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists: give another name, or --overwrite")
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with in_one_piece(path, unfinished):
+        fresh = not _can_go_on(unfinished, plan)
+        with writing(unfinished, fresh=fresh) as part:
+            if fresh:
+                with signals_held():
+                    _begin(part.file, plan)
+                    part.save()
+            else:
+                _forget_bad_batches(part.file, plan)
+            written = int(part.file.attrs.get("written", plan.tasks))
+            numbers = range(-(-written // plan.batch_size), -(-plan.tasks // plan.batch_size))
+            for number in progress(numbers, numbers.start) if progress else numbers:
+                batch = batches[number]
+                with signals_held():
+                    _put(part.file, batch, plan, number)
+                    part.save()
+            with signals_held():
+                checksum = hashlib.sha256(part.file[DIGESTS][()].tobytes()).hexdigest()
+                part.file.attrs.update({"sha256": checksum, SEALED: True})
+                part.file.attrs.pop("written", None)
+        with h5py.File(unfinished, "r") as file:
+            check_content(file)
+    return checksum
+
+
+def check_content(file: h5py.File) -> None:
+    """Read all tasks of a file and compare them with the checksums of what was to be written.
+
+    Raises:
+        DataError: Tasks were never written or are not those that were to be written; or the file has no checksum.
+    """
+    if "sha256" not in file.attrs:
+        raise DataError("it has no checksum")
+    for key in HASHED:
+        if missing := missing_chunks(file[key]):
+            raise DataError(f"{missing} chunks of {key} were never written: tasks are missing, write the file again")
+    if DIGESTS not in file:
+        # Written by an earlier version: one checksum of all, array after array.
+        if _content_hash(file, 64) != file.attrs["sha256"]:
+            raise DataError("its content is not what its checksum says")
+        return
+    stated = file[DIGESTS][()]
+    if hashlib.sha256(stated.tobytes()).hexdigest() != file.attrs["sha256"]:
+        raise DataError("its content is not what its checksum says")
+    for number, digest in enumerate(stated):
+        if _stored_digest(file, number) != digest.tobytes():
+            raise DataError(f"its content is not what its checksum says, in batch {number} of {len(stated)}")
+
+
+def _content_hash(file: h5py.File, step: int) -> str:
+    """SHA-256 of a dump's arrays, read a few tasks at a time."""
+    digest = hashlib.sha256()
+    for key in HASHED:
+        for start in range(0, len(file[key]), step):
+            digest.update(np.ascontiguousarray(file[key][start : start + step]).tobytes())
+    return digest.hexdigest()
+
+
+def _stored_digest(file: h5py.File, number: int) -> bytes:
+    size = int(file["original_batch_size"][0])
+    tasks = slice(number * size, (number + 1) * size)
+    return _digest([file[key][tasks] for key in HASHED])
+
+
+def _digest(arrays: Iterable[NDArray[Any]]) -> bytes:
+    digest = hashlib.sha256()
+    for values in arrays:
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.digest()
+
+
+def _can_go_on(path: Path, plan: DumpPlan) -> bool:
+    """Whether an unfinished file of the same plan is there, as far as it can be read.
+
+    Raises:
+        ValueError: It is of another plan.
+    """
+    if not path.exists():
+        return False
+    try:
+        with Reader(path).checked(unfinished=True) as file:
+            begun, digests = file.attrs.get("plan"), DIGESTS in file
+    except DataError as ex:
+        if isinstance(ex.__cause__, BlockingIOError):
+            raise ex.__cause__ from ex
+        return False
+    if begun != _described(plan):
+        raise ValueError(f"{path} was begun with other arguments: give them again, or delete it")
+    return digests
+
+
+def _forget_bad_batches(file: h5py.File, plan: DumpPlan) -> None:
+    """Go back to the last batch before the first that is not what was to be written, after a crash of the machine."""
+    written = int(file.attrs.get("written", plan.tasks))
+    for number in range(-(-written // plan.batch_size)):
+        try:
+            whole = _stored_digest(file, number) == file[DIGESTS][number].tobytes()
+        except OSError:
+            whole = False
+        if not whole:
+            file.attrs["written"] = number * plan.batch_size
+            return
+
+
+def _described(plan: DumpPlan) -> str:
+    return json.dumps(plan._asdict(), sort_keys=True)
+
+
+def _begin(file: h5py.File, plan: DumpPlan) -> None:
+    """Lay out the arrays of an empty file."""
+    tasks, batch = plan.tasks, min(plan.batch_size, plan.tasks)
+    for key, shape in (("X", (plan.rows, plan.features)), ("y", (plan.rows,))):
+        file.create_dataset(
+            key, (tasks, *shape), "f4", chunks=(batch, *shape), shuffle=True, compression="lzf", fletcher32=True
+        )
+    for key in ("num_features", "num_datapoints", *SPLIT_KEYS):
+        file.create_dataset(key, (tasks,), "i4", chunks=(min(tasks, 4096),), fletcher32=True)
+    count = -(-tasks // plan.batch_size)
+    file.create_dataset(DIGESTS, (count, 32), "u1", chunks=(min(count, 512), 32), fletcher32=True)
+    file["max_num_classes"] = np.asarray([plan.classes], dtype=np.int32)
+    file["original_batch_size"] = np.asarray([plan.batch_size], dtype=np.int32)
+    file["problem_type"] = "classification"
+    for name, fact in plan.facts.items():
+        file.attrs[name] = fact if isinstance(fact, (str, int, float)) else json.dumps(fact, sort_keys=True)
+    file.attrs["plan"] = _described(plan)
+    file.attrs["written"] = 0
+
+
+def _put(file: h5py.File, batch: TableBatch, plan: DumpPlan, number: int) -> None:
+    """Write one batch, its tasks padded with zeros, with the checksum of what it should be, and note how far it is."""
+    start = number * plan.batch_size
+    count = min(len(batch.x), plan.tasks - start)
+    _, rows, features = batch.x.shape
+    x = np.zeros((count, plan.rows, plan.features), dtype=np.float32)
+    y = np.zeros((count, plan.rows), dtype=np.float32)
+    x[:, :rows, :features] = batch.x[:count].numpy()
+    y[:, :rows] = batch.y[:count].numpy()
+    columns = np.full(count, features) if batch.columns is None else batch.columns[:count].numpy()
+    sizes = [columns, np.full(count, rows), np.full(count, batch.context)]
+    arrays = dict(zip(HASHED, [x, y, *(size.astype(np.int32) for size in sizes)], strict=True))
+    stop = start + count
+    for key, values in arrays.items():
+        file[key][start:stop] = values
+    file[SPLIT_KEYS[1]][start:stop] = arrays[SPLIT_KEYS[0]]
+    file[DIGESTS][number] = np.frombuffer(_digest(arrays.values()), dtype=np.uint8)
+    file.attrs["written"] = stop

@@ -1,0 +1,136 @@
+"""Synthetic tables from random structural causal models: the default prior, in pure torch."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from datamodules.draws import chance, integer, log_integer, log_uniform, uniform
+from datamodules.prior.scm_classes import cut_classes, region_classes
+from datamodules.prior.scm_columns import categories, finish_columns
+from datamodules.prior.scm_layers import draw_layer, standardise
+from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
+
+
+class Table(NamedTuple):
+    """Cells ``(rows, features)`` with NaN where missing, and classes ``(rows,)``."""
+
+    x: Tensor
+    y: Tensor
+
+
+def draw_table(
+    rows: int, features: int, classes: int, context: int, generator: Generator, options: ScmOptions = DEFAULT_OPTIONS
+) -> Table:
+    """Draw one table whose context and target rows hold the same classes.
+
+    Args:
+        rows: Number of rows.
+        features: Number of features.
+        classes: Number of classes.
+        context: Leading rows that must hold every class, as must the rest.
+        generator: Source of all randomness.
+        options: What the model may look like.
+
+    Returns:
+        The table, its rows in random order, its classes and columns permuted.
+
+    Raises:
+        ValueError: Too few rows on one side to hold every class.
+    """
+    if min(context, rows - context) < classes:
+        raise ValueError(
+            f"{classes} classes need at least {classes} context and {classes} target rows,"
+            f" got {context} and {rows - context}"
+        )
+    while True:
+        nodes, causes = _run_network(rows, features, generator, options)
+        x, score = _read_nodes(nodes, causes, features, generator)
+        if chance(options.regions, generator):
+            y = region_classes(nodes, classes, generator, options)
+        else:
+            y = cut_classes(score, classes, generator, options)
+        if uniform(0, 1, generator) < options.unrelated:
+            y = y[torch.randperm(rows, generator=generator)]
+        order = _balanced_order(y, classes, context, generator)
+        if order is not None:
+            break
+    x = finish_columns(x[order], generator, options)
+    return Table(x, torch.randperm(classes, generator=generator)[y[order]])
+
+
+def another_view(table: Table, classes: int, context: int, generator: Generator) -> Table:
+    """The same table with its rows split anew into context and targets, and its columns and classes permuted."""
+    order = _balanced_order(table.y, classes, context, generator)
+    if order is None:
+        order = torch.arange(len(table.y))
+    columns = torch.randperm(table.x.shape[1], generator=generator)
+    return Table(table.x[order][:, columns], torch.randperm(classes, generator=generator)[table.y[order]])
+
+
+def _run_network(rows: int, features: int, generator: Generator, options: ScmOptions) -> tuple[Tensor, Tensor]:
+    """All hidden nodes ``(rows, nodes)`` of a random network, and its causes ``(rows, causes)``."""
+    causal = uniform(0, 1, generator) < options.causal
+    causes = integer(2, 12, generator) if causal else features
+    noise = log_uniform(*options.noise, generator)
+    h = first = _draw_causes(rows, causes, generator)
+    if uniform(0, 1, generator) < options.discrete:
+        h, first = _discretise(first, generator, options.levels)
+    width = log_integer(*options.width, generator)
+    layers = log_integer(*options.layers, generator)
+    hidden = []
+    for _ in range(max(layers, -(-(features + 1) // width) if causal else 1)):
+        h = standardise(draw_layer(h, width, generator, options))
+        scale = noise * torch.rand(width, generator=generator)
+        h = h + scale * torch.randn(rows, width, generator=generator)
+        hidden.append(h)
+    return torch.cat(hidden, dim=1), first if not causal else first[:, :0]
+
+
+def _draw_causes(rows: int, causes: int, generator: Generator) -> Tensor:
+    x = torch.randn(rows, causes, generator=generator)
+    kind = integer(0, 3, generator)
+    if kind == 1:
+        return torch.rand(rows, causes, generator=generator) * 3.4 - 1.7
+    if kind == 2:
+        mixing = torch.randn(causes, causes, generator=generator) * causes**-0.5
+        return x @ (mixing * log_uniform(0.3, 2, generator) + torch.eye(causes))
+    if kind == 3:
+        centres = torch.randn(integer(2, 8, generator), causes, generator=generator)
+        member = torch.randint(0, len(centres), (rows,), generator=generator)
+        return 1.5 * centres[member] + x * log_uniform(0.2, 1, generator)
+    return x
+
+
+def _discretise(causes: Tensor, generator: Generator, levels: int) -> tuple[Tensor, Tensor]:
+    """Cut causes into categories: the effect of each cell's category, and its code, both ``(rows, causes)``."""
+    effects, codes = causes.clone(), causes.clone()
+    share = 1.0 if uniform(0, 1, generator) < 0.5 else uniform(0, 1, generator)
+    for column in torch.nonzero(torch.rand(causes.shape[1], generator=generator) < share).flatten().tolist():
+        code = categories(causes[:, column], levels, generator)
+        codes[:, column] = code
+        effects[:, column] = torch.randn(int(code.max()) + 1, generator=generator)[code.long()]
+    return effects, codes
+
+
+def _read_nodes(nodes: Tensor, causes: Tensor, features: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Pick feature columns and the score behind the classes."""
+    if causes.shape[1]:
+        return causes, nodes[:, -1 - integer(0, min(3, nodes.shape[1] - 1), generator)]
+    total = nodes.shape[1]
+    if uniform(0, 1, generator) < 0.5:
+        start = integer(0, total - features - 1, generator)
+        picked = start + torch.randperm(features + 1, generator=generator)
+    else:
+        picked = torch.randperm(total, generator=generator)[: features + 1]
+    return nodes[:, picked[:-1]], nodes[:, picked[-1]]
+
+
+def _balanced_order(y: Tensor, classes: int, context: int, generator: Generator) -> Tensor | None:
+    """A row order with every class on both sides of the split, or None."""
+    for _ in range(10):
+        order = torch.randperm(len(y), generator=generator)
+        left, right = y[order[:context]], y[order[context:]]
+        if len(left.unique()) == classes == len(right.unique()):
+            return order
+    return None

@@ -1,0 +1,190 @@
+"""Synthetic tables for training, real ones for validation and test."""
+
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.counter import CounterLoader, endless, generator, shared
+from datamodules.draws import chance, integer, log_integer, uniform
+from datamodules.prior.scm import another_view, draw_table
+from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
+from datamodules.tables.real import Folds, load_tables
+from tabattn.contract.batches import TableBatch
+from tabattn.contract.checks import NotInCheckpoints, check_least, check_range, check_shares
+
+
+class TableSizes(NamedTuple):
+    """Ranges of table sizes, both ends included; one size for all tables of a batch."""
+
+    rows: tuple[int, int] = (30, 120)
+    features: tuple[int, int] = (2, 12)
+    classes: tuple[int, int] = (2, 3)
+    context: tuple[float, float] = (0.3, 0.9)
+
+    def grown(self, share: float) -> "TableSizes":
+        """The same ranges with their upper ends moved from twice the lower ones (share 0) to their own (share 1)."""
+
+        def most(bounds: tuple[int, int]) -> tuple[int, int]:
+            least = min(bounds[1], 2 * bounds[0])
+            return bounds[0], round(least + (bounds[1] - least) * share**2)
+
+        return self._replace(rows=most(self.rows), features=most(self.features), classes=most(self.classes))
+
+
+def fewest_rows(classes: int) -> int:
+    """Fewest rows on either side of the split for a number of classes: three of each, two where there are two."""
+    return 4 if classes == 2 else 3 * classes
+
+
+class ScmBatches(Dataset[TableBatch]):
+    """Batch i of synthetic tables, a function of (seed, i): its size, and each of its tables.
+
+    Args:
+        sizes: Ranges of table sizes.
+        options: What the random causal models may look like.
+        batch_size: Most tables in a batch.
+        max_cells: Most cells in a batch: large tables come in smaller batches.
+        grow: Batches over which the largest sizes grow from the smallest ones to their own.
+        seed: Seed of the stream.
+        views: How often each table is in its batch, each time with other context rows, columns and classes permuted.
+    """
+
+    def __init__(
+        self,
+        sizes: TableSizes,
+        options: ScmOptions,
+        batch_size: int,
+        max_cells: int,
+        grow: int,
+        seed: int,
+        views: int = 1,
+    ) -> None:
+        self.sizes = sizes
+        self.options = options
+        self.batch_size = batch_size
+        self.max_cells = max_cells
+        self.grow = grow
+        self.seed = seed
+        self.views = views
+
+    def __getitem__(self, index: int) -> TableBatch:
+        size = generator(self.seed, index)
+        sizes = self.sizes.grown(index / self.grow) if index < self.grow else self.sizes
+        rows = log_integer(*sizes.rows, size)
+        features = (log_integer if chance(self.options.narrow, size) else integer)(*sizes.features, size)
+        margin = fewest_rows(sizes.classes[0])
+        context = min(max(round(uniform(*sizes.context, size) * rows), margin), rows - margin)
+        most = max(2, min(sizes.classes[1], min(context, rows - context) // 3))
+        count = max(1, min(self.batch_size, self.max_cells // (rows * features)))
+        tables = []
+        for task in range(max(1, count // self.views)):
+            source = generator(self.seed, index, task)
+            least = min(sizes.classes[0], most)
+            classes = (integer if chance(self.options.many, source) else log_integer)(least, most, source)
+            table = draw_table(rows, features, classes, context, source, self.options)
+            views = (another_view(table, classes, context, source) for _ in range(min(count, self.views) - 1))
+            tables += [table, *views]
+        x, y = (torch.stack(part) for part in zip(*tables, strict=True))
+        return TableBatch(x, y, context)
+
+
+class SyntheticPrior(NotInCheckpoints, LightningDataModule):
+    """Endless synthetic classification tables for training; folds of real tables for validation and test.
+
+    Table i is a function of (seed, i), whatever the workers, processes and restarts.
+
+    Args:
+        batch_size: Most tables in a batch (on each device).
+        steps_per_epoch: Batches in an epoch, after which validation may run.
+        rows: Fewest and most rows of a table (small ones likelier).
+        features: Fewest and most features.
+        classes: Fewest and most classes (few likelier); at most a third of the rows on either side of the split.
+        context: Smallest and largest share of rows whose labels are shown, as far as both sides can hold the classes.
+        max_cells: Most cells (tables x rows x features) in a batch: large tables come in smaller batches.
+        grow: Batches over which the largest sizes grow from small ones to their own: easy tables first.
+        scm: What the random causal models may look like.
+        tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv,
+            arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target.
+        folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
+            are for test and prediction, so that no row is scored by both.
+        max_rows: Most rows of a real table; larger ones are sampled, stratified.
+        seed: Seed of the tables and of the folds.
+        num_workers: Processes that make tables ahead; 0 = in the training process.
+        views: How often each table is in its batch, each time with other context rows, columns and classes permuted:
+            more to learn from where tables are dearer than steps.
+    """
+
+    batch = TableBatch
+
+    def __init__(
+        self,
+        batch_size: int = 32,
+        steps_per_epoch: int = 100,
+        rows: tuple[int, int] = (30, 120),
+        features: tuple[int, int] = (2, 12),
+        classes: tuple[int, int] = (2, 3),
+        context: tuple[float, float] = (0.3, 0.9),
+        max_cells: int = 200_000,
+        grow: int = 0,
+        scm: ScmOptions = DEFAULT_OPTIONS,
+        tables: tuple[str, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
+        folds: int = 5,
+        max_rows: int = 1000,
+        seed: int = 0,
+        num_workers: int = 0,
+        views: int = 1,
+    ) -> None:
+        super().__init__()
+        check_range("rows", rows, 4)
+        check_range("features", features, 1)
+        check_range("classes", classes, 2)
+        check_shares("context", context)
+        check_least(
+            batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), max_cells=(max_cells, 1), views=(views, 1)
+        )
+        check_least(grow=(grow, 0), num_workers=(num_workers, 0), max_rows=(max_rows, 10))
+        if rows[0] < 2 * (side := fewest_rows(classes[0])):
+            raise ValueError(f"rows must be at least {2 * side} to hold {classes[0]} classes, got {rows[0]}")
+        self.sizes = TableSizes(rows, features, classes, context)
+        self.options = scm
+        self.batch_size = batch_size
+        self.max_cells = max_cells
+        self.grow = grow
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.views = views
+        self.num_workers = num_workers
+        self.real = load_tables(tables, max_rows, seed)
+        self.folds = Folds.of(self.real, folds, seed)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the real tables, in the order of ``TableBatch.table``."""
+        return tuple(table.name for table in self.real)
+
+    def column_names(self, table: int) -> tuple[str, ...]:
+        """Names of a real table's columns."""
+        return self.real[table].features
+
+    @property
+    def classes(self) -> int:
+        """Most classes a model will meet here."""
+        return max([self.sizes.classes[1], *(len(table.classes) for table in self.real)])
+
+    def train_dataloader(self) -> CounterLoader:
+        """This rank's part of the endless stream."""
+        sizes, options = self.sizes, self.options
+        batches = ScmBatches(sizes, options, self.batch_size, self.max_cells, self.grow, self.seed, self.views)
+        return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[TableBatch]:
+        """This rank's part of the folds to validate on."""
+        return shared(self.trainer, self.folds.val)
+
+    def test_dataloader(self) -> DataLoader[TableBatch]:
+        """This rank's part of the folds to test on."""
+        return shared(self.trainer, self.folds.test)
+
+    predict_dataloader = test_dataloader

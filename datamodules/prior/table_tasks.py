@@ -1,0 +1,114 @@
+"""Training and scoring on tasks cut from one real table."""
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from datamodules.counter import CounterLoader, endless, shared
+from datamodules.prior.cut import CutBatches, CutOptions, TaskCutter, halves, split_rows
+from datamodules.tables.real import load_table
+from tabattn.contract.batches import TableBatch
+from tabattn.contract.checks import NotInCheckpoints, check_least
+
+STREAMS = {"train": 1, "val": 2, "test": 3}
+"""Numbers that give the tasks of each stage a stream of their own."""
+
+
+class TableTasks(NotInCheckpoints, LightningDataModule):
+    """In-context tasks cut from one real table as they are needed.
+
+    The rows are split first, each class by its share: tasks to train on come from one part, tasks to validate and test
+    on from the held-out one, so that no row is both. Half of the held-out rows are scored in validation and the other
+    half in the test; both may be context. Each task is scored alone, and the scores are averaged.
+
+    Args:
+        source: The table: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv, arff, parquet, each plain
+            or with .gz); ``::<column>`` behind it names the target.
+        target: Column with the labels; none = the source's own.
+        num_tasks: Number of different tasks to train on; none = endless.
+        val_tasks: Number of tasks to validate on.
+        test_tasks: Number of tasks to test on.
+        rows: Rows of a task.
+        context: How many of them are context.
+        features: Columns of a task, a random choice; none = all. A task has fewer where fewer tell its context rows
+            apart.
+        permute_labels: Whether each task to train on numbers the classes anew, so that the network cannot learn
+            this table's classifier by heart in the place of reading the context.
+        permute_columns: Whether each task orders its columns anew.
+        fixed_columns: Whether all tasks take the same columns.
+        held_out: Share of the rows for validation and test.
+        batch_size: Tasks in a batch (on each device).
+        steps_per_epoch: Batches in an epoch (on each device), after which validation may run.
+        cache_dir: Folder of OpenML's files; none = ``$OPENML_CACHE_DIR``, else OpenML's own.
+        seed: Seed of the split and of the tasks.
+        num_workers: Processes that cut tasks ahead; 0 = in the training process.
+    """
+
+    batch = TableBatch
+
+    def __init__(
+        self,
+        source: str,
+        target: str | None = None,
+        num_tasks: int | None = None,
+        val_tasks: int = 50,
+        test_tasks: int = 150,
+        rows: int = 100,
+        context: int = 80,
+        features: int | None = None,
+        permute_labels: bool = True,
+        permute_columns: bool = True,
+        fixed_columns: bool = False,
+        held_out: float = 0.3,
+        batch_size: int = 32,
+        steps_per_epoch: int = 100,
+        cache_dir: str | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        check_least(
+            num_tasks=(1 if num_tasks is None else num_tasks, 1),
+            val_tasks=(val_tasks, 1),
+            test_tasks=(test_tasks, 1),
+            batch_size=(batch_size, 1),
+            steps_per_epoch=(steps_per_epoch, 1),
+            num_workers=(num_workers, 0),
+        )
+        table = load_table(source, target, cache_dir)
+        options = CutOptions(rows, context, features, permute_labels, permute_columns, fixed_columns)
+        train, held = split_rows(table, held_out, seed)
+        scored = dict(zip(("val", "test"), halves(table, held, seed), strict=True))
+        self.cutters = {
+            stage: TaskCutter(table, train if stage == "train" else held, options, seed, number, scored.get(stage))
+            for stage, number in STREAMS.items()
+        }
+        rank_zero_info(
+            f"{table.name}: {len(train)} rows to train on; of the {len(held)} held out, {len(scored['val'])} are "
+            f"scored in validation and the other {len(scored['test'])} in the test"
+        )
+        self.tasks = {"train": num_tasks, "val": val_tasks, "test": test_tasks}
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.num_workers = num_workers
+        self.classes = len(table.classes)
+        self.tables: tuple[str, ...] = ()
+
+    def train_dataloader(self) -> CounterLoader:
+        """This rank's part of the stream of tasks."""
+        batches = CutBatches(self.cutters["train"], self.batch_size, self.tasks["train"])
+        return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[TableBatch]:
+        """This rank's part of the tasks to validate on."""
+        return self._scored("val")
+
+    def test_dataloader(self) -> DataLoader[TableBatch]:
+        """This rank's part of the tasks to test on."""
+        return self._scored("test")
+
+    predict_dataloader = test_dataloader
+
+    def _scored(self, stage: str) -> DataLoader[TableBatch]:
+        batches = CutBatches(self.cutters[stage], self.batch_size, self.tasks[stage], scored=True)
+        return shared(self.trainer, batches)

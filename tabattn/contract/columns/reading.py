@@ -1,0 +1,252 @@
+"""How a column is read: learned from the rows of a fit, and then the same for every row that follows."""
+
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+
+from tabattn.contract.columns.cells import declared, entries_of, key, text_of, texts_of, typed, value_of
+from tabattn.contract.columns.text import (
+    ISO,
+    Floats,
+    Notation,
+    duration,
+    form_of,
+    is_missing,
+    notation_of,
+    split_unit,
+    to_days,
+    to_number,
+)
+
+MOSTLY = 0.9
+"""Share of a column's entries that must be numbers for the others to count as missing."""
+
+FEWEST = 10
+"""Different entries from which on a column is judged by their number."""
+
+Kinds = Literal["number", "date", "duration", "category", "any"]
+
+
+class Reading(NamedTuple):
+    """How the entries of a column become numbers.
+
+    Attributes:
+        kind: ``number``; ``date`` (days since 1970, universal time); ``duration`` (days); ``category`` (ranks); or
+            ``any``: numbers, dates and durations by their types, as estimators that were saved before know no kind.
+        decimal: The sign before the decimals of numbers that are written as text.
+        group: What separates their groups of three digits.
+        form: Form of dates that are written as text; empty = ISO 8601. Of numbers the unit behind each, if any.
+        categories: Rank of each category by its name.
+    """
+
+    kind: Kinds
+    decimal: str = "."
+    group: str = ""
+    form: str = ""
+    categories: dict[str, int] | None = None
+
+    def plain(self) -> dict[str, str]:
+        """Everything but the categories, in plain values."""
+        return {"kind": self.kind, "decimal": self.decimal, "group": self.group, "form": self.form}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any] | None, categories: dict[str, int] | None) -> Self:
+        """The reading of its plain values; None = a column of categories, or of any other kind."""
+        if plain is None:
+            return cls("any" if categories is None else "category", categories=categories)
+        found = cls(**plain, categories=categories)
+        if found.kind not in Kinds.__args__ or (found.kind == "category") != (categories is not None):  # type: ignore[attr-defined]
+            raise ValueError(f"a column of kind {found.kind!r} does not fit its categories")
+        return found
+
+    def apply(self, column: pd.Series) -> tuple[Floats, list[str]]:
+        """Read a column.
+
+        Returns:
+            A number for each row, NaN where it is missing or unknown; and the different texts, or other entries, that
+            are neither missing nor of this kind. Of categories, those are unknown and not listed.
+        """
+        known = typed(column) if self.kind != "category" else None
+        if known is not None and self.kind in ("any", known[0]):
+            return _finite(known[1]), []
+        entries = entries_of(column)
+        if self.categories is not None:
+            ranks = [self.categories.get(key(cell), np.nan) for cell in entries.cells]
+            return np.asarray([*ranks, np.nan], np.float64)[entries.codes], []
+        values = np.full(len(entries.cells) + 1, np.nan)
+        wrong: list[str] = []
+        texts: list[int] = []
+        for place, cell in enumerate(entries.cells):
+            found = value_of(cell)
+            if found is None:
+                texts.append(place)
+            elif self.kind in ("any", found[0]):
+                values[place] = found[1]
+            else:
+                wrong.append(text_of(cell))
+        written = texts_of([entries.cells[place] for place in texts])
+        values[texts] = self._read(written)
+        wrong += [text for text, value in zip(written, values[texts], strict=True) if np.isnan(value) and _says(text)]
+        huge = [cell for cell, value in zip(entries.cells, values[:-1], strict=True) if _too_large(cell, value)]
+        wrong += [text_of(cell)[:40] for cell in huge]
+        return _finite(values)[entries.codes], wrong
+
+    def _read(self, texts: list[str]) -> Floats:
+        if self.kind == "date":
+            return to_days(texts, self.form or ISO)
+        if self.kind == "duration":
+            found = [duration(text) for text in texts]
+        else:
+            if self.form:
+                split = [(text, *split_unit(text)) for text in texts]
+                texts = [number if unit == self.form else text for text, number, unit in split]
+            found = [to_number(text, Notation(self.decimal, self.group)) for text in texts]
+        return np.asarray([np.nan if value is None else value for value in found], np.float64)
+
+
+def is_numeric(column: pd.Series) -> bool:
+    """Whether a column is read as numbers, dates or durations rather than categories."""
+    return learn(column)[0].kind != "category"
+
+
+def learn(column: pd.Series) -> tuple[Reading, str | None]:
+    """Find out how to read a column.
+
+    Returns:
+        The reading, and what of it is a guess, in words that follow the column's name; None = nothing.
+
+    Raises:
+        TypeError: An entry holds several values, such as a list.
+        ValueError: A complex number.
+    """
+    if (known := typed(column)) is not None:
+        return Reading(known[0]), None
+    entries = entries_of(column)
+    found = [value_of(cell) for cell in entries.cells]
+    kinds: set[str] = {value[0] for value in found if value is not None}
+    written = [place for place, value in enumerate(found) if value is None]
+    texts = texts_of([entries.cells[place] for place in written])
+    spoken = [place for place, text in zip(written, texts, strict=True) if not is_missing(text)]
+    texts = [text for text in texts if not is_missing(text)]
+    count = np.bincount(entries.codes[entries.codes >= 0], minlength=len(found))
+    if len(kinds) <= 1:
+        reading, note = _of_texts(texts, next(iter(kinds), None), count[spoken], found, count)
+        if reading is not None:
+            return reading, note
+    names = [key(cell) for cell in entries.cells]
+    names = names if declared(column) else sorted(set(names))
+    categories = {name: rank for rank, name in enumerate(dict.fromkeys(names))}
+    return Reading("category", categories=categories), _about_categories(texts, kinds, int(count[spoken].sum()))
+
+
+def _of_texts(
+    texts: list[str], kind: str | None, count: Any, found: list[Any], all_count: Any
+) -> tuple[Reading | None, str | None]:
+    """A reading of texts beside entries that are all of one kind; None = they are categories."""
+    if not texts:
+        return Reading(kind or "number"), None  # type: ignore[arg-type]
+    if kind in (None, "number"):
+        notation, values, doubt = notation_of(texts)
+        reading = Reading("number", *notation)
+        good = np.asarray([value is not None for value in values])
+        if good.all():
+            return reading, _about_notation(notation, doubt)
+        if (measured := _measured(texts)) is not None:
+            return measured
+    if kind in (None, "date"):
+        form, doubt = form_of(texts)
+        if form is not None:
+            return Reading("date", form="" if form == ISO else form), _about_form(form, doubt, texts)
+    if kind in (None, "duration") and all(duration(text) is not None for text in texts):
+        return Reading("duration"), None
+    typed_cells = [int(number) for number, value in zip(all_count, found, strict=True) if value is not None]
+    for reading in _nearly(texts, kind):
+        good = ~np.isnan(reading._read(texts))
+        fitting = int(count[good].sum()) + sum(typed_cells)
+        enough = fitting >= MOSTLY * (fitting + int(count[~good].sum()))
+        if enough and int(good.sum()) + len(typed_cells) >= FEWEST:
+            bad = [text for text, fine in zip(texts, good, strict=True) if not fine]
+            return reading, f"is read as {reading.kind}s, and {_two(bad)} as missing: they are none" if bad else None
+    return None, None
+
+
+def _nearly(texts: list[str], kind: str | None) -> list[Reading]:
+    """The readings that may fit most of some texts, if not all."""
+    readings = []
+    if kind in (None, "number"):
+        readings.append(Reading("number", *notation_of(texts)[0]))
+    if kind in (None, "date"):
+        form, _ = form_of(texts, MOSTLY)
+        readings.append(Reading("date", form="" if form in (None, ISO) else str(form)))
+    if kind in (None, "duration"):
+        readings.append(Reading("duration"))
+    return readings
+
+
+def _measured(texts: list[str]) -> tuple[Reading, str | None] | None:
+    """A reading of numbers that all have the same unit behind them, such as ``5 kg``; None = they have not."""
+    split = [split_unit(text) for text in texts]
+    unit = split[0][1]
+    if not unit or any(other != unit for _, other in split):
+        return None
+    notation, values, doubt = notation_of(list(dict.fromkeys(number for number, _ in split)))
+    if any(value is None for value in values):
+        return None
+    return Reading("number", *notation, form=unit), _about_notation(notation, doubt)
+
+
+def _about_form(form: str, doubt: list[str], texts: list[str]) -> str | None:
+    words = f"is read as dates with the month before the day, in doubt, such as {_two(doubt)}" if doubt else None
+    if "%y" in form:
+        short = f"years of two digits are taken as 1969 to 2068, such as in {_two(texts)}"
+        return f"{words}; {short}" if words else f"is read as dates: {short}"
+    return words
+
+
+def _about_notation(notation: Notation, doubt: list[str]) -> str | None:
+    if not doubt:
+        return None
+    if notation.group == "," and "," in doubt[0]:
+        return f"is read as numbers whose commas separate thousands, in doubt, such as {_two(doubt)}"
+    return f"is read as numbers, although they have different signs, such as {_two(doubt)}"
+
+
+def _about_categories(texts: list[str], kinds: set[str], cells: int) -> str | None:
+    """What is suspicious of a column of categories."""
+    if len(kinds) > 1:
+        return f"mixes {' and '.join(sorted(kinds))} entries and is read as categories"
+    if len(texts) >= FEWEST and (units := _units(texts)):
+        return f"has numbers with different units, such as {_two(units)}, and is read as categories"
+    if len(texts) < FEWEST or len(set(texts)) < MOSTLY * cells:
+        return None
+    if kinds:
+        return f"mixes text with {', '.join(sorted(kinds))}s and is read as categories, such as {_two(texts)}"
+    return f"is text that hardly ever repeats, such as {_two(texts)}: as categories it says nothing of other rows"
+
+
+def _units(texts: list[str]) -> list[str]:
+    """Texts with different units, where all are numbers with or without one; else none."""
+    split = [split_unit(text) for text in texts]
+    _, values, _ = notation_of(list(dict.fromkeys(number for number, _ in split)))
+    if any(value is None for value in values):
+        return []
+    return list({unit: text for text, (_, unit) in zip(reversed(texts), reversed(split), strict=True)}.values())[::-1]
+
+
+def _two(texts: list[str]) -> str:
+    """Two cells, for a message."""
+    return " and ".join(repr(text if len(text) <= 40 else f"{text[:37]}...") for text in texts[:2])
+
+
+def _finite(values: Floats) -> Floats:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _says(text: str) -> bool:
+    return not is_missing(text)
+
+
+def _too_large(cell: Any, value: float) -> bool:
+    """Whether a finite number has become an infinite one."""
+    return bool(np.isinf(value)) and not isinstance(cell, (float, np.floating)) and "inf" not in text_of(cell).lower()

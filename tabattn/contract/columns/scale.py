@@ -1,0 +1,82 @@
+"""Numbers on a common scale, in double precision: large ones such as unix seconds keep their differences."""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tabattn.contract.columns.text import Floats
+
+EPSILON, LARGEST = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).max) / 4
+TOLERANCE = 1e-4
+"""Rounding to single precision may change a cell by this share of its column's standard deviation."""
+
+
+class Standard(NamedTuple):
+    """Mean and standard deviation of columns (z-scores), ``(columns,)`` each.
+
+    Attributes:
+        mean: Mean of what is not missing; 0 where everything is.
+        size: Standard deviation; 1 where a column is constant.
+    """
+
+    mean: Floats
+    size: Floats
+
+    @classmethod
+    def of(cls, x: Floats) -> Self:
+        """Measure rows ``(rows, columns)``; NaN = missing."""
+        seen = ~np.isnan(x)
+        number = np.maximum(seen.sum(0), 1)
+        mean = np.where(seen, x / number, 0.0).sum(0)
+        size = np.where(seen, np.abs(x - mean), 0.0).max(0)
+        size[size == 0] = 1.0
+        spread = np.where(seen, (x - mean) / size, 0.0)
+        size *= np.maximum(np.sqrt(np.square(spread).sum(0) / number), np.finfo(np.float64).tiny)
+        return cls(mean, size)
+
+    def __call__(self, x: Floats) -> NDArray[np.float32]:
+        """Standardise rows in double precision, and only then round to single precision."""
+        return np.clip((x - self.mean) / self.size, -LARGEST, LARGEST).astype(np.float32)
+
+
+def recode(x: NDArray[Any], categorical: NDArray[np.bool_], context: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Encode anew, by its context alone, a task cut from a table that is already numbers.
+
+    Args:
+        x: Cells, context rows first, ``(rows, columns)``; NaN = missing.
+        categorical: Which columns hold codes.
+        context: Number of context rows.
+
+    Returns:
+        Cells whose codes are ranks among those of the context, NaN for all others, without the columns that are
+        constant in the context; and the numbers of the columns that are left.
+    """
+    x = x.copy()
+    for column in np.flatnonzero(categorical):
+        known = np.unique(x[:context, column])
+        known = known[~np.isnan(known)]
+        rank = np.searchsorted(known, x[:, column])
+        found = np.append(known, np.nan)[rank] == x[:, column]
+        x[:, column] = np.where(found, rank, np.nan)
+    missing = np.isnan(x[:context])
+    low = np.where(missing, np.inf, x[:context]).min(0)
+    high = np.where(missing, -np.inf, x[:context]).max(0)
+    kept = np.flatnonzero(low < high)
+    return x[:, kept], kept
+
+
+def to_single(x: Floats, context: int) -> NDArray[np.float32]:
+    """Round a task's cells to single precision without losing their differences.
+
+    Columns that are far from 0 for their spread, such as unix seconds, or too large are standardised first, in double
+    precision and by the context rows; all others keep their values.
+
+    Args:
+        x: Cells, context rows first, ``(rows, columns)``; NaN = missing.
+        context: Number of context rows.
+    """
+    standard = Standard.of(x[:context])
+    largest = np.where(np.isnan(x[:context]), 0.0, np.abs(x[:context])).max(0, initial=0.0)
+    lost = (largest * EPSILON > TOLERANCE * standard.size) | (largest > LARGEST)
+    return np.where(lost, standard(x), np.clip(x, -LARGEST, LARGEST).astype(np.float32))

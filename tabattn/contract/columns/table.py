@@ -1,0 +1,152 @@
+"""From the columns of a real table to numbers, by what its context rows show and by nothing else."""
+
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from tabattn.contract.columns.frames import as_frame
+from tabattn.contract.columns.reading import Reading, learn
+from tabattn.contract.columns.text import Floats
+from tabattn.contract.errors import TableWarning
+
+
+class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Encodes the columns of a table of any types as numbers (a scikit-learn transformer).
+
+    A column is numeric if every entry of the rows it is fitted to is a number, a truth value, a date or a duration
+    (both in days), by its type or written as text: numbers also with separators of thousands, decimal commas, percent
+    and currency signs; dates in ISO 8601's or another common form. The usual words for a missing cell (``N/A``,
+    ``null``, a lone dash, ...) are missing there. Otherwise an entry becomes the rank of its category among those of
+    the fitted rows, in the declared order of a categorical column and in alphabetical order elsewhere. Missing
+    entries, infinities, and entries that the fitted rows could not teach - an unknown category, text in a numeric
+    column - become NaN. Columns without two different entries in the fitted rows are dropped.
+
+    What had to be guessed, and what could not be read in a numeric column, is said by a ``TableWarning``.
+
+    Attributes:
+        feature_names_in_: Names of the columns of a DataFrame with text names.
+        n_features_in_: Number of columns.
+        columns_: Numbers of the columns that are kept.
+        readings_: How each kept column is read.
+        categorical_: Whether each kept column holds codes, ``(kept columns,)``.
+    """
+
+    feature_names_in_: NDArray[np.object_]
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn the kind and the categories of each column from context rows.
+
+        Args:
+            X: The rows: a DataFrame or anything two-dimensional.
+            y: Ignored.
+
+        Raises:
+            ValueError: Not two-dimensional, no rows, or complex numbers.
+            TypeError: An entry is neither a number nor text nor another plain value.
+        """
+        self.fit_transform(X)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> Floats:
+        """Learn from rows, as ``fit`` does, and encode them, as ``transform`` does."""
+        return self.fit_encode(X)
+
+    def fit_encode(self, X: Any) -> Floats:
+        """Like ``fit_transform``, an array whatever output scikit-learn is configured for."""
+        frame = as_frame(X)
+        if not len(frame):
+            raise ValueError("an encoder needs at least 1 row, got 0")
+        self.n_features_in_ = frame.shape[1]
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        if self.n_features_in_ and all(isinstance(name, str) for name in frame.columns):
+            self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
+        kept: list[int] = []
+        encoded: list[Floats] = []
+        self.readings_: list[Reading] = []
+        for index in range(self.n_features_in_):
+            column = frame.iloc[:, index]
+            reading, note = learn(column)
+            values, wrong = reading.apply(column)
+            if note or wrong:
+                _say(frame, index, note or _unread(reading, wrong))
+            if not _constant(values):
+                kept.append(index)
+                encoded.append(values)
+                self.readings_.append(reading)
+        self.columns_ = np.asarray(kept, dtype=np.int64)
+        return np.stack(encoded, axis=1) if encoded else np.empty((len(frame), 0))
+
+    def transform(self, X: Any) -> Floats:
+        """Encode rows.
+
+        Args:
+            X: Rows of the columns that were fitted, in the same order.
+
+        Returns:
+            ``(rows, kept columns)``; NaN = missing.
+
+        Raises:
+            ValueError: The columns are not those that were fitted.
+        """
+        return self.encode(X)
+
+    def encode(self, X: Any) -> Floats:
+        """Like ``transform``, an array whatever output scikit-learn is configured for."""
+        check_is_fitted(self)
+        frame = as_frame(X)
+        if frame.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {frame.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        named = all(isinstance(name, str) for name in frame.columns)
+        if named and hasattr(self, "feature_names_in_"):
+            given, fitted = list(frame.columns), list(self.feature_names_in_)
+            if given != fitted:
+                wrong = next(pair for pair in zip(given, fitted, strict=True) if pair[0] != pair[1])
+                raise ValueError(f"columns must be those of fit, in the same order: got {wrong[0]!r} for {wrong[1]!r}")
+        out = np.empty((len(frame), len(self.columns_)))
+        for place, (index, reading) in enumerate(zip(self.columns_, self.readings_, strict=True)):
+            out[:, place], unread = reading.apply(frame.iloc[:, index])
+            if unread:
+                _say(frame, index, _unread(reading, unread))
+        return out
+
+    @property
+    def categories_(self) -> list[dict[str, int] | None]:
+        """For each kept column the ranks of its categories, or None where it is numeric."""
+        return [reading.categories for reading in self.readings_]
+
+    @property
+    def categorical_(self) -> NDArray[np.bool_]:
+        """Whether each kept column holds codes, ``(kept columns,)``."""
+        return np.asarray([reading.categories is not None for reading in self.readings_], dtype=bool)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the kept columns; ``x0``, ``x1``, ... where they had none."""
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", input_features)
+        if names is None:
+            names = [f"x{index}" for index in range(self.n_features_in_)]
+        return np.asarray(names, dtype=object)[self.columns_]
+
+
+def _constant(values: Floats) -> bool:
+    seen = values[~np.isnan(values)]
+    return not len(seen) or bool((seen == seen[0]).all())
+
+
+def _unread(reading: Reading, wrong: list[str]) -> str:
+    kind = "number" if reading.kind == "any" else reading.kind
+    shown = " and ".join(repr(text) for text in wrong[:2])
+    return f"has {shown}, which cannot be read as a {kind}: taken as missing ({len(wrong)} different in all)"
+
+
+def _say(frame: pd.DataFrame, index: int, words: str) -> None:
+    warnings.warn(f"column {frame.columns[index]!r} {words}", TableWarning, stacklevel=4)

@@ -1,0 +1,132 @@
+"""Blocks that fold the axes of a table, so that any mechanism works along its columns or along its rows."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.nn.multihead import MultiheadAttention
+from tabattn.nn.rows import RowAttention, SplitRowAttention
+
+KeysValues = tuple[Tensor, Tensor]
+Order = Literal["columns", "rows"]
+
+
+class TableBlock(nn.Module):
+    """One layer over a table of tokens: attention along columns, attention along rows, and an MLP in each cell.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        attention: Mechanism between context rows.
+        feature_attention: Mechanism between the columns of a row.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can.
+        legacy: Normalise after each sublayer and give target rows projections of their own, as nanoTabPFN's fork does.
+        readout: Compute only what is read afterwards: of the target rows the last column, or the summary columns where
+            there are any. Exact: the rest is read by nothing.
+        order: Which axis attends first: ``columns`` -> rows -> MLP, or ``rows`` -> MLP -> columns.
+        summaries: Leading columns that belong to no feature: they attend along columns and pass the MLP, but take no
+            part in attention along rows. Needs order ``rows``.
+        all_rows: Where ``readout``: the summaries of context rows are read too.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        attention: AttentionFactory = Softmax,
+        feature_attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        *,
+        legacy: bool = False,
+        readout: bool = False,
+        order: Order = "columns",
+        summaries: int = 0,
+        all_rows: bool = False,
+    ) -> None:
+        super().__init__()
+        if order not in ("columns", "rows"):
+            raise ValueError(f"order must be columns or rows, got {order!r}")
+        if summaries and order == "columns":
+            raise ValueError(f"summaries must be 0 with order columns, got {summaries}")
+        self.post_norm = legacy
+        self.readout = readout
+        self.order = order
+        self.summaries = summaries
+        self.features = MultiheadAttention(dim, heads, feature_attention)
+        rows = SplitRowAttention if legacy else RowAttention
+        self.rows = rows(dim, heads, attention, target_attention, readout=readout and not all_rows)
+        narrow = nn.Linear(hidden, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        if not legacy:
+            for last in (self.features.out, narrow, *self.rows.outputs()):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
+        """Transform a table.
+
+        Args:
+            x: Tokens, context rows first and the target column last, ``(batch, rows, columns, dim)``.
+            context: Number of context rows.
+            mask: Columns that exist, ``(batch, columns)``; True = may be seen. None = all.
+
+        Returns:
+            ``(batch, rows, columns, dim)``; where ``readout``, ``(batch, target rows, 1 or summaries, dim)``, or all
+            rows.
+        """
+        return self._sublayers(x, mask, lambda rows: self.rows(rows, context))
+
+    def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
+        """Transform a table of context rows alone; also return the keys and values target rows will read."""
+        memory: list[KeysValues] = []
+
+        def mix(rows: Tensor) -> Tensor:
+            memory.append(self.rows.keys_values(rows))
+            return self.rows(rows, rows.shape[1])
+
+        return self._sublayers(x, mask, mix), memory[0]
+
+    def recall(self, x: Tensor, memory: KeysValues, mask: Tensor | None = None) -> Tensor:
+        """Transform a table of target rows alone, given what ``remember`` kept."""
+        return self._sublayers(x, mask, lambda rows: self.rows.answer(rows, *memory))
+
+    def _sublayers(self, x: Tensor, mask: Tensor | None, mix: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.order == "columns":
+            return self._in_cells(self._along_rows(self._along_columns(x, mask), mix))
+        return self._along_columns(self._in_cells(self._along_rows(x, mix)), mask)
+
+    def _along_columns(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        tokens = (x if self.post_norm else self.norms[0](x)).flatten(0, 1)
+        if mask is not None:
+            mask = mask.repeat_interleave(x.shape[1], dim=0)[:, None, None]
+        read = slice(0, self.summaries) if self.summaries else slice(-1, None)
+        if self.readout and self.features.mechanism.cross:
+            mixed = self.features(tokens[:, read], tokens, mask)
+        else:
+            mixed = self.features(tokens, mask=mask)
+            mixed = mixed[:, read] if self.readout else mixed
+        if self.readout:
+            x = x[:, :, read]
+        x = x + mixed.view(x.shape)
+        return self.norms[0](x) if self.post_norm else x
+
+    def _along_rows(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
+        apart, x = x.split([self.summaries, x.shape[2] - self.summaries], dim=2)
+        rows, columns = x.shape[1:3]
+        tokens = (x if self.post_norm else self.norms[1](x)).transpose(1, 2).flatten(0, 1)
+        mixed = mix(tokens).unflatten(0, (-1, columns)).transpose(1, 2)
+        asked = slice(rows - mixed.shape[1], None)
+        x = x[:, asked] + mixed
+        x = torch.cat([apart[:, asked], x], dim=2) if self.summaries else x
+        return self.norms[1](x) if self.post_norm else x
+
+    def _in_cells(self, x: Tensor) -> Tensor:
+        if self.post_norm:
+            return self.norms[2](x + self.mlp(x))
+        return x + self.mlp(self.norms[2](x))

@@ -1,0 +1,188 @@
+"""Divergence of a training: noticed in its losses and gradients, and never written to a checkpoint."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from tabattn.contract.errors import DataError, DivergenceError
+from tabattn.storage.finite import non_finite_in_checkpoint
+
+PATIENCE = 3
+"""Bad steps in a row that stop a run. One or two can come from single batches; where the network itself has diverged,
+every batch that follows is bad too."""
+
+INTERVAL = 50
+"""Steps from one look to the next where looking is not free: it waits for the device, or for other processes."""
+
+
+class DivergenceGuard(Callback):
+    """Divergence check: stops a training whose loss or gradient is NaN or infinite, and never saves such weights.
+
+    On a CPU, and everywhere with ``skip``, a step whose gradient is not finite is left out: parameters and the state of
+    the optimizer stay as they are. ``patience`` bad steps in a row stop the run. On other devices, and with several
+    processes, the check is computed on the device and read every 50 steps. With a gradient scaler (float16) a gradient
+    that overflows is normal and left out by the scaler; it counts once the scale has fallen to 1. Weights are checked
+    whenever a checkpoint is made: one that is not finite is refused, and the file that was there stays.
+
+    Args:
+        action: ``stop``: stop the run; ``skip``: leave out each step whose gradient is not finite and go on; ``off``:
+            watch neither. Checkpoints of weights that are not finite are refused in each case.
+        patience: Bad steps in a row that stop the run.
+    """
+
+    def __init__(self, action: Literal["stop", "skip", "off"] = "stop", patience: int = PATIENCE) -> None:
+        if action not in ("stop", "skip", "off"):
+            raise ValueError(f"action must be stop, skip or off, got {action!r}")
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1, got {patience}")
+        self.action = action
+        self.patience = patience
+        self.skipped = 0
+        self.gradient: Tensor | None = None
+        # How many bad steps in a row, at which step they began, the loss and the largest gradient there.
+        self.streak: Tensor | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.streak, self.gradient, self.skipped = None, None, 0
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Measure the gradient, and leave the step out where it is not finite and looking costs nothing."""
+        if self.action == "off":
+            return
+        self.gradient = largest_gradient(optimizer)
+        if self.gradient is None or _scaler(trainer) is not None:
+            return
+        if (self.action == "skip" or self.gradient.device.type == "cpu") and not self.gradient.isfinite():
+            leave_step_out(optimizer)
+            self.skipped += 1
+            # One line each time their number has doubled.
+            if self.skipped & (self.skipped - 1) == 0:
+                rank_zero_warn(
+                    f"step {trainer.global_step + 1}: the gradient is {self.gradient.item():g}, so the step is left out"
+                    + (f" ({self.skipped} of them so far)" if self.skipped > 1 else "")
+                )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count bad steps in a row, and stop where there are too many.
+
+        Raises:
+            DivergenceError: The loss or the gradient has not been finite for ``patience`` steps.
+        """
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        known = [value for value in (loss, self.gradient) if isinstance(value, Tensor)]
+        if self.action != "stop" or not known:
+            return
+        self._count(trainer.global_step, known[0].detach(), known[-1])
+        self.gradient = None
+        alone = trainer.world_size == 1 and known[0].device.type == "cpu"
+        if alone or (batch_idx + 1) % INTERVAL == 0:
+            self._look(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to end as if all were well with weights that are not finite."""
+        if self.action != "off":
+            refuse_diverged(trainer, pl_module, {"state_dict": pl_module.state_dict()})
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        refuse_diverged(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        refuse_loaded(pl_module, checkpoint)
+
+    def _count(self, step: int, loss: Tensor, gradient: Tensor) -> None:
+        """Add a step to the streak, on the device and without waiting for it."""
+        loss, gradient = loss.float(), gradient.float()
+        if self.streak is None:
+            self.streak = torch.zeros(4, dtype=torch.float64, device=loss.device)
+        count = torch.where(loss.isfinite() & gradient.isfinite(), 0, self.streak[0] + 1)
+        begun = torch.stack([count.new_tensor(step), loss.double(), gradient.double()])
+        self.streak = torch.cat([count[None], torch.where(count == 1, begun, self.streak[1:])])
+
+    def _look(self, trainer: Trainer) -> None:
+        """Stop the run on all ranks if it has diverged on one."""
+        assert self.streak is not None
+        count, step, loss, gradient = self.streak.tolist()
+        stop = count >= self.patience
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        scaler = _scaler(trainer)
+        if not stop or (scaler is not None and scaler.get_scale() > 1):
+            return
+        name, value = ("gradient", gradient) if torch.isfinite(torch.tensor(loss)) else ("loss", loss)
+        what = f"the {name} is {value:g} since step {step:.0f}" if count else "a loss of another process is not finite"
+        raise DivergenceError(f"the training has diverged: {what}; {last_good(trainer)}{ADVICE}")
+
+
+ADVICE = "; a lower learning rate or --trainer.gradient_clip_val may help, --guard.action=skip leaves such steps out"
+
+
+def refuse_diverged(trainer: Trainer | None, module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+    """Raise DivergenceError where the weights of a checkpoint that is to be saved are not finite."""
+    if name := non_finite_in_checkpoint(module, checkpoint):
+        when = "" if trainer is None else f" at step {trainer.global_step}"
+        raise DivergenceError(
+            f"the training has diverged: the weights{when} are not finite, in {name}, and are not saved; "
+            f"{last_good(trainer)}{ADVICE}"
+        )
+
+
+def refuse_loaded(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+    """Raise DataError where the weights of a checkpoint that is to be used are not finite."""
+    if name := non_finite_in_checkpoint(module, checkpoint):
+        raise DataError(
+            f"the checkpoint holds weights that are not finite, in {name}: its training had diverged; take another one"
+        )
+
+
+def last_good(trainer: Trainer | None) -> str:
+    """Name the newest checkpoint of a run, for the end of a message."""
+    written = [] if trainer is None else trainer.checkpoint_callbacks
+    callbacks = [callback for callback in written if isinstance(callback, ModelCheckpoint)]
+    named = [Path(path) for each in callbacks for path in (each.best_model_path, each.last_model_path) if path]
+    files = [path for path in named if path.exists()]
+    if not files:
+        return "no checkpoint was saved before"
+    return f"the last good checkpoint is {max(files, key=lambda path: path.stat().st_mtime)}"
+
+
+def largest_gradient(optimizer: Optimizer) -> Tensor | None:
+    """Largest magnitude in the gradients of an optimizer's parameters, NaN where one is; None without gradients."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if not gradients:
+        return None
+    values = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
+    norms = torch._foreach_norm([value for value in values if value.numel()], float("inf"))
+    return torch.stack([norm.to(norms[0].device, torch.float) for norm in norms]).amax() if norms else None
+
+
+def leave_step_out(optimizer: Optimizer) -> None:
+    """Make the step that an optimizer is about to take change nothing.
+
+    Parameters without a gradient are left alone by optimizers; what some count in their groups is put back.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+    before = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+
+    def put_back(optimizer: Optimizer, *_: Any) -> None:
+        handle.remove()
+        for group, values in zip(optimizer.param_groups, before, strict=True):
+            group.update(values)
+
+    handle: RemovableHandle = optimizer.register_step_post_hook(put_back)
+
+
+def _scaler(trainer: Trainer) -> Any:
+    """The gradient scaler of training in float16; None in other precisions."""
+    return getattr(trainer.precision_plugin, "scaler", None)

@@ -1,0 +1,163 @@
+"""Muon over matrices of one shape at a time, instead of one matrix at a time."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Muon, Optimizer
+
+NARROW = 128
+"""Smaller side below which a CPU works in full precision."""
+
+
+class BatchedMuon(Muon):
+    """Muon whose matrices of one shape are orthogonalised together: the update of ``torch.optim.Muon``, sooner.
+
+    A network of narrow layers has dozens of small matrices of few shapes. One at a time, their Newton-Schulz
+    iterations take a good part of a training step on a CPU, and hundreds of launches on a GPU. In full
+    precision where a CPU has matrices so narrow that bfloat16 does not pay; elsewhere in bfloat16, as
+    ``torch.optim.Muon``.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every matrix that has a gradient.
+
+        Args:
+            closure: Computes the loss and the gradients anew.
+
+        Returns:
+            The loss of the closure, where there is one.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            alike: dict[tuple[torch.Size, torch.device], list[Tensor]] = defaultdict(list)
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    alike[matrix.shape, matrix.device].append(matrix)
+            for (shape, _), matrices in alike.items():
+                updates = orthogonal(
+                    torch.stack([self._momentum(matrix, group["momentum"]) for matrix in matrices]),
+                    group["ns_coefficients"],
+                    group["ns_steps"],
+                    group["eps"],
+                ).to(matrices[0].dtype)
+                rate = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                # Not by alpha, which is a number: a rate that is a tensor would be waited for, which no graph can.
+                torch._foreach_sub_(matrices, list(updates * rate))
+        return loss
+
+    def _momentum(self, matrix: Tensor, momentum: float) -> Tensor:
+        """Take the gradient into the running mean, and return it half a step ahead (Nesterov)."""
+        assert matrix.grad is not None
+        state = self.state[matrix]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+        mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
+        return matrix.grad.lerp(mean, momentum)
+
+
+def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Bring the singular values of matrices close to 1, by a quintic Newton-Schulz iteration.
+
+    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
+
+    Args:
+        matrices: ``(matrices, rows, columns)``.
+        coefficients: Of the first, third and fifth power.
+        steps: Number of iterations.
+        eps: Smallest norm to divide by.
+
+    Returns:
+        The same shape; bfloat16 where the matrices are not narrow ones on a CPU.
+    """
+    narrow = matrices.device.type == "cpu" and min(matrices.shape[1:]) < NARROW
+    x = matrices if narrow else matrices.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.mT
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=eps)
+    first, third, fifth = coefficients
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth), x, beta=first)
+    return x.mT if tall else x
+
+
+class MuonAdamW(Optimizer):
+    """Muon for weight matrices, AdamW for everything else, as one optimizer with one state.
+
+    Muon replaces a matrix's momentum by the nearest orthogonal matrix (Jordan et al. 2024), which leaves the plateau
+    before in-context learning several times sooner than AdamW. Embeddings and the narrow layers at a network's ends
+    are better served by AdamW: they are told by their smaller side, so a wide embedding asks for a larger ``smallest``.
+
+    Args:
+        params: Parameters to update.
+        lr: Learning rate of matrices.
+        adamw_lr: Learning rate of everything else.
+        momentum: Momentum of matrices.
+        betas: Averaging of AdamW's two moments.
+        weight_decay: Decoupled weight decay of matrices.
+        smallest: Smaller side from which a parameter counts as a matrix.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 0.02,
+        adamw_lr: float = 3e-3,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        smallest: int = 16,
+    ) -> None:
+        numbers = {"lr": lr, "adamw_lr": adamw_lr, "momentum": momentum, "weight_decay": weight_decay}
+        for name, value in (numbers | {"smallest": smallest}).items():
+            if value < 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
+        params = list(params)
+        matrices = [p for p in params if p.ndim == 2 and min(p.shape) >= smallest]
+        known = {id(p) for p in matrices}
+        rest = [p for p in params if id(p) not in known]
+        self._inner: list[Optimizer] = []
+        if matrices:
+            self._inner.append(BatchedMuon(matrices, lr, weight_decay, momentum))
+        if rest:
+            self._inner.append(AdamW(rest, adamw_lr, betas, weight_decay=0.0, fused=True))
+        super().__init__([group for inner in self._inner for group in inner.param_groups], {})
+        self._link()
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter.
+
+        Args:
+            closure: Computes the loss and the gradients anew.
+
+        Returns:
+            The loss of the closure, where there is one.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for inner in self._inner:
+            inner.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what ``state_dict`` gave."""
+        super().load_state_dict(state_dict)
+        self._link()
+
+    def _link(self) -> None:
+        """Let the two optimizers work on this one's groups and state."""
+        for inner, group in zip(self._inner, self.param_groups, strict=True):
+            inner.param_groups = [group]
+            inner.state = self.state

@@ -1,0 +1,82 @@
+"""Learning-rate schedules."""
+
+import math
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+SHAPE = ("total_steps", "warmup", "final")
+"""What the curve of ``WarmupCosine`` follows from."""
+
+
+class WarmupCosine(LRScheduler):
+    """Raises the learning rate linearly, then lowers it along half a cosine; stepped once per batch.
+
+    Args:
+        optimizer: Whose learning rates are scheduled.
+        total_steps: Optimizer steps of the whole run; by default the command line fills in those of the trainer.
+        warmup: Fraction of the steps that raise the learning rate.
+        final: Learning rate at the end, as a fraction of the peak.
+        last_epoch: Steps already made, less one.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_steps: int | None = None,
+        warmup: float = 0.05,
+        final: float = 0.0,
+        last_epoch: int = -1,
+    ) -> None:
+        if not 0.0 <= warmup <= 1.0:
+            raise ValueError(f"warmup must be in [0, 1], got {warmup}")
+        if not 0.0 <= final <= 1.0:
+            raise ValueError(f"final must be in [0, 1], got {final}")
+        self.total_steps = _check_steps(total_steps)
+        self.warmup = warmup
+        self.final = final
+        super().__init__(optimizer, last_epoch)
+
+    def plan(self, total_steps: int) -> None:
+        """Set the length of the run and the learning rate of the current step.
+
+        Args:
+            total_steps: Optimizer steps of the whole run.
+        """
+        self.total_steps = _check_steps(total_steps)
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+    def get_lr(self) -> list[Any]:
+        factor = self.factor(self.last_epoch)
+        return [base * factor for base in self.base_lrs]
+
+    def factor(self, step: int) -> float:
+        """Return the fraction of the peak learning rate at a step, counted from 0."""
+        if self.total_steps is None:
+            if step > 0:
+                raise ValueError("total_steps must be known before the second step, got None")
+            return 1.0
+        rising = round(self.warmup * self.total_steps)
+        if step < rising:
+            return (step + 1) / rising
+        progress = min(1.0, (step - rising) / max(1, self.total_steps - rising))
+        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def state_dict(self) -> dict[str, Any]:
+        # A resumed run may be longer than the one that was saved, or end otherwise: its own arguments count.
+        return {key: value for key, value in super().state_dict().items() if key not in SHAPE}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what ``state_dict`` gave, and set the learning rate that the own curve has at that step."""
+        super().load_state_dict({key: value for key, value in state_dict.items() if key not in SHAPE})
+        if self.total_steps is not None:
+            self.plan(self.total_steps)
+
+
+def _check_steps(total_steps: int | None) -> int | None:
+    if total_steps is not None and total_steps < 1:
+        raise ValueError(f"total_steps must be at least 1, got {total_steps}")
+    return total_steps

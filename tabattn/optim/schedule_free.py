@@ -1,0 +1,110 @@
+"""Optimizers whose weights to train with are not their weights to use: schedule-free ones."""
+
+from typing import Any, Literal
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from tabattn.storage.trusted import resolve
+
+
+class ScheduleFree(Callback):
+    """Shows the averaged weights of a schedule-free optimizer to all that look at them.
+
+    Such an optimizer (Defazio et al. 2024, arXiv 2405.15682) takes gradients at one point and has its result, an
+    average, at another; its methods ``train`` and ``eval`` move the weights between them. They are at the average in
+    validation, after training and whenever the module's state is asked for, so in every checkpoint; they are back with
+    the next training batch. Optimizers without these methods are left alone.
+    """
+
+    def __init__(self) -> None:
+        self._hook: RemovableHandle | None = None
+        # The weights to train with, and the versions of the parameters that show the average instead.
+        self._training: list[Tensor] = []
+        self._versions: list[int] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights to train with, exactly: from the average they follow only up to rounding."""
+        return {"training": self._training} if self._training else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._training, self._versions = state_dict["training"], None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if any(map(has_modes, trainer.optimizers)):
+            module: nn.Module = pl_module
+            # A checkpoint takes the state of the optimizers after that of the module, hence in the same mode.
+            self._hook = module.register_state_dict_pre_hook(lambda *_: self._switch(trainer, "eval"))
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._switch(trainer, "train")
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        self._switch(trainer, "train")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._switch(trainer, "eval")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._switch(trainer, "eval")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _switch(self, trainer: Trainer, mode: Literal["train", "eval"]) -> None:
+        """Change the mode, and come back to the very weights that were left, unless others were put in since."""
+        optimizers = [optimizer for optimizer in trainer.optimizers if has_modes(optimizer)]
+        weights = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        if mode == "eval":
+            before = [weight._version for weight in weights]
+            kept = [weight.detach().clone() for weight in weights]
+            switch(trainer, mode)
+            after = [weight._version for weight in weights]
+            if after != before:
+                self._training, self._versions = kept, after
+            return
+        kept, self._training = self._training, []
+        same = self._versions in (None, [weight._version for weight in weights])
+        switch(trainer, mode)
+        if len(kept) == len(weights) and same:
+            with torch.no_grad():
+                for weight, exact in zip(weights, kept, strict=True):
+                    weight.copy_(exact)
+
+
+def check_schedule(config: Namespace, asked: bool) -> None:
+    """Leave out the default schedule where the optimizer is schedule-free, and warn of one that was asked for.
+
+    Args:
+        config: Configuration with the entries ``optimizer`` and ``lr_scheduler``.
+        asked: Whether the schedule was asked for.
+    """
+    if config.lr_scheduler is None or not has_modes(resolve(config.optimizer.class_path, Optimizer)):
+        return
+    optimizer, schedule = (config[key].class_path.rpartition(".")[2] for key in ("optimizer", "lr_scheduler"))
+    if asked:
+        rank_zero_warn(
+            f"{optimizer} is schedule-free: its average is worse for a learning rate that falls, as {schedule} may let "
+            "it; leave the schedule out by --lr_scheduler=null, a linear warm-up is an argument of the optimizer"
+        )
+    else:
+        rank_zero_info(f"{optimizer} is schedule-free: the learning rate is constant, the default {schedule} left out")
+        config.lr_scheduler = None
+
+
+def has_modes(optimizer: Optimizer | type[Optimizer]) -> bool:
+    """Whether an optimizer has one mode to train in and one to be looked at."""
+    return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
+
+
+def switch(trainer: Trainer, mode: Literal["train", "eval"]) -> None:
+    """Put all optimizers that have modes into one."""
+    for optimizer in filter(has_modes, trainer.optimizers):
+        getattr(optimizer, mode)()

@@ -1,0 +1,129 @@
+"""Tasks in the order of inference: the given sequence, what the others show, and what is to be inferred."""
+
+import torch
+from torch import Tensor
+
+from tabattn.contract.batches import PairBatch
+from tabattn.contract.errors import DataError
+from tabattn.pairs.options import ALL, InferenceOptions
+
+
+def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Generator | None = None) -> PairBatch:
+    """Put a batch into the order of inference: the given sequences, the shown points of the others, the targets.
+
+    Every point the batch knows takes part, whether it was context or target there. Tasks of unequal size are filled up
+    with ``padding``.
+
+    Args:
+        batch: The tasks.
+        options: How to lay them out.
+        generator: Source of randomness of ``consec=False``; None = torch's own.
+
+    Returns:
+        The tasks laid out, without an oracle.
+
+    Raises:
+        DataError: The batch has no given sequence or no other one, not enough points to show or none left to infer.
+    """
+    known, index = batch.y.isfinite(), torch.arange(batch.x.shape[1], device=batch.x.device)
+    # An unknown value is a point all the same among the targets, and as good as padding in the context.
+    there = known | (index >= batch.context)
+    if batch.padding is not None:
+        there &= ~batch.padding
+    place = batch.x if options.order else index.to(batch.x).expand_as(batch.x)
+    rank = _ranks(place.masked_fill(~there, torch.inf))
+    whole = _whole(batch, there & (index >= batch.context), options.given_member)
+    given, others = known & whole, there & ~whole
+    name = f"given_member={options.given_member}"
+    if not given.any():
+        raise DataError(f"{name}: no task of the batch has a known point of this member")
+    if not others.any():
+        raise DataError(f"{name}: the batch has no other sequence to infer")
+    shown = _shown(batch, others, rank, options, generator)
+    targets = others & ~shown
+    if not targets.any():
+        raise DataError(f"context_p={options.context_p} leaves no point to infer")
+    group = torch.where(given, 0, torch.where(shown, 1, torch.where(targets, 2, 3)))
+    sequence = (group * len(index) + rank).argsort(1)
+    return _arrange(batch, sequence, (given | shown).sum(1), targets.sum(1), options)
+
+
+def _whole(batch: PairBatch, targets: Tensor, given_member: int | None) -> Tensor:
+    """Tell which points are of sequences that are given as a whole, ``(batch, points)``."""
+    if given_member is not None:
+        return batch.member == given_member
+    numbers = torch.arange(int(batch.member.max()) + 1, device=batch.x.device)
+    asked = ((batch.member[..., None] == numbers) & targets[..., None]).any(1)  # (batch, members)
+    whole = ~asked.gather(1, batch.member)
+    return torch.where((whole & batch.y.isfinite()).any(1, keepdim=True), whole, batch.member == 0)
+
+
+def _shown(
+    batch: PairBatch, others: Tensor, rank: Tensor, options: InferenceOptions, generator: torch.Generator | None
+) -> Tensor:
+    """Tell which points of the sequences to be inferred are shown, ``(batch, points)``."""
+    known, shown = batch.y.isfinite(), torch.zeros_like(others)
+    key, pool = _order(rank, options, generator)
+    for number in batch.member[others].unique():
+        mine = others & (batch.member == number)
+        if options.context_p is None:
+            known_before = known & (torch.arange(rank.shape[1], device=rank.device) < batch.context)
+            shown |= _as_before(mine, known_before, key)
+        else:
+            shown |= _first(mine, known & pool, key, options, int(number))
+    return shown
+
+
+def _ranks(key: Tensor) -> Tensor:
+    """Place of each point among the points of its task, ``(batch, points)``; equal keys keep their order."""
+    return key.argsort(dim=1, stable=True).argsort(1)
+
+
+def _order(rank: Tensor, options: InferenceOptions, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """In which order points are shown, as a key, and which may be shown at all, each ``(batch, points)``."""
+    if options.consec:
+        return rank.float(), torch.ones_like(rank, dtype=torch.bool)
+    device = rank.device if generator is None else generator.device
+    key = torch.rand(rank.shape, generator=generator, device=device)
+    return key.to(rank.device), rank < options.pool
+
+
+def _first(mine: Tensor, candidates: Tensor, key: Tensor, options: InferenceOptions, number: int) -> Tensor:
+    """The first ``context_p`` candidates among the points of a sequence."""
+    candidates, count = mine & candidates, options.context_p or 0
+    fewest = int(candidates.sum(1)[mine.any(1)].min())
+    if fewest < count:
+        where = "" if options.consec else f" among the first {options.pool} of a task"
+        raise DataError(
+            f"context_p must be at most {fewest}, as many known points as member {number} has{where}, got {count}"
+        )
+    return candidates & (_ranks(key.masked_fill(~candidates, torch.inf)) < count)
+
+
+def _as_before(mine: Tensor, seen: Tensor, key: Tensor) -> Tensor:
+    """The points of a sequence that the batch shows; of one that it shows as a whole, the first quarter."""
+    seen = mine & seen
+    part = mine & (_ranks(key.masked_fill(~mine, torch.inf)) < mine.sum(1, keepdim=True) // 4)
+    return torch.where((seen == mine).all(1, keepdim=True), part, seen)
+
+
+def _arrange(
+    batch: PairBatch, sequence: Tensor, contexts: Tensor, targets: Tensor, options: InferenceOptions
+) -> PairBatch:
+    """Cut tasks out of their points in sequence, contexts first and then targets, filled up to one size."""
+    if options.num_steps != ALL:
+        targets = targets.clamp(max=options.num_steps)
+    context = int(contexts.max())
+    column = torch.arange(context + int(targets.max()), device=sequence.device)
+    step = column - context
+    there = torch.where(step < 0, column < contexts[:, None], step < targets[:, None])
+    source = torch.where(step < 0, column, step + contexts[:, None]).clamp(max=sequence.shape[1] - 1)
+    chosen = sequence.gather(1, source)
+    return PairBatch(
+        x=batch.x.gather(1, chosen),
+        y=batch.y.gather(1, chosen).masked_fill(~there, torch.nan),
+        member=batch.member.gather(1, chosen),
+        context=context,
+        padding=~there,
+        task=batch.task,
+    )

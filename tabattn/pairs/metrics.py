@@ -1,0 +1,166 @@
+"""How good predictive densities of sequences are: exact sums, whatever process scored which task."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torchmetrics import Metric
+
+from tabattn.contract.batches import PairBatch
+from tabattn.nn.densities import crps
+
+REACHES = (0.02, 0.1, 0.3)
+"""Ends of the buckets of distances, as shares of the axis."""
+BUCKETS = ("adjacent", "near", "mid", "far")
+SUMS = ("count", "ll", "error", "crps", "inside50", "inside90", "y", "yy")
+"""What is added up over targets, for each member and each bucket."""
+LEVELS = (0.5, 0.9)
+
+
+class PairScores(Metric):
+    """Scores densities of targets; all states are sums, so that several processes score as one.
+
+    Args:
+        members: How many sequences a task may have.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = None
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.members = members
+        shapes = {
+            "sums": (len(SUMS), members, len(BUCKETS)),
+            "first": (2,),
+            "first_best": (2,),
+            "rows": (2,),
+            "chained": (2,),
+            "best": (5,),
+            "walked": (4,),
+        }
+        for name, shape in shapes.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+        self.sums: Tensor
+        self.first: Tensor
+        self.first_best: Tensor
+        self.rows: Tensor
+        self.chained: Tensor
+        self.best: Tensor
+        self.walked: Tensor
+
+    def update(self, batch: PairBatch, given: Distribution, chain: Distribution | None, span: float) -> None:
+        """Add the targets of a batch.
+
+        Args:
+            batch: The tasks.
+            given: Density of each target given the context, ``(batch, targets)``.
+            chain: Density of each target given the context and the targets before it; None = not known.
+            span: Length of the axis, the unit of distances.
+        """
+        y = batch.y[:, batch.context :]
+        scored = y.isfinite()
+        y = torch.where(scored, y, 0.0)
+        ll, error = given.log_prob(y).double(), (given.mean - y).double().square()
+        place = given.cdf(y)
+        inside = [((place - 0.5).abs() <= level / 2).double() for level in LEVELS]
+        values = y.double()
+        each = torch.stack([torch.ones_like(ll), ll, error, crps(given, y).double(), *inside, values, values.square()])
+        group = batch.member[:, batch.context :] * len(BUCKETS) + self._bucket(batch, span)
+        self.sums.view(len(SUMS), -1).index_add_(1, group[scored], each[:, scored])
+        self._add_tasks(values, error, scored, batch.member[:, batch.context :])
+        if chain is not None:
+            self.chained += torch.stack([scored.sum(), chain.log_prob(y).double()[scored].sum()])
+        if batch.oracle is not None:
+            best = batch.oracle.log_density.double(), (batch.oracle.mean - y).double().square()
+            whole = scored.all(1)
+            joint = batch.oracle.joint.double()[whole].sum()
+            figures = [scored.sum(), best[0][scored].sum(), best[1][scored].sum(), whole.sum() * y.shape[1], joint]
+            self.best += torch.stack(figures)
+            self.first_best += _first(best[1], scored)
+
+    def add_trajectories(self, y: Tensor, once: Tensor, mean: Tensor, sample: Tensor) -> None:
+        """Add tasks whose targets were predicted point after point, each from those before it.
+
+        Args:
+            y: True values of the targets, ``(batch, targets)``; NaN = not scored.
+            once: Means in one pass, given the context alone.
+            mean: The trajectory that goes on from its own means.
+            sample: One that goes on from values drawn.
+        """
+        scored = y.isfinite()
+        errors = [(values - y).double().square()[scored].sum() for values in (once, mean, sample)]
+        self.walked += torch.stack([scored.sum(), *errors])
+
+    def _bucket(self, batch: PairBatch, span: float) -> Tensor:
+        """Bucket of each target's distance to the nearest known point of its member, ``(batch, targets)``."""
+        (known_x, x), (known_member, member) = (
+            part.tensor_split([batch.context], dim=1) for part in (batch.x, batch.member)
+        )
+        readable = (member[..., None] == known_member[:, None]) & batch.y[:, None, : batch.context].isfinite()
+        distance = (x[..., None] - known_x[:, None]).abs().masked_fill(~readable, torch.inf)
+        nearest = distance.amin(2) if batch.context else torch.full_like(x, torch.inf)
+        return torch.bucketize(nearest / span, torch.tensor(REACHES, device=x.device, dtype=x.dtype))
+
+    def _add_tasks(self, y: Tensor, error: Tensor, scored: Tensor, member: Tensor) -> None:
+        """Add the first target of each task, and the share of variance explained of each task's every member."""
+        self.first += _first(error, scored)
+        # Of each member its own targets: (batch, members, targets).
+        own = (member[:, None] == torch.arange(self.members, device=y.device)[:, None]) & scored[:, None]
+        y, error = (part[:, None].expand_as(own) for part in (y, error))
+        centre = torch.where(own, y, 0.0).sum(2, keepdim=True) / own.sum(2, keepdim=True).clamp(min=1)
+        spread = torch.where(own, y - centre, 0.0).square().sum(2)
+        varied = spread > 0
+        explained = 1 - torch.where(own, error, 0.0).sum(2)[varied] / spread[varied]
+        self.rows += torch.stack([varied.sum(), explained.sum()])
+
+    def compute(self) -> dict[str, float]:
+        """Every figure by name; NaN where nothing was scored, and none for what was never known."""
+        sums = dict(zip(SUMS, self.sums, strict=True))
+        total = {name: part.sum() for name, part in sums.items()}
+        count = total["count"]
+        figures = {
+            "ll": total["ll"] / count,
+            "mse": total["error"] / count,
+            "rmse": (total["error"] / count).sqrt(),
+            "rmse_first": (self.first[1] / self.first[0]).sqrt(),
+            "r2": 1 - total["error"] / (total["yy"] - total["y"] ** 2 / count),
+            "r2_row": self.rows[1] / self.rows[0],
+            "crps": total["crps"] / count,
+            "coverage50": total["inside50"] / count,
+            "coverage90": total["inside90"] / count,
+        }
+        if self.chained[0]:
+            figures["ll_joint"] = self.chained[1] / self.chained[0]
+        if self.walked[0]:
+            roots = (self.walked[1:] / self.walked[0]).sqrt()
+            figures |= zip(("rmse_chain_once", "rmse_chain", "rmse_chain_sample"), roots, strict=True)
+        if self.best[0]:
+            figures["ll_oracle"] = self.best[1] / self.best[0]
+            figures["mse_oracle"] = self.best[2] / self.best[0]
+            figures["rmse_first_oracle"] = (self.first_best[1] / self.first_best[0]).sqrt()
+            figures["gap"] = figures["ll_oracle"] - figures["ll"]
+        if self.best[3]:
+            figures["ll_joint_oracle"] = self.best[4] / self.best[3]
+        figures |= dict(self._parts(sums))
+        return {name: figure.item() for name, figure in figures.items()}
+
+    def _parts(self, sums: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Likelihood and error of each member and of each bucket that was met, where there are several."""
+        for axis, names in ((1, [f"member{index}" for index in range(self.members)]), (0, BUCKETS)):
+            count, ll, error = (sums[name].sum(axis) for name in ("count", "ll", "error"))
+            if (count > 0).sum() < 2:
+                continue
+            for index, name in enumerate(names):
+                if count[index]:
+                    yield f"{name}/ll", ll[index] / count[index]
+                    yield f"{name}/mse", error[index] / count[index]
+
+
+def _first(error: Tensor, scored: Tensor) -> Tensor:
+    """Number of tasks with a target that is scored, and the sum of the errors of their first."""
+    there = scored.any(1)
+    first = error.gather(1, scored.int().argmax(1, keepdim=True))[:, 0]
+    return torch.stack([there.sum(), first[there].sum()])

@@ -1,0 +1,130 @@
+"""The network that first took up sequence pairs: one attention over places, blind to whose value it reads."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.nn.block import Norm
+from tabattn.pairs.network import PairNetwork, Residual
+from tabattn.pairs.place_attention import PlaceAttention
+from tabattn.pairs.tnpa import check_ordered
+from tabattn.pairs.tokens import MemberCode, MemberEmbed, PlaceFeatures, Points
+
+
+class SeedNetwork(PairNetwork):
+    """Weighs known values by their places, adds the value before, and learns whose value is asked for only afterwards.
+
+    Kept as a baseline: with an attention that cannot tell sequences apart, predictions drop from the last known point
+    towards the average of both. Unlike the original, scores are not rectified before the softmax, values are not
+    normalised by a LayerNorm, which of a scalar keeps the sign alone, and the likelihood weighs its deviation fully.
+    Places are Fourier features rather than cells of a grid.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the layers behind the attention.
+        layers: Number of layers behind the attention, of which there is one.
+        members: Number of sequences a task may have.
+        attention: Mechanism from targets to known points, which takes a mask with a row for each query.
+        target_attention: The same, for likeness with the other networks; give one of the two.
+        components: Gaussians in each density; 1 = a plain Gaussian.
+        residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
+            the same sequence.
+        member_embed: How a target tells its sequence: ``one_hot``, or a ``learned`` vector. Known points never do.
+        fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
+        centred: For likeness with ``TNPD``; refused.
+        norm: For likeness with the other networks: here nothing is normalised, and ``before`` is refused.
+    """
+
+    one_pass = True
+
+    def __init__(
+        self,
+        dim: int = 64,
+        heads: int = 4,
+        hidden: int = 128,
+        layers: int = 4,
+        members: int = 2,
+        attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        components: int = 1,
+        residual: Residual = "none",
+        member_embed: MemberEmbed = "one_hot",
+        fourier: int = 2,
+        centred: bool = False,
+        norm: Norm = "after",
+    ) -> None:
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, got {layers}")
+        if norm != "after":
+            raise ValueError(f"the seed network normalises nothing: norm must be after, got {norm!r}")
+        if member_embed == "hidden":
+            raise ValueError(
+                "member_embed must be one_hot or learned for seed, whose context has no labels, got 'hidden'"
+            )
+        super().__init__(hidden, hidden, components, residual, member_embed, centred)
+        features = PlaceFeatures(fourier)
+        self.place = nn.Sequential(features, nn.Linear(features.width, dim))
+        self.value = nn.Linear(1, dim)
+        self.attention = PlaceAttention(dim, heads, target_attention or attention)
+        # The command line hands the default over as a factory of its own.
+        if target_attention is not None and not isinstance(attention(heads, dim // heads), Softmax):
+            raise ValueError("the seed network has one attention: give attention or target_attention, not both")
+        check_ordered(self.attention.mechanism, "seed")
+        self.member = MemberCode(members, hidden, member_embed)
+        self.join = nn.Linear(2 * dim + self.member.width, hidden)
+        deeper = [layer for _ in range(layers - 1) for layer in (nn.Linear(hidden, hidden), nn.LeakyReLU())]
+        self.mlp = nn.Sequential(nn.LeakyReLU(), *deeper)
+
+    def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
+        known, asked = self.split(x, y, member, context)
+        return self._read(known, asked)
+
+    def density(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
+        return self.chain(x, y, member, context)
+
+    def chain(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
+        known, asked = self.split(x, y, member, context)
+        told = self.known_points(x[:, context:], y[:, context:], member[:, context:])
+        targets = asked.x.shape[1]
+        before = torch.ones(targets, targets, dtype=torch.bool, device=x.device).tril(-1)
+        visible = torch.cat([before.new_ones(targets, known.x.shape[1]), before], dim=1)
+        return self._read(known.followed_by(told), asked, visible)
+
+    def _read(self, known: Points, asked: Points, visible: Tensor | None = None) -> Distribution:
+        """The densities of targets, each given the known points that it may read.
+
+        Args:
+            known: Points that may be read.
+            asked: Points whose value is asked for.
+            visible: Which known point each may read, ``(asked, known)``; None = all.
+        """
+        mask = known.mask if visible is None else visible if known.mask is None else visible & known.mask
+        here, there = self.place(asked.x), self.place(known.x)
+        values = self.value(known.y[..., None])
+        mixed = self.attention(here, there, values, mask) + _last(values, asked.x.shape[1], mask)
+        code = self.member(asked.member, asked.x)
+        h = self.mlp(self.join(torch.cat([F.leaky_relu(mixed), here, code], dim=-1)))
+        return self.answer(h, self.expect(known, asked, visible))
+
+
+def _last(values: Tensor, asked: int, mask: Tensor | None) -> Tensor:
+    """The value that comes last among those that each target may read, zeros where it may read none.
+
+    Args:
+        values: ``(batch, known, dim)``.
+        asked: Number of targets.
+        mask: Boolean, broadcastable to ``(batch, 1, asked, known)``; True = may be seen. None = all.
+
+    Returns:
+        ``(batch, asked, dim)``.
+    """
+    batch, known, dim = values.shape
+    if mask is None:
+        return values[:, -1:].expand(-1, asked, -1)
+    mask = mask.reshape(-1, *mask.shape[-2:]).expand(batch, asked, -1)
+    last = (mask * torch.arange(1, known + 1, device=mask.device)).amax(-1, keepdim=True)
+    found = values.gather(1, (last - 1).clamp(min=0).expand(-1, -1, dim))
+    return found.masked_fill(last == 0, 0.0)

@@ -1,0 +1,227 @@
+"""Inference between sequences: the rest of one from another and a few points of its own."""
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torch.distributions import Distribution
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.contract.batches import PairBatch
+from tabattn.pairs import InferenceOptions, Trajectories, lay_out, trajectories
+from tabattn.pairs.architectures import ARCHITECTURES
+from tabattn.pairs.metrics import PairScores
+from tabattn.pairs.network import PairNetwork
+from tabattn.storage.hyperparameters import mechanism
+from tabattn.task import Task
+
+CHAINED = 2
+"""Tasks of each test batch whose targets are also predicted point after point, which takes a pass for each."""
+MARGIN = 0.01
+"""Share of the axis by which a point may leave the range of training unnoticed."""
+
+
+class PairInference(Task):
+    """Trains a network to infer the rest of a sequence from another sequence and a few points of its own.
+
+    Logs the log-likelihood of a target in nats (a density: it may be positive), the same of the process that made the
+    data where that is known (``ll_oracle``) and the ``gap`` to it, the squared error, the error of the first target
+    after the context, the share of explained variance, continuous ranked probability score and the coverage of
+    intervals; also for each member and for buckets of distance to the nearest known point. Test also logs the error of
+    trajectories, each value predicted from those before it, of the first 2 tasks of each batch: ``rmse_chain`` goes on
+    from means, ``rmse_chain_sample`` from drawn values, and ``rmse_chain_once`` is that of the same tasks in one pass.
+
+    Args:
+        arch: ``tnpd``: context tokens attend to one another, targets to them (TNP-D, Nguyen and Grover 2022); ``tnpa``:
+            targets also to the targets before them; ``seed``: the first such network, whose attention is blind to which
+            sequence a point belongs to.
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        layers: Number of layers.
+        members: How many sequences a task may have.
+        attention: Mechanism between context tokens, and from targets to them where it can answer queries from outside.
+        target_attention: Mechanism from targets to the context; none = ``attention`` where it can, else Softmax.
+        components: Gaussians that are mixed in a target's density.
+        residual: ``nearest``: the network predicts what is to be added to the nearest known value of the same sequence;
+            ``parallel``: to the other sequences, moved to the height of its known values (``tnpd``).
+        member_embed: How a token tells its sequence; ``hidden``: the context does not, which makes the first prediction
+            fall between the sequences (not for ``seed``, whose context never tells).
+        fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
+        centred: Whether values are read, and told, as distances from the mean of what is known of their sequence:
+            answers then move with each sequence, whatever height it has reached (``tnpd``).
+        norm: Whether each layer normalises its sums (``after``) or what it reads (``before``; not ``seed``).
+        joint: Whether validation and test also score each target given the targets before it; none = where that takes
+            a single pass.
+        inference: How ``predict`` and the figures lay out a task and draw trajectories.
+        init_from: Checkpoint, or file of weights (.safetensors), whose matching weights start the network; keeps the
+            command line's model.
+    """
+
+    task_name = "pairs"
+    batch = PairBatch
+    network: PairNetwork
+
+    def __init__(
+        self,
+        arch: Literal["tnpd", "tnpa", "seed"] = "tnpd",
+        dim: int = 64,
+        heads: int = 4,
+        hidden: int = 128,
+        layers: int = 4,
+        members: int = 2,
+        attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        components: int = 1,
+        residual: Literal["none", "nearest", "parallel"] = "none",
+        member_embed: Literal["one_hot", "learned", "hidden"] = "one_hot",
+        fourier: int = 2,
+        centred: bool = False,
+        norm: Literal["after", "before"] = "after",
+        joint: bool | None = None,
+        inference: InferenceOptions = InferenceOptions(),  # noqa: B008
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(init_from)
+        # What is asked of the weights does not belong to them: a checkpoint leaves it to the command line.
+        self.save_hyperparameters(ignore=["init_from", "inference", "joint"])
+        self.members = members
+        self.network = ARCHITECTURES[arch](
+            dim=dim,
+            heads=heads,
+            hidden=hidden,
+            layers=layers,
+            members=members,
+            attention=mechanism(attention),
+            target_attention=None if target_attention is None else mechanism(target_attention),
+            components=components,
+            residual=residual,
+            member_embed=member_embed,
+            fourier=fourier,
+            centred=centred,
+            norm=norm,
+        )
+        self.joint = self.network.one_pass if joint is None else joint
+        self.inference = inference
+        self.scores = PairScores(members)
+        self.scaled = False
+        self.warned = False
+
+    def setup(self, stage: str) -> None:
+        """Check that the network can tell the data's sequences apart, and take over the data's units, once.
+
+        Weights to start from come with units: a training takes those of its data all the same, a test does not.
+        """
+        self.check_data(getattr(self.trainer, "datamodule", None))
+        members, scaling = self.of_data("members"), self.of_data("scaling")
+        if members is not None and members > self.members:
+            raise MisconfigurationException(f"the data has {members} members, the model only members={self.members}")
+        self.network.complete = bool(self.of_data("complete"))
+        self.scaled |= self.init_from is not None and stage != "fit"
+        super().setup(stage)
+        if scaling is not None and not self.scaled:
+            self.network.scale(scaling)
+            self.scaled = True
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the units that come with the weights."""
+        super().on_load_checkpoint(checkpoint)
+        self.scaled = True
+
+    def forward(self, batch: PairBatch) -> Distribution:
+        """Density of each target given the context, ``(batch, targets)``, in the data's units."""
+        return self.network(batch.x, batch.y, batch.member, batch.context)
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """Negative log-likelihood of the targets, nats each."""
+        y = batch.y[:, batch.context :]
+        scored = y.isfinite()
+        density = self.network.density(batch.x, batch.y, batch.member, batch.context)
+        each = density.log_prob(torch.where(scored, y, 0.0)).masked_fill(~scored, 0.0)
+        loss = -each.sum() / scored.sum().clamp(min=1)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.x))
+        return loss
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
+        """Predict every target from the context, and where asked for from the targets before it too."""
+        self._score(batch)
+
+    def test_step(self, batch: PairBatch, batch_idx: int) -> None:
+        """As validation does; the first tasks of the batch also point after point, as trajectories are drawn."""
+        given = self._score(batch)
+        few = batch.first(CHAINED)
+        source = torch.Generator(self.device).manual_seed(self._number(batch_idx))
+        drawn = trajectories(self.network, few, InferenceOptions(samples=1), source)
+        assert drawn.mean is not None
+        self.scores.add_trajectories(few.y[:, few.context :], given.mean[:CHAINED], drawn.mean, drawn.samples[0])
+
+    def _score(self, batch: PairBatch) -> Distribution:
+        """Score a batch in one pass; returns the density of each target given the context."""
+        self._watch(batch)
+        parts = (batch.x, batch.y, batch.member, batch.context)
+        chain = self.network.chain(*parts) if self.joint else None
+        low, high, *_ = self.network.scaling
+        given = self.network(*parts)
+        self.scores.update(batch, given, chain, high - low)
+        return given
+
+    def _number(self, batch_idx: int) -> int:
+        """The number of a batch among those of all processes."""
+        return batch_idx * self.trainer.world_size + self.global_rank
+
+    def predict_step(self, batch: PairBatch, batch_idx: int) -> Trajectories:
+        """Draw trajectories of the sequence that is to be inferred, laid out as ``inference`` says."""
+        self._watch(batch)
+        return self.trajectories(batch, self._number(batch_idx))
+
+    def trajectories(self, batch: PairBatch, number: int = 0) -> Trajectories:
+        """Draw trajectories, the same whenever the same batch is given under the same number."""
+        mixed = np.random.SeedSequence([self.inference.seed, number]).generate_state(1)
+        source = torch.Generator(self.device).manual_seed(int(mixed[0]))
+        return trajectories(self.network, lay_out(batch, self.inference, source), self.inference, source)
+
+    def probe(self, batch: PairBatch) -> Tensor:
+        """Predict the means of the targets, for a look inside."""
+        return self(batch).mean
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores under ``val/``."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores under ``test/``."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        figures = {f"{stage}/{name}": figure for name, figure in self.scores.compute().items()}
+        self.scores.reset()
+        # The sums are those of all processes already.
+        self.log_dict(figures, sync_dist=True)
+        self.log(f"{stage}_ll", figures[f"{stage}/ll"], prog_bar=True, logger=False, sync_dist=True)
+
+    def _watch(self, batch: PairBatch) -> None:
+        """Warn, once, of places beyond the axis the network was trained on."""
+        low, high, *_ = self.network.scaling
+        edge = MARGIN * (high - low)
+        least, most = batch.x.min().item(), batch.x.max().item()
+        if not self.warned and (least < low - edge or most > high + edge):
+            self.warned = True
+            warnings.warn(  # By whichever process sees it.
+                f"x leaves the range of training [{low:g}, {high:g}]: it goes from {least:g} to {most:g}, "
+                "where densities are guesses and often too sure",
+                stacklevel=2,
+            )
+
+    def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
+        """Place, value, member and role of each token of a layer that puts out observations."""
+        points = batch.x.shape[1]
+        first = points - output.shape[1]
+        if output.dim() != 3 or first not in {0, batch.context}:
+            return None
+        roles = ["context"] * (batch.context - first) + ["target"] * (points - max(first, batch.context))
+        columns = {"x": batch.x, "y": batch.y, "member": batch.member}
+        described = {name: part[:, first:].flatten().tolist() for name, part in columns.items()}
+        return {**described, "role": roles * len(batch.x)}

@@ -1,0 +1,134 @@
+"""Trajectories, drawn point after point."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tabattn.contract.batches import PairBatch
+from tabattn.pairs.mixtures import components, quantiles
+from tabattn.pairs.network import PairNetwork
+from tabattn.pairs.options import InferenceOptions
+
+CELLS = 2**25
+"""Most cells of the attention maps of one head, over all trajectories that are drawn at once."""
+
+
+class Trajectories(NamedTuple):
+    """What a network makes of the targets of tasks; NaN for a target that a task does not have.
+
+    Attributes:
+        batch: The tasks as they were laid out.
+        path: The order in which the targets of the trajectory of means were predicted, ``(batch, targets)``: their
+            numbers, padding last; that of the first sample where there is none.
+        mean: The trajectory that goes on from predicted means, ``(batch, targets)``; None where none was asked for.
+        samples: Drawn trajectories, ``(samples, batch, targets)``.
+        quantiles: Quantiles of each target at ``LEVELS``, ``(levels, batch, targets)``: those of the mixture of the
+            densities that the drawn trajectories met, of the mean trajectory's where none was drawn.
+    """
+
+    batch: PairBatch
+    path: Tensor
+    mean: Tensor | None
+    samples: Tensor
+    quantiles: Tensor
+
+
+@torch.no_grad()
+def trajectories(
+    network: PairNetwork,
+    batch: PairBatch,
+    options: InferenceOptions,
+    generator: torch.Generator | None = None,
+    rows: int | None = None,
+) -> Trajectories:
+    """Draw trajectories of the targets, all tasks and all samples side by side.
+
+    Args:
+        network: Predicts one point after the other.
+        batch: Tasks as ``lay_out`` returns them.
+        options: What to draw.
+        generator: Source of randomness; None = torch's own.
+        rows: Most trajectories to draw at once: a bound on memory that changes no number. None = as many as keep the
+            maps of attention small.
+
+    Returns:
+        Values of the targets, in the order of the batch.
+    """
+    if rows is not None and rows < 1:
+        raise ValueError(f"rows must be at least 1, got {rows}")
+    rows = rows or max(1, CELLS // batch.x.shape[1] ** 2)
+    path, noise = _plan(batch, options, generator)
+    parts = [
+        _draw(network, batch, path[chosen], noise[:, chosen], chosen % len(batch.x))
+        for chosen in torch.arange(len(path), device=path.device).split(rows)
+    ]
+    values, *densities = (torch.cat(part).unflatten(0, (-1, len(batch.x))) for part in zip(*parts, strict=True))
+    there = asked(batch)
+    values = values.masked_fill(~there, torch.nan)
+    met = slice(options.samples) if options.samples else slice(None)
+    bands = quantiles(*(part[met].movedim(0, 2).flatten(2) for part in densities))
+    return Trajectories(
+        batch=batch,
+        path=path[-len(batch.x) :] if options.mean else path[: len(batch.x)],
+        mean=values[-1] if options.mean else None,
+        samples=values[: options.samples],
+        quantiles=bands.masked_fill(~there, torch.nan),
+    )
+
+
+def asked(batch: PairBatch) -> Tensor:
+    """Tell which targets are there, ``(batch, targets)``."""
+    targets = batch.x[:, batch.context :]
+    return torch.ones_like(targets, dtype=torch.bool) if batch.padding is None else ~batch.padding[:, batch.context :]
+
+
+def _plan(batch: PairBatch, options: InferenceOptions, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """All that is random in trajectories, which come one after the other, with all tasks in each.
+
+    Returns:
+        Targets in the order in which they are predicted, ``(trajectories, targets)``, padding last; and what decides
+        each value, ``(2, trajectories, targets)``: the place of a component, and a normal number. NaN = the mean.
+    """
+    x = batch.x[:, batch.context :]
+    there = asked(batch)
+    shape = (options.samples + options.mean, *x.shape)
+    device = x.device if generator is None else generator.device
+    uniform, order = torch.rand((2, *shape), generator=generator, device=device).to(x)
+    normal = torch.randn(shape, generator=generator, device=device).to(x)
+    normal[options.samples :] = torch.nan
+    if options.path != "random":
+        order = (x if options.path == "left_to_right" else torch.zeros_like(x)).expand(shape)
+    path = order.masked_fill(~there, torch.inf).argsort(dim=2, stable=True)
+    return path.flatten(0, 1), torch.stack([uniform, normal]).flatten(1, 2)
+
+
+def _draw(
+    network: PairNetwork, batch: PairBatch, path: Tensor, noise: Tensor, task: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draw trajectories along paths ``(rows, targets)``, each through a task of its own.
+
+    Returns:
+        Values ``(rows, targets)``, and weights, means and deviations of the densities they come from,
+        ``(rows, targets, components)``, in the order of the batch.
+    """
+    x, y, member = batch.x[task], batch.y[task], batch.member[task]
+    context = batch.context
+    sampler = network.sampler(x[:, :context], y[:, :context], member[:, :context], context)
+    x, member, noise = (
+        part.gather(-1, path.expand(part.shape)) for part in (x[:, context:], member[:, context:], noise)
+    )
+    steps = []
+    for step in range(path.shape[1]):
+        density = sampler.step(x[:, step], member[:, step])
+        weights, means, stds = components(density)
+        picked = (noise[0, :, step, None] > weights.cumsum(-1)[:, :-1]).sum(-1, keepdim=True)
+        drawn = (means.gather(1, picked) + stds.gather(1, picked) * noise[1, :, step, None])[:, 0]
+        values = torch.where(noise[1, :, step].isnan(), density.mean, drawn)
+        steps.append((values, weights, means, stds))
+        if step + 1 < path.shape[1]:
+            sampler.append(values)
+    back = path.argsort(1)
+    values, *densities = (torch.stack(part, 1) for part in zip(*steps, strict=True))
+    weights, means, stds = (part.gather(1, back[..., None].expand_as(part)) for part in densities)
+    return values.gather(1, back), weights, means, stds

@@ -1,0 +1,223 @@
+"""In-context classification for users of scikit-learn: ``fit`` keeps the table, ``predict`` reads it."""
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags, check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from tabattn.contract.columns import Floats, TableEncoder, as_frame
+from tabattn.prior.estimator import files
+from tabattn.prior.estimator.arguments import check_arguments
+from tabattn.prior.estimator.ensemble import draw
+from tabattn.prior.estimator.labels import check_labels, number_labels
+from tabattn.prior.estimator.reader import Reader
+from tabattn.prior.network import PriorNetwork
+from tabattn.prior.weights import load_network
+from tabattn.storage.finite import non_finite_weight
+
+
+class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Classifies the rows of a table by reading labelled rows, with a network that was trained beforehand.
+
+    Nothing is trained: ``fit`` encodes and keeps the rows, and the network reads them at the first prediction.
+    Columns may hold numbers, text, categories, dates and missing cells, in a table of any kind: pandas, Arrow, lists of
+    rows, arrays, sparse matrices. What has to be guessed of them is said by
+    ``tabattn.contract.errors.TableWarning``. Labels may be of any type whose values can be sorted: numbers,
+    text, truth values, dates, intervals, decimals.
+
+    Args:
+        model: The network: None = the weights that ship with the package; or a file of weights (.safetensors), a
+            checkpoint of ``PriorClassification`` (.ckpt), or a ``PriorNetwork``, which is copied.
+        n_estimators: Number of members of the ensemble, each with its own scale and order of columns and classes.
+        average: What the members' mean is taken of: ``logits`` or ``probabilities``.
+        temperature: Divides the network's logits; below 1 makes predictions more certain.
+        max_context: Most rows that a member reads. Of larger tables each member reads a stratified sample of its own,
+            and a warning says so.
+        chunk_rows: Rows that are predicted at one time: less memory, the same predictions.
+        cache: Whether to remember what the network read of the table, so that further predictions need not read it
+            anew. Takes for each member ``4 x layers x context rows x columns x 2 dim`` bytes.
+        device: ``auto`` (a GPU where there is one), or the name of a torch device.
+        dtype: Type of the matrix products: ``float32``, or on a GPU ``bfloat16`` or ``float16``.
+        random_state: Decides over orders and samples.
+
+    Attributes:
+        classes_: The labels, sorted.
+        n_features_in_: Number of columns.
+        feature_names_in_: Names of the columns of a DataFrame with text names.
+        encoder_: Turns columns into numbers.
+        network_: The network.
+        x_: Encoded rows, ``(rows, features)``.
+        y_: Class of each row, ``(rows,)``.
+        seed_: What ``random_state`` gave.
+    """
+
+    def __init__(
+        self,
+        model: PriorNetwork | str | Path | None = None,
+        *,
+        n_estimators: int = 8,
+        average: Literal["logits", "probabilities"] = "logits",
+        temperature: float = 0.9,
+        max_context: int = 2000,
+        chunk_rows: int = 512,
+        cache: bool = True,
+        device: str | torch.device = "auto",
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.model = model
+        self.n_estimators = n_estimators
+        self.average = average
+        self.temperature = temperature
+        self.max_context = max_context
+        self.chunk_rows = chunk_rows
+        self.cache = cache
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Keep a table.
+
+        Args:
+            X: Its rows: a DataFrame or anything two-dimensional, ``(rows, columns)``.
+            y: Their labels, ``(rows,)``.
+
+        Raises:
+            ValueError: The table, the labels, the model or an argument will not do.
+            FileNotFoundError: There are no weights.
+        """
+        check_arguments(self.get_params(deep=False))
+        table = self._check_table(X, reset=True, y=y)
+        self.classes_, self.y_ = check_labels(y)
+        check_consistent_length(table, self.y_)
+        self.encoder_ = TableEncoder()
+        self.x_ = _some_column(self.encoder_.fit_encode(table))
+        self.network_ = self._load()
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if len(self.x_) > self.max_context:
+            warnings.warn(
+                f"the table has {len(self.x_)} rows: each member of the ensemble reads a stratified sample of "
+                f"{self.max_context} (max_context)",
+                stacklevel=2,
+            )
+        return self._prepare()
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Probabilities of the classes, in the order of ``classes_``.
+
+        Args:
+            X: Rows with the columns of ``fit``.
+
+        Returns:
+            ``(rows, classes)``.
+        """
+        check_is_fitted(self)
+        run = check_arguments(self.get_params(deep=False))
+        x = _some_column(self.encoder_.encode(self._check_table(X, reset=False)))
+        if self._reader is None:
+            return np.ones((len(x), 1))
+        scores = self._reader.log_probabilities(x, run).astype(np.float64)
+        scores = scores.mean(0) if self.average == "logits" else logsumexp(scores, axis=0)
+        return np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable label of each row, ``(rows,)``."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(1)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy: the share of rows, or of their weight, whose most probable label is the given one."""
+        if self.classes_.dtype.kind in "biufU" or isinstance(self.classes_[0], str):
+            return float(super().score(X, y, sample_weight))
+        given = number_labels(column_or_1d(y), self.classes_)
+        right = self.predict_proba(X).argmax(1) == given
+        return float(np.average(right, weights=sample_weight))
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to one safetensors file: network, encoder, labels and table; no code.
+
+        Raises:
+            ValueError: The labels are of a type that cannot be written.
+        """
+        check_is_fitted(self)
+        files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
+        """Read what ``save`` wrote; predictions are in float32 until ``dtype`` is set to something else.
+
+        Args:
+            path: The file.
+            device: Where to predict.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged or holds something else.
+        """
+        return files.load(cls, path, device)._prepare()
+
+    @property
+    def cached_bytes(self) -> int:
+        """Memory that the remembered table takes; 0 before the first prediction."""
+        check_is_fitted(self)
+        return 0 if self._reader is None else self._reader.cached_bytes
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Arguments that are not the default ones; of a network its class alone."""
+        if not isinstance(self.model, PriorNetwork):
+            return str(super().__repr__(N_CHAR_MAX))
+        others = {name: value for name, value in self.get_params(deep=False).items() if name != "model"}
+        shown = BaseEstimator.__repr__(type(self)(**others), N_CHAR_MAX).partition("(")[2]
+        return f"{type(self).__name__}(model=<{type(self.model).__name__}>{', ' if shown != ')' else ''}{shown}"
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        tags.input_tags.sparse = True
+        return tags
+
+    def _check_table(self, X: Any, *, reset: bool, y: Any = "no_validation") -> pd.DataFrame:
+        """A table as a DataFrame, its columns checked against those of ``fit``; ``reset`` = this is ``fit``."""
+        table = as_frame(X)
+        if not table.columns.is_unique:
+            twice = table.columns[table.columns.duplicated()][0]
+            raise ValueError(f"X has several columns {twice!r}: their names must be different")
+        check_array(np.empty(table.shape, dtype=bool), estimator=self)  # complains about sizes in the usual words
+        # Labels are checked apart: scikit-learn's own check refuses bytes.
+        validate_data(self, table, None if y is None else "no_validation", reset=reset, skip_check_array=True)
+        return table
+
+    def _prepare(self) -> Self:
+        """Draw the members. With one class there is nothing to ask."""
+        self._reader: Reader | None = None
+        if len(self.classes_) > 1:
+            size, outputs = self.n_estimators, self.network_.classes
+            ensemble = draw(self.y_, self.x_.shape[1], size, outputs, self.max_context, self.seed_)
+            self._reader = Reader(self.network_, self.x_, self.y_, ensemble)
+        return self
+
+    def _load(self) -> PriorNetwork:
+        if isinstance(self.model, PriorNetwork):
+            if name := non_finite_weight(self.model, self.model.state_dict()):
+                raise ValueError(f"model holds weights that are not finite, in {name}: its training had diverged")
+            return copy.deepcopy(self.model).cpu().float().eval().requires_grad_(False)
+        if not isinstance(self.model, (str, Path, type(None))):
+            raise ValueError(f"model must be None, the path of a file or a PriorNetwork, got {self.model!r}")
+        return load_network(self.model)
+
+
+def _some_column(x: Floats) -> Floats:
+    """Encoded rows; a column of zeros where no column tells anything."""
+    return x if x.shape[1] else np.zeros((len(x), 1))

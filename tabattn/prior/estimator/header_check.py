@@ -1,0 +1,139 @@
+"""Validation of a saved estimator's header: every value is checked before an estimator is made of it."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tabattn.contract.columns import Reading
+from tabattn.contract.columns.text import FORMS
+
+MOST_MEMBERS = 10_000
+"""Largest ensemble that a file may ask for."""
+
+MOST_LABEL_BYTES = 10**8
+"""Largest array of labels that a file may ask for."""
+
+SEEDS = 2**32
+"""Seeds are below this."""
+
+PLAIN: dict[str, type | tuple[type, ...]] = {"b": bool, "i": int, "u": int, "f": (int, float), "U": str, "O": str}
+"""Kinds of labels, and what their values are in a file."""
+
+
+def check_parameters(parameters: Any, names: tuple[str, ...]) -> None:
+    """Check the arguments of ``TabularClassifier`` in a header.
+
+    Raises:
+        ValueError: One is missing, unknown, or of a wrong type.
+    """
+    if not isinstance(parameters, dict) or set(parameters) != set(names):
+        raise ValueError(f"its parameters must be {', '.join(names)}, got {list(parameters)[:9]}")
+    for name in ("n_estimators", "max_context", "chunk_rows"):
+        whole(name, parameters[name], 1, MOST_MEMBERS if name == "n_estimators" else 2**63 - 1)
+    temperature = parameters["temperature"]
+    if type(temperature) not in (int, float) or not math.isfinite(temperature):
+        raise ValueError(f"temperature must be a finite number, got {temperature!r}")
+    if type(parameters["cache"]) is not bool or type(parameters["average"]) is not str:
+        raise ValueError(f"cache must be true or false and average a text, got {parameters['cache']!r}")
+
+
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number within bounds.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if type(value) is not int or not least <= value <= most:
+        text = repr(value)
+        raise ValueError(f"{name} must be a whole number between {least} and {most}, got {text[:40]}")
+    return value
+
+
+def labels(described: Any) -> NDArray[Any]:
+    """The labels that a header describes: different ones in rising order, as ``fit`` makes them.
+
+    Raises:
+        ValueError: They are of another type than is said, not in order, or not different.
+    """
+    values, dtype = described["values"], np.dtype(described["dtype"])
+    if dtype.kind not in PLAIN or not isinstance(values, list) or not values:
+        raise ValueError(f"labels must be a list of numbers, truth values or text, their type is {dtype}")
+    if dtype.itemsize * len(values) > MOST_LABEL_BYTES:
+        raise ValueError(f"labels of the type {dtype} need more than {MOST_LABEL_BYTES} bytes")
+    kind = PLAIN[dtype.kind]
+    if not all(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for value in values):
+        raise ValueError(f"labels are not all of the type {dtype}")
+    found = np.asarray(values, dtype=dtype)
+    if found.tolist() != values:
+        raise ValueError(f"labels cannot be kept in the type {dtype}")
+    if any(not first < second for first, second in itertools.pairwise(values)) or values[0] != values[0]:
+        raise ValueError("labels must be different and in rising order")
+    return found
+
+
+def names(given: Any, columns: int) -> NDArray[np.object_] | None:
+    """Names of the columns, or None.
+
+    Raises:
+        ValueError: They are not one text for each column.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, list) or len(given) != columns or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"names must be {columns} texts")
+    return np.asarray(given, dtype=object)
+
+
+def kept_columns(given: Any, columns: int) -> NDArray[np.int64]:
+    """Numbers of the columns that are kept, in rising order.
+
+    Raises:
+        ValueError: They are something else.
+    """
+    if not isinstance(given, list):
+        raise ValueError("kept must be a list of column numbers")
+    found = [whole("a kept column", number, 0, columns - 1) for number in given]
+    if found != sorted(set(found)):
+        raise ValueError("kept columns must be different and in rising order")
+    return np.asarray(found, dtype=np.int64)
+
+
+def categories(given: Any, kept: int) -> list[dict[str, int] | None]:
+    """For each kept column the codes of its categories, or None where it is numeric.
+
+    Raises:
+        ValueError: They are something else, or codes are not 0, 1, 2, ...
+    """
+    if not isinstance(given, list) or len(given) != kept:
+        count = len(given) if isinstance(given, list) else "no"
+        raise ValueError(f"{kept} columns have {count} lists of categories")
+    for entry in given:
+        if entry is not None and (
+            not isinstance(entry, dict)
+            or not all(type(code) is int for code in entry.values())
+            or sorted(entry.values()) != list(range(len(entry)))
+        ):
+            raise ValueError("codes of categories must be 0, 1, 2, ...")
+    return given
+
+
+def readings(given: Any, codes: list[dict[str, int] | None]) -> list[Reading]:
+    """How each kept column is read; files of earlier versions do not say it."""
+    if given is None:
+        return [Reading.of(None, entry) for entry in codes]
+    if not isinstance(given, list) or len(given) != len(codes):
+        raise ValueError(f"readings must be a list of {len(codes)} entries")
+    known = set(Reading("number").plain())
+    for entry in given:
+        if not isinstance(entry, dict) or set(entry) != known or not all(isinstance(v, str) for v in entry.values()):
+            raise ValueError(f"a reading must have the texts {', '.join(sorted(known))}, got {str(entry)[:80]}")
+        if (
+            entry["decimal"] not in (".", ",")
+            or entry["group"] not in ("", ",", ".")
+            or (entry["form"] not in ("", *FORMS) if entry["kind"] != "number" else len(entry["form"]) > 20)
+        ):
+            raise ValueError(f"a reading has signs that are not known: {str(entry)[:80]}")
+    return [Reading.of(*both) for both in zip(given, codes, strict=True)]

@@ -1,0 +1,60 @@
+"""Labels of an estimator: the different ones in their order, and the number of each row's."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from tabattn.contract.columns import sorted_labels
+
+
+def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Number labels.
+
+    Args:
+        y: Labels, ``(rows,)``, of any type whose values can be sorted.
+
+    Returns:
+        The different labels, sorted, and the number of each row's label.
+
+    Raises:
+        ValueError: A label is missing or infinite; they are continuous numbers; or they cannot be sorted.
+    """
+    y = column_or_1d(_entries(y), warn=True)
+    if missing := int(pd.isna(y).sum()):
+        raise ValueError(f"Input y contains NaN: {missing} of {len(y)} rows have no label")
+    if y.dtype.kind == "f" and np.isinf(y).any():
+        raise ValueError("Input y contains infinity")
+    if y.dtype == object:
+        y = pd.Series(y).infer_objects().to_numpy()
+    if y.dtype.kind in "fc":
+        check_classification_targets(y)
+    if y.dtype != object:
+        return np.unique(y, return_inverse=True)
+    try:
+        codes, classes = sorted_labels(y)
+    except TypeError as ex:
+        raise ValueError(f"labels must be of one kind that can be sorted: {ex}") from ex
+    return _objects(classes), codes
+
+
+def number_labels(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Number of each label among the classes, -1 = none of them."""
+    known = {label: number for number, label in enumerate(pd.Series(classes))}
+    return np.asarray([known.get(label, -1) for label in pd.Series(y)], np.int64)
+
+
+def _entries(y: Any) -> Any:
+    """Lists whose entries an array would turn into text, such as a missing one beside text, as they are."""
+    if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
+        return y if all(isinstance(label, str) for label in y) else _objects(list(y))
+    return y
+
+
+def _objects(values: list[Any]) -> NDArray[Any]:
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out

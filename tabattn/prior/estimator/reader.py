@@ -1,0 +1,148 @@
+"""Runs the questions of an ensemble through a network, many at a time, and remembers what it read of the context."""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tabattn.contract.columns import Floats
+from tabattn.prior.estimator.arguments import Run
+from tabattn.prior.estimator.ensemble import Ensemble, Question, Scales
+from tabattn.prior.network import Memory, PriorNetwork
+from tabattn.prior.weights import plain_defaults
+
+BATCH_TOKENS = {"cpu": 2**15, "cuda": 2**18}
+"""Context tokens that are read in one batch of questions, by the type of device; a larger question is read alone.
+
+A CPU is fastest with what fits its caches, a GPU with much at a time.
+"""
+
+CACHE_BYTES = 4 * 2**30
+"""Most memory that remembered contexts may take."""
+
+
+class Reader:
+    """A network and a labelled table, which answers what the classes of further rows are.
+
+    Args:
+        network: The network; not changed.
+        x: Context rows, ``(rows, features)``; NaN = missing.
+        y: Class of each row, ``(rows,)``.
+        ensemble: How to ask.
+    """
+
+    _network: PriorNetwork
+    _place: tuple[torch.device, torch.dtype] | None
+    _memories: dict[int, Memory]
+
+    def __init__(self, network: PriorNetwork, x: Floats, y: NDArray[np.int64], ensemble: Ensemble) -> None:
+        self.network = network
+        self.x = x
+        self.y = y
+        self.ensemble = ensemble
+        self.scales = Scales(x)
+        self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes along: not the memories, which it can read anew."""
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    @property
+    def cached_bytes(self) -> int:
+        """Memory that the remembered contexts take."""
+        return sum(_size(memory) for memory in self._memories.values())
+
+    def log_probabilities(self, x: Floats, run: Run) -> NDArray[np.float32]:
+        """Ask every member for the classes of rows.
+
+        Args:
+            x: The rows, ``(rows, features)``; NaN = missing.
+            run: How to run.
+
+        Returns:
+            ``(members, rows, classes)``.
+        """
+        self._settle(run)
+        views = self.scales(x)
+        classes = len(self.ensemble.questions[0].codes)
+        out = np.zeros((len(self.ensemble.members), len(x), classes), dtype=np.float32)
+        autocast = torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32)
+        with plain_defaults(), torch.inference_mode(), autocast:
+            for index, batch in enumerate(self._batches(run)):
+                memory = self._memory(index, batch, run)
+                for start in range(0, len(x), run.chunk_rows):
+                    rows = slice(start, start + run.chunk_rows)
+                    logits = self._network.recall(self._stack([self._view(views, q, rows) for q in batch], run), memory)
+                    for question, answer in zip(batch, logits.float() / run.temperature, strict=True):
+                        part = question.codes >= 0
+                        scores = answer[:, : question.codes.max() + 1].log_softmax(-1).cpu().numpy()
+                        out[question.member, rows][:, part] += scores[:, question.codes[part]]
+        return out
+
+    def _batches(self, run: Run) -> Iterator[list[Question]]:
+        """Questions with contexts of one length, as many at a time as a batch takes."""
+        limit = BATCH_TOKENS.get(run.device.type, BATCH_TOKENS["cpu"])
+        batch: list[Question] = []
+        for question in sorted(self.ensemble.questions, key=lambda question: len(question.rows)):
+            tokens = (len(batch) + 1) * len(question.rows) * (self.x.shape[1] + 1)
+            if batch and (len(batch[0].rows) != len(question.rows) or tokens > limit):
+                yield batch
+                batch = []
+            batch.append(question)
+        yield batch
+
+    def _memory(self, index: int, batch: list[Question], run: Run) -> Memory:
+        """What the network reads of a batch of contexts, or what it has read already."""
+        if index in self._memories:
+            return self._memories[index]
+        views = self.scales(self.x)
+        x = self._stack([self._view(views, question, question.rows) for question in batch], run)
+        y = torch.from_numpy(np.stack([question.codes[self.y[question.rows]] for question in batch]))
+        memory = self._network.remember(x, y.to(run.device))
+        if run.cache:
+            if self.cached_bytes + _size(memory) <= CACHE_BYTES:
+                self._memories[index] = memory
+            else:
+                warnings.warn(
+                    f"the contexts take more than {CACHE_BYTES / 2**30:g} GiB to remember, so that some are read anew "
+                    "at each call: lower max_context or n_estimators, or choose cache=False",
+                    stacklevel=4,
+                )
+        return memory
+
+    def _view(self, views: list[NDArray[np.float32]], question: Question, rows: Any) -> NDArray[np.float32]:
+        member = self.ensemble.members[question.member]
+        return views[member.scale][rows][:, member.columns]
+
+    def _stack(self, tables: list[NDArray[np.float32]], run: Run) -> Tensor:
+        return torch.from_numpy(np.stack(tables)).to(run.device)
+
+    def _settle(self, run: Run) -> None:
+        """Move the network where it shall run; memories of another place or kind, or unwanted ones, are dropped."""
+        if self._place != (run.device, run.dtype):
+            self._forget()
+            self._place = run.device, run.dtype
+            if run.device.type != "cpu":
+                self._network = copy.deepcopy(self.network).to(run.device)
+        if not run.cache:
+            self._memories = {}
+
+    def _forget(self) -> None:
+        self._network = self.network
+        self._place = None
+        self._memories = {}
+
+
+def _size(memory: Memory) -> int:
+    layers = [*memory.layers, *memory.rows]
+    tensors = [*memory.statistics, memory.label, *(tensor for layer in layers for tensor in layer)]
+    return sum(tensor.nbytes for tensor in tensors)

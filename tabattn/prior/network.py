@@ -1,0 +1,241 @@
+"""The in-context classifier of tables: nanoTabPFN with any attention, in today's form or in its original one."""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.nn.table import KeysValues, TableBlock
+from tabattn.prior.encoders import CellEncoder, LabelEncoder, LegacyCellEncoder, LegacyLabelEncoder, Statistics
+from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
+from tabattn.prior.row_stage import RowStage
+
+THINKING_ROWS, FEATURE_GROUP = 16, 3
+"""What the default profile has where it is not said."""
+
+
+class Memory(NamedTuple):
+    """All that target rows read of a context: column statistics, their own label token, keys and values by layer.
+
+    Attributes:
+        statistics: Of the columns.
+        label: What target rows have in the place of a class.
+        layers: Keys and values of each layer on cells.
+        rows: Keys and values of each layer on rows, where there are any.
+    """
+
+    statistics: Statistics
+    label: Tensor
+    layers: list[KeysValues]
+    rows: list[KeysValues] = []  # noqa: RUF012 - the default of a NamedTuple's field, never changed
+
+
+class PriorNetwork(nn.Module):
+    """Reads labelled context rows and classifies target rows in one forward pass.
+
+    Every cell is a token; the label is the last column. Each layer attends along columns, then along rows (target
+    rows read context rows only, so they do not influence one another), then applies an MLP. Pfefferle et al. 2025
+    (arXiv 2511.03634); the default profile adds pre-normalisation, feature groups, missing flags, class embeddings
+    and thinking rows; ``options`` change the structure further.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        layers: Number of layers.
+        classes: Largest number of classes.
+        attention: Mechanism between context rows (and from target rows to them, where it can).
+        feature_attention: Mechanism between the columns of a row.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer
+            queries from outside, else Softmax.
+        profile: ``default``, or ``legacy``: the original network, number for number.
+        thinking_rows: Learned rows put before the context; None = 16. The legacy profile has none.
+        feature_group: Columns each token sees; None = 3. The legacy profile has no groups.
+        cell_attention: Mechanism between the rows of a column where layers on whole rows follow
+            (``options.row_layers``); None = ``attention``.
+        options: Structure beside the sizes; the legacy profile has none.
+    """
+
+    cells: CellEncoder | LegacyCellEncoder
+    labels: LabelEncoder | LegacyLabelEncoder
+
+    def __init__(
+        self,
+        dim: int = 96,
+        heads: int = 4,
+        hidden: int = 192,
+        layers: int = 3,
+        classes: int = 10,
+        attention: AttentionFactory = Softmax,
+        feature_attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        profile: Literal["default", "legacy"] = "default",
+        thinking_rows: int | None = None,
+        feature_group: int | None = None,
+        cell_attention: AttentionFactory | None = None,
+        options: PriorOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        super().__init__()
+        changed = None if options == DEFAULT_OPTIONS else options
+        legacy = _is_legacy(profile, thinking_rows=thinking_rows, feature_group=feature_group, options=changed)
+        thinking_rows = THINKING_ROWS if thinking_rows is None else thinking_rows
+        feature_group = FEATURE_GROUP if feature_group is None else feature_group
+        _check_least(layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1), thinking_rows=(thinking_rows, 0))
+        if cell_attention is not None and not options.row_layers:
+            raise ValueError("cell_attention needs options.row_layers of at least 1, got 0")
+        self.classes = classes
+        self.options = options
+        radial = options.radial if options.embedding == "rbf" else 0
+        self.cells: CellEncoder | LegacyCellEncoder = (
+            LegacyCellEncoder(dim) if legacy else CellEncoder(dim, feature_group, radial)
+        )
+        self.labels = LegacyLabelEncoder(dim) if legacy else LabelEncoder(dim, classes)
+        self.summaries = nn.Parameter(torch.randn(options.summaries, dim)) if options.summaries else None
+        width, hidden_out = (options.row_dim, options.row_hidden) if options.row_layers else (dim, hidden)
+        self.rows: RowStage | None = None
+        if options.row_layers:
+            sizes = options.summaries * dim, width, options.row_heads, hidden_out, options.row_layers, classes
+            self.rows = RowStage(*sizes, thinking_rows, attention, target_attention)
+        thinking = thinking_rows and not legacy and self.rows is None
+        self.thinking = nn.Parameter(torch.randn(thinking_rows, 1, dim)) if thinking else None
+        of_cells = attention if cell_attention is None else cell_attention
+        self.blocks = nn.ModuleList(
+            TableBlock(
+                dim,
+                heads,
+                hidden,
+                of_cells,
+                feature_attention,
+                target_attention,
+                legacy=legacy,
+                readout=last,
+                order=options.order,
+                summaries=options.summaries,
+                all_rows=options.row_layers > 0,
+            )
+            for last in [False] * (layers - 1) + [True]
+        )
+        if layers == 1 and not options.row_layers:
+            _check_used(attention(heads, dim // heads), target_attention, legacy)
+        if options.row_layers == 1:
+            _check_used(attention(options.row_heads, width // options.row_heads), target_attention, legacy)
+        read = width if self.rows is not None else max(1, options.summaries) * dim
+        self.norm = nn.Identity() if legacy else nn.LayerNorm(read)
+        self.decoder = nn.Sequential(nn.Linear(read, hidden_out), nn.GELU(), nn.Linear(hidden_out, classes))
+
+    def forward(self, x: Tensor, y: Tensor, context: int, columns: Tensor | None = None) -> Tensor:
+        """Classify target rows.
+
+        Args:
+            x: Cells, context rows first, ``(batch, rows, features)``; NaN = missing.
+            y: Class indices, ``(batch, at least context)``; only those of context rows are read.
+            context: Number of context rows.
+            columns: Real columns of each table, ``(batch,)``; None = all.
+
+        Returns:
+            Logits, ``(batch, target rows, classes)``.
+        """
+        _check_context(x, y, context)
+        statistics = self.cells.statistics(x[:, :context])
+        h = self._embed(x, y[:, :context], statistics, columns)
+        mask = self._column_mask(x, columns)
+        h, extra = self._think(h)
+        for block in self.blocks:
+            h = block(h, context + extra, mask)
+        if self.rows is not None:
+            return self.decoder(self.norm(self.rows(h.flatten(2), y[:, :context], context)))
+        return self._decode(h)
+
+    def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
+        """Read a context ``(batch, context, features)`` once, for any number of calls of ``recall``."""
+        _check_context(x, y, x.shape[1])
+        statistics = self.cells.statistics(x)
+        h, _ = self._think(self._embed(x, y, statistics, columns))
+        mask = self._column_mask(x, columns)
+        layers = []
+        for block in self._layers():
+            h, keys_values = block.remember(h, mask)
+            layers.append(keys_values)
+        rows = [] if self.rows is None else self.rows.remember(h.flatten(2), y)
+        return Memory(statistics, self.labels(y, 1)[:, -1:], layers, rows)
+
+    def recall(self, x: Tensor, memory: Memory, columns: Tensor | None = None) -> Tensor:
+        """Classify target rows ``(batch, target rows, features)`` from a memory: equal to ``forward``."""
+        cells = self.cells(x, memory.statistics, columns)
+        h = self._join(cells, memory.label.expand(-1, x.shape[1], -1, -1))
+        mask = self._column_mask(x, columns)
+        for block, keys_values in zip(self._layers(), memory.layers, strict=True):
+            h = block.recall(h, keys_values, mask)
+        if self.rows is not None:
+            return self.decoder(self.norm(self.rows.recall(h.flatten(2), memory.rows)))
+        return self._decode(h)
+
+    def _layers(self) -> Iterable[TableBlock]:
+        return cast("Iterable[TableBlock]", self.blocks)
+
+    def _embed(self, x: Tensor, y: Tensor, statistics: Statistics, columns: Tensor | None) -> Tensor:
+        cells = self.cells(x, statistics, columns)
+        return self._join(cells, self.labels(y, x.shape[1] - y.shape[1]))
+
+    def _join(self, cells: Tensor, labels: Tensor) -> Tensor:
+        """Labels as the last column; or added to every cell, behind the summaries."""
+        if self.summaries is None:
+            return torch.cat([cells, labels], dim=2)
+        return torch.cat([self.summaries.expand(*cells.shape[:2], -1, -1), cells + labels], dim=2)
+
+    def _column_mask(self, x: Tensor, columns: Tensor | None) -> Tensor | None:
+        if columns is None:
+            return None
+        mechanism = next(iter(self._layers())).features.mechanism
+        if not mechanism.cross:
+            name = type(mechanism).__name__
+            raise ValueError(f"tables of unequal width cannot share a batch with feature_attention {name}")
+        if self.summaries is not None:
+            return (
+                torch.arange(len(self.summaries) + x.shape[2], device=x.device) < len(self.summaries) + columns[:, None]
+            )
+        index = torch.arange(x.shape[2] + 1, device=x.device)
+        return (index < columns[:, None]) | (index == x.shape[2])
+
+    def _think(self, h: Tensor) -> tuple[Tensor, int]:
+        if self.thinking is None:
+            return h, 0
+        rows = self.thinking.expand(len(h), -1, h.shape[2], -1)
+        return torch.cat([rows, h], dim=1), len(self.thinking)
+
+    def _decode(self, h: Tensor) -> Tensor:
+        return self.decoder(self.norm(h[:, :, -1] if self.summaries is None else h.flatten(2)))
+
+
+def _is_legacy(profile: str, **of_default: object) -> bool:
+    """Whether the profile is legacy; refuses other names, and arguments that would go unused."""
+    if profile not in ("default", "legacy"):
+        raise ValueError(f"profile must be default or legacy, got {profile!r}")
+    for name, value in of_default.items():
+        if profile == "legacy" and value is not None:
+            raise ValueError(f"{name} is of the default profile alone, got {value} with profile legacy")
+    return profile == "legacy"
+
+
+def _check_least(**sizes: tuple[int, int]) -> None:
+    for name, (size, least) in sizes.items():
+        if size < least:
+            raise ValueError(f"{name} must be at least {least}, got {size}")
+
+
+def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None, legacy: bool) -> None:
+    """With one layer nothing reads the context rows' own attention: refuse a choice that would go unused."""
+    used = target_attention is None and not legacy and mechanism.cross
+    if not used and not isinstance(mechanism, Softmax):
+        raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")
+
+
+def _check_context(x: Tensor, y: Tensor, context: int) -> None:
+    if not 1 <= context <= x.shape[1]:
+        raise ValueError(f"context must be between 1 and the number of rows ({x.shape[1]}), got {context}")
+    if y.shape[1] < context:
+        raise ValueError(f"every context row needs a label: got {y.shape[1]} labels for {context} context rows")
+    if x.shape[2] < 1:
+        raise ValueError("a table needs at least 1 feature, got 0")

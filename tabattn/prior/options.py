@@ -1,0 +1,58 @@
+"""What the in-context classifier may look like beside its sizes."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tabattn.nn.table import Order
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """Structure of the in-context classifier of tables.
+
+    With ``summaries`` the network works as TabICL does (arXiv 2502.05564): labels are added to the cells of context
+    rows, the layers on cells let every column's rows attend to one another, and a few learned summary tokens collect
+    each row. With ``row_layers`` their concatenation becomes one token for each row, and the remaining layers attend
+    between rows alone, at a cost that does not depend on the number of columns.
+
+    Args:
+        embedding: Of a cell: ``linear`` in its value, or ``rbf``: by radial basis functions of it too.
+        radial: Number of radial basis functions.
+        order: Which axis attends first in the layers on cells: ``columns`` -> rows -> MLP, or ``rows`` -> MLP ->
+            columns.
+        summaries: Learned tokens that summarise each row by attention to its columns, and are read out; 0 = the label
+            is a column of its own and is read out. Needs order ``rows``.
+        row_layers: Layers over one token for each row, behind the layers on cells; 0 = none. Needs summaries.
+        row_dim: Width of a row's token.
+        row_heads: Number of heads of these layers.
+        row_hidden: Width of the MLP's hidden layer there.
+    """
+
+    embedding: Literal["linear", "rbf"] = "linear"
+    radial: int = 16
+    order: Order = "columns"
+    summaries: int = 0
+    row_layers: int = 0
+    row_dim: int = 192
+    row_heads: int = 6
+    row_hidden: int = 384
+
+    def __post_init__(self) -> None:
+        if self.embedding not in ("linear", "rbf"):
+            raise ValueError(f"embedding must be linear or rbf, got {self.embedding!r}")
+        if self.order not in ("columns", "rows"):
+            raise ValueError(f"order must be columns or rows, got {self.order!r}")
+        for name, least in (("radial", 2), ("summaries", 0), ("row_layers", 0), ("row_dim", 1), ("row_hidden", 1)):
+            if (size := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, got {size}")
+        if self.summaries and self.order != "rows":
+            raise ValueError(f"order must be rows where there are summaries, got {self.order} and {self.summaries}")
+        if self.row_layers and not self.summaries:
+            raise ValueError(f"summaries must be at least 1 where there are row_layers, got 0 and {self.row_layers}")
+
+    def described(self) -> dict[str, Any]:
+        """The options in plain values."""
+        return asdict(self)
+
+
+DEFAULT_OPTIONS = PriorOptions()

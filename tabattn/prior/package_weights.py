@@ -1,0 +1,113 @@
+"""``python -m tabattn.prior.package_weights run.ckpt``: shipped weights from checkpoints of a run.
+
+Several checkpoints of one run are averaged, which often generalises better than the last one alone. The file says how
+the network is built and what is known of its training.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tabattn.prior.weights import PREFIX, build, load_network, packaged_path, read_checkpoint, write
+
+Weights = dict[str, Tensor]
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+"""Types in files; a network is float32 once it is loaded."""
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.prog = "python -m tabattn.prior.package_weights"
+    parser.add_argument("checkpoints", type=Path, nargs="+", help="checkpoints of PriorClassification, to be averaged")
+    parser.add_argument("--out", type=Path, default=packaged_path(), help="file to write (default: the packaged one)")
+    parser.add_argument(
+        "--fact", action="append", default=[], metavar="NAME=TEXT", help="what else is known of the training"
+    )
+    parser.add_argument(
+        "--dtype", choices=list(DTYPES), default="float32", help="type of the numbers in the file (default: float32)"
+    )
+    options = parser.parse_args(argv)
+    for fact in options.fact:
+        if not fact.partition("=")[2]:
+            parser.error(f"a fact has a name and a text, as in hardware='one CPU core', got {fact!r}")
+    if options.out.suffix != ".safetensors":
+        parser.error(f"out must end in .safetensors, got {options.out}")
+    return options
+
+
+def average(paths: Sequence[Path]) -> tuple[Weights, dict[str, Any], list[dict[str, Any]]]:
+    """Average the weights of checkpoints.
+
+    Returns:
+        The means, the arguments of the network, and the facts of each checkpoint.
+
+    Raises:
+        ValueError: The checkpoints are not of one kind of network.
+    """
+    means: Weights = {}
+    facts = []
+    for path in paths:
+        weights, network, fact = read_checkpoint(path)
+        facts.append(fact | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        if not means:
+            first = network
+            means = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in weights.items()}
+        shapes = [{name: value.shape for name, value in entry.items()} for entry in (weights, means)]
+        if network != first or shapes[0] != shapes[1]:
+            raise ValueError(f"{path} has another network than {paths[0]}")
+        for name, value in weights.items():
+            means[name] += value.double() / len(paths)
+    kinds = {name: value.dtype for name, value in weights.items()}
+    return {name: value.to(kinds[name]) for name, value in means.items()}, first, facts
+
+
+def package(paths: Sequence[Path], out: Path, notes: dict[str, str], dtype: torch.dtype = torch.float32) -> None:
+    """Write the average of checkpoints to a file and read it back.
+
+    Args:
+        paths: The checkpoints.
+        out: The file.
+        notes: What else is known of the training.
+        dtype: Type of the numbers in the file.
+
+    Raises:
+        ValueError: The checkpoints are not of one kind of network, or hold none, or have weights beyond the type.
+    """
+    weights, network, facts = average(paths)
+    weights = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
+    build(network, weights, str(paths[0]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    header = {"network": network, "training": {"checkpoints": facts, "torch": torch.__version__, **notes}}
+    write(out, {PREFIX + name: value for name, value in weights.items()}, header)
+    load_network(out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the file and say so.
+
+    Returns:
+        The status for the shell: 0 done, 2 checkpoints that do not fit, 3 a file that cannot be read or written.
+    """
+    options = arguments(argv)
+    try:
+        package(
+            options.checkpoints, options.out, dict(fact.split("=", 1) for fact in options.fact), DTYPES[options.dtype]
+        )
+    except (ValueError, OSError) as ex:
+        sys.stderr.write(f"error: {ex}\n")
+        return 3 if isinstance(ex, OSError) else 2
+    size = options.out.stat().st_size
+    sys.stdout.write(f"{options.out}: {size / 1e6:.1f} MB from {len(options.checkpoints)} checkpoints\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""In-context classification of tables: the label of target rows from labelled context rows, in one forward pass."""
+
+from collections.abc import Iterable
+from math import isnan
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.contract.batches import TableBatch
+from tabattn.prior.metrics import Scores, TableScores
+from tabattn.prior.network import PriorNetwork
+from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
+from tabattn.storage.hyperparameters import mechanism
+from tabattn.task import Task
+
+
+class PriorClassification(Task):
+    """Trains an in-context classifier on tables of a prior and scores it on real ones.
+
+    Logs per table and on average ROC AUC, accuracy and log-loss, and the *context reliance*: AUC minus the AUC after
+    the labels of the context rows were permuted. A network that learns in context loses everything; one that has
+    memorised a table loses nothing.
+
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        layers: Number of layers.
+        classes: Largest number of classes.
+        attention: Mechanism between context rows, and from target rows to them where it can answer queries from
+            outside.
+        feature_attention: Mechanism between the columns of a row.
+        target_attention: Mechanism from target rows to context rows; none = ``attention`` where it can, else Softmax.
+        profile: ``default``, or ``legacy``: the original nanoTabPFN network, number for number.
+        thinking_rows: Learned rows put before the context; none = 16. The legacy profile has none.
+        feature_group: Columns each token sees; none = 3. The legacy profile has no groups.
+        permutations: How often validation and test repeat with permuted context labels; 0 = no context reliance.
+        renamings: How many cyclic renamings of the classes a prediction averages, at most as many as there are classes:
+            what a class is called should not matter, and after short training it does. Does not act in training.
+        init_from: Checkpoint, or file of weights (.safetensors), whose matching weights start the network; keeps the
+            command line's model.
+        cell_attention: Mechanism between the rows of a column where layers on whole rows follow
+            (``options.row_layers``); none = ``attention``.
+        options: Structure of the network beside its sizes; the legacy profile has none.
+    """
+
+    task_name = "prior"
+    batch = TableBatch
+    network: PriorNetwork
+
+    def __init__(
+        self,
+        dim: int = 96,
+        heads: int = 4,
+        hidden: int = 192,
+        layers: int = 3,
+        classes: int = 10,
+        attention: AttentionFactory = Softmax,
+        feature_attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        profile: Literal["default", "legacy"] = "default",
+        thinking_rows: int | None = None,
+        feature_group: int | None = None,
+        permutations: int = 1,
+        renamings: int = 1,
+        init_from: str | None = None,
+        cell_attention: AttentionFactory | None = None,
+        options: PriorOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        super().__init__(init_from)
+        if permutations < 0:
+            raise ValueError(f"permutations must be at least 0, got {permutations}")
+        self.save_hyperparameters(ignore=["init_from"])
+        self.network = PriorNetwork(
+            dim,
+            heads,
+            hidden,
+            layers,
+            classes,
+            mechanism(attention),
+            mechanism(feature_attention),
+            None if target_attention is None else mechanism(target_attention),
+            profile,
+            thinking_rows,
+            feature_group,
+            cell_attention,
+            options,
+        )
+        if renamings < 1:
+            raise ValueError(f"renamings must be at least 1, got {renamings}")
+        self.permutations = permutations
+        self.renamings = renamings
+        self.scores = TableScores(classes)
+        self.permuted_scores = TableScores(classes)
+
+    def setup(self, stage: str) -> None:
+        """Check that the network has an output for every class of the data."""
+        super().setup(stage)
+        needed = self.of_data("classes")
+        if needed is not None and needed > self.network.classes:
+            raise MisconfigurationException(
+                f"the data has up to {needed} classes, the model only classes={self.network.classes}"
+            )
+
+    def forward(self, batch: TableBatch) -> Tensor:
+        """Log-probabilities of target rows, ``(batch, target rows, classes)``; -inf for classes no context row has."""
+        logits = self.network(batch.x, batch.y, batch.context, batch.columns)
+        return restricted_log_softmax(logits, batch.y[:, : batch.context])
+
+    def probabilities(self, batch: TableBatch) -> Tensor:
+        """Class probabilities of target rows, averaged over renamings, ``(batch, target rows, classes)``."""
+        context = batch.y[:, : batch.context]
+        count = context.amax(1, keepdim=True) + 1
+        names = torch.arange(self.network.classes, device=context.device)
+        turns = count.clamp(max=self.renamings)
+        total = torch.zeros((), device=context.device)
+        for turn in range(int(turns.max())):
+            renamed = torch.where(names < count, (names + turn) % count, names)
+            given = self(batch._replace(y=renamed.gather(1, context))).exp()
+            total = total + given.gather(2, renamed[:, None].expand_as(given)) * (turn < turns)[..., None]
+        return total / turns[..., None]
+
+    def training_step(self, batch: TableBatch, batch_idx: int) -> Tensor:
+        """Cross-entropy of the target rows."""
+        targets = batch.y[:, batch.context :]
+        loss = F.nll_loss(self(batch).flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
+        loss = loss / (targets >= 0).sum().clamp(min=1)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.x))
+        return loss
+
+    def validation_step(self, batch: TableBatch, batch_idx: int) -> None:
+        """Predict with the true context labels, and again with permuted ones."""
+        targets = batch.y[:, batch.context :]
+        tables = batch.table if batch.table is not None else torch.zeros(len(batch.x), dtype=torch.long)
+        tables = tables.to(targets.device)
+        self.scores.update(self.probabilities(batch), targets, tables)
+        number = batch_idx * self.trainer.world_size + self.global_rank
+        for repeat in range(self.permutations):
+            seed = number * self.permutations + repeat
+            shuffled = batch._replace(y=permute_context(batch.y, batch.context, seed))
+            repeats = tables * self.permutations + repeat
+            self.permuted_scores.update(self.probabilities(shuffled), targets, repeats)
+
+    test_step = validation_step
+
+    def predict_step(self, batch: TableBatch, batch_idx: int) -> Tensor:
+        """Class probabilities of target rows, ``(batch, target rows, classes)``."""
+        return self.probabilities(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores under ``val/``."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores under ``test/``."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        for metric in (self.scores, self.permuted_scores):
+            metric.settle()
+        scores = self.scores.compute()
+        self.scores.reset()
+        permuted = self.permuted_scores.compute() if self.permutations else {}
+        self.permuted_scores.reset()
+        names = self.of_data("tables")
+        figures: dict[str, float] = {}
+        for index, entry in scores.items():
+            if names:
+                figures |= {f"{stage}/{names[index]}/{field}": value for field, value in entry._asdict().items()}
+        for field in Scores._fields:
+            figures[f"{stage}/{field}"] = _mean(scores.values(), field)
+        if permuted:
+            figures[f"{stage}/permuted_auroc"] = _mean(permuted.values(), "auroc")
+            figures[f"{stage}/reliance"] = figures[f"{stage}/auroc"] - figures[f"{stage}/permuted_auroc"]
+        self.log_dict(figures, sync_dist=True)
+        self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False, sync_dist=True)
+
+    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
+        """Column names, where the batch comes from a table the datamodule knows by name."""
+        column_names = self.of_data("column_names")
+        if column_names is None or batch.table is None:
+            return None
+        return {"features": [*column_names(int(batch.table[0])), "label"]}
+
+    def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
+        """Label, table and role of each token of a layer that puts out target rows."""
+        targets = batch.y[:, batch.context :]
+        if output.shape[:2] != targets.shape:
+            return None
+        each = output[..., 0].numel() // targets.numel()
+        tables = batch.table if batch.table is not None else torch.full((len(targets),), -1)
+        return {
+            "label": targets.repeat_interleave(each).tolist(),
+            "table": tables.repeat_interleave(targets.shape[1] * each).tolist(),
+        }
+
+
+def restricted_log_softmax(logits: Tensor, context_labels: Tensor) -> Tensor:
+    """Log-softmax over the classes that occur in the context.
+
+    Args:
+        logits: ``(batch, target rows, classes)``.
+        context_labels: ``(batch, context)``.
+
+    Returns:
+        ``(batch, target rows, classes)``; -inf where a class does not occur.
+    """
+    present = torch.zeros(len(logits), logits.shape[-1], dtype=torch.bool, device=logits.device)
+    present.scatter_(1, context_labels, True)
+    return logits.float().masked_fill(~present[:, None], -torch.inf).log_softmax(-1)
+
+
+def permute_context(y: Tensor, context: int, seed: int) -> Tensor:
+    """Labels with those of the context rows in random order."""
+    order = torch.randperm(context, generator=torch.Generator().manual_seed(seed)).to(y.device)
+    return torch.cat([y[:, :context][:, order], y[:, context:]], dim=1)
+
+
+def _mean(scores: Iterable[Scores], field: str) -> float:
+    """Mean over tables; those of a single class have no AUC, which is left out. NaN where any prediction was."""
+    kept = [entry for entry in scores if field != "auroc" or entry.auroc == entry.auroc or isnan(entry.accuracy)]
+    return sum(getattr(entry, field) for entry in kept) / len(kept) if kept else float("nan")

@@ -1,0 +1,156 @@
+"""Checkpoints of Lightning, read from files of any origin: local files alone, weights and plain values alone."""
+
+import os
+import pickle
+import re
+import stat
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tabattn.contract.errors import DataError
+from tabattn.storage import trusted
+from tabattn.storage.checksum import verify
+
+REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|.*::|registry:")
+"""How a URL, a chain of file systems and a model of a registry begin: ``s3://``, ``simplecache::``, ``registry:``."""
+
+PARTS: dict[str, type | tuple[type, ...]] = {
+    "state_dict": dict,
+    "hyper_parameters": dict,
+    "datamodule_hyper_parameters": dict,
+    "hparams_name": (str, type(None)),
+    "hparams_type": (str, type(None)),
+    "callbacks": dict,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+}
+"""Types of a checkpoint's parts."""
+
+SIZES = (
+    *("layers", "dim", "hidden", "heads", "classes", "thinking_rows", "feature_group"),
+    *("members", "components", "fourier"),
+)
+"""Hyperparameters of the tasks here that are sizes of a network, and so of its weights."""
+
+
+def find(path: str | os.PathLike[str]) -> Path:
+    """Check that a checkpoint can be read from a path: a regular file of this machine.
+
+    Raises:
+        ValueError: It is a URL or a folder, or there is no such file.
+    """
+    text = os.fspath(path)
+    if REMOTE.match(text):
+        raise ValueError(f"{trusted.shortened(text)} is a URL, and checkpoints are read from local files only")
+    try:
+        mode = os.stat(text).st_mode
+    except (FileNotFoundError, NotADirectoryError) as ex:
+        raise ValueError(f"there is no file {trusted.shortened(text)}") from ex
+    except (OSError, ValueError) as ex:
+        reason = ex.strerror if isinstance(ex, OSError) else str(ex)
+        raise ValueError(f"{trusted.shortened(text)} cannot be opened: {reason}") from ex
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{text} is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}, a checkpoint is a file")
+    return Path(text)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Load a file of ``torch.save`` onto the CPU: tensors and plain values, nothing that could run code.
+
+    Raises:
+        ValueError: The path is none of a local file; see ``find``.
+        DataError: The file is damaged, holds something else, or claims to be larger than it is.
+    """
+    path = find(path)
+    try:
+        verify(path)
+        _check_archive(path)
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except DataError:
+        raise
+    except pickle.UnpicklingError as ex:
+        raise DataError(
+            f"{path} is damaged, or holds more than weights and plain values, which is not loaded: it could run code"
+        ) from ex
+    except Exception as ex:
+        # Damage shows as almost any exception, wherever it strikes.
+        reason = trusted.shortened(str(ex).partition("\n")[0] or type(ex).__name__)
+        raise DataError(f"{path} cannot be read as a checkpoint: {reason}") from ex
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint and check its form: the parts of ``PARTS``, and every class path in its hyperparameters.
+
+    Returns:
+        The checkpoint, on the CPU. It has a ``state_dict`` of tensors by name.
+
+    Raises:
+        ValueError: The path is none of a local file; see ``find``.
+        DataError: The file is damaged or no checkpoint, or names a class that is not allowed; see ``trusted``.
+    """
+    checkpoint = load(path)
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise DataError(f"{path} is no checkpoint: it has no state_dict")
+    for name, kind in PARTS.items():
+        if name in checkpoint and not isinstance(checkpoint[name], kind):
+            raise DataError(f"{path} is no checkpoint: its {name} is of type {type(checkpoint[name]).__name__}")
+    weights = checkpoint["state_dict"]
+    if not all(isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()):
+        raise DataError(f"{path} is no checkpoint: its state_dict holds more than tensors by name")
+    for part in ("hyper_parameters", "datamodule_hyper_parameters"):
+        given = checkpoint.get(part, {})
+        try:
+            trusted.check_all(given)
+        except ValueError as ex:
+            raise DataError(f"{path}: {part}: {ex}") from ex
+        if not all(isinstance(name, str) for name in given):
+            raise DataError(f"{path}: the names of its {part} are not all text")
+    _check_sizes(path, checkpoint.get("hyper_parameters", {}), weights)
+    return checkpoint
+
+
+def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Check that no size of a network is larger than its weights can be, before anything of that size is made.
+
+    Raises:
+        DataError: One is, or a weight claims more values than the file holds.
+    """
+    for name, weight in weights.items():
+        size = weight.numel() * weight.element_size()
+        if weight.layout is torch.strided and size > weight.untyped_storage().nbytes():
+            raise DataError(f"{path}: the weight {name} claims more values than the file holds")
+    if not str(arguments.get("_class_path", "")).startswith("tabattn."):
+        return
+    largest = max((size for weight in weights.values() for size in weight.shape), default=0)
+    for name in SIZES:
+        value, bound = arguments.get(name), len(weights) if name == "layers" else largest
+        if isinstance(value, int) and value > bound:
+            text = trusted.shortened(value)
+            raise DataError(f"{path}: hyper_parameters: {name} is {text}, and its weights allow {bound} at most")
+
+
+def _check_archive(path: Path) -> None:
+    """Check that a zip archive holds what it says: nothing compressed, and no more bytes than the file has.
+
+    Raises:
+        DataError: It does not, or the file is no zip archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as ex:
+        raise DataError(f"{path} cannot be read as a checkpoint: {trusted.shortened(str(ex))}") from ex
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise DataError(f"{path} is no checkpoint: it is compressed")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise DataError(f"{path} is no checkpoint: its parts claim to be larger than the file")

@@ -1,0 +1,136 @@
+"""The checkpoint a run goes on from."""
+
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.connectors import checkpoint_connector
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from tabattn.storage.checkpoint_files import find
+from tabattn.storage.trusted import shortened
+
+WORDS = {"best", "last", "hpc"}
+"""What ``--ckpt_path`` takes in the place of a path."""
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps ``last.ckpt`` at the end of every epoch and of the training.
+
+    ``save_last`` of ``ModelCheckpoint`` does not: where a metric is monitored, it saves the last *improvement*.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where the training stopped, if that was within an epoch."""
+        if self._last_global_step_saved != trainer.global_step and trainer.global_step > 0:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> str:
+        """Save the training as it stands; returns the path."""
+        self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        return self.best_model_path
+
+
+class OwnPaths(Callback):
+    """Keeps a checkpoint from naming files to delete: see ``forget_foreign_paths``."""
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        forget_foreign_paths(trainer, checkpoint)
+
+
+def forget_foreign_paths(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Drop what a checkpoint says of the files of another folder than that of the run, and say so.
+
+    ``ModelCheckpoint`` saves the paths of the checkpoints it keeps and deletes them when there are better ones. Only
+    those that resolve into the folder it writes to in this run are its own; the files of an older run, from which this
+    one goes on, stay as they are.
+
+    Args:
+        trainer: Whose callbacks are about to be restored.
+        checkpoint: Changed in place.
+    """
+    states = checkpoint.get("callbacks", {})
+    for callback in trainer.checkpoint_callbacks:
+        state = states.get(callback.state_key)
+        if not isinstance(callback, ModelCheckpoint) or state is None:
+            continue
+        if (foreign := _foreign(state, str(callback.dirpath))) is not None:
+            states[callback.state_key] = callback.state_dict()
+            rank_zero_info(
+                f"the checkpoint names files that are not this run's own, which are left as they are: "
+                f"{shortened(foreign)}; the best checkpoint is chosen anew in {callback.dirpath}"
+            )
+
+
+def _foreign(state: Any, folder: str) -> Any:
+    """What in the state of a ``ModelCheckpoint`` does not belong to a folder, or is malformed; None = nothing."""
+    if not isinstance(state, dict):
+        return state
+    if state.get("dirpath") != folder:
+        return state.get("best_model_path") or state.get("dirpath", "")
+    kept, best = state.get("best_k_models"), state.get("kth_best_model_path")
+    if not isinstance(kept, dict) or best not in ("", *kept):
+        return best
+    scores = [*kept.values(), state.get("kth_value")]
+    if state.get("best_model_score") is not None:
+        scores.append(state["best_model_score"])
+    if not all(isinstance(score, Tensor) and score.numel() == 1 for score in scores):
+        return scores
+    paths = (state.get("best_model_path"), state.get("last_model_path"), *kept)
+    return next((path for path in paths if path != "" and not _is_checkpoint_in(path, folder)), None)
+
+
+def _is_checkpoint_in(path: Any, folder: str) -> bool:
+    """Whether a path is the plain name of a checkpoint that lies below a folder, wherever links lead."""
+    if not isinstance(path, str) or path != os.path.normpath(path) or not path.endswith(ModelCheckpoint.FILE_EXTENSION):
+        return False
+    try:
+        return Path(folder).resolve() in Path(path).resolve().parents
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def located(path: str, checkpoints: Path | None, trainer: Any) -> Path:
+    """The file that ``--ckpt_path`` means.
+
+    Args:
+        path: A path, or one of ``WORDS``: the best or the last checkpoint of this run's own folder, or the one that the
+            cluster's scheduler left when it stopped the run.
+        checkpoints: The folder of this run's checkpoints, None if it has none yet.
+        trainer: The trainer's configuration.
+
+    Raises:
+        ValueError: There is no such file; the path is a URL, or a folder.
+    """
+    if path not in WORDS:
+        return find(path)
+    if path == "hpc":
+        folder = Path(trainer.default_root_dir or ".")
+        numbered = {int(file.stem[9:]): file for file in folder.glob("hpc_ckpt_*.ckpt") if file.stem[9:].isdigit()}
+        if not numbered:
+            raise ValueError(f"'hpc' is the checkpoint of a stopped job, and {folder} has none: give a path")
+        return find(numbered[max(numbered)])
+    if checkpoints is None:
+        raise ValueError(
+            f"{path!r} is a checkpoint of this run's own folder, and a new run has none: "
+            "give its path, or the folder by --run.version"
+        )
+    if not (checkpoints / f"{path}.ckpt").is_file():
+        raise ValueError(f"{path!r} is a checkpoint of this run's own folder, and {checkpoints} has none")
+    return find(checkpoints / f"{path}.ckpt")
+
+
+def restoring(ex: BaseException) -> bool:
+    """Whether an exception arose while a run took over the state of a checkpoint."""
+    frames = (frame.f_code for frame, _ in traceback.walk_tb(ex.__traceback__))
+    return any(
+        code.co_filename == checkpoint_connector.__file__ and code.co_name.startswith(("restore", "resume"))
+        for code in frames
+    )

@@ -1,0 +1,94 @@
+"""The allow list of ``trusted`` as jsonargparse holds it, in the command line and in ``load_from_checkpoint``."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import yaml
+from jsonargparse import _actions, _common, _loaders_dumpers, _optionals, _typehints, _util
+
+from tabattn.storage import trusted
+
+MOST_VALUES = 100_000
+"""Values that a YAML text may hold once its aliases are replaced by what they stand for."""
+
+DEEPEST = 50
+"""Nesting of a YAML text."""
+
+
+@contextmanager
+def guard(packages: Iterable[str] = ()) -> Iterator[None]:
+    """Hold jsonargparse to the allow list.
+
+    Inside, a class path is resolved only in an allowed package and only to a class. Where no type says which classes
+    are expected, as for ``Any`` or for a callable that returns no class, none is built. Configurations are read from
+    local files only, and YAML whose aliases multiply without bound is refused.
+
+    The library's own list of denied import paths knows neither functions from classes nor the last two, so functions of
+    the library are replaced for the time being. One that is not there any more raises AttributeError.
+
+    Args:
+        packages: Names that are allowed inside beside those of ``trusted.allowed``.
+
+    Raises:
+        ValueError: One is not the name of a package or module.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(trusted.allowing(packages))
+        for module in (_typehints, _actions):
+            stack.enter_context(patch.object(module, "import_object", _import_class))
+        stack.enter_context(patch.object(_typehints, "callable_instances", _no_instances))
+        stack.enter_context(patch.object(_loaders_dumpers, "yaml_load", _load_yaml))
+        stack.enter_context(patch.dict(_loaders_dumpers.loaders, yaml=_load_yaml))
+        stack.enter_context(patch.dict(_common.parsing_settings, instantiate_subclass_spec_in_any=False))
+        stack.enter_context(patch.object(_optionals, "_config_read_mode", "fr"))
+        yield
+
+
+def _import_class(name: Any, check_path: bool = True) -> Any:
+    """``import_object`` of the library, for classes of allowed packages alone."""
+    if isinstance(name, str) and "." in name:
+        trusted.check(name)
+    found = _util.import_object(name, check_path)
+    if not isinstance(found, type):
+        raise trusted.UntrustedPathError(
+            f"'{trusted.shortened(name)}' is no class: functions and other objects are not taken"
+        )
+    return found
+
+
+def _no_instances(cls: type) -> bool:
+    """Objects that can be called are no substitute for a function: there is no type to hold them to."""
+    return False
+
+
+_parse_yaml: Callable[[str], Any] = _loaders_dumpers.yaml_load
+_loader: Callable[[], Any] = _loaders_dumpers.get_yaml_default_loader
+
+
+def _load_yaml(stream: str) -> Any:
+    """``yaml_load`` of the library, for texts of bounded size.
+
+    Raises:
+        yaml.YAMLError: The text is no YAML, or stands for too many values, or is nested too deeply.
+    """
+    try:
+        _size(yaml.compose(stream, Loader=_loader()), {}, 0)
+        return _parse_yaml(stream)
+    except (RecursionError, ValueError, OverflowError) as ex:
+        raise yaml.YAMLError(trusted.shortened(str(ex))) from ex
+
+
+def _size(node: yaml.Node | None, known: dict[int, int], depth: int) -> int:
+    """Number of values that a node stands for. Those inside an alias are counted each time."""
+    if depth > DEEPEST:
+        raise yaml.YAMLError(f"it is nested more than {DEEPEST} deep, or contains itself")
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_size(part, known, depth + 1) for part in parts)
+    if known[id(node)] > MOST_VALUES:
+        raise yaml.YAMLError(f"it stands for more than {MOST_VALUES} values")
+    return known[id(node)]

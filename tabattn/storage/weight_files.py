@@ -1,0 +1,62 @@
+"""Weight files: safetensors with a header of plain values and a checksum."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from tabattn.contract.errors import DataError
+from tabattn.storage.checksum import KEY, PLACEHOLDER, seal, verify
+from tabattn.storage.files import write_file
+
+FORMAT = "tabattn.prior"
+VERSION = 1
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a header of plain values or NumPy's to one file, which appears only when it is complete."""
+    text = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "header": json.dumps(header, default=lambda scalar: scalar.item()),
+        KEY: PLACEHOLDER,
+        "sealed": "true",
+    }
+    file = io.BytesIO(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, text))
+    seal(file)
+    write_file(path, file.getbuffer())
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``write`` wrote, once its checksum is found to match; files of earlier versions have none.
+
+    Raises:
+        ValueError: The file is damaged, of another kind, or of a later version.
+    """
+    try:
+        whole = verify(path)
+        with safe_open(path, "pt") as file:
+            text = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except DataError as ex:
+        raise ValueError(str(ex)) from ex
+    except (SafetensorError, TypeError, RuntimeError, LookupError, AttributeError) as ex:
+        raise ValueError(f"{path} is damaged or no safetensors file: {ex}") from ex
+    if "sealed" in text and not whole:
+        raise ValueError(f"{path} is damaged: its checksum is gone")
+    if text.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by tabattn: its format is {text.get('format')!r}, not {FORMAT!r}")
+    if text.get("version") != str(VERSION):
+        raise ValueError(f"{path} has version {text.get('version')}, this package reads version {VERSION}")
+    try:
+        header = json.loads(text["header"])
+    except (KeyError, ValueError, RecursionError) as ex:
+        raise ValueError(f"{path} has a damaged header") from ex
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} has a damaged header")
+    return tensors, header

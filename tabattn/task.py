@@ -1,0 +1,236 @@
+"""What every task shares: weights to start from, a way to be looked at, checkpoints that load safely."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar, Self
+
+from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
+from torch import Tensor, nn
+
+from tabattn.contract.errors import DataError
+from tabattn.optim.divergence import refuse_diverged, refuse_loaded
+from tabattn.storage import trusted, weight_files
+from tabattn.storage.checkpoint_files import find, read
+from tabattn.storage.checkpoints import forget_foreign_paths
+from tabattn.storage.class_paths import guard
+from tabattn.storage.finite import non_finite_weight
+from tabattn.storage.hyperparameters import check_saved, import_path, plain
+
+
+class Task(LightningModule):
+    """A loss and its metrics around a network.
+
+    Args:
+        init_from: Checkpoint, or file of weights (.safetensors), whose matching weights start the network. Unlike
+            ``--ckpt_path`` it keeps the command line's model, so a trained network can be run with another mechanism.
+
+    Raises:
+        ValueError: ``init_from`` is a URL or a folder, or there is no such file.
+    """
+
+    task_name: ClassVar[str]
+    """Name of the task's run folder."""
+
+    batch: ClassVar[type] = object
+    """Type of the batches that the task reads."""
+
+    def __init__(self, init_from: str | None = None) -> None:
+        super().__init__()
+        # With more processes than batches, predict has none for some.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        if init_from is not None:
+            try:
+                find(init_from)
+            except ValueError as ex:
+                raise ValueError(f"init_from: {ex}") from ex
+        self.init_from = init_from
+        self.network: nn.Module
+
+    def save_hyperparameters(
+        self,
+        *args: Any,
+        ignore: Sequence[str] | str | None = None,
+        frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:
+        """Remember the constructor's arguments for checkpoints, and check that a checkpoint can hold them.
+
+        Raises:
+            ValueError: An argument, such as a lambda, is nothing that a checkpoint can name.
+        """
+        current = inspect.currentframe()
+        super().save_hyperparameters(*args, ignore=ignore, frame=frame or (current and current.f_back), logger=logger)
+        if "_instantiator" not in self.hparams:
+            for name, value in self.hparams.items():
+                check_saved(name, value)
+
+    def check_data(self, datamodule: Any) -> None:
+        """Check that a datamodule that says what batches it makes (``batch``) makes those that the task reads.
+
+        Raises:
+            MisconfigurationException: It makes others.
+        """
+        made = getattr(datamodule, "batch", None)
+        if isinstance(made, type) and not issubclass(made, self.batch):
+            raise MisconfigurationException(
+                f"{type(self).__name__} reads {self.batch.__name__}, {type(datamodule).__name__} makes {made.__name__}"
+            )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check the type of each batch, wherever it comes from.
+
+        Raises:
+            MisconfigurationException: The task does not read such batches.
+        """
+        if not isinstance(batch, self.batch):
+            raise MisconfigurationException(
+                f"{type(self).__name__} reads {self.batch.__name__}, the data makes {type(batch).__name__}"
+            )
+
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
+
+    def setup(self, stage: str) -> None:
+        """Check the data, and load the weights to start from, once."""
+        self.check_data(getattr(self.trainer, "datamodule", None))
+        if self.init_from is not None:
+            load_matching(self.network, self.init_from)
+            self.init_from = None
+
+    def of_data(self, name: str) -> Any:
+        """An attribute of the datamodule; None where it has none."""
+        return getattr(getattr(self.trainer, "datamodule", None), name, None)
+
+    def probe(self, batch: Any) -> Any:
+        """Run the network on a batch for a look inside: no loss, no logging, no collective call."""
+        return self.predict_step(batch, 0)
+
+    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
+        """Names of the tokens of each attention site, by a part of its module path; None = no names."""
+        return None
+
+    def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
+        """Columns that describe the tokens a layer puts out, flattened; None = only their indices."""
+        return None
+
+    @_restricted_classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Build a task from a checkpoint of any origin: nothing in it runs code.
+
+        Args:
+            checkpoint_path: A file of this machine.
+            map_location: Device of the weights; by default the one they were saved on.
+            hparams_file: YAML file with other hyperparameters than the checkpoint's.
+            strict: Whether the weights must be those of the network and no others.
+            weights_only: Kept for the signature of the base class: a checkpoint with more than weights and plain values
+                is refused.
+            kwargs: Hyperparameters that replace those of the checkpoint.
+
+        Raises:
+            ValueError: The path is none of a local file; the checkpoint is of another task, or its hyperparameters and
+                weights do not fit together, or name a class that is not allowed (see ``trusted``).
+            DataError: The file is damaged or no checkpoint.
+        """
+        try:
+            with guard([cls.__module__]):
+                _check_hyperparameters(cls, read(checkpoint_path).get("hyper_parameters", {}))
+                return super().load_from_checkpoint(
+                    checkpoint_path, map_location, hparams_file, strict, weights_only=True, **kwargs
+                )
+        except (ArgumentError, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as ex:
+            raise ValueError(f"{checkpoint_path} holds no such task: {' '.join(str(ex).split())}") from ex
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write factories as class paths, so that the checkpoint loads with ``weights_only=True``.
+
+        Raises:
+            DivergenceError: The weights are not finite.
+        """
+        refuse_diverged(self._trainer, self, checkpoint)
+        hparams = checkpoint.get("hyper_parameters")
+        if hparams is None:
+            return
+        hparams.pop("init_from", None)
+        if "_instantiator" in hparams:
+            return
+        checkpoint["hyper_parameters"] = {
+            "_instantiator": "lightning.pytorch.cli.instantiate_module",
+            "_class_path": import_path(type(self)),
+            **{name: plain(value) for name, value in hparams.items()},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that are not finite, and forget what the checkpoint says of files outside of the run's folder.
+
+        Raises:
+            DataError: They are not.
+        """
+        refuse_loaded(self, checkpoint)
+        if self._trainer is not None:
+            forget_foreign_paths(self._trainer, checkpoint)
+
+
+def _check_hyperparameters(task: type[Task], given: dict[str, Any]) -> None:
+    """Raise ValueError where hyperparameters are those of another task, or unknown."""
+    named = given.get("_class_path")
+    found = task if named is None else trusted.resolve(named, LightningModule)
+    if not issubclass(found, task):
+        raise ValueError(f"its task is {named}, not {task.__name__}")
+    parameters = inspect.signature(found).parameters
+    unknown = given.keys() - parameters.keys() - {"_class_path", "_instantiator"}
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        raise ValueError(f"{found.__name__} has no argument {', '.join(sorted(unknown))}")
+
+
+def load_matching(network: nn.Module, path: str) -> None:
+    """Load the weights of a task's checkpoint that fit a network, and say which did not.
+
+    Raises:
+        DataError: The file cannot be read as a checkpoint, or holds no weight that fits.
+    """
+    given = network_weights(path)
+    own = network.state_dict()
+    fits = {name: weight for name, weight in given.items() if name in own and own[name].shape == weight.shape}
+    if not fits:
+        raise DataError(f"init_from: no weight of {path} fits this network")
+    if name := non_finite_weight(network, fits):
+        raise DataError(f"init_from: {path} holds weights that are not finite, in {name}: its training had diverged")
+    network.load_state_dict(fits, strict=False)
+    for text, names in (
+        ("left out of the checkpoint", given.keys() - fits),
+        ("left as initialised", own.keys() - fits),
+    ):
+        if names:
+            rank_zero_info(f"init_from {path}: {text}: {', '.join(sorted(names))}")
+
+
+def network_weights(path: str) -> dict[str, Tensor]:
+    """The network's weights in a task's checkpoint, or in a file of weights such as the package has (.safetensors).
+
+    Raises:
+        ValueError: The path is a URL or a folder, or there is no such file.
+        DataError: The file cannot be read as a checkpoint, or as weights.
+    """
+    given = _packaged_weights(path) if path.endswith(".safetensors") else read(path)["state_dict"]
+    prefix = "network."
+    return {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+
+
+def _packaged_weights(path: str) -> dict[str, Tensor]:
+    try:
+        return weight_files.read(path)[0]
+    except ValueError as ex:
+        raise DataError(f"init_from: {ex}") from ex

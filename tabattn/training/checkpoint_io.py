@@ -1,0 +1,51 @@
+"""Checkpoint input and output of a trainer: every checkpoint appears whole or not at all."""
+
+import os
+from typing import Any
+
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch import Trainer
+
+from tabattn.storage.checksum import verify
+from tabattn.storage.files import write_checkpoint
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """CheckpointIO plugin that writes local checkpoints atomically and durably; for ``Trainer(plugins=...)``.
+
+    The checkpoint is written beside its target, synced and renamed, so a kill or a full disk at any moment leaves the
+    checkpoint that was there. Lightning's own goes through the folder of temporary files, which may be on another file
+    system, where the last step is a copy that can be cut short. Paths with a protocol, such as ``s3://``, are left to
+    Lightning's.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: The disk is full or refuses; what was there before is untouched.
+        """
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        write_checkpoint(path, checkpoint)
+
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint, once its checksum is found to match; one without a checksum is read as it is.
+
+        Raises:
+            DataError: The file is not what was written.
+        """
+        if os.path.isfile(path):
+            verify(path)
+        return super().load_checkpoint(path, map_location, weights_only)
+
+
+def install(trainer: Trainer) -> None:
+    """Let a trainer write its checkpoints atomically, unless it has a plugin of the user's for them."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()

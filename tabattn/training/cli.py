@@ -1,0 +1,410 @@
+"""The command line: any task on any data, with any attention mechanism, optimizer and schedule."""
+
+import logging
+import os
+import shlex
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
+from typing import Any, cast
+
+from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    LRSchedulerTypeUnion,
+    ReduceLROnPlateau,
+)
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.optim import Optimizer
+
+from tabattn.contract.errors import DataError, DivergenceError, message_of
+from tabattn.optim import WarmupCosine
+from tabattn.optim.divergence import DivergenceGuard
+from tabattn.optim.schedule_free import ScheduleFree, check_schedule
+from tabattn.storage import trusted
+from tabattn.storage.checkpoint_files import read
+from tabattn.storage.checkpoints import LastCheckpoint, OwnPaths, located, restoring
+from tabattn.storage.class_paths import guard
+from tabattn.storage.files import disk_problem, path_problem
+from tabattn.training.checkpoint_io import install
+from tabattn.training.parser import Parser, debugging, split_allowed, tidy
+from tabattn.training.predictions import FOLDER as PREDICTIONS
+from tabattn.training.predictions import Predictions
+from tabattn.training.resumption import Resumption
+from tabattn.training.run_files import SavedConfig
+from tabattn.training.runs import RunFolder
+from tabattn.training.signals import Interrupted, Interruption, Watch, ending, lost_worker, take_over
+
+WATCH = Watch()
+"""Receives the signals of this process."""
+
+
+class CLI(LightningCLI):
+    """Builds what a configuration describes, and runs it.
+
+    Args:
+        args: Command line, as a list of strings or a nested dictionary; that of the process if None.
+        run: Whether the arguments start with a subcommand to run; if not, everything is only built.
+    """
+
+    def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
+        words, self.packages = split_allowed(sys.argv[1:] if args is None else args)
+        with guard(self.packages):
+            super().__init__(
+                parser_class=Parser,
+                save_config_callback=SavedConfig,
+                seed_everything_default=0,
+                # Datamodules share batches out themselves; Lightning's sampler would share them twice, and pad.
+                trainer_defaults={
+                    "use_distributed_sampler": False,
+                    "callbacks": [OwnPaths(), ScheduleFree(), Predictions()],
+                },
+                args=words,
+                run=run,
+            )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(RunFolder, "run")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(DivergenceGuard, "guard")
+        parser.add_optimizer_args()
+        parser.add_lr_scheduler_args()
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.enable_version_counter": False,
+                "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
+                "lr_scheduler": {"class_path": "tabattn.optim.WarmupCosine"},
+            }
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        # The base class warns of any arguments of the process, such as pytest's, where it is called from Python.
+        if isinstance(args, (dict, Namespace)):
+            self.config = parser.parse_object(args)
+        else:
+            self.config = parser.parse_args(args)
+        self.given = args if isinstance(args, list) else []
+
+    def before_instantiate_classes(self) -> None:
+        if self._get(self.config, "ckpt_path"):
+            self._leave_init_from_aside()
+        if self.subcommand in (None, "fit"):
+            default = self._parser(self.subcommand).get_defaults().lr_scheduler
+            named = any(flag.split(".")[0] == "lr_scheduler" for flag in self._flags())
+            config = self.config[self.subcommand] if self.subcommand else self.config
+            check_schedule(config, named or config.lr_scheduler != default)
+
+    def instantiate_classes(self) -> None:
+        """Build everything; what a constructor refuses is a mistake in the arguments."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, MisconfigurationException) as ex:
+            # A union of types, such as "a task or none", hides what went wrong behind a ValueError of its own. What a
+            # constructor says is for the user, its cause is not.
+            cause: BaseException = ex
+            while cause.__cause__ is not None and _raised_by(cause).startswith("jsonargparse"):
+                cause = cause.__cause__
+            if debugging() or not isinstance(cause, (ValueError, MisconfigurationException)):
+                raise cause from None
+            self.parser.error(str(cause))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        if callable(check := getattr(self.model, "check_data", None)):
+            # Before a folder is claimed for the run.
+            check(self.datamodule)
+        config = self._get(self.config_init, "trainer")
+        # Neither of these logs or keeps anything.
+        trial = config.fast_dev_run or config.barebones
+        default_loggers = config.logger in (None, True) and not trial
+        if default_loggers:
+            kwargs["logger"] = False
+        elif (config.logger is False or config.barebones) and config.default_root_dir is None:
+            self.save_config_callback = None
+        keeps_checkpoints = config.enable_checkpointing is not False and not trial
+        if not keeps_checkpoints:
+            self._parser(self.subcommand).callback_keys.remove("checkpoint")
+        trainer = super().instantiate_trainer(**kwargs)
+        install(trainer)
+        # Before all others, which may save in any of their hooks.
+        cast("Any", trainer).callbacks.insert(0, Resumption())
+        last = None
+        if keeps_checkpoints:
+            # Behind the other, which remains the one whose best checkpoint "best" means.
+            last = LastCheckpoint()
+            cast("Any", trainer).callbacks.append(last)
+        # The last of all: what the others keep of a step is kept by then.
+        interruption = Interruption(WATCH, last, self._command_to_go_on, on_fault=take_over(trainer))
+        cast("Any", trainer).callbacks.append(interruption)
+        if default_loggers and self.subcommand is not None:
+            # Not earlier: a folder is claimed for a run that can start, and for no other.
+            name = run_name(self._get(self.config, "model"))
+            checkpoint = self._get(self.config, "ckpt_path")
+            once = PREDICTIONS if self.subcommand == "predict" else None
+            run = self._get(self.config_init, "run")
+            with self._named_folder("run", run.root, name):
+                trainer.loggers = run.loggers(name, checkpoint, once)
+        folder = self._get(self.config, "checkpoint").dirpath
+        if self.subcommand == "fit" and keeps_checkpoints and folder is not None:
+            with self._named_folder("checkpoint.dirpath", folder):
+                os.makedirs(folder, exist_ok=True)
+        return trainer
+
+    @contextmanager
+    def _named_folder(self, option: str, *folder: str) -> Iterator[None]:
+        """Answer a folder that cannot be made or written to as wrong use, unless the disk is at fault."""
+        try:
+            yield
+        except OSError as ex:
+            if disk_problem(ex):
+                raise
+            where = trusted.shortened(os.path.join(*folder))
+            self.parser.error(f"{option}: the folder cannot be made below {where}: {ex.strerror}")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run, and leave the folder to other runs afterwards."""
+        try:
+            with warnings.catch_warnings():
+                # The folder is claimed: what is in it is the run's own, from before it was resumed.
+                warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+                if self._get(self.config, "ckpt_path"):
+                    # A run resumed at the end of an epoch repeats that end, but not its validation.
+                    warnings.filterwarnings("ignore", message=r".*could not find the monitored key")
+                super()._run_subcommand(subcommand)
+        finally:
+            self._get(self.config_init, "run").release()
+
+    def _command_to_go_on(self, path: str) -> str:
+        """Return the command line of this run with another checkpoint to start from."""
+        words: list[str] = [f"--allow={package}" for package in self.packages]
+        given = iter(self.given)
+        for word in given:
+            if word == "--ckpt_path":
+                next(given, None)
+            elif not word.startswith("--ckpt_path="):
+                words.append(word)
+        return shlex.join(["python", sys.argv[0], *words, f"--ckpt_path={path}"])
+
+    @staticmethod
+    def configure_optimizers(
+        lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: LRSchedulerTypeUnion | None = None
+    ) -> Any:
+        """Step the schedule every batch and tell it how long the run is.
+
+        Args:
+            lightning_module: The task.
+            optimizer: What updates it.
+            lr_scheduler: The schedule; None for a constant learning rate.
+
+        Returns:
+            What Lightning takes for the pair.
+        """
+        if lr_scheduler is None:
+            return optimizer
+        if isinstance(lr_scheduler, ReduceLROnPlateau):
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": lr_scheduler, "monitor": lr_scheduler.monitor},
+            }
+        if isinstance(lr_scheduler, WarmupCosine) and lr_scheduler.total_steps is None:
+            steps = lightning_module.trainer.estimated_stepping_batches
+            if steps == float("inf"):
+                raise MisconfigurationException(
+                    "a run without end has no cosine: give --trainer.max_steps, --trainer.max_epochs or "
+                    "--lr_scheduler.total_steps, or turn the schedule off by --lr_scheduler=null"
+                )
+            lr_scheduler.plan(int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.set_defaults({"weights_only": True})
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the model's arguments from the checkpoint; refuse flags that ask for another model."""
+        subcommand = self.config.get("subcommand")
+        config = self.config.get(subcommand) if subcommand else None
+        if config is None or config.get("ckpt_path") is None:
+            return
+        before = dict(self._model_arguments())
+        try:
+            config.ckpt_path = str(located(config.ckpt_path, self._own_checkpoints(config), config.trainer))
+            checkpoint = read(config.ckpt_path)
+        except ValueError as ex:
+            self.parser.error(f"ckpt_path: {ex}")
+        except DataError as ex:
+            raise DataError(f"ckpt_path: {ex}") from ex
+        if subcommand == "fit" and "optimizer_states" not in checkpoint:
+            self.parser.error(
+                "ckpt_path: the checkpoint holds weights alone, no training to go on with; "
+                "to start from its weights use --model.init_from"
+            )
+        self._take_hyperparameters(checkpoint.get("hyper_parameters", {}))
+        after = dict(self._model_arguments())
+        changed = sorted(key for key, value in after.items() if before.get(key) != value)
+        if refused := sorted(self._flags().intersection(changed)):
+            self.parser.error(
+                f"ckpt_path: the checkpoint has another {', '.join(refused)} than the command line; "
+                "to start a different model from its weights use --model.init_from"
+            )
+        for key in changed:
+            rank_zero_info(f"{key} of the checkpoint: {after[key]} (configuration: {before.get(key)})")
+
+    def _take_hyperparameters(self, hparams: dict[str, Any]) -> None:
+        """Put the model's arguments in the checkpoint in the place of the configuration's."""
+        given = {name: value for name, value in hparams.items() if name != "_instantiator"}
+        model = self.config[self.config.subcommand].model
+        named = given.pop("_class_path", None)
+        if not given and named is None:
+            return
+        if named is None:
+            changes = given
+        else:
+            own = trusted.resolve(model.class_path, LightningModule)
+            try:
+                found = trusted.resolve(named, LightningModule)
+            except ValueError as ex:
+                raise DataError(f"ckpt_path: task of the checkpoint: {ex}") from ex
+            if found is not own:
+                self.parser.error(f"ckpt_path: the checkpoint is one of {named}, the model is {model.class_path}")
+            free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature(own).parameters.values())
+            changes = {"class_path": named, "dict_kwargs" if free else "init_args": given}
+        leaves, self.parser.exit_on_error = self.parser.exit_on_error, False
+        try:
+            self.config = self.parser.parse_object({self.config.subcommand: {"model": changes}}, self.config)
+        except (ArgumentError, ValueError, TypeError, LookupError, AttributeError) as ex:
+            if debugging():
+                raise
+            raise DataError(f"ckpt_path: hyperparameters of the checkpoint: {tidy(str(ex))}") from ex
+        finally:
+            self.parser.exit_on_error = leaves
+
+    def _own_checkpoints(self, config: Namespace) -> Path | None:
+        """The folder of this run's checkpoints, if it is known before the run has claimed one."""
+        if config.checkpoint.dirpath is not None:
+            return Path(config.checkpoint.dirpath)
+        if config.run.version is None:
+            return None
+        return Path(config.run.root, config.run.name or run_name(config.model), config.run.version, "checkpoints")
+
+    def _leave_init_from_aside(self) -> None:
+        """A checkpoint brings all weights: refuse a flag for others; a configuration tells how its run once began."""
+        model = self._get(self.config, "model")
+        if source := model.get("init_args.init_from"):
+            if "model.init_from" in self._flags():
+                self.parser.error(
+                    "ckpt_path: the checkpoint brings all weights, none would be left of --model.init_from: "
+                    "give only one of the two"
+                )
+            model.init_args.init_from = None
+            rank_zero_info(f"init_from of the configuration is left aside for the weights of ckpt_path: {source}")
+
+    def _flags(self) -> set[str]:
+        """Return the flags of the command line as they are commonly written."""
+        return {_short(argument.partition("=")[0].removeprefix("--")) for argument in self.given}
+
+    def _model_arguments(self) -> Iterator[tuple[str, Any]]:
+        """Yield the model's arguments by the names of their flags."""
+        subcommand = self.config.get("subcommand")
+        if subcommand:
+            for key, value in self.config[subcommand].model.items():
+                yield _short(f"model.{key}"), value
+
+
+def main(args: ArgsType = None) -> int:
+    """Run a command line.
+
+    Args:
+        args: The arguments; those of the process if None.
+
+    Returns:
+        The status for the shell: 0 done, 2 wrong use, 3 data or disk, 4 diverged, 129 hung up, 130 interrupted, 143
+        terminated.
+    """
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    threading.excepthook = _thread_fault
+    WATCH.reset()
+    try:
+        CLI(args)
+    except DataError as ex:
+        return _report(ex, 3)
+    except DivergenceError as ex:
+        return _report(ex, 4)
+    except MisconfigurationException as ex:
+        return _report(ex, 2)
+    except Interrupted as ex:
+        return ending(ex)
+    except KeyboardInterrupt:
+        return 130
+    except SIGTERMException:
+        return 143
+    except SystemExit as ex:
+        # Lightning leaves with status 1 after an interrupt it has handled.
+        if isinstance(ex.__context__, KeyboardInterrupt):
+            return 130
+        raise
+    except Exception as ex:
+        if WATCH.number is not None:
+            # Workers that the signal reached too are lost with it.
+            return 128 + WATCH.number
+        problem = disk_problem(ex) or lost_worker(ex) or path_problem(ex)
+        if problem is None and restoring(ex):
+            reason = " ".join(str(ex).split()) or type(ex).__name__
+            problem = f"ckpt_path: the checkpoint does not fit this run: {reason}"
+        if problem is None or debugging():
+            raise
+        sys.stderr.write(f"error: {problem}\n")
+        return 3
+    return 0
+
+
+def run_name(model: Namespace) -> str:
+    """Return ``<task>/<attention>``, or the task alone where it has no argument called attention.
+
+    Args:
+        model: Configuration of the task.
+    """
+    task_class = trusted.resolve(model.class_path, LightningModule)
+    task: str = getattr(task_class, "task_name", task_class.__name__.lower())
+    attention = model.get("init_args.attention")
+    return f"{task}/{attention.class_path.rpartition('.')[2]}" if attention else task
+
+
+def _short(key: str) -> str:
+    """Return a key of the configuration as its flag is commonly written."""
+    return ".".join(word for word in key.split(".") if word not in {"init_args", "class_path"})
+
+
+def _raised_by(ex: BaseException) -> str:
+    """Return the name of the module that raised an exception."""
+    *_, (frame, _) = traceback.walk_tb(ex.__traceback__)
+    return str(frame.f_globals.get("__name__"))
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("💡 Tip: For seamless cloud")
+
+
+def _thread_fault(fault: threading.ExceptHookArgs) -> None:
+    """Leave a thread's disk error, such as that of TensorBoard's writer, to the main thread, which meets it too."""
+    if disk_problem(fault.exc_value) is None or debugging():
+        threading.__excepthook__(fault)
+
+
+def _report(ex: Exception, status: int) -> int:
+    if debugging():
+        raise ex
+    sys.stderr.write(f"error: {message_of(ex)}\n")
+    return status

@@ -1,0 +1,218 @@
+"""The command line's parser: no abbreviations, and errors of one short message that name the nearest match."""
+
+import collections.abc
+import difflib
+import inspect
+import os
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn, get_args, get_origin
+
+from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tabattn.attention import Mechanism
+from tabattn.storage import trusted
+
+FAMILIES: dict[type, str] = {
+    Mechanism: "attention mechanisms",
+    LightningModule: "tasks",
+    LightningDataModule: "datamodules",
+    Callback: "callbacks",
+    Optimizer: "optimizers",
+    LRScheduler: "schedules",
+}
+"""What the subclasses of a type are called in messages."""
+
+DESCRIPTION = (
+    "Train, validate, test and apply models whose attention is chosen by a flag. Classes of a package of your own are "
+    f"named by their dotted paths, and the package is allowed by --allow my_package or {trusted.VARIABLE}=my_package."
+)
+
+NOISE = re.compile(
+    r"(Does not validate against any of the Union|Subtypes: |Errors:|Given value type: |Expected a path but "
+    r"|Expected a <class 'NoneType'>|Problem with given class_path |Given value: (Namespace|NestedArg))"
+)
+"""Starts of lines that tell how the parser works and not what is wrong."""
+
+UNKNOWN = re.compile(r"Expected a dot import path string: (\S+)|has no attribute '(\w+)'|No module named '([\w.]+)'")
+"""How a class that cannot be found is reported."""
+
+UNACCEPTED = re.compile(r"(?:(?:Group|Subcommand) '([\w.]+)' does not accept option|Option|Key) '([\w.]+)'")
+"""How an argument that a class does not have is reported."""
+
+MOST_OPTIONS = 20
+"""More options than these are not listed: the nearest is offered alone."""
+
+REWRITES: tuple[tuple[str, str], ...] = (
+    (r'Parser key "([^"]+)":?', r"\1:"),
+    (r"Expected a dot import path string: (\S+)", r"no class is called '\1'"),
+    (r"Type \S.* expects a function or a callable class: ", ""),
+    (r"Expected a (?:\w+\.)*Literal\[(.*?)\]", r"expected one of \1"),
+    (r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1"),
+    (r"<class '(?:\w+\.)*(\w+)'>", r"\1"),
+    (r"\.* Got value: Namespace.*", ""),
+    (r"\.* (?:Got|Given) value: (.+)", r", got \1"),
+    (r"(no class is called '\S+'|is not accepted|has no attribute '\w+'|No module named '\S+'), got .*", r"\1"),
+    (r"(is not imported: .*?=\w+|is no class: functions and other objects are not taken), got .*", r"\1"),
+    (r"arguments are required: \w+\.", "arguments are required: --"),
+)
+"""Pattern and replacement, applied in this order to a message of one line."""
+
+
+class Parser(LightningArgumentParser):
+    """Accepts flags by their whole names only and reports a mistake in one short message.
+
+    Args:
+        args: As for the base class.
+        kwargs: As for the base class.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("description", DESCRIPTION)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exit with status 2 and one message; raise instead inside another parser or where debugging is asked for.
+
+        Args:
+            message: What is wrong, in the parser's words.
+            ex: Where it was noticed.
+        """
+        if not self.exit_on_error or debugging():
+            super().error(message, ex)
+        self.exit(2, f"error: {tidy(message)}{self._hint(message, ex)}\n")
+
+    def _hint(self, message: str, ex: Exception | None) -> str:
+        """Name what could have been meant: classes where a class is wrong, options where an option is."""
+        unknown = UNKNOWN.search(message)
+        hint = next((owner._typehint for owner in _owners(ex) if hasattr(owner, "_typehint")), None)
+        if unknown and hint is not None:
+            families = _known(hint)
+            lists = "".join(f"; {family}: {', '.join(names)}" for family, names in families.items())
+            return lists + nearest(
+                unknown[unknown.lastindex or 0], [name for names in families.values() for name in names]
+            )
+        parser = next((owner for owner in _owners(ex) if isinstance(owner, ArgumentParser)), self)
+        if option := UNACCEPTED.search(message):
+            options = _options(parser, option[1])
+            listed = f"; options: {', '.join(options)}" if len(options) <= MOST_OPTIONS else ""
+            return listed + nearest(option[2], options)
+        flag = re.search(r"unrecognized arguments: (--[^\s=]+)", message)
+        if flag and flag[1].endswith(".help"):
+            return "; choose the class it belongs to first"
+        if flag and parser._subcommands_action is not None:
+            return f"; choose what to do first: {', '.join(parser._subcommands_action.choices)}"
+        return nearest(flag[1], parser._option_string_actions) if flag else ""
+
+
+def split_allowed(args: ArgsType) -> tuple[ArgsType, list[str]]:
+    """Take ``--allow`` out of a command line: configurations must not be able to set it.
+
+    Args:
+        args: Words of a command line; a nested dictionary is returned as it is.
+
+    Returns:
+        The other words, and the values of ``--allow``.
+
+    Raises:
+        MisconfigurationException: A value is no name of a package.
+    """
+    if not isinstance(args, list):
+        return args, []
+    others: list[str] = []
+    packages: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--allow":
+            value = next(words, "")
+        elif word.startswith("--allow="):
+            value = word.removeprefix("--allow=")
+        else:
+            others.append(word)
+            continue
+        try:
+            if not (found := trusted.names([value])):
+                raise ValueError("--allow takes the name of a package, such as my_package, got none")
+        except ValueError as ex:
+            raise MisconfigurationException(str(ex)) from ex
+        packages += found
+    return others, packages
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted in the place of messages: ``JSONARGPARSE_DEBUG`` is set."""
+    return os.environ.get("JSONARGPARSE_DEBUG", "").lower() not in {"", "0", "false", "no"}
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return a question that offers the name most like the given one, or nothing if none is near."""
+    spellings = {known.lower(): known for known in names if known != name}
+    matches = difflib.get_close_matches(name.lower(), spellings, n=1)
+    return f" (did you mean {spellings[matches[0]]}?)" if matches else ""
+
+
+def tidy(message: str) -> str:
+    """Return one line that says what is wrong, once, without the workings of the parser."""
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    kept = " ".join(dict.fromkeys(line for line in lines if line and not NOISE.match(line)))
+    for pattern, replacement in REWRITES:
+        kept = re.sub(pattern, replacement, kept)
+    return re.sub(r"^(?:[\w.]+: )+", lambda keys: keys[0].removesuffix(": ").replace(": ", ".") + ": ", kept)
+
+
+def _options(parser: ArgumentParser, group: str | None) -> list[str]:
+    """Return the names a parser takes, or those of one of its subcommands or groups."""
+    if parser._subcommands_action is not None and group is not None:
+        parser, group = parser._subcommands_action._name_parser_map[group], None
+    prefix = f"{group}." if group in (parser.groups or {}) else ""
+    typed = {action.dest for action in parser._actions if hasattr(action, "_typehint") and action.option_strings}
+    return sorted(dest.removeprefix(prefix) for dest in typed if dest.startswith(prefix) and not dest.endswith("help"))
+
+
+def _owners(ex: BaseException | None) -> Iterator[Any]:
+    """Yield the objects whose methods an exception went through, innermost first."""
+    chain: list[BaseException] = []
+    while ex is not None:
+        chain.append(ex)
+        ex = ex.__cause__
+    for link in reversed(chain):
+        for frame, _ in reversed(list(traceback.walk_tb(link.__traceback__))):
+            if "self" in frame.f_locals:
+                yield frame.f_locals["self"]
+
+
+def _known(hint: Any) -> dict[str, list[str]]:
+    """Return, for each family of classes that a type hint admits, the names of its classes."""
+    return {
+        FAMILIES.get(base, f"subclasses of {base.__name__}"): sorted(set(_concrete(base)))
+        for base in dict.fromkeys(_bases(hint))
+        if any(_concrete(base))
+    }
+
+
+def _bases(hint: Any) -> Iterator[type]:
+    if isinstance(hint, type) and hint.__module__ != "builtins":
+        yield hint
+    arguments = get_args(hint)
+    for argument in arguments[-1:] if get_origin(hint) is collections.abc.Callable else arguments:
+        yield from _bases(argument)
+
+
+def _concrete(base: type) -> Iterator[str]:
+    """Yield the names of the subclasses that can be built; of Lightning's, only what is meant for use."""
+    internal = "lightning." if base in {LightningModule, LightningDataModule} else "lightning.pytorch.demos"
+    subclasses: list[type] = base.__subclasses__()
+    for subclass in subclasses:
+        hidden = inspect.isabstract(subclass) or subclass.__name__.startswith("_")
+        hidden = hidden or getattr(subclass, "training_step", None) is LightningModule.training_step
+        if not hidden and not subclass.__module__.startswith(internal):
+            yield subclass.__name__
+        yield from _concrete(subclass)

@@ -1,0 +1,87 @@
+"""Files of a run other than its checkpoints: the table of its metrics and its configuration."""
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_only
+
+from tabattn.storage.files import write_file
+
+
+class MetricsTable(CSVLogger):
+    """CSV logger whose ``metrics.csv`` is never shortened: a resumed run appends to the rows that are there."""
+
+    @property
+    def experiment(self) -> Any:
+        """Writer of the file; a stand-in that does nothing on all ranks but the first."""
+        if self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0:
+            os.makedirs(self.log_dir, exist_ok=True)
+            self._experiment = MetricsWriter(self.log_dir)
+        return super().experiment
+
+
+class MetricsWriter(ExperimentWriter):
+    """Appends rows; new columns are added by replacing the file atomically.
+
+    Args:
+        log_dir: Folder of ``metrics.csv``.
+    """
+
+    def _check_log_dir_exists(self) -> None:
+        """Go on with a file that is there: its columns are known, a row that a kill cut short is dropped."""
+        path = Path(self.metrics_file_path)
+        if not path.is_file():
+            return
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            write_file(path, whole)
+        if not whole:
+            path.unlink()
+            return
+        self.metrics_keys = next(csv.reader(io.StringIO(whole.decode())))
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        text = io.StringIO(newline="")
+        with open(self.metrics_file_path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        writer = csv.DictWriter(text, fieldnames)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_file(self.metrics_file_path, text.getvalue().encode())
+
+
+class SavedConfig(SaveConfigCallback):
+    """Saves the configuration of a run atomically: ``config.yaml``, or ``config_<command>.yaml`` beside one.
+
+    The latter where a trained run's folder is tested in: its own configuration stays.
+
+    Args:
+        parser: Parser of the command.
+        config: What it parsed.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.folder: str | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the folder on all ranks together, write on the first."""
+        self.folder = trainer.log_dir
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert self.folder is not None
+        path = Path(self.folder, self.config_filename)
+        if stage != "fit" and path.exists():
+            path = path.with_stem(f"{path.stem}_{getattr(stage, 'value', stage)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, self.parser.dump(self.config, skip_none=False).encode())

@@ -1,0 +1,236 @@
+"""Signals that end a run: the training is saved where it stands, and the status says which signal it was."""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+
+from tabattn.storage.checkpoints import LastCheckpoint
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+ECHO = 0.25
+"""Seconds in which another signal is an echo of the first: ``timeout`` and ``torchrun`` send theirs twice."""
+
+WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w+)|exited unexpectedly)")
+"""How the loss of a loader's worker is reported."""
+
+
+MEMORY = "often memory ran out; fewer --data.num_workers need less"
+
+
+class Interrupted(BaseException):
+    """A run ends because of a signal.
+
+    Args:
+        number: Of the signal.
+        said: Whether the user has been told.
+    """
+
+    def __init__(self, number: int, said: bool = False) -> None:
+        super().__init__(f"{signal.Signals(number).name} received")
+        self.number = number
+        self.said = said
+
+
+class Watch:
+    """Signal handler of this process: notes the first signal, exits at once on a second one.
+
+    Outside of training there is no step to wait for, so the first raises ``Interrupted`` where it arrives.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.waits = False
+        self._since = 0.0
+        self._process = os.getpid()
+
+    def reset(self) -> None:
+        """Forget what was received in an earlier run of this process."""
+        self.number, self.waits = None, False
+
+    def install(self) -> None:
+        """Take the signals; a hang-up that is ignored, as under ``nohup``, stays ignored."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # A loader's worker, forked with this handler: its parent ends it.
+        if self.number is not None:
+            if time.monotonic() - self._since > ECHO:
+                os._exit(128 + number)
+            return
+        self.number, self._since = number, time.monotonic()
+        if not self.waits:
+            raise Interrupted(number)
+
+
+class Interruption(Checkpoint):
+    """Saves ``last.ckpt`` and stops at the first step boundary after a signal, on all processes together.
+
+    A signal in a validation stops that with one process; the resumed run validates anew. With several processes, of
+    which any may have been signalled, they agree after each step, so a validation is finished first. An exception ends
+    the processes this one has started, so that none waits for it for ever.
+
+    Args:
+        watch: Receives the signals.
+        last: Writes ``last.ckpt``; None = no checkpoints are kept.
+        command: Returns the command that goes on from a checkpoint.
+        on_fault: Whether any other exception also saves, to ``exception.ckpt``; one process only.
+    """
+
+    def __init__(
+        self, watch: Watch, last: LastCheckpoint | None, command: Callable[[str], str], on_fault: bool = False
+    ) -> None:
+        self.watch = watch
+        self.last = last
+        self.command = command
+        self.on_fault = on_fault
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.watch.install()
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Lightning has set a handler of its own by now, whose broadcast to other processes can wait for ever.
+        self.watch.install()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.watch.waits = True
+        self.watch.install()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        number = self._agreed(trainer)
+        loop = trainer.fit_loop.epoch_loop
+        if number is None or loop._should_accumulate() or loop._is_training_done:
+            return
+        fetcher = trainer.fit_loop._data_fetcher
+        if fetcher is not None and not loop._should_check_val_fx(fetcher):
+            self._stop(trainer, number)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if not self.watch.waits or trainer.world_size > 1 or self.watch.number is None:
+            return
+        # As if stopped in the first batch: Lightning then repeats the validation from there.
+        for part, done in (("ready", 1), ("started", 1), ("processed", 0), ("completed", 0)):
+            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            setattr(progress.current, part, done)
+            setattr(progress.total, part, done)
+        self._stop(trainer, self.watch.number)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        number = self._agreed(trainer)
+        if number is not None:
+            self._stop(trainer, number, saved=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.watch.waits = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Wait for the processes that stop too, or end those that would wait for this one; save where that is safe."""
+        self.watch.waits = False
+        launcher: Any = trainer.strategy.launcher
+        for child in _take_children(launcher):
+            if not (isinstance(exception, Interrupted) and exception.said):
+                child.kill()
+            child.wait()
+        if self.last is None or isinstance(exception, Interrupted) or trainer.world_size > 1:
+            return
+        if lost_worker(exception) and _at_boundary(trainer):
+            _say(f"saved {self.last.save(trainer)}; to go on: {self.command(self.last.best_model_path)}")
+        elif self.on_fault and trainer.global_step > 0:
+            trainer.save_checkpoint(os.path.join(str(self.last.dirpath), "exception.ckpt"))
+
+    def _agreed(self, trainer: Trainer) -> int | None:
+        """The signal that any process has received."""
+        number = self.watch.number or 0
+        if trainer.world_size > 1:
+            highest = torch.tensor(number, device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+            number = int(highest)
+        return number or None
+
+    def _stop(self, trainer: Trainer, number: int, saved: bool = False) -> None:
+        """Save, say so, and leave."""
+        name = signal.Signals(number).name
+        self.watch.number = number
+        if self.last is None:
+            _say(f"{name}: stopped at step {trainer.global_step}; nothing is saved, as checkpoints are turned off")
+        else:
+            path = self.last.best_model_path if saved else self.last.save(trainer)
+            _say(f"{name}: saved {path} at step {trainer.global_step}; to go on: {self.command(path)}")
+        launcher: Any = trainer.strategy.launcher
+        if launcher is not None:
+            launcher.procs = _take_children(launcher)
+        raise Interrupted(number, said=True)
+
+
+def lost_worker(ex: BaseException | None) -> str | None:
+    """Say in one line that a loader's worker was lost, None where an exception is about something else."""
+    while ex is not None:
+        if isinstance(ex, RuntimeError) and (found := WORKER.search(str(ex))):
+            how = f"was killed by signal {found[2]}" if found[2] else "ended unexpectedly"
+            return f"loader worker {found[1]} {how}: {MEMORY}"
+        # Or the connection breaks over which a batch was being handed on.
+        if isinstance(ex, (ConnectionError, EOFError, FileNotFoundError)) and any(
+            Path(frame.f_code.co_filename).match("torch/utils/data/dataloader.py")
+            for frame, _ in traceback.walk_tb(ex.__traceback__)
+        ):
+            return f"a loader worker ended unexpectedly: {MEMORY}"
+        ex = ex.__cause__ or ex.__context__
+    return None
+
+
+def take_over(trainer: Trainer) -> bool:
+    """Turn ``save_on_exception`` off, and return whether it was on: it would write an untried step over the best."""
+    asked = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    asked = [each for each in asked if each.save_on_exception]
+    for each in asked:
+        each.save_on_exception = False
+    return bool(asked)
+
+
+def ending(ex: Interrupted) -> int:
+    """Tell what was interrupted, where nobody has, and return the status for the shell."""
+    if not ex.said:
+        _say(f"{signal.Signals(ex.number).name}: stopped outside of training, there is nothing to save")
+    return 128 + ex.number
+
+
+def _take_children(launcher: Any) -> list[Any]:
+    """The processes a launcher has started, taken from Lightning's observer: it would kill this one when they end."""
+    watched: list[Any] = getattr(launcher, "procs", [])
+    children = list(watched)
+    watched.clear()
+    return children
+
+
+def _at_boundary(trainer: Trainer) -> bool:
+    """Whether training stands between two steps, all of the last one done."""
+    now: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    whole = now.ready == now.started == now.processed == now.completed
+    return bool(trainer.training and whole and trainer.global_step > 0 and not trainer.fit_loop._should_accumulate())
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,141 @@
+"""Columns become numbers by what the rows of a fit show, and by nothing else."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+
+from tabattn.contract.columns import TableEncoder, encode_labels, recode
+from tabattn.contract.errors import TableWarning
+
+NAN = np.nan
+
+
+def encoded(train: list[Any], test: list[Any], **options: Any) -> list[float]:
+    """The codes of one column's test entries, after a fit to its train entries."""
+    encoder = TableEncoder().fit(pd.DataFrame({"a": pd.Series(train, **options)}))
+    codes: list[float] = encoder.transform(pd.DataFrame({"a": pd.Series(test, **options)}))[:, 0].tolist()
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "options", "expected"),
+    [
+        ([1, 2], [3, 1], {}, [3, 1]),
+        ([1.5, None, 2], [None, np.inf, 7], {}, [NAN, NAN, 7]),
+        ([True, False], [True, False], {}, [1, 0]),
+        ([True, False, None], [None, True, False], {"dtype": object}, [NAN, 1, 0]),
+        ([1, 2, None], [3, None, 1], {"dtype": "Int64"}, [3, NAN, 1]),
+        ([0.5, None, 1], [pd.NA, 2, 3], {"dtype": "Float64"}, [NAN, 2, 3]),
+        (["3", "10", None], ["2", "n/a", None], {"dtype": object}, [2, NAN, NAN]),
+        (["3", "10"], ["2", "10"], {"dtype": "category"}, [2, 10]),
+        (["b", "a", "c"], ["a", "b", "d"], {}, [0, 1, NAN]),
+        (["b", None, "a"], [None, "b", "a"], {"dtype": object}, [NAN, 1, 0]),
+        (["b", pd.NA, "a"], [pd.NA, "b", "a"], {"dtype": "string"}, [NAN, 1, 0]),
+        (["b", "a"], ["a", "b"], {"dtype": pd.CategoricalDtype(["c", "b", "a"])}, [1, 0]),
+        ([1, "x", None], ["x", 1, 1.0], {"dtype": object}, [1, 0, 0]),
+        ([1, "x", None], ["1", 2, True], {"dtype": object}, [0, NAN, NAN]),
+    ],
+)
+def test_every_kind_of_column(
+    train: list[Any], test: list[Any], options: dict[str, Any], expected: list[float]
+) -> None:
+    assert_array_equal(encoded(train, test, **options), expected)
+
+
+def test_dates_and_durations_are_days() -> None:
+    dates = ["1970-01-02", "1970-01-03 12:00", None]
+    assert_array_equal(encoded(*[list(map(pd.Timestamp, dates))] * 2), [1, 2.5, NAN])
+    zoned = [pd.Timestamp(f"1970-01-0{day} 01:00", tz="Europe/Berlin") for day in (2, 3)]
+    assert encoded(zoned, zoned) == [1, 2]
+    assert encoded([pd.Timedelta(days=2), pd.Timedelta(hours=12)], [pd.Timedelta(hours=6)]) == [0.25]
+
+
+def test_a_column_may_change_its_type_after_the_fit() -> None:
+    encoder = TableEncoder().fit(pd.DataFrame({"a": ["1", "2", "x"], "b": [1, 2, 3]}))
+    with pytest.warns(TableWarning, match="column 'b' has 'y', which cannot be read as a number: taken as missing"):
+        found = encoder.transform(pd.DataFrame({"a": [2.0, 1.0], "b": ["3", "y"]}))
+    assert_array_equal(found, [[1, 3], [0, NAN]])
+
+
+def test_columns_that_say_nothing_are_dropped() -> None:
+    frame = pd.DataFrame(
+        {"one": [1, 1, 1], "gaps": [NAN, 2, NAN], "none": [None] * 3, "text": ["a"] * 3, "x": [1, 2, 3]}
+    )
+    encoder = TableEncoder().fit(frame)
+    assert encoder.get_feature_names_out().tolist() == ["x"]
+    assert encoder.columns_.tolist() == [4]
+    assert_array_equal(encoder.transform(frame), [[1], [2], [3]])
+
+
+def test_rows_behind_the_fit_change_nothing() -> None:
+    frame = pd.DataFrame({"a": ["b", "a", "z", "c"], "b": [1, 2, "text", 3], "c": [1, 1, 2, 3]})
+    with pytest.warns(TableWarning, match="column 'b' has 'text'"):
+        alone = TableEncoder().fit(frame[:2]).transform(frame)
+    assert_array_equal(alone, [[1, 1], [0, 2], [NAN, NAN], [NAN, 3]])
+
+
+def test_arrays_of_any_type() -> None:
+    encoder = TableEncoder().fit(np.array([["a", 1], ["b", 2]], dtype=object))
+    assert encoder.categorical_.tolist() == [True, False]
+    assert encoder.get_feature_names_out().tolist() == ["x0", "x1"]
+    assert not hasattr(encoder, "feature_names_in_")
+    assert_array_equal(encoder.transform([["b", 3]]), [[1, 3]])
+    assert_array_equal(clone(encoder).fit_transform(np.eye(2)), np.eye(2))
+
+
+def test_columns_without_rows_to_fit_or_of_another_table_are_refused() -> None:
+    frame = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+    encoder = TableEncoder().fit(frame)
+    with pytest.raises(ValueError, match="X has 1 features, but TableEncoder is expecting 2 features as input"):
+        encoder.transform(frame[["a"]])
+    with pytest.raises(ValueError, match="same order: got 'b' for 'a'"):
+        encoder.transform(frame[["b", "a"]])
+    with pytest.raises(ValueError, match="at least 1 row, got 0"):
+        TableEncoder().fit(frame[:0])
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
+        TableEncoder().fit([1, 2])
+    with pytest.raises(TypeError, match="must be a string or a number, got a dict"):
+        TableEncoder().fit(np.array([[{}], [1]], dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("labels", "codes", "names"),
+    [
+        (pd.Series([5, 0, 2, 5]), [2, 0, 1, 2], ("0", "2", "5")),
+        (pd.Series(["b", "a"]), [1, 0], ("a", "b")),
+        (pd.Series(pd.Categorical(["b", "a"], categories=["c", "b", "a"])), [0, 1], ("b", "a")),
+        (pd.Series([True, False]), [1, 0], ("False", "True")),
+        (pd.Series([1, "a"], dtype=object), [0, 1], ("1", "a")),
+    ],
+)
+def test_labels_are_numbered(labels: pd.Series, codes: list[int], names: tuple[str, ...]) -> None:
+    found, classes = encode_labels(labels)
+    assert found.tolist() == codes
+    assert classes == names
+
+
+def test_a_missing_label_is_refused() -> None:
+    with pytest.raises(ValueError, match="every row needs a label, 1 of 3 have none"):
+        encode_labels(pd.Series(["a", None, "b"]))
+
+
+def test_recoding_by_a_context_equals_a_fit_to_it() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "number": rng.normal(size=30),
+            "text": rng.choice(list("abcdefgh"), 30),
+            "gaps": pd.Series(rng.choice(list("xyz"), 30)).where(rng.random(30) < 0.5),
+            "constant": np.r_[np.zeros(8), np.ones(22)],
+        }
+    )
+    whole = TableEncoder().fit(frame)
+    x, kept = recode(whole.transform(frame), whole.categorical_, 8)
+    alone = TableEncoder().fit(frame[:8])
+    assert kept.tolist() == alone.columns_.tolist() == [0, 1, 2]
+    assert_array_equal(x, alone.transform(frame))
+    assert np.isnan(x[8:, 1]).any()

@@ -1,0 +1,179 @@
+"""Training from a dump: every task each epoch, in an order of its own, whatever the ranks, workers and restarts."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from datamodules import PriorDump
+from datamodules.counter import CounterLoader
+from datamodules.prior.dump import __main__ as dump
+from datamodules.prior.dump.read import Dump
+from tabattn.contract.batches import TableBatch
+from tabattn.contract.errors import DataError
+from tabattn.tasks import PriorClassification
+
+SIZES = ("--rows", "16", "--context", "10", "--features", "2", "3")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Ten synthetic tasks."""
+    path = tmp_path_factory.mktemp("dump") / "scm.h5"
+    assert dump.main(["--prior", "scm", "--tasks", "10", "--batch-size", "5", *SIZES, "--out", str(path)]) == 0
+    return str(path)
+
+
+def module(path: str, **changes: Any) -> PriorDump:
+    return PriorDump(path, **{"batch_size": 2, "tables": (), **changes})
+
+
+def cells(batch: TableBatch) -> bytes:
+    return batch.x.nan_to_num(9).numpy().tobytes()
+
+
+def epoch(loader: CounterLoader) -> list[bytes]:
+    return [cells(batch) for batch in loader]
+
+
+def test_each_epoch_visits_every_task_in_another_order(path: str) -> None:
+    loader = module(path).train_dataloader()
+    first, second = epoch(loader), epoch(loader)
+    assert len(first) == 5
+    assert sorted(first) == sorted(second)
+    assert first != second
+    assert epoch(module(path).train_dataloader()) == first
+    assert epoch(module(path, seed=1).train_dataloader()) != first
+
+
+def test_ranks_workers_and_restarts_share_the_order(path: str) -> None:
+    data = module(path)
+    whole = data.train_dataloader()
+    expected = epoch(whole) + epoch(whole)
+    ranks = [epoch(CounterLoader(data.batches, 5, rank, 2, num_workers=2 * rank)) for rank in (0, 1)]
+    assert [batch for pair in zip(*ranks, strict=True) for batch in pair] == expected
+    resumed = module(path).train_dataloader()
+    resumed.load_state_dict({"position": 4})
+    assert epoch(resumed) == expected[4:9]
+
+
+def test_a_split_drawn_anew_stays_in_its_range_and_answers(path: str) -> None:
+    data = module(path, resample_context=(0.25, 0.75), steps_per_epoch=30)
+    batches = list(data.train_dataloader())
+    assert {batch.context for batch in batches} <= set(range(4, 13))
+    assert len({batch.context for batch in batches}) > 3
+    for batch in batches:
+        for labels in batch.y:
+            assert set(labels[batch.context :].tolist()) - {-1} <= set(labels[: batch.context].tolist())
+    again = list(module(path, resample_context=(0.25, 0.75), steps_per_epoch=30).train_dataloader())
+    assert [batch.context for batch in again] == [batch.context for batch in batches]
+
+
+def test_a_handle_is_opened_in_each_process_and_left_behind_in_pickles(path: str) -> None:
+    dumped = Dump(path)
+    first = dumped.read(np.arange(2))
+    assert dumped.reader.handle is not None
+    copy = pickle.loads(pickle.dumps(dumped))
+    assert copy.reader.handle is None
+    assert cells(copy.read(np.arange(2))) == cells(first)
+    handle = dumped.reader.handle
+    dumped.reader.owner = -1
+    dumped.read(np.arange(2))
+    assert dumped.reader.handle is not handle
+
+
+def test_tasks_of_a_file_are_scored_alone(path: str) -> None:
+    data = module(path, val_path=path, test_path=path, batch_size=4, tables=("sklearn:iris",))
+    numbers = [batch.table.tolist() for batch in data.val_dataloader()]
+    assert sorted(number for batch in numbers for number in batch) == list(range(10))
+    assert data.tables == ()
+    run = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    task = PriorClassification(dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2)
+    (result,) = run.validate(task, data, verbose=False)
+    assert {"val/auroc", "val/reliance"} <= set(result)
+    assert not any("iris" in name for name in result)
+    (tested,) = run.test(task, module(path, val_path=path, test_path=path, batch_size=3), verbose=False)
+    assert tested["test/auroc"] == pytest.approx(result["val/auroc"], abs=1e-6)
+
+
+def test_validation_and_test_share_the_tasks_of_one_file(path: str) -> None:
+    def numbers(loader: Any) -> set[int]:
+        return {number for batch in loader for number in batch.table.tolist()}
+
+    data = module(path, val_path=path, batch_size=4)
+    val, test = numbers(data.val_dataloader()), numbers(data.test_dataloader())
+    assert len(val) == len(test) == 5
+    assert val | test == set(range(10))
+    assert numbers(data.predict_dataloader()) == test
+    again, other = module(path, val_path=path, batch_size=2), module(path, val_path=path, seed=1)
+    assert numbers(again.val_dataloader()) == val != numbers(other.val_dataloader())
+    for batch in data.val_dataloader():
+        assert cells(batch) == cells(Dump(path).read(batch.table.numpy()))
+
+
+def test_one_task_is_not_for_validation_and_test(tmp_path: Path, path: str) -> None:
+    one = str(tmp_path / "one.h5")
+    assert dump.main(["--prior", "scm", "--tasks", "1", *SIZES, "--out", one]) == 0
+    with pytest.raises(ValueError, match=r"one\.h5 has 1 task, .*: give test_path too"):
+        module(path, val_path=one)
+    assert len(list(module(path, val_path=one, test_path=path).val_dataloader())) == 1
+
+
+def test_real_tables_are_scored_where_no_file_is(path: str) -> None:
+    data = module(path, tables=("sklearn:iris",), test_path=path)
+    assert data.tables == ("iris",)
+    assert len(list(data.val_dataloader())) == 2
+    assert data.classes == 3
+    run = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    task = PriorClassification(dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2)
+    assert "val/iris/auroc" in run.validate(task, data, verbose=False)[0]
+    assert "test/auroc" in run.test(task, module(path, tables=("sklearn:iris",), test_path=path), verbose=False)[0]
+
+
+def test_training_on_a_dump_moves_the_weights(path: str) -> None:
+    class Fitted(PriorClassification):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    task = Fitted(dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2)
+    before = {name: weight.clone() for name, weight in task.state_dict().items()}
+    run = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        max_epochs=2,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    run.fit(task, module(path, resample_context=(0.3, 0.9), val_path=path))
+    assert run.global_step == 10
+    assert all(torch.isfinite(weight).all() for weight in task.state_dict().values())
+    assert any(not torch.equal(before[name], weight) for name, weight in task.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1, got 0"),
+        ({"resample_context": (0.9, 0.1)}, "resample_context must be two shares"),
+        ({"val_path": "nowhere.h5"}, r"there is no file nowhere\.h5"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+        ({"max_rows": 9}, "max_rows must be at least 10, got 9"),
+        ({"tables": ("sklearn:iris",), "folds": 51}, r"smallest class of iris \(50\), got 51"),
+    ],
+)
+def test_bad_arguments_are_refused(path: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        module(path, **changes)
+
+
+def test_a_damaged_file_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"")
+    with pytest.raises(DataError, match="it is not an HDF5 file"):
+        module(f"{tmp_path}/a.h5")

@@ -1,0 +1,52 @@
+"""Small networks of sequence pairs and small tasks for them."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, MixtureSameFamily
+
+from tabattn.pairs.architectures import ARCHITECTURES
+from tabattn.pairs.network import PairNetwork
+
+SIZES = {"dim": 16, "heads": 2, "hidden": 24, "layers": 3, "members": 3}
+NORMS = {"tnpd": ["after", "before"], "tnpa": ["after", "before"], "seed": ["after"]}
+"""Which layers each network can have."""
+
+
+class Task(NamedTuple):
+    x: Tensor
+    y: Tensor
+    member: Tensor
+    context: int
+
+
+def task(points: int = 12, context: int = 7, batch: int = 2) -> Task:
+    x = 4 * torch.rand(batch, points) - 2
+    return Task(x, torch.randn(batch, points), torch.randint(0, 3, (batch, points)), context)
+
+
+def awake(arch: str = "tnpd", **own: object) -> PairNetwork:
+    """A network whose weights are away from their initial zeros, so that each path carries something."""
+    network = ARCHITECTURES[arch](**{**SIZES, **own})
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def numbers(distribution: Distribution) -> Tensor:
+    """All that makes a density, ``(batch, targets, any)``."""
+    if isinstance(distribution, MixtureSameFamily):
+        parts = distribution.component_distribution
+        return torch.cat([distribution.mixture_distribution.probs, parts.loc, parts.scale], dim=-1)
+    return torch.stack([distribution.loc, distribution.scale], dim=-1)
+
+
+def close(a: Distribution, b: Distribution) -> None:
+    torch.testing.assert_close(numbers(a), numbers(b), rtol=1e-4, atol=1e-5)
+
+
+def apart(a: Distribution, b: Distribution) -> Tensor:
+    """The largest difference at each target, ``(targets,)``."""
+    return (numbers(a) - numbers(b)).abs().amax(dim=(0, 2))

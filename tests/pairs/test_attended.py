@@ -1,0 +1,69 @@
+"""What a network is seen to look at is what it looks at."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tabattn.pairs import InferenceOptions, Trajectories, attended, lay_out, trajectories
+from tabattn.pairs.network import TNPD, PairNetwork
+from tabattn.pairs.seed import SeedNetwork
+from tabattn.pairs.tnpa import TNPA
+from tests.pairs.tasks import tasks
+
+NETWORKS = [TNPD, TNPA, SeedNetwork]
+
+
+def drawn(kind: Any, **options: Any) -> tuple[PairNetwork, Trajectories]:
+    torch.manual_seed(0)
+    network = kind(dim=8, heads=2, hidden=8, layers=2, fourier=2)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    asked = InferenceOptions(**{"samples": 2, "context_p": 2, **options})
+    return network, trajectories(network, lay_out(tasks(), asked), asked)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("mean", [True, False])
+def test_each_step_shares_its_attention_among_the_points_known_then(kind: Any, mean: bool) -> None:
+    network, found = drawn(kind, mean=mean)
+    targets = int(found.quantiles[0, 1].isfinite().sum())
+    context = found.batch.context
+    assert len(attended(network, found, 1, 999)) == targets
+    seen = attended(network, found, 1, 3)
+    assert [look.weights.shape for look in seen] == [(2, context + step) for step in range(3)]
+    there = torch.cat([found.batch.y[1, :context].isfinite(), torch.ones(3, dtype=torch.bool)])
+    for look in seen:
+        torch.testing.assert_close(look.weights.sum(1), torch.ones(2))
+        assert not look.weights[:, ~there[: look.weights.shape[1]]].any()
+        assert look.layer in dict(network.named_modules())
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_point_that_moves_gets_other_attention_in_its_own_column(kind: Any) -> None:
+    network, found = drawn(kind)
+    batch = found.batch
+    before = attended(network, found, 0, 1)[0].weights
+    x = batch.x.clone()
+    x[0, 2] += 0.5
+    after = attended(network, found._replace(batch=batch._replace(x=x)), 0, 1)[0].weights
+    assert (after - before)[:, 2].abs().sum() > 1e-4
+
+
+def test_steps_are_those_of_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, found = drawn(TNPD, path="left_to_right", order=False, samples=0)
+    context = found.batch.context
+    walked: list[float] = []
+    sampler = network.sampler
+
+    def watched(*parts: Any) -> Any:
+        made = sampler(*parts)
+        step = made.step
+        made.step = lambda x, member: (walked.append(x.item()), step(x, member))[1]
+        return made
+
+    monkeypatch.setattr(network, "sampler", watched)
+    attended(network, found, 0, 3)
+    assert found.batch.padding is not None
+    places = found.batch.x[0, context:][~found.batch.padding[0, context:]]
+    assert walked == places.sort().values[:3].tolist() != places[:3].tolist()

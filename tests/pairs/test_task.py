@@ -1,0 +1,234 @@
+"""The pairs task: its loss, its figures, its refusals, and a short real run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+import callbacks  # noqa: F401  (makes the names of the commands known)
+from datamodules import SyntheticPairs
+from tabattn.attention import MECHANISMS
+from tabattn.pairs import InferenceOptions
+from tabattn.pairs.task import CHAINED
+from tabattn.tasks import PairInference
+from tabattn.training.cli import main
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "pairs.yaml")
+TINY: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 2}
+SMALL = [
+    "--model.dim=16",
+    "--model.hidden=16",
+    "--model.layers=2",
+    "--data.points=[8,8]",
+    "--data.context=3",
+    "--data.batch_size=4",
+    "--data.val_batches=2",
+    "--data.test_batches=2",
+    "--data.steps_per_epoch=3",
+    "--trainer.max_steps=3",
+    "--trainer.check_val_every_n_epoch=1",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.num_sanity_val_steps=0",
+]
+NAMED = {"ll", "ll_oracle", "mse", "rmse_first", "r2", "r2_row", "crps", "coverage50", "coverage90", "gap"}
+
+
+class Learner(PairInference):
+    """With the optimizer that the command line would add."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), 1e-3)
+
+
+def data(**changes: Any) -> SyntheticPairs:
+    sizes: dict[str, Any] = {"points": (8, 8), "context": 3, "batch_size": 4, "steps_per_epoch": 2}
+    return SyntheticPairs(**{**sizes, "val_batches": 2, "test_batches": 2, **changes})
+
+
+def trainer(folder: Path, **changes: Any) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    return Trainer(default_root_dir=folder, **{**quiet, "max_steps": 2, "use_distributed_sampler": False, **changes})
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_fit_then_test_by_one_flag(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", CONFIG, *SMALL, f"--model.attention={name}"]) == 0
+    run = tmp_path / "runs" / "pairs" / name / "version_0"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    assert main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]) == 0
+    heads = (run.parent / "version_1" / "metrics.csv").read_text().partition("\n")[0].split(",")
+    assert {f"test/{figure}" for figure in NAMED} <= set(heads)
+
+
+@pytest.mark.parametrize("arch", ["tnpd", "tnpa", "seed"])
+def test_every_network_fits_tests_and_predicts(arch: str, tmp_path: Path) -> None:
+    task = Learner(arch, **TINY)  # type: ignore[arg-type]
+    run, pairs = trainer(tmp_path), data()
+    run.fit(task, pairs)
+    figures = run.test(task, pairs, verbose=False)[0]
+    assert all(math.isfinite(figures[f"test/{name}"]) for name in NAMED)
+    assert ("test/ll_joint" in figures) == (arch != "tnpd")
+    predicted = run.predict(task, pairs)
+    assert predicted is not None
+    assert all(torch.isfinite(drawn.samples).all() for drawn in predicted)
+
+
+def test_what_is_asked_of_trained_weights_is_for_the_command_line_to_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", CONFIG, *SMALL]) == 0
+    checkpoint = f"--ckpt_path={next(tmp_path.rglob('last.ckpt'))}"
+    asked = ["--model.inference.samples=3", "--model.inference.num_steps=2"]
+    assert main(["predict", "--config", CONFIG, *SMALL, checkpoint, *asked]) == 0
+    files = sorted((tmp_path / "runs").rglob("predictions/*.npz"))
+    assert [path.name for path in files] == ["batch00000.npz", "batch00001.npz"]
+    with np.load(files[0]) as found:
+        assert {"samples", "mean", "quantiles", "batch.x", "batch.y", "batch.member"} <= set(found)
+        assert found["samples"].shape == (3, 4, 2)
+        assert np.isfinite(found["mean"]).all()
+    assert main(["test", "--config", CONFIG, *SMALL, checkpoint, "--model.joint=true"]) == 0
+    metrics = tmp_path / "runs" / "pairs" / "Softmax" / "version_2" / "metrics.csv"
+    assert "test/ll_joint" in metrics.read_text().partition("\n")[0].split(",")
+
+
+def test_loss_is_the_mean_over_known_targets() -> None:
+    task = PairInference(**TINY)
+    task.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]
+    batch = next(iter(data().train_dataloader()))
+    y = batch.y.clone()
+    y[0, batch.context] = math.nan
+    batch = batch._replace(y=y)
+    loss = task.training_step(batch, 0)
+    each = task(batch).log_prob(y[:, batch.context :].nan_to_num())
+    known = y[:, batch.context :].isfinite()
+    torch.testing.assert_close(loss, -each[known].mean())
+    loss.backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in task.parameters() if weight.grad is not None)
+
+
+def test_units_of_the_data_are_kept_with_the_weights(tmp_path: Path) -> None:
+    task, pairs = Learner(**TINY), data(x_range=(5.0, 15.0))
+    run = trainer(tmp_path)
+    run.fit(task, pairs)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    again = Learner.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert again.network.scaling == task.network.scaling
+    assert again.network.scaling[:2] == (5.0, 15.0)
+    batch = next(iter(pairs.val_dataloader()))
+    torch.testing.assert_close(again(batch).mean, task(batch).mean, rtol=0, atol=0)
+
+
+def test_places_beyond_training_are_said_once(tmp_path: Path) -> None:
+    task = Learner(**TINY)
+    trainer(tmp_path).fit(task, data(x_range=(-2.0, 2.0)))
+    with pytest.warns(UserWarning, match=r"x leaves the range of training \[-2, 2\]") as told:
+        trainer(tmp_path).test(task, data(x_range=(-2.0, 4.0)), verbose=False)
+    assert len([each for each in told if "leaves the range" in str(each.message)]) == 1
+
+
+def test_more_members_than_the_model_tells_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["fit", "--config", CONFIG, *SMALL, "--data.points=[8,8,8]", f"--trainer.default_root_dir={tmp_path}"]
+    assert main([*command, f"--run.root={tmp_path}"]) == 2
+    assert "the data has 3 members, the model only members=2" in capsys.readouterr().err
+
+
+def test_joint_likelihood_on_request(tmp_path: Path) -> None:
+    task = PairInference(**TINY, joint=True)
+    figures = trainer(tmp_path).test(task, data(), verbose=False)[0]
+    assert math.isfinite(figures["test/ll_joint"])
+    assert math.isfinite(figures["test/ll_joint_oracle"])
+
+
+def test_predictions_are_the_same_twice(tmp_path: Path) -> None:
+    task, pairs = PairInference(**TINY), data()
+    task.network.scale(pairs.scaling)
+    batch = next(iter(pairs.test_dataloader()))
+    with torch.no_grad():
+        first, second, other = (task.trajectories(batch, number) for number in (0, 0, 1))
+        task.inference = InferenceOptions(seed=1)
+        reseeded = task.trajectories(batch, 0)
+    torch.testing.assert_close(first.samples, second.samples, rtol=0, atol=0)
+    assert not first.samples.isclose(other.samples).any()
+    assert not first.samples.isclose(reseeded.samples).any()
+
+
+def test_single_sequences_have_no_pictures_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    single = ["--data.kind=tnp", "--data.points=[12]", "--data.context=[3,5]", "--trainer.callbacks+=Trajectories"]
+    command = [word for word in SMALL if not word.startswith(("--data.points", "--data.context"))]
+    assert main(["fit", "--config", CONFIG, *command, *single, "--data.regime=shuffle", f"--run.root={tmp_path}"]) == 2
+    assert "Trajectories draws a sequence inferred from another, and SyntheticPairs has single ones" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_data_tells_whether_it_is_complete(tmp_path: Path) -> None:
+    task = Learner(**TINY)
+    trainer(tmp_path).fit(task, data())
+    assert task.network.complete
+    trainer(tmp_path).validate(task, data().val_dataloader(), verbose=False)
+    assert not task.network.complete
+
+
+@pytest.mark.filterwarnings("ignore:x leaves the range of training")
+def test_a_training_from_other_weights_has_the_units_of_its_data_and_a_test_those_of_the_weights(
+    tmp_path: Path,
+) -> None:
+    trained = trainer(tmp_path, enable_checkpointing=False)
+    trained.fit(Learner(**TINY), data())
+    trained.save_checkpoint(tmp_path / "first.ckpt", weights_only=True)
+    other = data(kind="icm")
+    assert other.scaling != data().scaling
+    for stage, units in (("fit", other.scaling), ("test", data().scaling)):
+        task = Learner(**TINY, init_from=str(tmp_path / "first.ckpt"))
+        getattr(trainer(tmp_path, enable_checkpointing=False), stage)(task, other)
+        assert task.network.scaling == pytest.approx(units)
+
+
+def test_more_processes_may_draw_batches_to_score(tmp_path: Path) -> None:
+    task = PairInference(**TINY)
+    found = [trainer(tmp_path).test(task, data(num_workers=number), verbose=False)[0] for number in (0, 2)]
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_trajectories_are_scored_beside_one_pass(tmp_path: Path) -> None:
+    """Of the first tasks of each batch: what each step adds to the next one's error cannot hide."""
+    pairs, task = data(batch_size=5), PairInference(**TINY)
+    with torch.no_grad():
+        for weight in task.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    found = trainer(tmp_path).test(task, pairs, verbose=False)[0]
+    assert found["test/rmse"] == pytest.approx(math.sqrt(found["test/mse"]))
+    errors: dict[str, list[torch.Tensor]] = {"rmse_chain_once": [], "rmse_chain": []}
+    for batch in pairs.test_dataloader():
+        x, y, member = (part[:CHAINED] for part in (batch.x, batch.y, batch.member))
+        known, asked = y[:, : batch.context], y[:, batch.context :]
+        with torch.no_grad():
+            errors["rmse_chain_once"].append(task.network(x, known, member, batch.context).mean - asked)
+            for count in range(batch.context, x.shape[1]):
+                mean = task.network(x[:, : count + 1], known, member[:, : count + 1], count).mean
+                known = torch.cat([known, mean], 1)
+        errors["rmse_chain"].append(known[:, batch.context :] - asked)
+    wanted = {f"test/{name}": float(torch.cat(each).square().mean().sqrt()) for name, each in errors.items()}
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-4)
+    assert found["test/rmse_chain_sample"] > 0
+    validated = trainer(tmp_path).validate(task, pairs, verbose=False)[0]
+    assert not any("chain" in name for name in validated)
+
+
+def test_tasks_without_all_targets_have_trajectories_of_the_others(tmp_path: Path) -> None:
+    batch = next(iter(data(x_range=(-2.0, 2.0)).test_dataloader()))
+    y = batch.y.clone()
+    y[0, batch.context + 1] = y[1, :] = math.nan
+    padding = torch.zeros_like(y, dtype=torch.bool)
+    padding[1, -2:] = True
+    loader = DataLoader([batch._replace(y=y, padding=padding, oracle=None)], batch_size=None)
+    found = trainer(tmp_path).test(PairInference(**TINY), loader, verbose=False)[0]
+    assert math.isfinite(found["test/rmse_chain"])

@@ -1,0 +1,66 @@
+"""Every task on every datamodule: it reads the batches, or says in one line that it does not."""
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+import datamodules
+from tabattn.contract.batches import PairBatch, TableBatch
+from tabattn.tasks import PairInference, PriorClassification, Task
+from tabattn.training.cli import main
+
+SMALL = {"dim": 8, "heads": 2, "hidden": 8, "layers": 1}
+COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def test_every_datamodule_and_task_says_what_it_makes_or_reads() -> None:
+    made = {name: getattr(datamodules, name).batch for name in datamodules.__all__}
+    assert set(made.values()) == {TableBatch, PairBatch}
+    assert {name for name, batch in made.items() if batch is PairBatch} == {"LongPairs", "SyntheticPairs", "TablePairs"}
+    assert (PriorClassification.batch, PairInference.batch) == (TableBatch, PairBatch)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("task", "data", "said"),
+    [
+        (
+            "PriorClassification",
+            "SyntheticPairs",
+            "PriorClassification reads TableBatch, SyntheticPairs makes PairBatch",
+        ),
+        ("PairInference", "SyntheticPrior", "PairInference reads PairBatch, SyntheticPrior makes TableBatch"),
+    ],
+)
+def test_a_task_on_foreign_data_is_one_line(
+    command: str, task: str, data: str, said: str, monkeypatch: Any, tmp_path: Any, capfd: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main([command, f"--model={task}", f"--data={data}", "--trainer.accelerator=cpu"])
+    assert left.value.code == 2
+    assert capfd.readouterr().err.strip().splitlines()[-1] == f"error: {said}"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("task", "reads"), [(PriorClassification(**SMALL), "TableBatch"), (PairInference(**SMALL), "PairBatch")]
+)
+def test_batches_of_a_plain_loader_are_checked_too(command: str, task: Task, reads: str) -> None:
+    task.configure_optimizers = lambda: torch.optim.SGD(task.parameters(), lr=0.1)  # type: ignore[method-assign]
+    loader = DataLoader(torch.zeros(2, 3))
+    trainer = Trainer(
+        logger=False,
+        accelerator="cpu",
+        max_steps=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with pytest.raises(Exception, match=f"reads {reads}, the data makes Tensor"):
+        getattr(trainer, command)(task, *([loader, loader] if command == "fit" else [loader]))

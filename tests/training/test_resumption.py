@@ -1,0 +1,124 @@
+"""A resumed run is the uninterrupted one, bit for bit: dropout, averages, step numbers."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor
+
+import datamodules  # noqa: F401  (makes the names of the commands known)
+import tabattn.tasks  # noqa: F401
+from tabattn.training.cli import CLI, main
+from tabattn.training.resumption import KEY, get_state, set_state
+from tests.optim.test_schedule_free import MeanOfPoints  # noqa: F401
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+COMMON = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+COMMON += ["--trainer.max_steps=8", "--trainer.log_every_n_steps=1", "--trainer.check_val_every_n_epoch=1"]
+COMMON += ["--model.dim=16", "--model.hidden=16", "--model.heads=2", "--model.layers=1", "--data.batch_size=2"]
+COMMON += ["--data.steps_per_epoch=4", "--lr_scheduler=null"]
+PRIOR = ["--config", str(CONFIGS / "prior.yaml"), "--data.rows=[12,16]", "--data.features=[2,3]"]
+PRIOR += ["--data.tables=[sklearn:iris]", "--data.folds=2"]
+PAIRS = ["--config", str(CONFIGS / "pairs.yaml"), "--data.points=[8,8]", "--data.context=3"]
+PAIRS += ["--data.val_batches=1", "--data.test_batches=1"]
+TASKS = {"prior": PRIOR, "pairs": PAIRS}
+OPTIMIZERS = {
+    "AdamW": ["--optimizer=AdamW", "--optimizer.lr=0.01"],
+    "MuonAdamW": ["--optimizer=tabattn.optim.MuonAdamW"],
+    "ScheduleFree": ["--optimizer=MeanOfPoints", "--optimizer.lr=0.1"],
+}
+DROPOUT = ["--model.attention=Softmax", "--model.attention.dropout=0.3"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class KeepAt(Callback):
+    """Saves once, within an epoch or at its end.
+
+    Args:
+        step: After which to save.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step and self.step % 4:
+            trainer.save_checkpoint("kept.ckpt")
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint("kept.ckpt")
+
+
+def weights(cli: Any) -> list[Tensor]:
+    for optimizer in cli.trainer.optimizers:
+        if hasattr(optimizer, "train"):
+            optimizer.train()
+    return [p.detach().clone() for p in cli.model.parameters()]
+
+
+def logged(cli: Any) -> list[tuple[int, float]]:
+    with Path(cli.trainer.log_dir, "metrics.csv").open() as file:
+        return [(int(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]]
+
+
+def check(task: str, optimizer: str, workers: int, step: int) -> None:
+    flags = ["fit", *TASKS[task], *COMMON, *OPTIMIZERS[optimizer], *DROPOUT, f"--data.num_workers={workers}"]
+    whole = CLI([*flags, "--trainer.callbacks+=KeepAt", f"--trainer.callbacks.step={step}"])
+    resumed = CLI([*flags, "--ckpt_path=kept.ckpt"])
+    assert resumed.trainer.global_step == 8
+    for got, want in zip(weights(resumed), weights(whole), strict=True):
+        assert torch.equal(got, want)
+    assert logged(resumed) == [row for row in logged(whole) if row[0] >= step]
+
+
+@pytest.mark.parametrize(
+    ("task", "optimizer", "workers", "step"),
+    [("prior", "AdamW", 0, 4), ("prior", "ScheduleFree", 0, 3), ("pairs", "MuonAdamW", 0, 6)],
+)
+def test_resumed_is_uninterrupted(task: str, optimizer: str, workers: int, step: int) -> None:
+    check(task, optimizer, workers, step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [3, 4])
+def test_resumed_is_uninterrupted_everywhere(task: str, optimizer: str, workers: int, step: int) -> None:
+    check(task, optimizer, workers, step)
+
+
+def test_a_checkpoint_without_random_states_loads_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    flags = ["fit", *PAIRS, *COMMON, *OPTIMIZERS["AdamW"], *DROPOUT, "--data.num_workers=0"]
+    assert main([*flags, "--trainer.max_steps=4"]) == 0
+    (path,) = Path("runs").rglob("last.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    assert len(checkpoint.pop(KEY)) == 1
+    torch.save(checkpoint, "old.ckpt")
+    assert main([*flags, "--ckpt_path=old.ckpt"]) == 0
+    assert "the checkpoint holds the random states of 0 processes, this run has 1" in caplog.text
+
+
+def test_states_go_round() -> None:
+    cpu = torch.device("cpu")
+    state = get_state(cpu)
+
+    def draw() -> list[float]:
+        import random
+
+        import numpy as np
+
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]  # noqa: NPY002
+
+    first = draw()
+    assert draw() != first
+    set_state(state, cpu)
+    assert draw() == first
