@@ -79,10 +79,14 @@ def mechanism(given: AttentionFactory | str) -> AttentionFactory:
     return MECHANISMS[given]
 
 
+TASKS = "tabattn.tasks"
+"""Module by which tasks are named, wherever they are defined."""
+
+
 def import_path(cls: Any) -> str:
-    """Return the shortest path a class can be imported by: the one that the command line writes."""
+    """Return the public path of a class, by which configurations and checkpoints name it: the shortest there is."""
     words = cls.__module__.split(".")
-    prefixes = (".".join(words[:length]) for length in range(1, len(words)))
+    prefixes = [TASKS, *(".".join(words[:length]) for length in range(1, len(words)))]
     public = (prefix for prefix in prefixes if _imported(prefix, cls.__qualname__) is cls)
     return f"{next(public, cls.__module__)}.{cls.__qualname__}"
 

@@ -65,7 +65,8 @@ def test_a_gradient_that_is_not_finite_does_not_end_the_run(tmp_path: Path) -> N
                 assert weight.grad is not None
                 weight.grad.fill_(torch.nan)
 
-    fit(tmp_path, Broken(), Weights(), max_epochs=1)
+    with pytest.warns(UserWarning, match="not finite and are left out"):
+        fit(tmp_path, Broken(), Weights(), max_epochs=1)
     assert not any(tag.startswith("gradients") for tag in board(tmp_path).Tags()["histograms"])
 
 

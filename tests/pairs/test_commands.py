@@ -36,5 +36,5 @@ def test_another_kind_brings_its_own_sizes(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("mechanism", ["Inducing", "Linear"])
 def test_a_network_says_what_attention_it_needs(capsys: pytest.CaptureFixture[str], mechanism: str) -> None:
     line = refused(capsys, "--model.arch=tnpa", f"--model.attention={mechanism}", "--model.layers=2")
-    needs = "error: tnpa needs a target_attention whose mask has a row for each query: "
-    assert line.startswith(f"{needs}{mechanism} summarises")
+    needs = "error: tnpa needs a target_attention whose mask has a row for each query, "
+    assert line.startswith(f"{needs}{mechanism} cannot take one")

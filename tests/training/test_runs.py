@@ -104,9 +104,9 @@ def test_a_trained_runs_folder_takes_its_test_and_one_prediction(capsys: pytest.
 @pytest.mark.parametrize(
     ("flags", "status", "problem"),
     [
-        ([f"--run.version={'v' * 300}"], 3, "v...: File name too long"),
-        (["--run.root=taken"], 3, "taken/tiny/Softmax: Not a directory"),
-        (["--checkpoint.dirpath=taken"], 3, "taken: File exists"),
+        ([f"--run.version={'v' * 300}"], 2, "v...: File name too long"),
+        (["--run.root=taken"], 2, "taken/tiny/Softmax: Not a directory"),
+        (["--checkpoint.dirpath=taken"], 2, "taken: File exists"),
         (["--run.root=s3://bucket/runs"], 2, "a run's root must be a folder of this machine, got s3://bucket/runs"),
     ],
 )
