@@ -101,27 +101,9 @@ def test_a_trained_runs_folder_takes_its_test_and_one_prediction(capsys: pytest.
     assert "has predictions already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("flags", "status", "problem"),
-    [
-        ([f"--run.version={'v' * 300}"], 3, "v...: File name too long"),
-        (["--run.root=taken"], 3, "taken/tiny/Softmax: Not a directory"),
-        (["--checkpoint.dirpath=taken"], 3, "taken: File exists"),
-        (["--run.root=s3://bucket/runs"], 2, "a run's root must be a folder of this machine, got s3://bucket/runs"),
-    ],
-)
-def test_a_folder_that_cannot_be_made_is_one_line(
-    capsys: pytest.CaptureFixture[str], flags: list[str], status: int, problem: str
-) -> None:
-    Path("taken").write_text("a file")
-    try:
-        found = main([*FIT, *flags])
-    except SystemExit as leaving:
-        found = int(str(leaving.code))
-    assert found == status
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert line.endswith(problem)
-    assert Path("taken").read_text() == "a file"
+def test_a_root_that_is_a_url_is_refused() -> None:
+    with pytest.raises(ValueError, match="a run's root must be a folder of this machine, got s3://bucket/runs"):
+        RunFolder(root="s3://bucket/runs")
 
 
 def test_an_empty_folder_is_free() -> None:
