@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 
 from tabattn.prior.weights import write
 from tabattn.storage import files
-from tabattn.storage.files import disk_problem, write_checkpoint, write_file
+from tabattn.storage.files import disk_problem, path_problem, write_checkpoint, write_file
 from tabattn.training.checkpoint_io import AtomicCheckpointIO
 from tabattn.training.cli import main
 from tests.helpers import MeanData, MeanTask
@@ -198,3 +198,16 @@ def test_a_trainer_of_ones_own_writes_atomically(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("tabattn.training.checkpoint_io.write_checkpoint", lambda path, _: written.append(path))
     trainer.save_checkpoint(tmp_path / "deep" / "mine.ckpt")
     assert written == [tmp_path / "deep" / "mine.ckpt"]
+
+
+def test_a_path_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    for path, reason in ((tmp_path / "taken" / "below", "Not a directory"), (tmp_path / "taken", "File exists")):
+        with pytest.raises(OSError, match=reason) as raised:
+            path.mkdir()
+        assert path_problem(raised.value) == f"{path}: {reason}"
+    assert path_problem(OSError(36, "File name too long", "v" * 300)) == f"{'v' * 200}...: File name too long"
+    assert path_problem(OSError("no path")) is None
+    wrapped = RuntimeError("of another kind")
+    wrapped.__context__ = FileNotFoundError(2, "No such file or directory", "a")
+    assert path_problem(wrapped) is None
