@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.connectors import checkpoint_connector
@@ -22,10 +23,33 @@ class LastCheckpoint(ModelCheckpoint):
     """Keeps ``last.ckpt`` at the end of every epoch and of the training.
 
     ``save_last`` of ``ModelCheckpoint`` does not: where a metric is monitored, it saves the last *improvement*.
+
+    Args:
+        fresh: Whether no checkpoint of an earlier run may be in the folders of the trainer's checkpoints.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fresh: bool = False) -> None:
         super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        self.fresh = fresh
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder, and refuse to begin where the checkpoints of an earlier run would be overwritten.
+
+        Raises:
+            MisconfigurationException: A folder of the trainer's checkpoints holds some already.
+        """
+        super().setup(trainer, pl_module, stage)
+        requeued = trainer._checkpoint_connector._hpc_resume_path is not None
+        if not self.fresh or requeued:
+            return
+        for each in trainer.checkpoint_callbacks:
+            if not isinstance(each, ModelCheckpoint) or each._enable_version_counter:
+                continue
+            if taken := sorted(path.name for path in Path(str(each.dirpath)).glob(f"*{self.FILE_EXTENSION}")):
+                raise MisconfigurationException(
+                    f"checkpoint.dirpath: {each.dirpath} holds {taken[0]} of an earlier run: choose another folder, or "
+                    "go on with that run by --ckpt_path"
+                )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where the training stopped, if that was within an epoch."""

@@ -142,7 +142,7 @@ class CLI(LightningCLI):
         last = None
         if keeps_checkpoints:
             # Behind the other, which remains the one whose best checkpoint "best" means.
-            last = LastCheckpoint()
+            last = LastCheckpoint(fresh=self.subcommand == "fit" and self._get(self.config, "ckpt_path") is None)
             cast("Any", trainer).callbacks.append(last)
         # The last of all: what the others keep of a step is kept by then.
         interruption = Interruption(WATCH, last, self._command_to_go_on, on_fault=take_over(trainer))

@@ -53,6 +53,32 @@ def test_a_later_run_does_not_write_into_an_earlier_one(capsys: pytest.CaptureFi
     assert sorted(path.name for path in Path("runs/tiny/Softmax").iterdir()) == ["one", "two"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "folder", "last"),
+    [
+        (["--checkpoint.dirpath=kept"], "kept", "runs/tiny/Softmax/version_0/checkpoints/last.ckpt"),
+        (
+            ["--trainer.logger=false", "--trainer.default_root_dir=here"],
+            "here/checkpoints",
+            "here/checkpoints/last.ckpt",
+        ),
+    ],
+)
+def test_a_later_run_does_not_overwrite_checkpoints(
+    capsys: pytest.CaptureFixture[str], flags: list[str], folder: str, last: str
+) -> None:
+    """Wherever they are kept; the run that they are of may go on there."""
+    assert main([*FIT, *flags]) == 0
+    before = contents(Path(folder))
+    assert main([*FIT, *flags]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: checkpoint.dirpath: ")
+    assert f"{folder} holds best.ckpt of an earlier run: choose another folder" in line
+    assert contents(Path(folder)) == before
+    assert main([*FIT, *flags, f"--ckpt_path={last}", "--trainer.max_epochs=3", "--lr_scheduler=null"]) == 0
+    assert contents(Path(folder)) != before
+
+
 def test_two_runs_at_the_same_time(capsys: pytest.CaptureFixture[str]) -> None:
     first = RunFolder(version="one")
     first.loggers("tiny/Softmax")
