@@ -171,7 +171,15 @@ def started(*flags: str) -> "subprocess.Popen[str]":
     """A training in a process group of its own, some steps after its start."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     call = [sys.executable, str(ROOT / "train.py"), *PAIRS, "--run.version=one", *flags]
-    run = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    # Tests that run under nohup inherit an ignored SIGHUP.
+    run = subprocess.Popen(
+        call,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )
     for _ in range(1500):
         table = next(Path("runs").rglob("metrics.csv"), None)
         if table is not None and len(table.read_text().splitlines()) > 5:
