@@ -280,7 +280,7 @@ class CLI(LightningCLI):
             if found is not own:
                 self.parser.error(f"ckpt_path: the checkpoint is one of {named}, the model is {model.class_path}")
             free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature(own).parameters.values())
-            changes = {"class_path": named, "dict_kwargs" if free else "init_args": given}
+            changes = {"class_path": model.class_path, "dict_kwargs" if free else "init_args": given}
         leaves, self.parser.exit_on_error = self.parser.exit_on_error, False
         try:
             self.config = self.parser.parse_object({self.config.subcommand: {"model": changes}}, self.config)
