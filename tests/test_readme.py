@@ -18,7 +18,7 @@ README = PAGES[ROOT / "README.md"]
 BLOCKS = [
     block for text in PAGES.values() for block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 ]
-LINKS = sorted({(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^)#:]+)\)", text)})
+LINKS = sorted({(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^):]+)\)", text)})
 COMMANDS = [
     line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.startswith("python train.py")
 ]
@@ -57,7 +57,12 @@ def test_mechanisms_are_those_of_the_registry() -> None:
 
 @pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda part: getattr(part, "name", part))
 def test_links_lead_somewhere(page: Path, link: str) -> None:
-    assert (page.parent / link).exists()
+    file, _, anchor = link.partition("#")
+    target = page.parent / file if file else page
+    assert target.exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 NAMED = sorted({name for text in PAGES.values() for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)?)`", text)})
