@@ -9,11 +9,9 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from inspect import signature
-from pathlib import Path
 from typing import Any, cast
 
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -24,27 +22,25 @@ from lightning.pytorch.cli import (
     LRSchedulerTypeUnion,
     ReduceLROnPlateau,
 )
-from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
-from tabattn.contract.errors import DataError, DivergenceError, message_of
 from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import DivergenceGuard
 from tabattn.optim.schedule_free import ScheduleFree, check_schedule
 from tabattn.storage import trusted
-from tabattn.storage.checkpoint_files import read
-from tabattn.storage.checkpoints import LastCheckpoint, OwnPaths, located, restoring
+from tabattn.storage.checkpoints import LastCheckpoint, OwnPaths
 from tabattn.storage.class_paths import guard
-from tabattn.storage.files import disk_problem, path_problem
+from tabattn.storage.files import disk_problem
+from tabattn.training.checkpoint_arguments import leave_init_from_aside, run_name, short, with_hyperparameters
 from tabattn.training.checkpoint_io import install
-from tabattn.training.parser import Parser, debugging, split_allowed, tidy
+from tabattn.training.parser import Parser, debugging, split_allowed
 from tabattn.training.predictions import FOLDER as PREDICTIONS
 from tabattn.training.predictions import Predictions
 from tabattn.training.resumption import Resumption
 from tabattn.training.run_files import SavedConfig
 from tabattn.training.runs import RunFolder
-from tabattn.training.signals import Interrupted, Interruption, Watch, ending, lost_worker, take_over
+from tabattn.training.signals import Interrupted, Interruption, Watch, take_over
+from tabattn.training.status import status_of
 
 WATCH = Watch()
 """Receives the signals of this process."""
@@ -99,7 +95,7 @@ class CLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         if self._get(self.config, "ckpt_path"):
-            self._leave_init_from_aside()
+            leave_init_from_aside(self.parser, self._get(self.config, "model"), self._flags())
         if self.subcommand in (None, "fit"):
             default = self._parser(self.subcommand).get_defaults().lr_scheduler
             named = any(flag.split(".")[0] == "lr_scheduler" for flag in self._flags())
@@ -234,93 +230,11 @@ class CLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Take the model's arguments from the checkpoint; refuse flags that ask for another model."""
-        subcommand = self.config.get("subcommand")
-        config = self.config.get(subcommand) if subcommand else None
-        if config is None or config.get("ckpt_path") is None:
-            return
-        before = dict(self._model_arguments())
-        try:
-            config.ckpt_path = str(located(config.ckpt_path, self._own_checkpoints(config), config.trainer))
-            checkpoint = read(config.ckpt_path)
-        except ValueError as ex:
-            self.parser.error(f"ckpt_path: {ex}")
-        except DataError as ex:
-            raise DataError(f"ckpt_path: {ex}") from ex
-        if subcommand == "fit" and "optimizer_states" not in checkpoint:
-            self.parser.error(
-                "ckpt_path: the checkpoint holds weights alone, no training to go on with; "
-                "to start from its weights use --model.init_from"
-            )
-        self._take_hyperparameters(checkpoint.get("hyper_parameters", {}))
-        after = dict(self._model_arguments())
-        changed = sorted(key for key, value in after.items() if before.get(key) != value)
-        if refused := sorted(self._flags().intersection(changed)):
-            self.parser.error(
-                f"ckpt_path: the checkpoint has another {', '.join(refused)} than the command line; "
-                "to start a different model from its weights use --model.init_from"
-            )
-        for key in changed:
-            rank_zero_info(f"{key} of the checkpoint: {after[key]} (configuration: {before.get(key)})")
-
-    def _take_hyperparameters(self, hparams: dict[str, Any]) -> None:
-        """Put the model's arguments in the checkpoint in the place of the configuration's."""
-        given = {name: value for name, value in hparams.items() if name != "_instantiator"}
-        model = self.config[self.config.subcommand].model
-        named = given.pop("_class_path", None)
-        if not given and named is None:
-            return
-        if named is None:
-            changes = given
-        else:
-            own = trusted.resolve(model.class_path, LightningModule)
-            try:
-                found = trusted.resolve(named, LightningModule)
-            except ValueError as ex:
-                raise DataError(f"ckpt_path: task of the checkpoint: {ex}") from ex
-            if found is not own:
-                self.parser.error(f"ckpt_path: the checkpoint is one of {named}, the model is {model.class_path}")
-            free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature(own).parameters.values())
-            changes = {"class_path": model.class_path, "dict_kwargs" if free else "init_args": given}
-        leaves, self.parser.exit_on_error = self.parser.exit_on_error, False
-        try:
-            self.config = self.parser.parse_object({self.config.subcommand: {"model": changes}}, self.config)
-        except (ArgumentError, ValueError, TypeError, LookupError, AttributeError) as ex:
-            if debugging():
-                raise
-            raise DataError(f"ckpt_path: hyperparameters of the checkpoint: {tidy(str(ex))}") from ex
-        finally:
-            self.parser.exit_on_error = leaves
-
-    def _own_checkpoints(self, config: Namespace) -> Path | None:
-        """The folder of this run's checkpoints, if it is known before the run has claimed one."""
-        if config.checkpoint.dirpath is not None:
-            return Path(config.checkpoint.dirpath)
-        if config.run.version is None:
-            return None
-        return Path(config.run.root, config.run.name or run_name(config.model), config.run.version, "checkpoints")
-
-    def _leave_init_from_aside(self) -> None:
-        """A checkpoint brings all weights: refuse a flag for others; a configuration tells how its run once began."""
-        model = self._get(self.config, "model")
-        if source := model.get("init_args.init_from"):
-            if "model.init_from" in self._flags():
-                self.parser.error(
-                    "ckpt_path: the checkpoint brings all weights, none would be left of --model.init_from: "
-                    "give only one of the two"
-                )
-            model.init_args.init_from = None
-            rank_zero_info(f"init_from of the configuration is left aside for the weights of ckpt_path: {source}")
+        self.config = with_hyperparameters(self.parser, self.config, self._flags())
 
     def _flags(self) -> set[str]:
         """Return the flags of the command line as they are commonly written."""
-        return {_short(argument.partition("=")[0].removeprefix("--")) for argument in self.given}
-
-    def _model_arguments(self) -> Iterator[tuple[str, Any]]:
-        """Yield the model's arguments by the names of their flags."""
-        subcommand = self.config.get("subcommand")
-        if subcommand:
-            for key, value in self.config[subcommand].model.items():
-                yield _short(f"model.{key}"), value
+        return {short(argument.partition("=")[0].removeprefix("--")) for argument in self.given}
 
 
 def main(args: ArgsType = None) -> int:
@@ -338,53 +252,9 @@ def main(args: ArgsType = None) -> int:
     WATCH.reset()
     try:
         CLI(args)
-    except DataError as ex:
-        return _report(ex, 3)
-    except DivergenceError as ex:
-        return _report(ex, 4)
-    except MisconfigurationException as ex:
-        return _report(ex, 2)
-    except Interrupted as ex:
-        return ending(ex)
-    except KeyboardInterrupt:
-        return 130
-    except SIGTERMException:
-        return 143
-    except SystemExit as ex:
-        # Lightning leaves with status 1 after an interrupt it has handled.
-        if isinstance(ex.__context__, KeyboardInterrupt):
-            return 130
-        raise
-    except Exception as ex:
-        if WATCH.number is not None:
-            # Workers that the signal reached too are lost with it.
-            return 128 + WATCH.number
-        problem = disk_problem(ex) or lost_worker(ex) or path_problem(ex)
-        if problem is None and restoring(ex):
-            reason = " ".join(str(ex).split()) or type(ex).__name__
-            problem = f"ckpt_path: the checkpoint does not fit this run: {reason}"
-        if problem is None or debugging():
-            raise
-        sys.stderr.write(f"error: {problem}\n")
-        return 3
+    except (SystemExit, Exception, Interrupted, KeyboardInterrupt) as ex:
+        return status_of(ex, WATCH.number)
     return 0
-
-
-def run_name(model: Namespace) -> str:
-    """Return ``<task>/<attention>``, or the task alone where it has no argument called attention.
-
-    Args:
-        model: Configuration of the task.
-    """
-    task_class = trusted.resolve(model.class_path, LightningModule)
-    task: str = getattr(task_class, "task_name", task_class.__name__.lower())
-    attention = model.get("init_args.attention")
-    return f"{task}/{attention.class_path.rpartition('.')[2]}" if attention else task
-
-
-def _short(key: str) -> str:
-    """Return a key of the configuration as its flag is commonly written."""
-    return ".".join(word for word in key.split(".") if word not in {"init_args", "class_path"})
 
 
 def _raised_by(ex: BaseException) -> str:
@@ -401,10 +271,3 @@ def _thread_fault(fault: threading.ExceptHookArgs) -> None:
     """Leave a thread's disk error, such as that of TensorBoard's writer, to the main thread, which meets it too."""
     if disk_problem(fault.exc_value) is None or debugging():
         threading.__excepthook__(fault)
-
-
-def _report(ex: Exception, status: int) -> int:
-    if debugging():
-        raise ex
-    sys.stderr.write(f"error: {message_of(ex)}\n")
-    return status

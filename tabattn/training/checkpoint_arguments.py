@@ -1,0 +1,135 @@
+"""``--ckpt_path``: the file it means, and the arguments of the model that its hyperparameters bring."""
+
+from collections.abc import Iterator
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+
+from tabattn.contract.errors import DataError
+from tabattn.storage import trusted
+from tabattn.storage.checkpoint_files import read
+from tabattn.storage.checkpoints import located
+from tabattn.training.parser import debugging, tidy
+
+
+def with_hyperparameters(parser: ArgumentParser, config: Namespace, flags: set[str]) -> Namespace:
+    """Put the model's arguments of the checkpoint that ``--ckpt_path`` names into a configuration.
+
+    Args:
+        parser: Parser of the command line; a mistake in the arguments is its error.
+        config: What it parsed, with its subcommand.
+        flags: Names of the flags on the command line; one that asks for another model is such a mistake.
+
+    Returns:
+        The configuration, the same where no checkpoint is named.
+
+    Raises:
+        DataError: The checkpoint is damaged, or its hyperparameters are unknown.
+    """
+    subcommand = config.get("subcommand")
+    options = config.get(subcommand) if subcommand else None
+    if options is None or options.get("ckpt_path") is None:
+        return config
+    before = dict(_model_arguments(options))
+    try:
+        options.ckpt_path = str(located(options.ckpt_path, _own_checkpoints(options), options.trainer))
+        checkpoint = read(options.ckpt_path)
+    except ValueError as ex:
+        parser.error(f"ckpt_path: {ex}")
+    except DataError as ex:
+        raise DataError(f"ckpt_path: {ex}") from ex
+    if subcommand == "fit" and "optimizer_states" not in checkpoint:
+        parser.error(
+            "ckpt_path: the checkpoint holds weights alone, no training to go on with; "
+            "to start from its weights use --model.init_from"
+        )
+    if model := _model_of(parser, options.model, checkpoint.get("hyper_parameters", {})):
+        config = _merged(parser, config, {subcommand: {"model": model}})
+    after = dict(_model_arguments(config[subcommand]))
+    changed = sorted(key for key, value in after.items() if before.get(key) != value)
+    if refused := sorted(flags.intersection(changed)):
+        parser.error(
+            f"ckpt_path: the checkpoint has another {', '.join(refused)} than the command line; "
+            "to start a different model from its weights use --model.init_from"
+        )
+    for key in changed:
+        rank_zero_info(f"{key} of the checkpoint: {after[key]} (configuration: {before.get(key)})")
+    return config
+
+
+def leave_init_from_aside(parser: ArgumentParser, model: Namespace, flags: set[str]) -> None:
+    """A checkpoint brings all weights: refuse a flag for others; a configuration tells how its run once began."""
+    if source := model.get("init_args.init_from"):
+        if "model.init_from" in flags:
+            parser.error(
+                "ckpt_path: the checkpoint brings all weights, none would be left of --model.init_from: "
+                "give only one of the two"
+            )
+        model.init_args.init_from = None
+        rank_zero_info(f"init_from of the configuration is left aside for the weights of ckpt_path: {source}")
+
+
+def run_name(model: Namespace) -> str:
+    """Return ``<task>/<attention>``, or the task alone where it has no argument called attention.
+
+    Args:
+        model: Configuration of the task.
+    """
+    task_class = trusted.resolve(model.class_path, LightningModule)
+    task: str = getattr(task_class, "task_name", task_class.__name__.lower())
+    attention = model.get("init_args.attention")
+    return f"{task}/{attention.class_path.rpartition('.')[2]}" if attention else task
+
+
+def short(key: str) -> str:
+    """Return a key of the configuration as its flag is commonly written."""
+    return ".".join(word for word in key.split(".") if word not in {"init_args", "class_path"})
+
+
+def _model_of(parser: ArgumentParser, model: Namespace, hparams: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint's hyperparameters change in the configuration of the model."""
+    given = {name: value for name, value in hparams.items() if name != "_instantiator"}
+    named = given.pop("_class_path", None)
+    if named is None:
+        return given
+    own = trusted.resolve(model.class_path, LightningModule)
+    try:
+        found = trusted.resolve(named, LightningModule)
+    except ValueError as ex:
+        raise DataError(f"ckpt_path: task of the checkpoint: {ex}") from ex
+    if found is not own:
+        parser.error(f"ckpt_path: the checkpoint is one of {named}, the model is {model.class_path}")
+    free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature(own).parameters.values())
+    return {"class_path": model.class_path, "dict_kwargs" if free else "init_args": given}
+
+
+def _merged(parser: ArgumentParser, config: Namespace, changes: dict[str, Any]) -> Namespace:
+    """Return the configuration with the checkpoint's arguments in it, as parsed anew."""
+    leaves, parser.exit_on_error = parser.exit_on_error, False
+    try:
+        return parser.parse_object(changes, config)
+    except (ArgumentError, ValueError, TypeError, LookupError, AttributeError) as ex:
+        if debugging():
+            raise
+        raise DataError(f"ckpt_path: hyperparameters of the checkpoint: {tidy(str(ex))}") from ex
+    finally:
+        parser.exit_on_error = leaves
+
+
+def _own_checkpoints(options: Namespace) -> Path | None:
+    """The folder of this run's checkpoints, if it is known before the run has claimed one."""
+    if options.checkpoint.dirpath is not None:
+        return Path(options.checkpoint.dirpath)
+    if options.run.version is None:
+        return None
+    return Path(options.run.root, options.run.name or run_name(options.model), options.run.version, "checkpoints")
+
+
+def _model_arguments(options: Namespace) -> Iterator[tuple[str, Any]]:
+    """Yield the model's arguments by the names of their flags."""
+    for key, value in options.model.items():
+        yield short(f"model.{key}"), value

@@ -1,0 +1,66 @@
+"""Exit statuses: what the shell and the user are told of the exception that ended a run."""
+
+import sys
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from tabattn.contract.errors import DataError, DivergenceError, message_of
+from tabattn.storage.checkpoints import restoring
+from tabattn.storage.files import disk_problem, path_problem
+from tabattn.training.parser import debugging
+from tabattn.training.signals import Interrupted, ending, lost_worker
+
+STATUSES: dict[type[Exception], int] = {DataError: 3, DivergenceError: 4, MisconfigurationException: 2}
+"""Exceptions whose message is for the user, and the exit status of a run that ends with one."""
+
+
+def status_of(ex: BaseException, signalled: int | None) -> int:
+    """Exit status of a run that an exception ended; where it is the user's to know, one line of it on stderr.
+
+    Args:
+        ex: The exception, while it is being handled.
+        signalled: Number of the signal that the process had received by then, None if none.
+
+    Returns:
+        2 wrong use, 3 data or disk, 4 diverged, 128 plus the number of a signal.
+
+    Raises:
+        BaseException: The one given, where it is a fault of the program, or tracebacks are asked for.
+    """
+    if isinstance(ex, Interrupted):
+        return ending(ex)
+    if isinstance(ex, KeyboardInterrupt):
+        return 130
+    if isinstance(ex, SIGTERMException):
+        return 143
+    # Lightning leaves with status 1 after an interrupt it has handled.
+    if isinstance(ex, SystemExit) and isinstance(ex.__context__, KeyboardInterrupt):
+        return 130
+    if not isinstance(ex, Exception):
+        raise ex
+    for kind, status in STATUSES.items():
+        if isinstance(ex, kind):
+            return _report(ex, message_of(ex), status)
+    if signalled is not None:
+        # Workers that the signal reached too are lost with it.
+        return 128 + signalled
+    if problem := _problem(ex):
+        return _report(ex, problem, 3)
+    raise ex
+
+
+def _problem(ex: Exception) -> str | None:
+    """Say in one line which disk, worker, path or checkpoint an exception is about, None where about none."""
+    problem = disk_problem(ex) or lost_worker(ex) or path_problem(ex)
+    if problem is None and restoring(ex):
+        reason = " ".join(str(ex).split()) or type(ex).__name__
+        problem = f"ckpt_path: the checkpoint does not fit this run: {reason}"
+    return problem
+
+
+def _report(ex: Exception, message: str, status: int) -> int:
+    if debugging():
+        raise ex
+    sys.stderr.write(f"error: {message}\n")
+    return status
