@@ -202,7 +202,10 @@ def place(trainer: Trainer | None) -> tuple[int, int]:
     if trainer is None:
         return 0, 1
     if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
-        raise MisconfigurationException("several processes need --trainer.use_distributed_sampler=false, got true")
+        raise MisconfigurationException(
+            "several processes need --trainer.use_distributed_sampler=false, got true (from Python "
+            "Trainer(use_distributed_sampler=False))"
+        )
     return trainer.global_rank, trainer.world_size
 
 

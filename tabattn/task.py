@@ -1,26 +1,39 @@
 """What every task shares: weights to start from, a way to be looked at, checkpoints that load safely."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from tabattn.contract.errors import DataError
+from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import refuse_diverged, refuse_loaded
+from tabattn.optim.schedule import with_schedule
+from tabattn.optim.schedule_free import ScheduleFree, has_modes
 from tabattn.storage import trusted, weight_files
 from tabattn.storage.checkpoint_files import find, read
 from tabattn.storage.checkpoints import forget_foreign_paths
 from tabattn.storage.class_paths import guard
 from tabattn.storage.finite import non_finite_weight
 from tabattn.storage.hyperparameters import check_saved, import_path, plain
+from tabattn.storage.resumption import Resumption
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+"""Called with the parameters; a class, or ``functools.partial(<class>, lr=...)``."""
+
+ScheduleFactory = Callable[[Optimizer], LRScheduler]
+"""Called with the optimizer; a class, or ``functools.partial(<class>, ...)``."""
 
 
 class Task(LightningModule):
@@ -40,6 +53,12 @@ class Task(LightningModule):
     batch: ClassVar[type] = object
     """Type of the batches that the task reads."""
 
+    optimizer: ClassVar[OptimizerFactory] = partial(AdamW, lr=1e-3)
+    """Optimizer of a training from Python, which ``use_optimizer`` changes; the command line names its own."""
+
+    lr_scheduler: ClassVar[ScheduleFactory | None] = WarmupCosine
+    """Schedule of a training from Python."""
+
     def __init__(self, init_from: str | None = None) -> None:
         super().__init__()
         # With more processes than batches, predict has none for some.
@@ -51,6 +70,7 @@ class Task(LightningModule):
                 raise ValueError(f"init_from: {ex}") from ex
         self.init_from = init_from
         self.network: nn.Module
+        self._factories: tuple[OptimizerFactory, ScheduleFactory | None] | None = None
 
     def save_hyperparameters(
         self,
@@ -101,6 +121,55 @@ class Task(LightningModule):
         if self.init_from is not None:
             load_matching(self.network, self.init_from)
             self.init_from = None
+
+    def use_optimizer(
+        self, optimizer: OptimizerFactory | None = None, lr_scheduler: ScheduleFactory | None = WarmupCosine
+    ) -> Self:
+        """Choose the optimizer and the schedule of a training from Python.
+
+        They are no hyperparameters: a task that is loaded from a checkpoint has its defaults again.
+
+        Args:
+            optimizer: Makes the optimizer from the parameters, such as ``functools.partial(torch.optim.SGD, lr=0.1)``;
+                None = the task's default.
+            lr_scheduler: Makes the schedule from the optimizer, stepped after every batch; None = a constant learning
+                rate. The default is left out where the optimizer is schedule-free.
+
+        Returns:
+            The task.
+
+        Raises:
+            ValueError: One is neither None nor can be called.
+        """
+        for name, given in (("optimizer", optimizer), ("lr_scheduler", lr_scheduler)):
+            if given is not None and not callable(given):
+                raise ValueError(
+                    f"{name} must be a class, or functools.partial(<class>, ...), got {type(given).__name__}: "
+                    "the task hands it the parameters when a training begins"
+                )
+        self._factories = (optimizer or type(self).optimizer, lr_scheduler)
+        return self
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimizer and the schedule of ``use_optimizer``, by default those of the task.
+
+        Raises:
+            MisconfigurationException: A run without end has no schedule over all of its steps.
+        """
+        make, schedule = self._factories or (type(self).optimizer, type(self).lr_scheduler)
+        optimizer = make(self.parameters())
+        if schedule is WarmupCosine and has_modes(optimizer):
+            schedule = None
+        return with_schedule(self, optimizer, None if schedule is None else schedule(optimizer))
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Bring what an exact resumption and schedule-free optimizers need to a trainer that does not have it."""
+        callbacks: list[Callback] = cast("Any", self.trainer).callbacks
+        present = {type(callback) for callback in callbacks}
+        if Resumption not in present:
+            # Before all others, which may save in any of their hooks.
+            callbacks.insert(0, Resumption())
+        return [] if ScheduleFree in present else [ScheduleFree()]
 
     def of_data(self, name: str) -> Any:
         """An attribute of the datamodule; None where it has none."""

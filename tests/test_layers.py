@@ -21,7 +21,7 @@ BELOW: dict[str, set[str]] = {
     "tabattn.nn": {"tabattn.attention", "tabattn.contract"},
     "tabattn.optim": {"tabattn.contract", "tabattn.storage"},
     "tabattn.task": {*BRICKS, "tabattn.optim"},
-    **{task: {*BRICKS, "tabattn.task"} for task in TASKS},
+    **{task: {*BRICKS, "tabattn.optim", "tabattn.task"} for task in TASKS},
     "tabattn.tasks": {"tabattn.task", *TASKS},
     "tabattn.training": {"tabattn.attention", "tabattn.contract", "tabattn.storage", "tabattn.optim", "tabattn.task"},
     "tabattn.convert": {*BRICKS, "tabattn.tasks", *TASKS},

@@ -3,8 +3,10 @@
 import math
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 SHAPE = ("total_steps", "warmup", "final")
 """What the curve of ``WarmupCosine`` follows from."""
@@ -15,7 +17,7 @@ class WarmupCosine(LRScheduler):
 
     Args:
         optimizer: Whose learning rates are scheduled.
-        total_steps: Optimizer steps of the whole run; by default the command line fills in those of the trainer.
+        total_steps: Optimizer steps of the whole run; by default ``with_schedule`` fills in those of the trainer.
         warmup: Fraction of the steps that raise the learning rate.
         final: Learning rate at the end, as a fraction of the peak.
         last_epoch: Steps already made, less one.
@@ -80,3 +82,36 @@ def _check_steps(total_steps: int | None) -> int | None:
     if total_steps is not None and total_steps < 1:
         raise ValueError(f"total_steps must be at least 1, got {total_steps}")
     return total_steps
+
+
+def with_schedule(module: LightningModule, optimizer: Optimizer, lr_scheduler: LRScheduler | None) -> Any:
+    """Optimizer and schedule as ``configure_optimizers`` returns them: stepped after every batch, over the whole run.
+
+    Args:
+        module: The task, whose trainer knows how many steps the run has.
+        optimizer: Updates the parameters.
+        lr_scheduler: Sets its learning rate; ``ReduceLROnPlateau`` by a metric, once per epoch. None = a
+            constant learning rate.
+
+    Raises:
+        MisconfigurationException: A ``WarmupCosine`` without ``total_steps`` in a run without end, or a
+            ``ReduceLROnPlateau`` that names no metric.
+    """
+    if lr_scheduler is None:
+        return optimizer
+    if isinstance(lr_scheduler, ReduceLROnPlateau):
+        if (metric := getattr(lr_scheduler, "monitor", None)) is None:
+            raise MisconfigurationException(
+                "ReduceLROnPlateau follows a metric: take that of lightning.pytorch.cli, with monitor='val/ll'"
+            )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "monitor": metric}}
+    if isinstance(lr_scheduler, WarmupCosine) and lr_scheduler.total_steps is None:
+        steps = module.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise MisconfigurationException(
+                "a run without end has no cosine: give --trainer.max_steps, --trainer.max_epochs or "
+                "--lr_scheduler.total_steps, or turn the schedule off by --lr_scheduler=null (from Python "
+                "Trainer(max_steps=...) or use_optimizer(lr_scheduler=None))"
+            )
+        lr_scheduler.plan(int(steps))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}

@@ -1,6 +1,7 @@
 """Inference between sequences: the rest of one from another and a few points of its own."""
 
 import warnings
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import PairBatch
+from tabattn.optim import MuonAdamW
 from tabattn.pairs import InferenceOptions, Trajectories, lay_out, trajectories
 from tabattn.pairs.architectures import ARCHITECTURES
 from tabattn.pairs.metrics import PairScores
@@ -63,6 +65,7 @@ class PairInference(Task):
 
     task_name = "pairs"
     batch = PairBatch
+    optimizer = partial(MuonAdamW, lr=0.01, adamw_lr=2e-3)
     network: PairNetwork
 
     def __init__(

@@ -1,6 +1,7 @@
 """In-context classification of tables: the label of target rows from labelled context rows, in one forward pass."""
 
 from collections.abc import Iterable
+from functools import partial
 from math import isnan
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
+from torch.optim import AdamW
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import TableBatch
@@ -50,6 +52,7 @@ class PriorClassification(Task):
 
     task_name = "prior"
     batch = TableBatch
+    optimizer = partial(AdamW, lr=1e-3, weight_decay=0.01)
     network: PriorNetwork
 
     def __init__(

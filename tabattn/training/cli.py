@@ -20,23 +20,23 @@ from lightning.pytorch.cli import (
     LightningArgumentParser,
     LightningCLI,
     LRSchedulerTypeUnion,
-    ReduceLROnPlateau,
 )
 from torch.optim import Optimizer
 
-from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import DivergenceGuard
+from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, check_schedule
 from tabattn.storage import trusted
 from tabattn.storage.checkpoints import LastCheckpoint, OwnPaths
 from tabattn.storage.class_paths import guard
 from tabattn.storage.files import disk_problem
+from tabattn.storage.resumption import Resumption
+from tabattn.task import Task
 from tabattn.training.checkpoint_arguments import leave_init_from_aside, run_name, short, with_hyperparameters
 from tabattn.training.checkpoint_io import install
 from tabattn.training.parser import Parser, debugging, split_allowed
 from tabattn.training.predictions import FOLDER as PREDICTIONS
 from tabattn.training.predictions import Predictions
-from tabattn.training.resumption import Resumption
 from tabattn.training.run_files import SavedConfig
 from tabattn.training.runs import RunFolder
 from tabattn.training.signals import Interrupted, Interruption, Watch, take_over
@@ -192,6 +192,13 @@ class CLI(LightningCLI):
                 words.append(word)
         return shlex.join(["python", sys.argv[0], *words, f"--ckpt_path={path}"])
 
+    def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
+        """Put the command line's optimizer in the place of the task's default, which needs no warning."""
+        with warnings.catch_warnings():
+            if type(self.model).configure_optimizers is Task.configure_optimizers:
+                warnings.filterwarnings("ignore", message=r".*configure_optimizers` will be overridden")
+            super()._add_configure_optimizers_method_to_model(subcommand)
+
     @staticmethod
     def configure_optimizers(
         lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: LRSchedulerTypeUnion | None = None
@@ -206,22 +213,7 @@ class CLI(LightningCLI):
         Returns:
             What Lightning takes for the pair.
         """
-        if lr_scheduler is None:
-            return optimizer
-        if isinstance(lr_scheduler, ReduceLROnPlateau):
-            return {
-                "optimizer": optimizer,
-                "lr_scheduler": {"scheduler": lr_scheduler, "monitor": lr_scheduler.monitor},
-            }
-        if isinstance(lr_scheduler, WarmupCosine) and lr_scheduler.total_steps is None:
-            steps = lightning_module.trainer.estimated_stepping_batches
-            if steps == float("inf"):
-                raise MisconfigurationException(
-                    "a run without end has no cosine: give --trainer.max_steps, --trainer.max_epochs or "
-                    "--lr_scheduler.total_steps, or turn the schedule off by --lr_scheduler=null"
-                )
-            lr_scheduler.plan(int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}
+        return with_schedule(lightning_module, optimizer, lr_scheduler)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import datamodules  # noqa: F401  (makes the names of the commands known)
 import tabattn.tasks  # noqa: F401
+from tabattn.storage.resumption import KEY, get_state, set_state
 from tabattn.training.cli import CLI, main
-from tabattn.training.resumption import KEY, get_state, set_state
 from tests.optim.test_schedule_free import MeanOfPoints  # noqa: F401
 
 CONFIGS = Path(__file__).parents[2] / "configs"
