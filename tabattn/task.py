@@ -10,23 +10,22 @@ from typing import Any, ClassVar, Self, cast
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tabattn.contract.errors import DataError
 from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import refuse_diverged, refuse_loaded
 from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, has_modes
-from tabattn.storage import trusted, weight_files
+from tabattn.storage import trusted
 from tabattn.storage.checkpoint_files import find, read
 from tabattn.storage.checkpoints import forget_foreign_paths
 from tabattn.storage.class_paths import guard
-from tabattn.storage.finite import non_finite_weight
 from tabattn.storage.hyperparameters import check_saved, import_path, plain
+from tabattn.storage.matching import is_of, load_matching
 from tabattn.storage.resumption import Resumption
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -70,7 +69,14 @@ class Task(LightningModule):
                 raise ValueError(f"init_from: {ex}") from ex
         self.init_from = init_from
         self.network: nn.Module
+        # The versions of the weights as initialised; None = they come from a file or a training.
+        self._initial: list[int] | None = None
         self._factories: tuple[OptimizerFactory, ScheduleFactory | None] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "network" and isinstance(value, nn.Module):
+            self._initial = _versions(value)
 
     def save_hyperparameters(
         self,
@@ -115,12 +121,30 @@ class Task(LightningModule):
 
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
 
+    def on_train_start(self) -> None:
+        """Note that the weights are trained."""
+        self._initial = None
+
+    def on_validation_start(self) -> None:
+        """Warn where a network as initialised is scored or asked for predictions, on its own and not within a training.
+
+        A network whose weights were loaded or trained in any way in this process is left alone.
+        """
+        if self.trainer.state.fn == "fit" or self._initial is None or self._initial != _versions(self.network):
+            return
+        rank_zero_warn(
+            f"the weights of {type(self).__name__} are random, so its answers are those of an untrained network: "
+            "give a checkpoint by --ckpt_path (from Python ckpt_path=...), or weights by init_from"
+        )
+
+    on_test_start = on_predict_start = on_validation_start
+
     def setup(self, stage: str) -> None:
         """Check the data, and load the weights to start from, once."""
         self.check_data(getattr(self.trainer, "datamodule", None))
         if self.init_from is not None:
-            load_matching(self.network, self.init_from)
-            self.init_from = None
+            load_matching(self.network, self.init_from, type(self))
+            self.init_from = self._initial = None
 
     def use_optimizer(
         self, optimizer: OptimizerFactory | None = None, lr_scheduler: ScheduleFactory | None = WarmupCosine
@@ -242,14 +266,38 @@ class Task(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights that are not finite, and forget what the checkpoint says of files outside of the run's folder.
+        """Refuse the weights of another network, or not finite ones; forget files outside of the run's folder.
 
         Raises:
-            DataError: They are not.
+            ValueError: The checkpoint is one of another task, or its network has other tensors.
+            DataError: The weights are not finite.
         """
+        self._check_own(checkpoint)
         refuse_loaded(self, checkpoint)
+        self._initial = None
         if self._trainer is not None:
             forget_foreign_paths(self._trainer, checkpoint)
+
+    def _check_own(self, checkpoint: dict[str, Any]) -> None:
+        """Raise ValueError where a checkpoint is not one of this task and this network."""
+        given = checkpoint.get("hyper_parameters", {})
+        if not is_of(given.get("_class_path"), type(self)):
+            raise ValueError(f"the checkpoint is one of {given['_class_path']}, the model is {type(self).__name__}")
+        own, weights = self.state_dict(), checkpoint.get("state_dict", {})
+        if not self.strict_loading or all(name in weights and weights[name].shape == own[name].shape for name in own):
+            return
+        mine = {name: plain(value) for name, value in self.hparams.items() if name in given and name[0] != "_"}
+        other = [f"{name} {given[name]} (here {value})" for name, value in mine.items() if value != given[name]]
+        if other:
+            raise ValueError(
+                f"the checkpoint's network is another, with {', '.join(other)}: {type(self).__name__}."
+                "load_from_checkpoint builds it, init_from takes over the weights that fit"
+            )
+
+
+def _versions(network: nn.Module) -> list[int]:
+    """Counts of the changes that were made to each parameter in place."""
+    return [-1 if parameter.is_inference() else parameter._version for parameter in network.parameters()]
 
 
 def _check_hyperparameters(task: type[Task], given: dict[str, Any]) -> None:
@@ -262,44 +310,3 @@ def _check_hyperparameters(task: type[Task], given: dict[str, Any]) -> None:
     unknown = given.keys() - parameters.keys() - {"_class_path", "_instantiator"}
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         raise ValueError(f"{found.__name__} has no argument {', '.join(sorted(unknown))}")
-
-
-def load_matching(network: nn.Module, path: str) -> None:
-    """Load the weights of a task's checkpoint that fit a network, and say which did not.
-
-    Raises:
-        DataError: The file cannot be read as a checkpoint, or holds no weight that fits.
-    """
-    given = network_weights(path)
-    own = network.state_dict()
-    fits = {name: weight for name, weight in given.items() if name in own and own[name].shape == weight.shape}
-    if not fits:
-        raise DataError(f"init_from: no weight of {path} fits this network")
-    if name := non_finite_weight(network, fits):
-        raise DataError(f"init_from: {path} holds weights that are not finite, in {name}: its training had diverged")
-    network.load_state_dict(fits, strict=False)
-    for text, names in (
-        ("left out of the checkpoint", given.keys() - fits),
-        ("left as initialised", own.keys() - fits),
-    ):
-        if names:
-            rank_zero_info(f"init_from {path}: {text}: {', '.join(sorted(names))}")
-
-
-def network_weights(path: str) -> dict[str, Tensor]:
-    """The network's weights in a task's checkpoint, or in a file of weights such as the package has (.safetensors).
-
-    Raises:
-        ValueError: The path is a URL or a folder, or there is no such file.
-        DataError: The file cannot be read as a checkpoint, or as weights.
-    """
-    given = _packaged_weights(path) if path.endswith(".safetensors") else read(path)["state_dict"]
-    prefix = "network."
-    return {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
-
-
-def _packaged_weights(path: str) -> dict[str, Tensor]:
-    try:
-        return weight_files.read(path)[0]
-    except ValueError as ex:
-        raise DataError(f"init_from: {ex}") from ex

@@ -34,6 +34,7 @@ from tabattn.storage.resumption import Resumption
 from tabattn.task import Task
 from tabattn.training.checkpoint_arguments import leave_init_from_aside, run_name, short, with_hyperparameters
 from tabattn.training.checkpoint_io import install
+from tabattn.training.configurations import two_tasks
 from tabattn.training.parser import Parser, debugging, split_allowed
 from tabattn.training.predictions import FOLDER as PREDICTIONS
 from tabattn.training.predictions import Predictions
@@ -90,6 +91,8 @@ class CLI(LightningCLI):
         if isinstance(args, (dict, Namespace)):
             self.config = parser.parse_object(args)
         else:
+            if isinstance(args, list) and (problem := two_tasks(args)):
+                parser.error(problem)
             self.config = parser.parse_args(args)
         self.given = args if isinstance(args, list) else []
 

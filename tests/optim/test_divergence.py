@@ -17,7 +17,7 @@ from tabattn.optim import MuonAdamW
 from tabattn.optim.divergence import DivergenceGuard, largest_gradient, leave_step_out
 from tabattn.prior.network import PriorNetwork
 from tabattn.prior.weights import load_network
-from tabattn.task import load_matching
+from tabattn.storage.matching import load_matching
 from tabattn.tasks import PriorClassification
 from tabattn.training.cli import main
 from tests.helpers import MeanData, MeanTask

@@ -1,0 +1,98 @@
+"""Partial loading: the weights of another network's checkpoint that fit a network, by name and shape."""
+
+from collections.abc import Iterable
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+
+from tabattn.contract.errors import DataError
+from tabattn.storage import trusted, weight_files
+from tabattn.storage.checkpoint_files import read
+from tabattn.storage.finite import non_finite_weight
+
+FEW = 0.5
+"""Share of a network's tensors below which so few of them fit that it is worth a warning."""
+
+LISTED = 4
+"""Names of tensors in a message."""
+
+
+def load_matching(network: nn.Module, path: str, task: type[LightningModule] | None = None) -> None:
+    """Load the weights of a file that fit a network, and say how many do.
+
+    Args:
+        network: Changed in place.
+        path: A checkpoint, or a file of weights (.safetensors).
+        task: The task of the network; None = the file's may be any.
+
+    Raises:
+        DataError: The file cannot be read, is one of another task, or holds no weight that fits, or one that is not
+            finite.
+    """
+    given = network_weights(path, task)
+    own = network.state_dict()
+    fits = {name: weight for name, weight in given.items() if name in own and own[name].shape == weight.shape}
+    if not fits:
+        raise DataError(f"init_from: no weight of {path} fits this network")
+    if name := non_finite_weight(network, fits):
+        raise DataError(f"init_from: {path} holds weights that are not finite, in {name}: its training had diverged")
+    network.load_state_dict(fits, strict=False)
+    rest = [
+        f"{text}: {_listed(names)}"
+        for text, names in (
+            ("left as initialised", [name for name in own if name not in fits]),
+            ("of another shape, or not of this network", [name for name in given if name not in fits]),
+        )
+        if names
+    ]
+    if rest:
+        say = rank_zero_warn if len(fits) < FEW * len(own) else rank_zero_info
+        say(f"init_from {path}: {len(fits)} of {len(own)} tensors fit; {'; '.join(rest)}")
+
+
+def network_weights(path: str, task: type[LightningModule] | None = None) -> dict[str, Tensor]:
+    """The network's weights in a task's checkpoint, or in a file of weights such as the package has (.safetensors).
+
+    Raises:
+        ValueError: The path is a URL or a folder, or there is no such file.
+        DataError: The file cannot be read as a checkpoint, or as weights, or is one of another task.
+    """
+    if path.endswith(".safetensors"):
+        try:
+            given = weight_files.read(path)[0]
+        except ValueError as ex:
+            raise DataError(f"init_from: {ex}") from ex
+        kind = weight_files.FORMAT.rpartition(".")[2]
+        if task is not None and all(vars(base).get("task_name") != kind for base in task.__mro__):
+            raise DataError(f"init_from: {path} holds weights of the task {kind}, the model is {task.__name__}")
+    else:
+        checkpoint = read(path)
+        given = checkpoint["state_dict"]
+        named = checkpoint.get("hyper_parameters", {}).get("_class_path")
+        if task is not None and not is_of(named, task):
+            raise DataError(f"init_from: {path} is a checkpoint of {named}, the model is {task.__name__}")
+    prefix = "network."
+    return {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+
+
+def is_of(named: str | None, task: type[LightningModule]) -> bool:
+    """Whether the task that a checkpoint names is one's own: the same class, or one that shares a task's class with it.
+
+    A checkpoint that names none, or one that cannot be found, may be of any task.
+    """
+    if named is None:
+        return True
+    try:
+        found = trusted.resolve(named, LightningModule)
+    except ValueError:
+        return True
+    shared = [base for base in found.__mro__ if base in task.__mro__ and base not in LightningModule.__mro__]
+    return any(issubclass(base, LightningModule) and hasattr(base, "task_name") for base in shared) or found is task
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
