@@ -1,15 +1,21 @@
-"""Checksums (SHA-256) inside the files that this project writes, verified before a file is parsed.
+"""Checksums inside the files that this project writes, verified before a file is handed to the library that reads it.
 
-A writer calls ``seal`` on the finished file, before it is synced and renamed; a reader calls ``verify`` before it hands
-the file to a library. The digest covers the whole file but itself, and every other program still reads the file:
+A writer calls ``seal`` on the finished file, before it is synced and renamed; a reader calls ``verify``. Every byte of
+the file but the checksum itself is covered, and every other program still reads the file:
 
 ==============  =====================================  ==========================================
 File            Where the digest stands                What it covers
 ==============  =====================================  ==========================================
-``.ckpt``       comment of the zip archive             all bytes before the comment
+``.ckpt``       comment of the zip archive             all bytes before the comment but the contents of entries
 ``.h5``         behind the end that HDF5 records       all bytes before it
 ``.safetensors``  entry ``sha256`` of ``__metadata__``   all bytes, with zeros in place of the digest
 ==============  =====================================  ==========================================
+
+The digest is a SHA-256. The contents of an archive's entries are held by the CRC-32 that ``torch.save`` computes of
+each in any case, and the digest covers those: a second pass over the contents would take as long as a third of the
+save. Checkpoints of earlier versions have a digest of all bytes, and are verified by that.
+
+These checksums find damage. They are no signature: whoever changes a file on purpose can compute them anew.
 
 Files of other programs, and files written before there was a checksum, have none: ``verify`` returns False for them.
 """
@@ -17,6 +23,9 @@ Files of other programs, and files written before there was a checksum, have non
 import hashlib
 import re
 import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,10 +37,15 @@ KEY = "sha256"
 PLACEHOLDER = "0" * 64
 """What a safetensors file must hold under ``KEY`` before it is sealed."""
 
-FOOTER = re.compile(rb"\ntabattn-sha256:(.{64})\n", re.DOTALL)
+FOOTER = re.compile(rb"\ntabattn-(sha256|layout):(.{64})\n", re.DOTALL)
+"""A digest of all bytes before, or of all but the contents of an archive's entries."""
+
 FOOTER_SIZE = 81
 
 ZIP_START, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
+ZIP_ENTRY_SIZE = 30
+"""Bytes of the header before an entry's name, whose last four hold the lengths of the name and of what follows it."""
+
 ZIP_END_SIZE = 22
 """Bytes of a zip archive's end record, whose last two hold the length of the comment."""
 
@@ -44,6 +58,9 @@ MOST_HEADER = 100_000_000
 """Largest header of a safetensors file, in bytes, as in its own library."""
 
 BLOCK = 1 << 20
+
+Span = tuple[int, int]
+"""First byte, and the byte behind the last."""
 
 
 def seal(target: str | Path | BinaryIO) -> str:
@@ -76,15 +93,20 @@ def _seal(file: BinaryIO, name: str) -> str:
     if _footer(file, size) is not None:
         size -= FOOTER_SIZE
         file.truncate(size)
+    gaps: list[Span] = []
     if kind == "zip":
         end = _at(file, size - ZIP_END_SIZE, ZIP_END_SIZE)
         if not end.startswith(ZIP_END):
             raise ValueError(f"{name} is a zip archive with a comment of another program, or is cut short")
         file.seek(size - 2)
         file.write(struct.pack("<H", FOOTER_SIZE))
-    digest = _digest(file, size)
+        try:
+            gaps = [span for span, _ in _entries(file, size)]
+        except ValueError as ex:
+            raise ValueError(f"{name} has no place for a checksum: {ex}") from ex
+    digest = _digest(file, size, gaps)
     file.seek(size)
-    file.write(b"\ntabattn-sha256:%s\n" % digest.encode())
+    file.write(b"\ntabattn-%s:%s\n" % (b"layout" if kind == "zip" else b"sha256", digest.encode()))
     return digest
 
 
@@ -103,19 +125,37 @@ def verify(path: str | Path) -> bool:
     """
     with Path(path).open("rb") as file:
         kind, size = _kind(file), _size(file)
-        if kind == "safetensors":
-            found = _entry(file)
-            stated, hidden = (None, None) if found is None else (found[1], found[0])
-        else:
-            stated, hidden = _footer(file, size), None
-            size -= 0 if stated is None else FOOTER_SIZE
-        if stated is None:
-            if kind in ("zip", "hdf5") and _had_footer(file, size):
-                raise DataError(f"{path} is damaged: its checksum cannot be read, or something was added behind it")
-            return False
-        if _digest(file, size, hidden) != stated:
+        try:
+            whole = _verify_safetensors(file, size) if kind == "safetensors" else _verify_footer(file, size)
+        except ValueError as ex:
+            raise DataError(f"{path} is damaged: its content is not what its checksum says") from ex
+        if whole is None and kind in ("zip", "hdf5") and _had_footer(file, size):
+            raise DataError(f"{path} is damaged: its checksum cannot be read, or something was added behind it")
+        if whole is False:
             raise DataError(f"{path} is damaged: its content is not what its checksum says")
-        return True
+        return whole is not None
+
+
+def _verify_footer(file: BinaryIO, size: int) -> bool | None:
+    """Whether a zip archive or HDF5 file matches its checksum; None where it has none."""
+    if (found := _footer(file, size)) is None:
+        return None
+    of, stated = found
+    size -= FOOTER_SIZE
+    if of == "sha256":
+        return _digest(file, size) == stated
+    entries = list(_entries(file, size))
+    if _digest(file, size, [span for span, _ in entries]) != stated:
+        return False
+    return all(_crc(file, span) == crc for span, crc in entries)
+
+
+def _verify_safetensors(file: BinaryIO, size: int) -> bool | None:
+    """Whether a safetensors file matches its checksum; None where it has none."""
+    if (found := _entry(file)) is None:
+        return None
+    place, stated = found
+    return _digest(file, size, [(place, place + len(PLACEHOLDER))], PLACEHOLDER) == stated
 
 
 def _kind(file: BinaryIO) -> str | None:
@@ -136,9 +176,33 @@ def _at(file: BinaryIO, start: int, count: int) -> bytes:
     return file.read(count)
 
 
-def _footer(file: BinaryIO, size: int) -> str | None:
+def _footer(file: BinaryIO, size: int) -> tuple[str, str] | None:
+    """What the digest at the end of a file is of, and the digest."""
     found = FOOTER.fullmatch(_at(file, size - FOOTER_SIZE, FOOTER_SIZE))
-    return found[1].decode("latin-1") if found else None
+    return (found[1].decode(), found[2].decode("latin-1")) if found else None
+
+
+def _entries(file: BinaryIO, size: int) -> Iterator[tuple[Span, int]]:
+    """Yield place and CRC-32 of the contents of an archive's entries, in the order of their places.
+
+    Raises:
+        ValueError: The archive is damaged, or its entries are compressed.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
+    except (zipfile.BadZipFile, NotImplementedError, OverflowError, struct.error) as ex:
+        raise ValueError(str(ex)) from ex
+    reached = 0
+    for entry in entries:
+        head = _at(file, entry.header_offset, ZIP_ENTRY_SIZE)
+        if entry.compress_type != zipfile.ZIP_STORED or not reached <= entry.header_offset <= size - ZIP_ENTRY_SIZE:
+            raise ValueError("its entries are compressed or lie in one another")
+        start = entry.header_offset + ZIP_ENTRY_SIZE + sum(struct.unpack("<HH", head[-4:]))
+        reached = start + entry.file_size
+        yield (start, reached), entry.CRC
+    if reached > size:
+        raise ValueError("it is cut short")
 
 
 def _had_footer(file: BinaryIO, size: int) -> bool:
@@ -161,26 +225,36 @@ def _seal_safetensors(file: BinaryIO, name: str) -> str:
     found = _entry(file)
     if found is None:
         raise ValueError(f"{name} has no place for a checksum: its metadata needs {KEY} = PLACEHOLDER")
-    digest = _digest(file, _size(file), found[0])
+    digest = _digest(file, _size(file), [(found[0], found[0] + len(PLACEHOLDER))], PLACEHOLDER)
     file.seek(found[0])
     file.write(digest.encode())
     return digest
 
 
-def _digest(file: BinaryIO, size: int, hidden: int | None = None) -> str:
-    """SHA-256 of the first bytes of a file, with zeros in place of a digest that begins at ``hidden``."""
+def _digest(file: BinaryIO, size: int, gaps: Iterable[Span] = (), filler: str = "") -> str:
+    """SHA-256 of the first bytes of a file but those in some gaps, in place of each of which it takes a filler."""
     digest = hashlib.sha256()
-    pieces = [(0, size)]
-    if hidden is not None:
-        pieces = [(0, hidden), (hidden + len(PLACEHOLDER), size)]
-    for number, (start, stop) in enumerate(pieces):
-        if number:
-            digest.update(PLACEHOLDER.encode())
-        file.seek(start)
-        while start < stop:
-            block = file.read(min(BLOCK, stop - start))
-            if not block:
-                break
+    start = 0
+    for gap in gaps:
+        for block in _blocks(file, (start, gap[0])):
             digest.update(block)
-            start += len(block)
+        digest.update(filler.encode())
+        start = gap[1]
+    for block in _blocks(file, (start, size)):
+        digest.update(block)
     return digest.hexdigest()
+
+
+def _crc(file: BinaryIO, span: Span) -> int:
+    found = 0
+    for block in _blocks(file, span):
+        found = zlib.crc32(block, found)
+    return found
+
+
+def _blocks(file: BinaryIO, span: Span) -> Iterator[bytes]:
+    start, stop = span
+    file.seek(start)
+    while start < stop and (block := file.read(min(BLOCK, stop - start))):
+        yield block
+        start += len(block)

@@ -68,10 +68,16 @@ def write_file(path: str | Path, data: bytes | memoryview) -> None:
 def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
     """``torch.save`` into an atomic file with a checksum in it; see ``tabattn.storage.checksum``.
 
-    The bytes are made in memory: the writer of torch turns a full disk into errors that do not say so.
+    The bytes are made in memory: the writer of torch turns a full disk into errors that do not say so. The CRC-32 of
+    each entry, which torch can be told to leave out, is part of the checksum.
     """
     buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
+    asked = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(True)
+    try:
+        torch.save(checkpoint, buffer)
+    finally:
+        torch.serialization.set_crc32_options(asked)
     seal(buffer)
     write_file(path, buffer.getbuffer())
 

@@ -1,5 +1,8 @@
 """Checksums in files: what is sealed is still read by its own library, and a change of any byte is noticed."""
 
+import hashlib
+import io
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +146,59 @@ def test_an_archive_with_a_comment_of_its_own_is_left_alone(tmp_path: Path) -> N
     assert not verify(tmp_path / "a.zip")
     with pytest.raises(ValueError, match="a comment of another program"):
         seal(tmp_path / "a.zip")
+
+
+class Counting(io.BytesIO):
+    """Counts the bytes that are read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        self.count += len(content)
+        return content
+
+
+def test_sealing_a_checkpoint_does_not_read_its_weights() -> None:
+    """They are held by the checksums that ``torch.save`` has computed."""
+    file = Counting()
+    torch.save({"a": torch.randn(1_000_000)}, file)
+    seal(file)
+    assert len(file.getvalue()) > 4_000_000
+    assert file.count < 100_000
+
+
+def test_checksums_of_entries_are_written_also_where_torch_is_told_to_leave_them_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.serialization.set_crc32_options(False)
+    try:
+        write_checkpoint(path, {"a": TENSOR})
+        assert not torch.serialization.get_crc32_options()
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert verify(path)
+
+
+def test_a_digest_of_all_bytes_as_earlier_versions_wrote_it_is_verified(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    checkpoint(path)
+    whole = path.read_bytes()[:-2] + struct.pack("<H", FOOTER_SIZE)
+    path.write_bytes(whole + b"\ntabattn-sha256:%s\n" % hashlib.sha256(whole).hexdigest().encode())
+    assert verify(path)
+    assert torch.equal(read_checkpoint(path), TENSOR)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"a\.ckpt is damaged: its content is not what its checksum says"):
+        verify(path)
+
+
+def test_a_compressed_archive_has_no_place() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", "b" * 100)
+    with pytest.raises(ValueError, match="no place for a checksum: its entries are compressed"):
+        seal(file)
 
 
 def test_checkpoints_carry_one_and_are_refused_when_damaged(tmp_path: Path) -> None:
