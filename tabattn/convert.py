@@ -8,19 +8,18 @@ Dropout is in no checkpoint and starts at 0.
 
 import argparse
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
-import torch
 from torch import Tensor
 
 from tabattn.attention import AttentionFactory, Local, Pooling, Scratch, Softmax, Sparse
 from tabattn.contract.errors import DataError
 from tabattn.prior.translate import CONTEXT, FOUR_PROJECTIONS, Sizes, kinds, sizes, translate
+from tabattn.storage.checkpoint_files import load
 from tabattn.storage.files import write_checkpoint
 from tabattn.storage.finite import non_finite_weight
 from tabattn.tasks import PriorClassification
@@ -127,15 +126,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], int | None]:
         DataError: The file cannot be read, or does not hold weights and plain values alone.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as ex:
-        raise DataError(f"{path} cannot be opened: {ex.strerror}") from ex
-    except Exception as ex:
-        # Damage shows as almost any exception, wherever it strikes.
-        raise DataError(
-            f"{path} is damaged, or holds more than weights, which is not loaded: it could run code"
-        ) from ex
+        content = load(path)
+    except ValueError as ex:
+        raise DataError(str(ex)) from ex
     heads = None
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         architecture = content.get("architecture")

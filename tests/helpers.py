@@ -128,3 +128,30 @@ class Trouble(Callback):
                 "fault": RuntimeError("a fault of the program"),
                 "interrupt": KeyboardInterrupt(),
             }[self.kind]
+
+
+class Alone(Callback):
+    """Meets trouble in one process of a run.
+
+    Args:
+        kind: One of data, fault, kill, nan.
+        rank: The process.
+        step: Steps before.
+    """
+
+    def __init__(self, kind: str, rank: int = 1, step: int = 7) -> None:
+        self.kind = kind
+        self.rank = rank
+        self.step = step
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_rank != self.rank or trainer.global_step < self.step:
+            return
+        if self.kind == "nan":
+            batch.y.fill_(torch.nan)
+        elif self.kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.kind == "data":
+            raise DataError("the table is empty")
+        else:
+            raise RuntimeError("a fault of the program")

@@ -1,5 +1,6 @@
 """Divergence of a training: noticed in its losses and gradients, and never written to a checkpoint."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -46,12 +47,13 @@ class DivergenceGuard(Callback):
         self.action = action
         self.patience = patience
         self.skipped = 0
+        self.steps = 0
         self.gradient: Tensor | None = None
         # How many bad steps in a row, at which step they began, the loss and the largest gradient there.
         self.streak: Tensor | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.streak, self.gradient, self.skipped = None, None, 0
+        self.streak, self.gradient, self.skipped, self.steps = None, None, 0, 0
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Measure the gradient, and leave the step out where it is not finite and looking costs nothing."""
@@ -84,8 +86,18 @@ class DivergenceGuard(Callback):
             return
         self._count(trainer.global_step, known[0].detach(), known[-1])
         self.gradient = None
+        self.steps += 1
         alone = trainer.world_size == 1 and known[0].device.type == "cpu"
-        if alone or (batch_idx + 1) % INTERVAL == 0:
+        if alone or self.steps % INTERVAL == 0:
+            self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look once more before checkpoints of the epoch are written, which is shorter than the interval of looks.
+
+        Raises:
+            DivergenceError: The loss or the gradient has not been finite for ``patience`` steps.
+        """
+        if self.streak is not None:
             self._look(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,16 +123,22 @@ class DivergenceGuard(Callback):
     def _look(self, trainer: Trainer) -> None:
         """Stop the run on all ranks if it has diverged on one."""
         assert self.streak is not None
-        count, step, loss, gradient = self.streak.tolist()
-        stop = count >= self.patience
+        streaks = [self.streak]
         if trainer.world_size > 1:
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+            streaks = [torch.empty_like(self.streak) for _ in range(trainer.world_size)]
+            torch.distributed.all_gather(streaks, self.streak)
         scaler = _scaler(trainer)
-        if not stop or (scaler is not None and scaler.get_scale() > 1):
+        if scaler is not None and scaler.get_scale() > 1:
             return
-        name, value = ("gradient", gradient) if torch.isfinite(torch.tensor(loss)) else ("loss", loss)
-        what = f"the {name} is {value:g} since step {step:.0f}" if count else "a loss of another process is not finite"
-        raise DivergenceError(f"the training has diverged: {what}; {last_good(trainer)}{ADVICE}")
+        for rank, (count, step, loss, gradient) in enumerate(torch.stack(streaks).tolist()):
+            if count < self.patience:
+                continue
+            name, value = ("gradient", gradient) if math.isfinite(loss) else ("loss", loss)
+            where = f" in process {rank}" if trainer.world_size > 1 and name == "loss" else ""
+            raise DivergenceError(
+                f"the training has diverged: the {name} is {value:g} since step {step:.0f}{where}; "
+                f"{last_good(trainer)}{ADVICE}"
+            )
 
 
 ADVICE = "; a lower learning rate or --trainer.gradient_clip_val may help, --guard.action=skip leaves such steps out"

@@ -91,6 +91,8 @@ class PairInference(Task):
         super().__init__(init_from)
         # What is asked of the weights does not belong to them: a checkpoint leaves it to the command line.
         self.save_hyperparameters(ignore=["init_from", "inference", "joint"])
+        if arch not in ARCHITECTURES:
+            raise ValueError(f"arch must be one of {', '.join(ARCHITECTURES)}, got {arch!r}")
         self.members = members
         self.network = ARCHITECTURES[arch](
             dim=dim,
@@ -99,7 +101,7 @@ class PairInference(Task):
             layers=layers,
             members=members,
             attention=mechanism(attention),
-            target_attention=None if target_attention is None else mechanism(target_attention),
+            target_attention=None if target_attention is None else mechanism(target_attention, "target_attention"),
             components=components,
             residual=residual,
             member_embed=member_embed,

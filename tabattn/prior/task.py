@@ -85,12 +85,12 @@ class PriorClassification(Task):
             layers,
             classes,
             mechanism(attention),
-            mechanism(feature_attention),
-            None if target_attention is None else mechanism(target_attention),
+            mechanism(feature_attention, "feature_attention"),
+            None if target_attention is None else mechanism(target_attention, "target_attention"),
             profile,
             thinking_rows,
             feature_group,
-            cell_attention,
+            None if cell_attention is None else mechanism(cell_attention, "cell_attention"),
             options,
         )
         if renamings < 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tabattn.attention import MECHANISMS, AttentionFactory
+from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism
 
 FORMS = "give a class at the top of a module, functools.partial(<class>, name=value), or a mechanism by its name"
 
@@ -64,18 +64,26 @@ def check_saved(name: str, value: Any) -> None:
         _refuse(name, value, "a function" if hasattr(value, "__code__") else "an object")
 
 
-def mechanism(given: AttentionFactory | str) -> AttentionFactory:
-    """Return the mechanism that is given as a factory or by its name.
+def mechanism(given: AttentionFactory | str, name: str = "attention") -> AttentionFactory:
+    """Return the mechanism that is given as a class, as a partial of one, or by its name.
+
+    Args:
+        given: What a task was given.
+        name: The argument it was given as, for messages.
 
     Raises:
-        ValueError: No mechanism has this name.
+        ValueError: No mechanism has this name, or what is given makes none.
     """
     if not isinstance(given, str):
+        cls = _class_of(given) if isinstance(given, partial) else given
+        if not (isinstance(cls, type) and issubclass(cls, Mechanism)):
+            shown = given.func if isinstance(given, partial) else given
+            _refuse(name, shown if cls is None else cls, "something that is no mechanism")
         return given
     if given not in MECHANISMS:
         near = difflib.get_close_matches(given.lower(), {known.lower(): known for known in MECHANISMS}, n=1)
         hint = next((f" (did you mean {known}?)" for known in MECHANISMS if known.lower() in near), "")
-        raise ValueError(f"attention must be one of {', '.join(MECHANISMS)}, got {given!r}{hint}")
+        raise ValueError(f"{name} must be one of {', '.join(MECHANISMS)}, got {given!r}{hint}")
     return MECHANISMS[given]
 
 

@@ -244,9 +244,9 @@ def main(args: ArgsType = None) -> int:
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     threading.excepthook = _thread_fault
-    WATCH.reset()
     try:
-        CLI(args)
+        with WATCH.watching():
+            CLI(args)
     except (SystemExit, Exception, Interrupted, KeyboardInterrupt) as ex:
         return status_of(ex, WATCH.number)
     return 0

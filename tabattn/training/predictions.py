@@ -1,5 +1,6 @@
 """What ``predict`` finds, as files."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+
+from tabattn.storage.files import write_file
 
 FOLDER = "predictions"
 
@@ -44,9 +47,10 @@ class Predictions(Callback):
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        parts = dict(_named("prediction", outputs))
         number = batch_idx * trainer.world_size + trainer.global_rank
-        np.savez_compressed(self.folder / f"batch{number:05d}.npz", **parts)
+        content = io.BytesIO()
+        np.savez_compressed(content, **dict(_named("prediction", outputs)))
+        write_file(self.folder / f"batch{number:05d}.npz", content.getbuffer())
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what leads back to the data, and say where the files are."""
@@ -54,7 +58,7 @@ class Predictions(Callback):
         known = {name: getattr(data, name) for name in ("names", "mean", "std") if hasattr(data, name)}
         if self.folder is not None and known and trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "data.json").write_text(json.dumps(known))
+            write_file(self.folder / "data.json", json.dumps(known).encode())
         rank_zero_info(f"Predictions are in {self.folder}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from tabattn.storage.checkpoints import LastCheckpoint
+from tabattn.training.processes import Siblings
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -48,32 +50,51 @@ class Interrupted(BaseException):
 class Watch:
     """Signal handler of this process: notes the first signal, exits at once on a second one.
 
-    Outside of training there is no step to wait for, so the first raises ``Interrupted`` where it arrives.
+    Outside of training there is no step to wait for, so the first raises ``Interrupted`` where it arrives. A process
+    that is forked from this one, such as a loader's worker, does with signals what it would have done before.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.waits = False
         self._since = 0.0
-        self._process = os.getpid()
+        self._process: int | None = None
+        self._before: dict[int, Any] = {}
 
-    def reset(self) -> None:
-        """Forget what was received in an earlier run of this process."""
-        self.number, self.waits = None, False
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take the signals for the time of a run, whatever was received in an earlier one."""
+        self.number, self.waits, self._before = None, False, {}
+        self.install()
+        try:
+            yield
+        finally:
+            self._restore()
 
     def install(self) -> None:
         """Take the signals; a hang-up that is ignored, as under ``nohup``, stays ignored."""
         if threading.current_thread() is not threading.main_thread():
             return
+        self._process = os.getpid()
         for number in SIGNALS:
-            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+            handler = signal.getsignal(number)
+            if number == signal.SIGINT or handler != signal.SIG_IGN:
+                self._before.setdefault(number, handler)
                 signal.signal(number, self._handle)
 
+    def _restore(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            return  # A loader's worker, forked with this handler: its parent ends it.
+        if self._process not in (None, os.getpid()):
+            self._restore()
+            os.kill(os.getpid(), number)
+            return
         if self.number is not None:
             if time.monotonic() - self._since > ECHO:
+                os.write(2, f"{signal.Signals(number).name}: stopped at once, nothing is saved\n".encode())
                 os._exit(128 + number)
             return
         self.number, self._since = number, time.monotonic()
@@ -102,13 +123,20 @@ class Interruption(Checkpoint):
         self.last = last
         self.command = command
         self.on_fault = on_fault
+        self.siblings = Siblings()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.watch.install()
+        self.siblings.watch(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.siblings.stop()
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Lightning has set a handler of its own by now, whose broadcast to other processes can wait for ever.
         self.watch.install()
+
+    on_validation_start = on_test_start = on_predict_start = on_sanity_check_start
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.watch.waits = True
@@ -148,11 +176,9 @@ class Interruption(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Wait for the processes that stop too, or end those that would wait for this one; save where that is safe."""
         self.watch.waits = False
-        launcher: Any = trainer.strategy.launcher
-        for child in _take_children(launcher):
-            if not (isinstance(exception, Interrupted) and exception.said):
-                child.kill()
-            child.wait()
+        together = isinstance(exception, Interrupted) and exception.said
+        if lost := self.siblings.conclude(trainer, exception, together):
+            exception.__cause__ = lost
         if self.last is None or isinstance(exception, Interrupted) or trainer.world_size > 1:
             return
         if lost_worker(exception) and _at_boundary(trainer):
@@ -178,9 +204,6 @@ class Interruption(Checkpoint):
         else:
             path = self.last.best_model_path if saved else self.last.save(trainer)
             _say(f"{name}: saved {path} at step {trainer.global_step}; to go on: {self.command(path)}")
-        launcher: Any = trainer.strategy.launcher
-        if launcher is not None:
-            launcher.procs = _take_children(launcher)
         raise Interrupted(number, said=True)
 
 
@@ -214,14 +237,6 @@ def ending(ex: Interrupted) -> int:
     if not ex.said:
         _say(f"{signal.Signals(ex.number).name}: stopped outside of training, there is nothing to save")
     return 128 + ex.number
-
-
-def _take_children(launcher: Any) -> list[Any]:
-    """The processes a launcher has started, taken from Lightning's observer: it would kill this one when they end."""
-    watched: list[Any] = getattr(launcher, "procs", [])
-    children = list(watched)
-    watched.clear()
-    return children
 
 
 def _at_boundary(trainer: Trainer) -> bool:

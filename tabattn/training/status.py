@@ -9,6 +9,7 @@ from tabattn.contract.errors import DataError, DivergenceError, message_of
 from tabattn.storage.checkpoints import restoring
 from tabattn.storage.files import disk_problem, path_problem
 from tabattn.training.parser import debugging
+from tabattn.training.processes import is_first, process_lost
 from tabattn.training.signals import Interrupted, ending, lost_worker
 
 STATUSES: dict[type[Exception], int] = {DataError: 3, DivergenceError: 4, MisconfigurationException: 2}
@@ -41,10 +42,14 @@ def status_of(ex: BaseException, signalled: int | None) -> int:
         raise ex
     for kind, status in STATUSES.items():
         if isinstance(ex, kind):
-            return _report(ex, message_of(ex), status)
+            # All processes of a run find together that it has diverged.
+            told = kind is not DivergenceError or is_first()
+            return _report(ex, message_of(ex) if told else None, status)
     if signalled is not None:
         # Workers that the signal reached too are lost with it.
         return 128 + signalled
+    if lost := process_lost(ex):
+        return _report(ex, lost.text, lost.status)
     if problem := _problem(ex):
         return _report(ex, problem, 3)
     raise ex
@@ -59,8 +64,9 @@ def _problem(ex: Exception) -> str | None:
     return problem
 
 
-def _report(ex: Exception, message: str, status: int) -> int:
+def _report(ex: Exception, message: str | None, status: int) -> int:
     if debugging():
         raise ex
-    sys.stderr.write(f"error: {message}\n")
+    if message is not None:
+        sys.stderr.write(f"error: {message}\n")
     return status

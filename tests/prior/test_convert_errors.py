@@ -87,7 +87,7 @@ def test_code_in_a_file_is_not_run(zipped: bool, tmp_path: Path) -> None:
     path = tmp_path / "theirs.pt"
     weights = make("Original", 2) | {"extra": Harmful(tmp_path / "harm")}
     torch.save(weights, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(DataError, match="holds more than weights, which is not loaded"):
+    with pytest.raises(DataError, match=r"holds more than weights and plain values|is not a zip file"):
         convert(path, tmp_path / "ours.ckpt")
     assert os.listdir(tmp_path) == ["theirs.pt"]
 
@@ -95,7 +95,7 @@ def test_code_in_a_file_is_not_run(zipped: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"hello,1\n", b"PK\x03\x04", b"\x80\x04K\x01."])
 def test_files_of_another_kind(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "theirs.pt").write_bytes(content)
-    with pytest.raises(DataError, match=r"theirs\.pt (is damaged|holds no weights)"):
+    with pytest.raises(DataError, match=r"theirs\.pt (is damaged|cannot be read as a checkpoint|holds no weights)"):
         convert(tmp_path / "theirs.pt", tmp_path / "ours.ckpt")
 
 
@@ -106,16 +106,16 @@ def test_truncated_files(share: float, zipped: bool, tmp_path: Path) -> None:
     torch.save(make("Original", 2), path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=r"theirs\.pt is damaged"):
+    with pytest.raises(DataError, match=r"theirs\.pt (is damaged|cannot be read as a checkpoint)"):
         convert(path, tmp_path / "ours.ckpt")
 
 
 def test_files_that_cannot_be_opened_or_written(tmp_path: Path) -> None:
     path = save(make("Original", 2), tmp_path)
     before = path.read_bytes()
-    with pytest.raises(DataError, match="cannot be opened: No such file"):
+    with pytest.raises(DataError, match=r"^there is no file"):
         convert(tmp_path / "none.pt", tmp_path / "ours.ckpt")
-    with pytest.raises(DataError, match="cannot be opened: Is a directory"):
+    with pytest.raises(DataError, match="is a folder, a checkpoint is a file"):
         convert(tmp_path, tmp_path / "ours.ckpt")
     with pytest.raises(DataError, match="cannot be written"):
         convert(path, path / "ours.ckpt")

@@ -61,6 +61,35 @@ def unsaveable() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(
+    "form", [3, {"class_path": "tabattn.attention.Local"}, torch.nn.Linear, int, partial(dict, a=1)]
+)
+@pytest.mark.parametrize(("task", "site"), [*SITES, ("prior", "cell_attention")])
+def test_what_is_no_mechanism_is_refused(task: str, site: str, form: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{site} must be something that a checkpoint can name, got .*no mechanism"):
+        TASKS[task](**SMALL, **{site: form})
+
+
+@pytest.mark.parametrize(("task", "site"), SITES)
+def test_none_stands_for_no_mechanism_only_where_there_may_be_none(task: str, site: str) -> None:
+    if site == "target_attention":
+        TASKS[task](**SMALL, target_attention=None)
+        return
+    with pytest.raises(ValueError, match=rf"^{site} must be .* got something that is no mechanism, NoneType: give"):
+        TASKS[task](**SMALL, **{site: None})
+
+
+@pytest.mark.parametrize(("task", "site"), [*SITES, ("prior", "cell_attention")])
+def test_a_name_that_no_mechanism_has(task: str, site: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{site} must be one of Softmax, .* got 'softmx' \(did you mean Softmax"):
+        TASKS[task](**SMALL, **{site: "softmx"})
+
+
+def test_a_name_that_no_architecture_has() -> None:
+    with pytest.raises(ValueError, match="arch must be one of tnpd, tnpa, seed, got 'tnp'"):
+        PairInference(arch="tnp")  # type: ignore[arg-type]
+
+
 def batch_of(task: Task) -> Any:
     if isinstance(task, PairInference):
         return PairBatch(torch.rand(2, 9), torch.randn(2, 9), torch.arange(9).expand(2, -1) % 2, 5)

@@ -1,5 +1,6 @@
 """Signals: the training is saved at once, and going on from there is as if nothing had happened."""
 
+import contextlib
 import csv
 import os
 import re
@@ -10,13 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
 
 from tabattn.training.cli import main
-from tabattn.training.signals import Interrupted, Watch, lost_worker
-from tests.training.test_cli import FIT, MeanTask  # noqa: F401
+from tabattn.training.signals import SIGNALS, Interrupted, Watch, lost_worker
+from tests.training.test_cli import FIT, TEST, MeanTask  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 STEPS = [*FIT, "--trainer.max_epochs=3", "--lr_scheduler=null", "--trainer.num_sanity_val_steps=1"]
@@ -35,15 +37,17 @@ class Kill(Callback):
         hook: Where.
         after: Steps before.
         number: The signal.
+        batch: Batch of an evaluation in which to send it.
     """
 
-    def __init__(self, hook: str, after: int, number: int = 15) -> None:
+    def __init__(self, hook: str, after: int = 0, number: int = 15, batch: int | None = None) -> None:
         self.after = after
+        self.batch = batch
         self.number = number
         setattr(self, hook, self._send)
 
-    def _send(self, trainer: Any, *_: Any, **__: Any) -> None:
-        if trainer.global_step == self.after:
+    def _send(self, trainer: Any, module: Any, *rest: Any, **_: Any) -> None:
+        if trainer.global_step == self.after if self.batch is None else rest[1] == self.batch:
             os.kill(os.getpid(), self.number)
 
 
@@ -143,6 +147,77 @@ def test_a_second_signal_exits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert left == [143]
     with pytest.raises(Interrupted):
         Watch()._handle(signal.SIGINT, None)
+
+
+def test_a_run_takes_the_signals_and_gives_them_back() -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    watch = Watch()
+    watch.number = signal.SIGINT
+    with watch.watching():
+        assert watch.number is None
+        with pytest.raises(Interrupted, match="SIGTERM received"):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+
+
+@pytest.mark.parametrize("takes", [False, True])
+def test_a_forked_process_is_ended_by_a_signal_and_can_have_a_run_of_its_own(takes: bool) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    watch = Watch()
+    with watch.watching():
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(Interrupted):
+                if takes:
+                    watch.install()
+                os.kill(os.getpid(), signal.SIGTERM)
+                os._exit(1)
+            os._exit(7)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == (7 if takes else -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGTERM, 143)])
+def test_a_signal_outside_of_training(
+    command: str, number: int, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is acted on at once, with one line, and files are whole."""
+    main(STEPS)
+    kind = {"validate": "validation"}.get(command, command)
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    name = "--trainer.callbacks"
+    kill = [f"{name}+=Kill", f"{name}.hook=on_{kind}_batch_start", f"{name}.batch=1", f"{name}.number={int(number)}"]
+    flags = [flag for flag in TEST[1:] if not flag.startswith("--ckpt_path")]
+    capsys.readouterr()
+    assert main([command, *flags, *kill, f"--ckpt_path={LAST}", "--run.version=seen"]) == status
+    said = capsys.readouterr().err
+    name = signal.Signals(number).name
+    assert [line for line in said.splitlines() if "SIG" in line or "rror" in line or "Traceback" in line] == [
+        f"{name}: stopped outside of training, there is nothing to save"
+    ]
+    folder = Path("runs/tiny/Softmax/seen")
+    assert not list(folder.rglob("*.partial"))
+    found = sorted(path.name for path in folder.rglob("*.npz"))
+    assert found == (["batch00000.npz"] if command == "predict" else [])
+    for path in folder.rglob("*.npz"):
+        assert np.load(path)["prediction"].shape == (2, 5, 4)
+
+
+@pytest.mark.parametrize("hook", ["setup", "on_fit_start", "on_sanity_check_start"])
+def test_a_signal_before_training(hook: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(killed(hook, 0)) == 143
+    said = capsys.readouterr().err
+    assert said.count("SIGTERM: stopped outside of training, there is nothing to save\n") == 1
+    assert "Traceback" not in said
+
+
+def test_a_signal_while_the_command_line_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tabattn.training.cli.CLI", lambda args: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(STEPS) == 143
+    assert capsys.readouterr().err == "SIGTERM: stopped outside of training, there is nothing to save\n"
 
 
 def test_a_hang_up_that_is_ignored_stays_ignored() -> None:

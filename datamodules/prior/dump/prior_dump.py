@@ -1,5 +1,7 @@
 """Training on the tasks of a prior dump, an HDF5 file."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
@@ -22,8 +24,8 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
     Args:
         path: File with the tasks to train on.
         val_path: File with the tasks to validate on; none = the real tables.
-        test_path: File with the tasks to test on; none = the file of ``val_path``, of which validation and test then
-            score one half of the tasks each, or the real tables where there is none.
+        test_path: File with the tasks to test on; none = the file of ``val_path``, or the real tables where there is
+            none.
         batch_size: Most tasks in a batch (on each device).
         steps_per_epoch: Batches in an epoch (on each device), after which validation may run; none = the whole file.
         resample_context: Smallest and largest share of context rows, drawn anew for each training batch, which is
@@ -35,6 +37,12 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         max_rows: Most rows of a real table; larger ones are sampled, stratified.
         seed: Seed of the order of batches, of new splits and of the folds.
         num_workers: Processes that read batches ahead; 0 = in the training process.
+        apart: Whether no task of a file serves two purposes. A file that is named for several of them is shared out at
+            random: one half trains, or as much as is left of it, and validation and test score the same number of the
+            others. If false, each takes all tasks of its file.
+
+    Raises:
+        ValueError: A file has fewer tasks than purposes.
     """
 
     batch = TableBatch
@@ -52,6 +60,7 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         max_rows: int = 1000,
         seed: int = 0,
         num_workers: int = 0,
+        apart: bool = True,
     ) -> None:
         super().__init__()
         check_least(batch_size=(batch_size, 1), steps_per_epoch=(1 if steps_per_epoch is None else steps_per_epoch, 1))
@@ -61,13 +70,12 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
-        self.batches = DumpBatches(Dump(path), batch_size, seed, resample_context)
-        val_tasks, test_tasks = None, None
-        if val_path is not None and test_path is None:
-            test_path = val_path
-            val_tasks, test_tasks = _halves(Dump(val_path), seed)
-        self.val_batches = self._scored(val_path, val_tasks)
-        self.test_batches = self._scored(test_path, test_tasks)
+        test_path = test_path or val_path
+        paths = {"training": path, "validation": val_path, "test": test_path}
+        tasks = _shared_out({purpose: each for purpose, each in paths.items() if each}, seed) if apart else {}
+        self.batches = DumpBatches(Dump(path), batch_size, seed, resample_context, tasks.get("training"))
+        self.val_batches = self._scored(val_path, tasks.get("validation"))
+        self.test_batches = self._scored(test_path, tasks.get("test"))
         unused = self.val_batches is not None
         self.real = [] if unused else load_tables(tables, max_rows, seed)
         self.folds = Folds.of(self.real, folds, seed)
@@ -108,12 +116,43 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         return shared(self.trainer, items)
 
 
-def _halves(dump: Dump, seed: int) -> tuple[Ints, Ints]:
-    """Share out the tasks of a file at random: those to validate on and those to test on, in rising order."""
-    count = len(dump)
-    if count < 2:
-        raise ValueError(f"{dump.path} has 1 task, which cannot be shared by validation and test: give test_path too")
-    mixed = torch.randperm(count, generator=generator(seed, 2)).numpy()
-    val, test = np.sort(mixed[: count // 2]), np.sort(mixed[count // 2 :])
-    rank_zero_info(f"{dump.path}: {len(val)} of its tasks are for validation and the other {len(test)} for the test")
-    return val, test
+def _shared_out(paths: dict[str, str], seed: int) -> dict[str, Ints]:
+    """Share out the tasks of each file that serves several purposes, at random; in rising order.
+
+    Args:
+        paths: The file of each purpose.
+        seed: Seed of the shares.
+
+    Returns:
+        Numbers of the tasks of each purpose that does not have a file of its own.
+
+    Raises:
+        ValueError: A file has fewer tasks than purposes.
+    """
+    served: dict[Path, list[str]] = {}
+    for purpose, path in paths.items():
+        served.setdefault(Path(path).resolve(), []).append(purpose)
+    shares = {}
+    for purposes in served.values():
+        if len(purposes) == 1:
+            continue
+        dump = Dump(paths[purposes[0]])
+        count, named = len(dump), f"{', '.join(purposes[:-1])} and {purposes[-1]}"
+        if count < len(purposes):
+            tasks = "1 task" if count == 1 else f"{count} tasks"
+            raise ValueError(
+                f"{dump.path} has {tasks}, which cannot be shared by {named}: name other files, or share none by "
+                "apart=false"
+            )
+        mixed = torch.randperm(count, generator=generator(seed, 2)).numpy()
+        for purpose, part in zip(purposes, np.split(mixed, _bounds(count, len(purposes))), strict=True):
+            shares[purpose] = np.sort(part)
+        told = " and ".join(f"{len(shares[purpose])} for {purpose}" for purpose in purposes)
+        rank_zero_info(f"{dump.path} serves {named}, and no task two of them: {told}")
+    return shares
+
+
+def _bounds(count: int, purposes: int) -> list[int]:
+    """Where the first of two or three shares ends, and where the second: a half of all, a half of the rest."""
+    half = count // 2
+    return [half] if purposes == 2 else [half, half + (count - half) // 2]

@@ -87,7 +87,7 @@ def test_a_handle_is_opened_in_each_process_and_left_behind_in_pickles(path: str
 
 
 def test_tasks_of_a_file_are_scored_alone(path: str) -> None:
-    data = module(path, val_path=path, test_path=path, batch_size=4, tables=("sklearn:iris",))
+    data = module(path, val_path=path, batch_size=4, tables=("sklearn:iris",), apart=False)
     numbers = [batch.table.tolist() for batch in data.val_dataloader()]
     assert sorted(number for batch in numbers for number in batch) == list(range(10))
     assert data.tables == ()
@@ -96,21 +96,67 @@ def test_tasks_of_a_file_are_scored_alone(path: str) -> None:
     (result,) = run.validate(task, data, verbose=False)
     assert {"val/auroc", "val/reliance"} <= set(result)
     assert not any("iris" in name for name in result)
-    (tested,) = run.test(task, module(path, val_path=path, test_path=path, batch_size=3), verbose=False)
+    (tested,) = run.test(task, module(path, val_path=path, batch_size=3, apart=False), verbose=False)
     assert tested["test/auroc"] == pytest.approx(result["val/auroc"], abs=1e-6)
 
 
-def test_validation_and_test_share_the_tasks_of_one_file(path: str) -> None:
-    def numbers(loader: Any) -> set[int]:
-        return {number for batch in loader for number in batch.table.tolist()}
+def numbers(loader: Any) -> set[int]:
+    return {number for batch in loader for number in batch.table.tolist()}
 
-    data = module(path, val_path=path, batch_size=4)
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Four other tasks."""
+    path = tmp_path_factory.mktemp("dump") / "other.h5"
+    made = ["--prior", "scm", "--tasks", "4", "--seed", "1", *SIZES, "--out", str(path)]
+    assert dump.main(made) == 0
+    return str(path)
+
+
+@pytest.mark.parametrize("spelt", ["the same", "twice", "by a link"])
+def test_no_task_of_a_file_trains_and_is_scored(
+    path: str, other: str, tmp_path: Path, spelt: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One file for two or three purposes, whatever it is called."""
+    every = {cells(Dump(path).read(np.array([number]))): number for number in range(10)}
+    second = path
+    if spelt == "twice":
+        second = str(Path(path).parent / ".." / Path(path).parent.name / Path(path).name)
+    elif spelt == "by a link":
+        (tmp_path / "link.h5").symlink_to(path)
+        second = str(tmp_path / "link.h5")
+
+    def parts(**changes: Any) -> list[set[int]]:
+        data = module(path, batch_size=1, **changes)
+        trained = {every[cells(batch)] for batch in data.train_dataloader()}
+        return [trained, numbers(data.val_dataloader()), numbers(data.test_dataloader())]
+
+    caplog.set_level("INFO")
+    train, val, test = parts(val_path=second)
+    assert [len(part) for part in (train, val, test)] == [5, 2, 3]
+    assert train | val | test == set(range(10))
+    assert "serves training, validation and test, and no task two of them: 5 for training and 2 for" in caplog.text
+    assert parts(val_path=second, test_path=second) == [train, val, test]
+    train, val, test = parts(val_path=second, test_path=other)
+    assert (len(train), len(val), len(test)) == (5, 5, 4)
+    assert not train & val
+    train, val, test = parts(val_path=other, test_path=second)
+    assert (len(train), len(val), len(test)) == (5, 4, 5)
+    assert not train & test
+    train, val, test = parts(val_path=other)
+    assert (len(train), len(val), len(test)) == (10, 2, 2)
+    assert not val & test
+    assert parts(val_path=second, apart=False) == [set(range(10))] * 3
+
+
+def test_validation_and_test_share_the_tasks_of_one_file(path: str, other: str) -> None:
+    data = module(other, val_path=path, batch_size=4)
     val, test = numbers(data.val_dataloader()), numbers(data.test_dataloader())
     assert len(val) == len(test) == 5
     assert val | test == set(range(10))
     assert numbers(data.predict_dataloader()) == test
-    again, other = module(path, val_path=path, batch_size=2), module(path, val_path=path, seed=1)
-    assert numbers(again.val_dataloader()) == val != numbers(other.val_dataloader())
+    again, seeded = module(other, val_path=path, batch_size=2), module(other, val_path=path, seed=1)
+    assert numbers(again.val_dataloader()) == val != numbers(seeded.val_dataloader())
     for batch in data.val_dataloader():
         assert cells(batch) == cells(Dump(path).read(batch.table.numpy()))
 
@@ -118,13 +164,13 @@ def test_validation_and_test_share_the_tasks_of_one_file(path: str) -> None:
 def test_one_task_is_not_for_validation_and_test(tmp_path: Path, path: str) -> None:
     one = str(tmp_path / "one.h5")
     assert dump.main(["--prior", "scm", "--tasks", "1", *SIZES, "--out", one]) == 0
-    with pytest.raises(ValueError, match=r"one\.h5 has 1 task, .*: give test_path too"):
+    with pytest.raises(ValueError, match=r"one\.h5 has 1 task, .* by validation and test: name other files, or share"):
         module(path, val_path=one)
     assert len(list(module(path, val_path=one, test_path=path).val_dataloader())) == 1
 
 
 def test_real_tables_are_scored_where_no_file_is(path: str) -> None:
-    data = module(path, tables=("sklearn:iris",), test_path=path)
+    data = module(path, tables=("sklearn:iris",), test_path=path, apart=False)
     assert data.tables == ("iris",)
     assert len(list(data.val_dataloader())) == 2
     assert data.classes == 3
@@ -150,7 +196,7 @@ def test_training_on_a_dump_moves_the_weights(path: str) -> None:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    run.fit(task, module(path, resample_context=(0.3, 0.9), val_path=path))
+    run.fit(task, module(path, resample_context=(0.3, 0.9), val_path=path, apart=False))
     assert run.global_step == 10
     assert all(torch.isfinite(weight).all() for weight in task.state_dict().values())
     assert any(not torch.equal(before[name], weight) for name, weight in task.state_dict().items())

@@ -1,0 +1,200 @@
+"""Processes of a distributed run on one machine: where one fails, the others end soon, and one of them says why."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from tabattn.contract.errors import DivergenceError
+
+LOST = 75
+"""Exit status of a process that ends because another one is gone (EX_TEMPFAIL): it is not what went wrong."""
+
+POLL = 0.5
+"""Seconds between two looks at the other processes."""
+
+GRACE = 10.0
+"""Seconds in which a process is to notice by itself that another one is gone, before it is ended."""
+
+PATIENCE = 30.0
+"""Most seconds to wait for the status of a process that has closed its connection."""
+
+TURN = 1.0
+"""Seconds that other processes than the first wait with an error: where the first meets it too, it ends them."""
+
+CONNECTION = re.compile(
+    r"Connection (closed|reset) by peer|[Cc]onnection was .*closed|gloo/transport|Broken pipe|NCCL|Timed out waiting"
+)
+"""How the loss of another process shows in the messages of collective calls."""
+
+
+class ProcessLost(Exception):
+    """Another process of the run has ended: the cause of the error in a process that waited for it.
+
+    Args:
+        text: What to tell the user; None where the process that failed has told it.
+        status: Exit status of the run.
+    """
+
+    def __init__(self, text: str | None, status: int) -> None:
+        super().__init__(text or "another process of the run has failed")
+        self.text = text
+        self.status = status
+
+
+class Siblings:
+    """Health check of the processes that Lightning's launcher starts, in the place of its own.
+
+    Lightning's kills all of them, the first included, so that the run has neither a message nor a status of its own;
+    and nothing ends the others where the first is killed. Here the first watches the others and they watch the first.
+    """
+
+    def __init__(self) -> None:
+        self.children: list[subprocess.Popen[Any]] = []
+        self._done = threading.Event()
+        self._parent = os.getppid()
+
+    def watch(self, trainer: Trainer) -> None:
+        """Begin to watch, once the processes are there."""
+        self.take(trainer)
+        self._done = threading.Event()
+        self._parent = os.getppid()
+        if self.children:
+            threading.Thread(target=self._watch_children, args=(self._done,), daemon=True).start()
+        elif trainer.world_size > 1 and trainer.local_rank > 0 and hasattr(trainer.strategy.launcher, "procs"):
+            threading.Thread(target=self._watch_parent, args=(self._done,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop watching: the run is done."""
+        self._done.set()
+
+    def take(self, trainer: Trainer) -> None:
+        """Take the processes from Lightning's observer."""
+        watched: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
+        if watched and all(isinstance(child, subprocess.Popen) for child in watched):
+            self.children = list(watched)
+            watched.clear()
+
+    def conclude(self, trainer: Trainer, ex: BaseException, together: bool) -> ProcessLost | None:
+        """End the other processes after an exception in this one.
+
+        Args:
+            trainer: Of the run.
+            ex: The exception.
+            together: Whether the others stop by themselves for the same reason.
+
+        Returns:
+            The loss of another process, where the exception comes from that.
+        """
+        self._done.set()
+        self.take(trainer)
+        if trainer.world_size == 1 and not self.children:
+            return None
+        lost = lost_connection(ex)
+        if not self.children:
+            return self._concluded_below(trainer, lost, ex)
+        if lost:
+            self._wait(lambda code: code not in (None, 0, LOST))
+        elif together:
+            self._wait(lambda code: False)
+        codes = [child.poll() for child in self.children]
+        self._kill()
+        return described(codes) if lost else None
+
+    def _concluded_below(self, trainer: Trainer, lost: bool, ex: BaseException) -> ProcessLost | None:
+        """What ``conclude`` does in another process than the first, or where another program started them all."""
+        if not lost:
+            if trainer.global_rank > 0 and not isinstance(ex, DivergenceError):
+                time.sleep(TURN)
+            return None
+        if trainer.local_rank == 0 or not hasattr(trainer.strategy.launcher, "procs"):
+            return ProcessLost("another process of the run has ended", 3)
+        end = time.monotonic() + 4 * POLL
+        while time.monotonic() < end:
+            if os.getppid() != self._parent:
+                return ProcessLost(GONE, 3)
+            time.sleep(POLL / 10)
+        return ProcessLost(None, LOST)
+
+    def _wait(self, enough: Any) -> None:
+        """Wait until one has ended with a status that is enough to know, or all have, or patience is at an end."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            codes = [child.poll() for child in self.children]
+            if any(map(enough, codes)) or None not in codes:
+                return
+            time.sleep(POLL / 10)
+
+    def _kill(self) -> None:
+        for child in self.children:
+            child.kill()
+            child.wait()
+
+    def _watch_children(self, done: threading.Event) -> None:
+        while not done.wait(POLL):
+            codes = [child.poll() for child in self.children]
+            if any(codes) and not done.wait(GRACE):
+                lost = described([child.poll() for child in self.children])
+                self._kill()
+                _leave(lost or ProcessLost("another process of the run has ended", 3))
+
+    def _watch_parent(self, done: threading.Event) -> None:
+        while not done.wait(POLL):
+            if os.getppid() != self._parent and not done.wait(GRACE):
+                _leave(ProcessLost(GONE, 3))
+
+
+GONE = "the first process of the run was killed, or ended without a word: often memory ran out"
+
+
+def lost_connection(ex: BaseException | None) -> bool:
+    """Whether an exception says that another process can no longer be reached."""
+    return isinstance(ex, torch.distributed.DistError) or (
+        isinstance(ex, RuntimeError) and CONNECTION.search(str(ex)) is not None
+    )
+
+
+def described(codes: list[int | None]) -> ProcessLost | None:
+    """What the exit statuses of the other processes tell of the one that failed.
+
+    Args:
+        codes: Of the second process, the third, ...; negative: a signal's number; None: still running.
+    """
+    for number, code in enumerate(codes, 1):
+        if code is None or code in (0, LOST):
+            continue
+        if code < 0:
+            name = signal.Signals(-code).name
+            return ProcessLost(f"process {number} of the run was killed by {name}: often memory ran out", 3)
+        if code > 128:
+            return ProcessLost(f"process {number} of the run was stopped by {signal.Signals(code - 128).name}", code)
+        return ProcessLost(None, code)
+    return None
+
+
+def process_lost(ex: BaseException | None) -> ProcessLost | None:
+    """The loss of another process that ``conclude`` found to be the cause of an exception; None where none."""
+    while ex is not None and not isinstance(ex, ProcessLost):
+        ex = ex.__cause__
+    return ex
+
+
+def is_first() -> bool:
+    """Whether this is the first process of a run, or the only one."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _leave(lost: ProcessLost) -> None:
+    """End the process though its main thread waits in a call that may never return."""
+    if lost.text:
+        sys.stderr.write(f"error: {lost.text}\n")
+        sys.stderr.flush()
+    os._exit(lost.status)
