@@ -11,11 +11,13 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 import datamodules  # noqa: F401  (makes the names of the configuration known)
@@ -35,6 +37,20 @@ UNWATCHED = [*QUIET, "--trainer.limit_val_batches=0"]
 WAYS = ("one pass", "mean trajectory", "first sample")
 
 
+RESAMPLES = 200
+"""How often tasks are drawn anew to tell a standard error."""
+
+
+class Estimate(NamedTuple):
+    """A figure and its standard error over test tasks."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ± {self.error:.2f}"
+
+
 class Measured(NamedTuple):
     """What became of one network.
 
@@ -42,7 +58,7 @@ class Measured(NamedTuple):
         points: Points of each sequence.
         training: What training was shown.
         errors: Squared error of each target by ``WAYS``, ``(3, tasks, targets)``.
-        known: Root mean squared error of the last quarter of the points by how many are known.
+        known: Squared error of each task, ``(tasks,)``, over the last quarter of the points, by how many are known.
         first: Root mean squared error of the first target, the size of the drop.
         minutes: Processor time of the training.
         found: Trajectories of the first batch.
@@ -51,14 +67,44 @@ class Measured(NamedTuple):
     points: int
     training: str
     errors: Tensor
-    known: dict[int, float]
+    known: dict[int, Tensor]
     first: float
     minutes: float
     found: Trajectories
 
-    def medians(self) -> list[float]:
-        """Median over tasks of the root mean squared error, by ``WAYS``."""
-        return self.errors.mean(2).sqrt().median(1).values.tolist()
+    def medians(self, tasks: Tensor | slice = slice(None)) -> Tensor:
+        """Median over tasks, or over some of them, of the root mean squared error, by ``WAYS``."""
+        return self.errors[:, tasks].mean(2).sqrt().median(1).values
+
+    def ratios(self) -> list[Estimate]:
+        """Medians of trajectories, of means and drawn, beside that of one pass."""
+
+        def ratio(way: int, tasks: Tensor) -> float:
+            once, *others = self.medians(tasks).tolist()
+            return others[way] / once
+
+        return [estimate(partial(ratio, way), self.errors.shape[1]) for way in range(len(WAYS) - 1)]
+
+    def gains(self) -> list[Estimate]:
+        """Root mean squared error with each more of true points known, beside that with the fewest."""
+        first, *others = self.known.values()
+
+        def ratio(more: Tensor, tasks: Tensor) -> float:
+            return float((more[tasks].mean() / first[tasks].mean()).sqrt())
+
+        return [estimate(partial(ratio, more), len(first)) for more in others]
+
+
+def estimate(statistic: Callable[[Tensor], float], tasks: int) -> Estimate:
+    """A statistic of all tasks, and its standard error: its spread over tasks drawn anew (bootstrap).
+
+    Args:
+        statistic: Of the tasks of some numbers, ``(tasks,)``.
+        tasks: Number of tasks.
+    """
+    source = torch.Generator().manual_seed(0)
+    again = [statistic(torch.randint(tasks, (tasks,), generator=source)) for _ in range(RESAMPLES)]
+    return Estimate(statistic(torch.arange(tasks)), float(torch.tensor(again).std()))
 
 
 def build(points: int, training: str, options: argparse.Namespace) -> CLI:
@@ -102,14 +148,14 @@ def walk(network: PairNetwork, batches: Sequence[PairBatch], seed: int) -> tuple
 
 
 @torch.no_grad()
-def by_known(network: PairNetwork, batches: Sequence[PairBatch], points: int) -> dict[int, float]:
-    """Root mean squared error of the last quarter of a sequence's points, by how many true ones before are known."""
+def by_known(network: PairNetwork, batches: Sequence[PairBatch], points: int) -> dict[int, Tensor]:
+    """Squared error of each task over the last quarter of its points, by how many true ones before are known."""
     last = points // 4
     errors = {}
     for known in (points // 4, points // 2, points - last):
         given = [network(batch.x, batch.y, batch.member, points + known).mean[:, -last:] for batch in batches]
         off = torch.cat(given) - torch.cat([batch.y[:, -last:] for batch in batches])
-        errors[known] = float(off.square().mean().sqrt())
+        errors[known] = off.square().mean(1)
     return errors
 
 
@@ -122,6 +168,9 @@ def draw(runs: Sequence[Measured], path: Path) -> None:
         for name, error in zip(WAYS, run.errors.median(1).values.sqrt(), strict=True):
             by_target.plot(range(1, len(error) + 1), error, label=name, linewidth=1)
         by_target.set_yscale("log")
+        by_target.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        by_target.yaxis.set_major_formatter("{x:g}")
+        by_target.yaxis.set_minor_formatter(NullFormatter())
         by_target.set_title(f"{run.points} points, trained with {run.training}: median error by target", fontsize=9)
         by_target.legend(fontsize=7)
         drawn.append(task_of(run.found, 0))
@@ -137,11 +186,11 @@ def report(runs: Sequence[Measured], options: argparse.Namespace) -> str:
     heads += ["minutes"]
     lines = [f"| {' | '.join(heads)} |", "| ---: | --- |" + " ---: |" * (len(heads) - 2)]
     for run in runs:
-        once, *others = medians = run.medians()
         worst = run.errors[1].mean(1).max().sqrt()
-        known = ", ".join(f"{count}: {error:.3f}" for count, error in run.known.items())
-        cells = [f"{run.points} + {run.points}", run.training, *(f"{error:.3f}" for error in medians)]
-        cells += [", ".join(f"{error / once:.2f}" for error in others), f"{worst:.2f}", f"{run.first:.3f}", known]
+        known = [f"{count}: {float(error.mean().sqrt()):.3f}" for count, error in run.known.items()]
+        known[1:] = [f"{error} ({gain})" for error, gain in zip(known[1:], run.gains(), strict=True)]
+        cells = [f"{run.points} + {run.points}", run.training, *(f"{error:.3f}" for error in run.medians().tolist())]
+        cells += [", ".join(map(str, run.ratios())), f"{worst:.2f}", f"{run.first:.3f}", ", ".join(known)]
         lines.append(f"| {' | '.join([*cells, f'{run.minutes:.1f}'])} |")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     further = "".join(f" {word}" for word in options.further)
@@ -150,8 +199,10 @@ def report(runs: Sequence[Measured], options: argparse.Namespace) -> str:
         "quarter of those of the second sequence shown; the rest is inferred in one pass, and point after point: each "
         "prediction from those before it, by means or by values drawn. Medians over tasks of the root mean squared "
         "error, and the ratios of trajectories to one pass; a calibrated sample has 1.41. `drop`: error of the first "
-        "prediction. The last quarter of the sequence in one pass by how many true points are known: more must not be "
-        "worse. Minutes are those computed in training, the drawing of tasks included."
+        "prediction. The last quarter of the sequence in one pass by how many true points are known: root mean squared "
+        "error over all tasks, and in brackets its ratio to that with the fewest, which must not be above 1. Behind ± "
+        f"are standard errors over the test tasks of {options.batches} batches (bootstrap). Minutes are those computed "
+        "in training, the drawing of tasks included."
     )
     command = f"`python -m benchmarks.trajectories --steps {options.steps}{further}`"
     picture = f"![errors along trajectories]({options.out.name})"
@@ -191,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for points in options.points:
         for training in trainings:
             runs.append(train(points, training, options))
-            sys.stderr.write(f"{points} points, {training}: {runs[-1].medians()}\n")
+            sys.stderr.write(f"{points} points, {training}: {runs[-1].medians().tolist()}\n")
     text = report(runs, options)
     draw(runs, options.out)
     publish(text, options.out.with_suffix(".md"))
