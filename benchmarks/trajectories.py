@@ -58,7 +58,7 @@ class Measured(NamedTuple):
         points: Points of each sequence.
         training: What training was shown.
         errors: Squared error of each target by ``WAYS``, ``(3, tasks, targets)``.
-        known: Squared error of each task, ``(tasks,)``, over the last quarter of the points, by how many are known.
+        known: Mean squared error of the last quarter of each task's points, ``(tasks,)``, by how many are known.
         first: Root mean squared error of the first target, the size of the drop.
         minutes: Processor time of the training.
         found: Trajectories of the first batch.
@@ -85,14 +85,18 @@ class Measured(NamedTuple):
 
         return [estimate(partial(ratio, way), self.errors.shape[1]) for way in range(len(WAYS) - 1)]
 
+    def by_known(self, tasks: Tensor | slice = slice(None)) -> list[float]:
+        """Median over tasks, or over some of them, of the root mean squared error of ``known``."""
+        return [float(error[tasks].sqrt().median()) for error in self.known.values()]
+
     def gains(self) -> list[Estimate]:
-        """Root mean squared error with each more of true points known, beside that with the fewest."""
-        first, *others = self.known.values()
+        """The median error with each more of true points known, beside that with the fewest."""
 
-        def ratio(more: Tensor, tasks: Tensor) -> float:
-            return float((more[tasks].mean() / first[tasks].mean()).sqrt())
+        def ratio(more: int, tasks: Tensor) -> float:
+            first, *others = self.by_known(tasks)
+            return others[more] / first
 
-        return [estimate(partial(ratio, more), len(first)) for more in others]
+        return [estimate(partial(ratio, more), len(self.errors[0])) for more in range(len(self.known) - 1)]
 
 
 def estimate(statistic: Callable[[Tensor], float], tasks: int) -> Estimate:
@@ -149,7 +153,7 @@ def walk(network: PairNetwork, batches: Sequence[PairBatch], seed: int) -> tuple
 
 @torch.no_grad()
 def by_known(network: PairNetwork, batches: Sequence[PairBatch], points: int) -> dict[int, Tensor]:
-    """Squared error of each task over the last quarter of its points, by how many true ones before are known."""
+    """Mean squared error of the last quarter of each task's points, ``(tasks,)``, by how many true ones are known."""
     last = points // 4
     errors = {}
     for known in (points // 4, points // 2, points - last):
@@ -183,14 +187,15 @@ def draw(runs: Sequence[Measured], path: Path) -> None:
 def report(runs: Sequence[Measured], options: argparse.Namespace) -> str:
     """The errors in Markdown."""
     heads = ["points", "trained with", *WAYS, "ratios", "worst mean trajectory", "drop", "by true points known"]
-    heads += ["minutes"]
+    heads += ["the same, root mean square", "minutes"]
     lines = [f"| {' | '.join(heads)} |", "| ---: | --- |" + " ---: |" * (len(heads) - 2)]
     for run in runs:
         worst = run.errors[1].mean(1).max().sqrt()
-        known = [f"{count}: {float(error.mean().sqrt()):.3f}" for count, error in run.known.items()]
+        known = [f"{count}: {error:.3f}" for count, error in zip(run.known, run.by_known(), strict=True)]
         known[1:] = [f"{error} ({gain})" for error, gain in zip(known[1:], run.gains(), strict=True)]
+        mean = ", ".join(f"{float(error.mean().sqrt()):.3f}" for error in run.known.values())
         cells = [f"{run.points} + {run.points}", run.training, *(f"{error:.3f}" for error in run.medians().tolist())]
-        cells += [", ".join(map(str, run.ratios())), f"{worst:.2f}", f"{run.first:.3f}", ", ".join(known)]
+        cells += [", ".join(map(str, run.ratios())), f"{worst:.2f}", f"{run.first:.3f}", ", ".join(known), mean]
         lines.append(f"| {' | '.join([*cells, f'{run.minutes:.1f}'])} |")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     further = "".join(f" {word}" for word in options.further)
@@ -199,10 +204,10 @@ def report(runs: Sequence[Measured], options: argparse.Namespace) -> str:
         "quarter of those of the second sequence shown; the rest is inferred in one pass, and point after point: each "
         "prediction from those before it, by means or by values drawn. Medians over tasks of the root mean squared "
         "error, and the ratios of trajectories to one pass; a calibrated sample has 1.41. `drop`: error of the first "
-        "prediction. The last quarter of the sequence in one pass by how many true points are known: root mean squared "
-        "error over all tasks, and in brackets its ratio to that with the fewest, which must not be above 1. Behind ± "
-        f"are standard errors over the test tasks of {options.batches} batches (bootstrap). Minutes are those computed "
-        "in training, the drawing of tasks included."
+        "prediction. The last quarter of the sequence in one pass by how many true points are known: the median, in "
+        "brackets its ratio to that with the fewest, which must not be above 1, and the root mean square, of "
+        f"which few tasks make most. Behind ± are standard errors over the test tasks of {options.batches} batches "
+        "(bootstrap). Minutes are those computed in training, the drawing of tasks included."
     )
     command = f"`python -m benchmarks.trajectories --steps {options.steps}{further}`"
     picture = f"![errors along trajectories]({options.out.name})"
