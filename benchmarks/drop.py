@@ -26,16 +26,16 @@ from tabattn.tasks import PairInference
 from tabattn.training.cli import CLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
-FILLING = ["--data.regime=shuffle", "--data.context=[8,16]", "--data.eval_context=8", "--model.residual=none"]
+FILLING = ["--data.regime=shuffle", "--data.context=[8,16]", "--data.eval_context=8", "--model.network.residual=none"]
 """Training on random points of both sequences, as many as a forecast is given."""
 VARIANTS = {
-    "first network: attends to places": ["--model.arch=seed", *FILLING],
-    "labels hidden from attention": ["--model.member_embed=hidden", *FILLING],
+    "first network: attends to places": ["--model.network=SeedNetwork", *FILLING],
+    "labels hidden from attention": ["--model.network.tokens.member_embed=hidden", *FILLING],
     "labels told": FILLING,
     "labels, forecasts and nearest value": [],
 }
 """What differs from the configuration, by the name of the network."""
-DISTINCT = ("--model.arch", "--model.residual", "--model.member_embed", "--data.regime")
+DISTINCT = ("--model.network", "--model.network.residual", "--model.network.tokens.member_embed", "--data.regime")
 """What tells the networks apart, and is not to be changed for all of them."""
 UNWATCHED = [*QUIET, "--trainer.limit_val_batches=0"]
 FIGURES = ("rmse_first", "mse", "ll")

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "pairs_table.yaml"
 GIVEN = "HUFL"
 INFERRED: dict[str, list[str]] = {
-    "MUFL": ["--model.residual=parallel", "--model.centred=false", "--trainer.max_steps=1800"],
+    "MUFL": ["--model.network.residual=parallel", "--model.network.centred=false", "--trainer.max_steps=1800"],
     "OT": [],
 }
 """The columns to infer, and what their trainings change in the configuration; chosen on hours before the test."""

@@ -20,7 +20,14 @@ import tabattn.tasks  # noqa: F401
 from tabattn.training.cli import main as command_line
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
-FLAGS = ["fit", "--config", str(CONFIG), "--model.dim=64", "--model.hidden=128", "--model.layers=2"]
+FLAGS = [
+    "fit",
+    "--config",
+    str(CONFIG),
+    "--model.network.dim=64",
+    "--model.network.hidden=128",
+    "--model.network.layers=2",
+]
 FLAGS += ["--data.points=[8,8]", "--data.context=3", "--data.batch_size=2", "--data.steps_per_epoch=1"]
 FLAGS += ["--data.val_batches=1", "--data.num_workers=0", "--trainer.accelerator=cpu", "--lr_scheduler=null"]
 FLAGS += ["--trainer.max_epochs=-1", "--trainer.enable_progress_bar=false", "--trainer.check_val_every_n_epoch=1"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from tabattn.contract.batches import PairBatch
-from tabattn.pairs.architectures import ARCHITECTURES
+from tabattn.pairs import TNPD
 
 SIZES = {"dim": 64, "heads": 4, "hidden": 128, "layers": 6}
 RATE = 5e-4
@@ -49,10 +49,10 @@ def original(folder: Path, device: torch.device) -> tuple[nn.Module, LogDensity]
     sys.path.insert(0, str(folder / "regression"))
     sys.modules["attrdict"] = _module("attrdict", AttrDict=Attributes)
     from models import tnp
-    from models.tnpd import TNPD
+    from models.tnpd import TNPD as Original
 
     tnp.torch = Anywhere(device)
-    network = TNPD(1, 1, SIZES["dim"], 4, SIZES["hidden"], SIZES["heads"], 0.0, SIZES["layers"])
+    network = Original(1, 1, SIZES["dim"], 4, SIZES["hidden"], SIZES["heads"], 0.0, SIZES["layers"])
 
     def log_density(batch: PairBatch) -> Tensor:
         (xc, xt), (yc, yt) = ((part[..., None].tensor_split([batch.context], 1)) for part in (batch.x, batch.y))
@@ -89,7 +89,7 @@ class Anywhere:
 
 def ours(**changes: Any) -> tuple[nn.Module, LogDensity]:
     """Our network in the same sizes."""
-    network = ARCHITECTURES["tnpd"](**{**SIZES, "members": 1, **changes})
+    network = TNPD(**{**SIZES, "members": 1, **changes})
     network.complete = True
 
     def log_density(batch: PairBatch) -> Tensor:

@@ -1,5 +1,9 @@
-"""``python -m tabattn.convert their.pt ours.ckpt``: nanoTabPFN's checkpoints as checkpoints of ``PriorClassification``.
+"""``python -m tabattn.convert OLD NEW``: files of earlier versions, and of nanoTabPFN, as files of today.
 
+A configuration (.yaml) and a checkpoint of a task keep all they hold; arguments that moved since are put in their
+places of today, and what moved is said.
+
+Of nanoTabPFN comes a checkpoint of ``PriorClassification``.
 Reads those of nanoTabPFN, of its attention fork and of TFM-Playground. The result is loaded by ``train.py test
 --ckpt_path``, by ``PriorClassification.load_from_checkpoint`` and by ``--model.init_from``. Its logits are those of the
 original, except for a column that is constant in the context: there TFM-Playground adds 1e-8 to the spread, not 1e-20.
@@ -23,6 +27,7 @@ from tabattn.storage.checkpoint_files import load
 from tabattn.storage.files import write_checkpoint
 from tabattn.storage.finite import non_finite_weight
 from tabattn.tasks import PriorClassification
+from tabattn.upgrade import is_of_task, upgrade_checkpoint, upgrade_config
 
 KINDS = ("Original", "Sparse", "Pooling", *FOUR_PROJECTIONS)
 """The fork's attention types, by its own names."""
@@ -176,18 +181,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", type=Path, help="their checkpoint")
-    parser.add_argument("out", type=Path, help="our checkpoint")
+    parser.add_argument("source", type=Path, help="configuration, or checkpoint of ours or theirs")
+    parser.add_argument("out", type=Path, help="file to write")
     parser.add_argument("--attention", choices=KINDS, help="attention between context rows, by the fork's name")
     parser.add_argument("--window", type=int, help="the fork's window size")
     parser.add_argument("--heads", type=int, help=f"number of heads (default: told by the file, else {DEFAULT_HEADS})")
     options = parser.parse_args(argv)
     try:
-        sys.stdout.write(f"{convert(**vars(options))}\n")
+        found = upgrade(options.source, options.out)
+        sys.stdout.write(f"{convert(**vars(options)) if found is None else found}\n")
     except (DataError, ValueError) as ex:
         sys.stderr.write(f"error: {ex}\n")
         return 3 if isinstance(ex, DataError) else 2
     return 0
+
+
+def upgrade(source: Path, out: Path) -> str | None:
+    """Rewrite a configuration or a checkpoint of a task; see ``tabattn.upgrade``.
+
+    Returns:
+        What moved; None where the file is neither.
+
+    Raises:
+        ValueError: Arguments make no sense, or both files are one.
+        DataError: A file cannot be read or written.
+    """
+    is_config = source.suffix in (".yaml", ".yml")
+    if not is_config and not is_of_task(source):
+        return None
+    if out.exists() and out.samefile(source):
+        raise ValueError(f"out must be another file than the source, got {out} for both")
+    moved = (upgrade_config if is_config else upgrade_checkpoint)(source, out)
+    return "\n".join([f"{source.name}: {len(moved)} arguments moved", *moved])
 
 
 def _kind(possible: tuple[str, ...], attention: str | None, stem: str) -> str:

@@ -1,12 +1,14 @@
 """What every task shares: weights to start from, a way to be looked at, checkpoints that load safely."""
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Self, cast
 
+import torch
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule
@@ -20,7 +22,7 @@ from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import refuse_diverged, refuse_loaded
 from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, has_modes
-from tabattn.storage import trusted
+from tabattn.storage import earlier, trusted
 from tabattn.storage.checkpoint_files import find, read
 from tabattn.storage.checkpoints import forget_foreign_paths
 from tabattn.storage.class_paths import guard
@@ -57,6 +59,9 @@ class Task(LightningModule):
 
     lr_scheduler: ClassVar[ScheduleFactory | None] = WarmupCosine
     """Schedule of a training from Python."""
+
+    moved: ClassVar[Mapping[str, str]] = {}
+    """Arguments of earlier versions, and where each is found today; see ``tabattn.storage.earlier``."""
 
     def __init__(self, init_from: str | None = None) -> None:
         super().__init__()
@@ -239,9 +244,15 @@ class Task(LightningModule):
         """
         try:
             with guard([cls.__module__]):
-                _check_hyperparameters(cls, read(checkpoint_path).get("hyper_parameters", {}))
+                source: Any = checkpoint_path
+                checkpoint = read(checkpoint_path)
+                given = checkpoint.get("hyper_parameters", {})
+                if (today := _checked_hyperparameters(cls, given)) != given:
+                    source = io.BytesIO()
+                    torch.save(checkpoint | {"hyper_parameters": today}, source)
+                    source.seek(0)
                 return super().load_from_checkpoint(
-                    checkpoint_path, map_location, hparams_file, strict, weights_only=True, **kwargs
+                    source, map_location, hparams_file, strict, weights_only=True, **kwargs
                 )
         except (ArgumentError, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as ex:
             raise ValueError(f"{checkpoint_path} holds no such task: {' '.join(str(ex).split())}") from ex
@@ -300,13 +311,15 @@ def _versions(network: nn.Module) -> list[int]:
     return [-1 if parameter.is_inference() else parameter._version for parameter in network.parameters()]
 
 
-def _check_hyperparameters(task: type[Task], given: dict[str, Any]) -> None:
-    """Raise ValueError where hyperparameters are those of another task, or unknown."""
+def _checked_hyperparameters(task: type[Task], given: dict[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters as today's; raise ValueError where they are those of another task, or unknown."""
     named = given.get("_class_path")
     found = task if named is None else trusted.resolve(named, LightningModule)
     if not issubclass(found, task):
         raise ValueError(f"its task is {named}, not {task.__name__}")
+    given = earlier.upgraded(found, given)
     parameters = inspect.signature(found).parameters
     unknown = given.keys() - parameters.keys() - {"_class_path", "_instantiator"}
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         raise ValueError(f"{found.__name__} has no argument {', '.join(sorted(unknown))}")
+    return given

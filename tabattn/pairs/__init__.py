@@ -3,7 +3,29 @@
 from tabattn.pairs.attended import Attended, attended
 from tabattn.pairs.layout import lay_out
 from tabattn.pairs.mixtures import LEVELS
-from tabattn.pairs.options import InferenceOptions
+from tabattn.pairs.network import NetworkFactory, PairNetwork
+from tabattn.pairs.options import InferenceOptions, TokenOptions
+from tabattn.pairs.seed import SeedNetwork
+from tabattn.pairs.tnpa import TNPA
+from tabattn.pairs.tnpd import TNPD
 from tabattn.pairs.trajectories import Trajectories, trajectories
 
-__all__ = ["LEVELS", "Attended", "InferenceOptions", "Trajectories", "attended", "lay_out", "trajectories"]
+NETWORKS: dict[str, type[PairNetwork]] = {"TNPD": TNPD, "TNPA": TNPA, "SeedNetwork": SeedNetwork}
+"""Every network of sequence pairs, by name."""
+
+__all__ = [
+    "LEVELS",
+    "NETWORKS",
+    "TNPA",
+    "TNPD",
+    "Attended",
+    "InferenceOptions",
+    "NetworkFactory",
+    "PairNetwork",
+    "SeedNetwork",
+    "TokenOptions",
+    "Trajectories",
+    "attended",
+    "lay_out",
+    "trajectories",
+]

@@ -1,22 +1,19 @@
-"""Networks that complete a sequence from what is known of it and of its companions: the base, and TNP-D."""
+"""Abstract base of the networks of sequence pairs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import ClassVar, Literal, cast
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.attention import AttentionFactory
 from tabattn.contract.batches import Scaling
-from tabattn.nn.block import Norm, RowBlock
 from tabattn.nn.densities import DensityHead, line_up
-from tabattn.pairs.expectations import levels, nearest, parallel
+from tabattn.pairs.expectations import nearest
 from tabattn.pairs.sampler import Rereading, Sampler
-from tabattn.pairs.tokens import MemberEmbed, PairTokens, Points
-
-Residual = Literal["none", "nearest", "parallel"]
+from tabattn.pairs.tokens import Points
 
 
 class PairNetwork(nn.Module, ABC):
@@ -25,43 +22,32 @@ class PairNetwork(nn.Module, ABC):
     Points come as places ``x``, values ``y`` and sequences ``member``, each ``(batch, points)``, context first; all
     in the data's own units, as are the densities. A context point whose value is NaN is never read.
 
+    A subclass takes ``(attention, target_attention)`` and, by name, options of its own.
+
     Args:
         dim: Width of what the densities are read from.
         hidden: Width of the hidden layer that reads them.
+        members: Number of sequences a task may have.
         components: Gaussians in each density.
-        residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
-            the same sequence; ``parallel`` = the other sequences, moved to the height of its known values.
-        member_embed: How a token tells its sequence.
-        centred: Whether values are read, and told, as distances from the mean of what is known of their sequence.
+        residual: What a mean is counted from, one of ``residuals``.
     """
 
+    family: ClassVar[str] = "networks"
+    """What the subclasses are called in messages."""
     one_pass: ClassVar[bool] = False
     """Whether ``chain`` takes a single pass, however many targets there are."""
+    residuals: ClassVar[tuple[str, ...]] = ("none", "nearest")
+    """What a mean may be counted from: the mean of the data, or the nearest known value of the same sequence."""
     extent: Tensor
     complete: bool = False
     """Whether no value is ever NaN in training. Else each batch is looked through, which waits for a GPU."""
 
-    def __init__(
-        self,
-        dim: int,
-        hidden: int,
-        components: int,
-        residual: Residual,
-        member_embed: MemberEmbed,
-        centred: bool = False,
-    ) -> None:
+    def __init__(self, dim: int, hidden: int, members: int, components: int, residual: str) -> None:
         super().__init__()
-        if residual not in ("none", "nearest", "parallel"):
-            raise ValueError(f"residual must be none, nearest or parallel, got {residual!r}")
-        if residual != "none" and member_embed == "hidden":
-            raise ValueError(f"residual {residual} reads the labels of the context, which member_embed hidden hides")
-        if centred and member_embed == "hidden":
-            raise ValueError("centred reads the labels of the context, which member_embed hidden hides")
-        if (centred or residual == "parallel") and self.one_pass:
-            what = "centred" if centred else "residual parallel"
-            raise ValueError(f"{what} needs a network that reads the context alone, such as tnpd")
+        if residual not in self.residuals:
+            raise ValueError(f"residual must be {' or '.join(self.residuals)}, got {residual!r}")
+        self.members = members
         self.residual = residual
-        self.centred = centred
         self.head = DensityHead(dim, hidden, components)
         self.register_buffer("extent", torch.tensor(Scaling()))
 
@@ -158,85 +144,5 @@ class PairNetwork(nn.Module, ABC):
         return self.head(tokens, asked.y, centre, spread)
 
 
-class TNPD(PairNetwork):
-    """Transformer neural process with independent targets: known points read one another, targets read known points.
-
-    Nguyen and Grover 2022 (arXiv 2207.04179), TNP-D, with Fourier features of places and the sequence in every
-    token.
-
-    Args:
-        dim: Width of a token.
-        heads: Number of heads.
-        hidden: Width of the hidden layer of each MLP.
-        layers: Number of layers.
-        members: Number of sequences a task may have.
-        attention: Mechanism between known points, and from targets to them where it can.
-        target_attention: Mechanism from targets to known points; None = ``attention`` where it can answer queries from
-            outside, else Softmax.
-        components: Gaussians in each density; 1 = a plain Gaussian.
-        residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
-            the same sequence; ``parallel`` = the other sequences, moved to the height of its known values.
-        member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = known points do
-            not tell, so that attention cannot follow a sequence.
-        fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
-        centred: Whether values are read, and told, as distances from the mean of what is known of their sequence:
-            answers then move with each sequence, whatever height it has reached.
-        norm: Whether each layer normalises its sums (``after``) or what it reads (``before``).
-    """
-
-    def __init__(
-        self,
-        dim: int = 64,
-        heads: int = 4,
-        hidden: int = 128,
-        layers: int = 6,
-        members: int = 2,
-        attention: AttentionFactory = Softmax,
-        target_attention: AttentionFactory | None = None,
-        components: int = 1,
-        residual: Residual = "none",
-        member_embed: MemberEmbed = "one_hot",
-        fourier: int = 2,
-        centred: bool = False,
-        norm: Norm = "after",
-    ) -> None:
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
-        if hidden < 1:
-            raise ValueError(f"hidden must be at least 1, got {hidden}")
-        super().__init__(dim, hidden, components, residual, member_embed, centred)
-        self.tokens = PairTokens(dim, members, member_embed, fourier)
-        self.blocks = nn.ModuleList(
-            RowBlock(dim, heads, hidden, attention, target_attention, readout=last, norm=norm)
-            for last in [False] * (layers - 1) + [True]
-        )
-        if layers == 1:
-            _check_used(attention(heads, dim // heads), target_attention)
-
-    def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
-        known, asked = self.split(x, y, member, context)
-        level = torch.zeros_like(asked.y)
-        if self.centred:
-            height = levels(known, self.tokens.member.members)
-            known = known._replace(y=known.y - height.gather(1, known.member))
-            level = height.gather(1, asked.member)
-        asked = self.expect(known, asked)
-        count = known.x.shape[1]
-        h = self.tokens(known.followed_by(asked), count)
-        for block in self.layers():
-            h = block(h, count, known.mask)
-        return self.answer(h, asked._replace(y=asked.y + level))
-
-    def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:
-        if self.residual != "parallel":
-            return super().expect(known, asked, visible)
-        return asked._replace(y=parallel(known, asked, self.tokens.member.members))
-
-    def layers(self) -> Iterable[RowBlock]:
-        return cast("Iterable[RowBlock]", self.blocks)
-
-
-def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None) -> None:
-    """With one layer nothing reads the known points' own attention: refuse a choice that would go unused."""
-    if (target_attention is not None or not mechanism.cross) and not isinstance(mechanism, Softmax):
-        raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")
+NetworkFactory = Callable[[AttentionFactory, AttentionFactory | None], PairNetwork]
+"""Called with ``(attention, target_attention)``; a network's class, or the class with some of its options filled in."""

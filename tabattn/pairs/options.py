@@ -53,3 +53,27 @@ class InferenceOptions:
             raise ValueError(f"context_p must be at most pool = {self.pool}, got {self.context_p}")
         if self.path not in ("given", "left_to_right", "random"):
             raise ValueError(f"path must be given, left_to_right or random, got {self.path!r}")
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """How a token shows the place of a point, and which sequence it belongs to.
+
+    Args:
+        member_embed: Code of the sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = context tokens have none,
+            so that attention cannot follow a sequence, and first predictions fall between the sequences (not for
+            ``SeedNetwork``, whose context never has one).
+        fourier: Number of Fourier features of the location, with wavelengths from twice the axis down by halves.
+    """
+
+    member_embed: Literal["one_hot", "learned", "hidden"] = "one_hot"
+    fourier: int = 2
+
+    def __post_init__(self) -> None:
+        if self.member_embed not in ("one_hot", "learned", "hidden"):
+            raise ValueError(f"member_embed must be one_hot, learned or hidden, got {self.member_embed!r}")
+        if self.fourier < 0:
+            raise ValueError(f"fourier must be at least 0, got {self.fourier}")
+
+
+DEFAULT_TOKENS = TokenOptions()

@@ -1,16 +1,18 @@
 """The network that first took up sequence pairs: one attention over places, blind to whose value it reads."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Softmax
-from tabattn.nn.block import Norm
-from tabattn.pairs.network import PairNetwork, Residual
+from tabattn.pairs.network import PairNetwork
+from tabattn.pairs.options import DEFAULT_TOKENS, TokenOptions
 from tabattn.pairs.place_attention import PlaceAttention
 from tabattn.pairs.tnpa import check_ordered
-from tabattn.pairs.tokens import MemberCode, MemberEmbed, PlaceFeatures, Points
+from tabattn.pairs.tokens import MemberCode, PlaceFeatures, Points
 
 
 class SeedNetwork(PairNetwork):
@@ -22,58 +24,51 @@ class SeedNetwork(PairNetwork):
     Places are Fourier features rather than cells of a grid.
 
     Args:
+        attention: Mechanism from targets to known points, which takes a mask with a row for each query.
+        target_attention: The same by its other name; give one of the two.
         dim: Width of a token.
         heads: Number of heads.
         hidden: Width of the layers behind the attention.
         layers: Number of layers behind the attention, of which there is one.
         members: Number of sequences a task may have.
-        attention: Mechanism from targets to known points, which takes a mask with a row for each query.
-        target_attention: The same, for likeness with the other networks; give one of the two.
         components: Gaussians in each density; 1 = a plain Gaussian.
         residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
             the same sequence.
-        member_embed: How a target tells its sequence: ``one_hot``, or a ``learned`` vector. Known points never do.
-        fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
-        centred: For likeness with ``TNPD``; refused.
-        norm: For likeness with the other networks: here nothing is normalised, and ``before`` is refused.
+        tokens: How a target shows its location and sequence; known points never show theirs.
     """
 
     one_pass = True
 
     def __init__(
         self,
+        attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        *,
         dim: int = 64,
         heads: int = 4,
         hidden: int = 128,
         layers: int = 4,
         members: int = 2,
-        attention: AttentionFactory = Softmax,
-        target_attention: AttentionFactory | None = None,
         components: int = 1,
-        residual: Residual = "none",
-        member_embed: MemberEmbed = "one_hot",
-        fourier: int = 2,
-        centred: bool = False,
-        norm: Norm = "after",
+        residual: Literal["none", "nearest"] = "none",
+        tokens: TokenOptions = DEFAULT_TOKENS,
     ) -> None:
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
-        if norm != "after":
-            raise ValueError(f"the seed network normalises nothing: norm must be after, got {norm!r}")
-        if member_embed == "hidden":
+        if tokens.member_embed == "hidden":
             raise ValueError(
-                "member_embed must be one_hot or learned for seed, whose context has no labels, got 'hidden'"
+                "member_embed must be one_hot or learned for SeedNetwork, whose context has no labels, got 'hidden'"
             )
-        super().__init__(hidden, hidden, components, residual, member_embed, centred)
-        features = PlaceFeatures(fourier)
+        super().__init__(hidden, hidden, members, components, residual)
+        features = PlaceFeatures(tokens.fourier)
         self.place = nn.Sequential(features, nn.Linear(features.width, dim))
         self.value = nn.Linear(1, dim)
         self.attention = PlaceAttention(dim, heads, target_attention or attention)
         # The command line hands the default over as a factory of its own.
         if target_attention is not None and not isinstance(attention(heads, dim // heads), Softmax):
-            raise ValueError("the seed network has one attention: give attention or target_attention, not both")
-        check_ordered(self.attention.mechanism, "seed")
-        self.member = MemberCode(members, hidden, member_embed)
+            raise ValueError("SeedNetwork has one attention: give attention or target_attention, not both")
+        check_ordered(self.attention.mechanism, "SeedNetwork")
+        self.member = MemberCode(members, hidden, learned=tokens.member_embed == "learned")
         self.join = nn.Linear(2 * dim + self.member.width, hidden)
         deeper = [layer for _ in range(layers - 1) for layer in (nn.Linear(hidden, hidden), nn.LeakyReLU())]
         self.mlp = nn.Sequential(nn.LeakyReLU(), *deeper)

@@ -1,8 +1,9 @@
 """Inference between sequences: the rest of one from another and a few points of its own."""
 
 import warnings
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,19 @@ from torch.distributions import Distribution
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import PairBatch
 from tabattn.optim import MuonAdamW
-from tabattn.pairs import InferenceOptions, Trajectories, lay_out, trajectories
-from tabattn.pairs.architectures import ARCHITECTURES
+from tabattn.pairs import (
+    NETWORKS,
+    TNPD,
+    InferenceOptions,
+    NetworkFactory,
+    PairNetwork,
+    Trajectories,
+    lay_out,
+    trajectories,
+)
+from tabattn.pairs.earlier import MOVED, upgrade
 from tabattn.pairs.metrics import PairScores
-from tabattn.pairs.network import PairNetwork
-from tabattn.storage.hyperparameters import mechanism
+from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
 CHAINED = 2
@@ -37,25 +46,12 @@ class PairInference(Task):
     from means, ``rmse_chain_sample`` from drawn values, and ``rmse_chain_once`` is that of the same tasks in one pass.
 
     Args:
-        arch: ``tnpd``: context tokens attend to one another, targets to them (TNP-D, Nguyen and Grover 2022); ``tnpa``:
-            targets also to the targets before them; ``seed``: the first such network, whose attention is blind to which
-            sequence a point belongs to.
-        dim: Width of a token.
-        heads: Number of heads.
-        hidden: Width of the MLP's hidden layer.
-        layers: Number of layers.
-        members: How many sequences a task may have.
+        network: Network to train: ``TNPD``: context tokens attend to one another, targets to them (TNP-D, Nguyen and
+            Grover 2022); ``TNPA``: targets also to the targets before them; ``SeedNetwork``: the first such network,
+            whose attention is blind to which sequence a point belongs to; or a class of your own, by its path. Its
+            options are ``network.<option>``, such as the width ``network.dim``.
         attention: Mechanism between context tokens, and from targets to them where it can answer queries from outside.
         target_attention: Mechanism from targets to the context; none = ``attention`` where it can, else Softmax.
-        components: Gaussians that are mixed in a target's density.
-        residual: ``nearest``: the network predicts what is to be added to the nearest known value of the same sequence;
-            ``parallel``: to the other sequences, moved to the height of its known values (``tnpd``).
-        member_embed: How a token tells its sequence; ``hidden``: the context does not, which makes the first prediction
-            fall between the sequences (not for ``seed``, whose context never tells).
-        fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
-        centred: Whether values are read, and told, as distances from the mean of what is known of their sequence:
-            answers then move with each sequence, whatever height it has reached (``tnpd``).
-        norm: Whether each layer normalises its sums (``after``) or what it reads (``before``; not ``seed``).
         joint: Whether validation and test also score each target given the targets before it; none = where that takes
             a single pass.
         inference: How ``predict`` and the figures lay out a task and draw trajectories.
@@ -66,24 +62,14 @@ class PairInference(Task):
     task_name = "pairs"
     batch = PairBatch
     optimizer = partial(MuonAdamW, lr=0.01, adamw_lr=2e-3)
+    moved = MOVED
     network: PairNetwork
 
     def __init__(
         self,
-        arch: Literal["tnpd", "tnpa", "seed"] = "tnpd",
-        dim: int = 64,
-        heads: int = 4,
-        hidden: int = 128,
-        layers: int = 4,
-        members: int = 2,
+        network: NetworkFactory = TNPD,
         attention: AttentionFactory = Softmax,
         target_attention: AttentionFactory | None = None,
-        components: int = 1,
-        residual: Literal["none", "nearest", "parallel"] = "none",
-        member_embed: Literal["one_hot", "learned", "hidden"] = "one_hot",
-        fourier: int = 2,
-        centred: bool = False,
-        norm: Literal["after", "before"] = "after",
         joint: bool | None = None,
         inference: InferenceOptions = InferenceOptions(),  # noqa: B008
         init_from: str | None = None,
@@ -91,29 +77,19 @@ class PairInference(Task):
         super().__init__(init_from)
         # What is asked of the weights does not belong to them: a checkpoint leaves it to the command line.
         self.save_hyperparameters(ignore=["init_from", "inference", "joint"])
-        if arch not in ARCHITECTURES:
-            raise ValueError(f"arch must be one of {', '.join(ARCHITECTURES)}, got {arch!r}")
-        self.members = members
-        self.network = ARCHITECTURES[arch](
-            dim=dim,
-            heads=heads,
-            hidden=hidden,
-            layers=layers,
-            members=members,
-            attention=mechanism(attention),
-            target_attention=None if target_attention is None else mechanism(target_attention, "target_attention"),
-            components=components,
-            residual=residual,
-            member_embed=member_embed,
-            fourier=fourier,
-            centred=centred,
-            norm=norm,
-        )
+        within = None if target_attention is None else mechanism(target_attention, "target_attention")
+        make = factory(network, "network", NETWORKS, PairNetwork)
+        self.network = make(mechanism(attention), within)
         self.joint = self.network.one_pass if joint is None else joint
         self.inference = inference
-        self.scores = PairScores(members)
+        self.scores = PairScores(self.network.members)
         self.scaled = False
         self.warned = False
+
+    @classmethod
+    def upgraded(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of an earlier version as those of today."""
+        return upgrade(arguments)
 
     def setup(self, stage: str) -> None:
         """Check that the network can tell the data's sequences apart, and take over the data's units, once.
@@ -122,8 +98,10 @@ class PairInference(Task):
         """
         self.check_data(getattr(self.trainer, "datamodule", None))
         members, scaling = self.of_data("members"), self.of_data("scaling")
-        if members is not None and members > self.members:
-            raise MisconfigurationException(f"the data has {members} members, the model only members={self.members}")
+        if members is not None and members > self.network.members:
+            raise MisconfigurationException(
+                f"the data has {members} members, the network only members={self.network.members}"
+            )
         self.network.complete = bool(self.of_data("complete"))
         self.scaled |= self.init_from is not None and stage != "fit"
         super().setup(stage)

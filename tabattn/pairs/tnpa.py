@@ -1,5 +1,7 @@
 """TNP-A: targets read the context and the targets before them, all in one pass."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -7,9 +9,10 @@ from torch.distributions import Distribution
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.nn.block import KeysValues, Norm
 from tabattn.nn.densities import pick
-from tabattn.pairs.network import TNPD, Residual
+from tabattn.pairs.options import DEFAULT_TOKENS, TokenOptions
 from tabattn.pairs.sampler import Sampler
-from tabattn.pairs.tokens import MemberEmbed, Points
+from tabattn.pairs.tnpd import TNPD
+from tabattn.pairs.tokens import Points
 
 
 class TNPA(TNPD):
@@ -20,59 +23,54 @@ class TNPA(TNPD):
     once, however many values follow. Weights are those of ``TNPD``, and so is what one forward pass yields.
 
     Args:
+        attention: Mechanism between context points, and from targets where it can.
+        target_attention: Mechanism from targets to what they may read, which takes a mask with a row for each query;
+            None = ``attention`` where it can answer queries from outside, else Softmax.
         dim: Width of a token.
         heads: Number of heads.
         hidden: Width of the hidden layer of each MLP.
         layers: Number of layers.
         members: Number of sequences a task may have.
-        attention: Mechanism between context points, and from targets where it can.
-        target_attention: Mechanism from targets to what they may read, which takes a mask with a row for each query;
-            None = ``attention`` where it can answer queries from outside, else Softmax.
         components: Gaussians in each density; 1 = a plain Gaussian.
         residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
             the same sequence.
-        member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = known points do
-            not tell, so that attention cannot follow a sequence.
-        fourier: Wavelengths at which a place is shown, from twice the axis down by halves.
-        centred: For likeness with ``TNPD``; refused.
-        norm: Whether each layer normalises its sums (``after``) or what it reads (``before``).
+        tokens: How a token shows its location and sequence.
+        norm: Layer normalisation of each layer: ``after`` = post-norm, ``before`` = pre-norm.
     """
 
     one_pass = True
+    residuals = ("none", "nearest")
 
     def __init__(
         self,
+        attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        *,
         dim: int = 64,
         heads: int = 4,
         hidden: int = 128,
-        layers: int = 6,
+        layers: int = 4,
         members: int = 2,
-        attention: AttentionFactory = Softmax,
-        target_attention: AttentionFactory | None = None,
         components: int = 1,
-        residual: Residual = "none",
-        member_embed: MemberEmbed = "one_hot",
-        fourier: int = 2,
-        centred: bool = False,
+        residual: Literal["none", "nearest"] = "none",
+        tokens: TokenOptions = DEFAULT_TOKENS,
         norm: Norm = "after",
     ) -> None:
         super().__init__(
-            dim,
-            heads,
-            hidden,
-            layers,
-            members,
             attention,
             target_attention,
-            components,
-            residual,
-            member_embed,
-            fourier,
-            centred,
-            norm,
+            dim=dim,
+            heads=heads,
+            hidden=hidden,
+            layers=layers,
+            members=members,
+            components=components,
+            residual=residual,
+            tokens=tokens,
+            norm=norm,
         )
         for block in self.layers():
-            check_ordered(block.rows.outsiders, "tnpa")
+            check_ordered(block.rows.outsiders, "TNPA")
 
     def density(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
         return self.chain(x, y, member, context)
@@ -138,10 +136,12 @@ class Cached(Sampler):
         self.known = self.known.followed_by(self.unread)
 
 
-def check_ordered(mechanism: Mechanism, arch: str) -> None:
+def check_ordered(mechanism: Mechanism, network: str) -> None:
     """Raise ValueError where a mechanism cannot let each of several targets read points of its own."""
     name = type(mechanism).__name__
     if not mechanism.cross:
-        raise ValueError(f"{arch} needs a target_attention that can answer queries from outside, got {name}")
+        raise ValueError(f"{network} needs a target_attention that can answer queries from outside, got {name}")
     if not mechanism.query_masks:
-        raise ValueError(f"{arch} needs a target_attention whose mask has a row for each query, {name} cannot take one")
+        raise ValueError(
+            f"{network} needs a target_attention whose mask has a row for each query, {name} cannot take one"
+        )

@@ -1,13 +1,13 @@
 """From observations of several sequences to tokens, and the nearest value of one's own sequence."""
 
 from math import pi
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MemberEmbed = Literal["one_hot", "learned", "hidden"]
+from tabattn.pairs.options import DEFAULT_TOKENS, TokenOptions
 
 LONGEST = 8.0
 """Wavelength of the slowest Fourier feature: twice the axis, so that its ends differ."""
@@ -48,22 +48,20 @@ def _seen(points: Points) -> Tensor:
 
 
 class MemberCode(nn.Module):
-    """Tells a sequence by a one-hot code or by a learned vector.
+    """Code of a sequence: one-hot, or a learned vector.
 
     Args:
         members: Number of sequences.
         dim: Width of a learned vector.
-        member_embed: ``learned``, or else one-hot.
+        learned: Whether the code is a learned vector.
     """
 
-    def __init__(self, members: int, dim: int, member_embed: MemberEmbed) -> None:
+    def __init__(self, members: int, dim: int, *, learned: bool) -> None:
         super().__init__()
         if members < 1:
             raise ValueError(f"members must be at least 1, got {members}")
-        if member_embed not in ("one_hot", "learned", "hidden"):
-            raise ValueError(f"member_embed must be one_hot, learned or hidden, got {member_embed!r}")
         self.members = members
-        self.learned = nn.Embedding(members, dim) if member_embed == "learned" else None
+        self.learned = nn.Embedding(members, dim) if learned else None
         self.width = members if self.learned is None else dim
 
     def forward(self, member: Tensor, like: Tensor) -> Tensor:
@@ -74,7 +72,7 @@ class MemberCode(nn.Module):
 
 
 class PlaceFeatures(nn.Module):
-    """Shows places as they are, and by sines and cosines of wavelengths 8, 4, 2, ... on an axis of length 4.
+    """Fourier features of locations: x, and sines and cosines of wavelengths 8, 4, 2, ... on an axis of length 4.
 
     Args:
         fourier: Number of wavelengths.
@@ -82,8 +80,6 @@ class PlaceFeatures(nn.Module):
 
     def __init__(self, fourier: int) -> None:
         super().__init__()
-        if fourier < 0:
-            raise ValueError(f"fourier must be at least 0, got {fourier}")
         self.fourier = fourier
         self.width = 1 + 2 * fourier
 
@@ -95,21 +91,19 @@ class PlaceFeatures(nn.Module):
 
 
 class PairTokens(nn.Module):
-    """Embeds observations and questions: one token has place, value, sequence and whether the value is known.
+    """Embedding of points: one token has location, value, sequence and whether the value is known.
 
     Args:
         dim: Width of a token.
         members: Number of sequences.
-        member_embed: How a token tells its sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = observations do
-            not tell, and only questions do.
-        fourier: Number of wavelengths at which a place is shown.
+        options: How a token shows its location and sequence.
     """
 
-    def __init__(self, dim: int, members: int, member_embed: MemberEmbed = "one_hot", fourier: int = 2) -> None:
+    def __init__(self, dim: int, members: int, options: TokenOptions = DEFAULT_TOKENS) -> None:
         super().__init__()
-        self.hidden = member_embed == "hidden"
-        self.place = PlaceFeatures(fourier)
-        self.member = MemberCode(members, dim, member_embed)
+        self.hidden = options.member_embed == "hidden"
+        self.place = PlaceFeatures(options.fourier)
+        self.member = MemberCode(members, dim, learned=options.member_embed == "learned")
         inputs = self.place.width + 2 + self.member.width
         self.mlp = nn.Sequential(nn.Linear(inputs, dim), nn.SiLU(), nn.Linear(dim, dim))
 

@@ -132,8 +132,12 @@ def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weight
     if not str(arguments.get("_class_path", "")).startswith("tabattn."):
         return
     largest = max((size for weight in weights.values() for size in weight.shape), default=0)
+    network = arguments.get("network")
+    options = network.get("init_args") if isinstance(network, dict) else None
     for name in SIZES:
         value, bound = arguments.get(name), len(weights) if name == "layers" else largest
+        if isinstance(options, dict):
+            value = options.get(name, value)
         if isinstance(value, int) and value > bound:
             text = trusted.shortened(value)
             raise DataError(f"{path}: hyper_parameters: {name} is {text}, and its weights allow {bound} at most")

@@ -39,8 +39,8 @@ def guard(packages: Iterable[str] = ()) -> Iterator[None]:
         for module in (_typehints, _actions):
             stack.enter_context(patch.object(module, "import_object", _import_class))
         stack.enter_context(patch.object(_typehints, "callable_instances", _no_instances))
-        stack.enter_context(patch.object(_loaders_dumpers, "yaml_load", _load_yaml))
-        stack.enter_context(patch.dict(_loaders_dumpers.loaders, yaml=_load_yaml))
+        stack.enter_context(patch.object(_loaders_dumpers, "yaml_load", load_yaml))
+        stack.enter_context(patch.dict(_loaders_dumpers.loaders, yaml=load_yaml))
         stack.enter_context(patch.dict(_common.parsing_settings, instantiate_subclass_spec_in_any=False))
         stack.enter_context(patch.object(_optionals, "_config_read_mode", "fr"))
         yield
@@ -67,7 +67,7 @@ _parse_yaml: Callable[[str], Any] = _loaders_dumpers.yaml_load
 _loader: Callable[[], Any] = _loaders_dumpers.get_yaml_default_loader
 
 
-def _load_yaml(stream: str) -> Any:
+def load_yaml(stream: str) -> Any:
     """``yaml_load`` of the library, for texts of bounded size.
 
     Raises:

@@ -7,11 +7,13 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import partial, reduce
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism
+
+T = TypeVar("T")
 
 FORMS = "give a class at the top of a module, functools.partial(<class>, name=value), or a mechanism by its name"
 
@@ -74,17 +76,33 @@ def mechanism(given: AttentionFactory | str, name: str = "attention") -> Attenti
     Raises:
         ValueError: No mechanism has this name, or what is given makes none.
     """
+    return factory(given, name, MECHANISMS, Mechanism)
+
+
+def factory(given: T | str, name: str, known: Mapping[str, Any], base: type) -> T:
+    """Return what is given as a class, as a partial of one, or by its name.
+
+    Args:
+        given: What a task was given.
+        name: The argument it was given as, for messages.
+        known: Classes by name.
+        base: What they are subclasses of.
+
+    Raises:
+        ValueError: No class has this name, or what is given is no subclass of ``base``.
+    """
     if not isinstance(given, str):
         cls = _class_of(given) if isinstance(given, partial) else given
-        if not (isinstance(cls, type) and issubclass(cls, Mechanism)):
+        if not (isinstance(cls, type) and issubclass(cls, base)):
             shown = given.func if isinstance(given, partial) else given
-            _refuse(name, shown if cls is None else cls, "something that is no mechanism")
+            _refuse(name, shown if cls is None else cls, f"something that is no {base.__name__}")
         return given
-    if given not in MECHANISMS:
-        near = difflib.get_close_matches(given.lower(), {known.lower(): known for known in MECHANISMS}, n=1)
-        hint = next((f" (did you mean {known}?)" for known in MECHANISMS if known.lower() in near), "")
-        raise ValueError(f"{name} must be one of {', '.join(MECHANISMS)}, got {given!r}{hint}")
-    return MECHANISMS[given]
+    if given not in known:
+        near = difflib.get_close_matches(given.lower(), {each.lower(): each for each in known}, n=1)
+        hint = next((f" (did you mean {each}?)" for each in known if each.lower() in near), "")
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}{hint}")
+    found: T = known[given]
+    return found
 
 
 TASKS = "tabattn.tasks"

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
 from tabattn.contract.errors import DataError
-from tabattn.storage import trusted
+from tabattn.storage import earlier, trusted
 from tabattn.storage.checkpoint_files import read
 from tabattn.storage.checkpoints import located
 from tabattn.training.parser import debugging, tidy
@@ -103,6 +103,12 @@ def _model_of(parser: ArgumentParser, model: Namespace, hparams: dict[str, Any])
         raise DataError(f"ckpt_path: task of the checkpoint: {ex}") from ex
     if found is not own:
         parser.error(f"ckpt_path: the checkpoint is one of {named}, the model is {model.class_path}")
+    if earlier.is_earlier(own, given):
+        rank_zero_info("ckpt_path: arguments of an earlier version are taken as those of today")
+    try:
+        given = earlier.upgraded(own, given)
+    except ValueError as ex:
+        raise DataError(f"ckpt_path: hyperparameters of the checkpoint: {ex}") from ex
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature(own).parameters.values())
     return {"class_path": model.class_path, "dict_kwargs" if free else "init_args": given}
 

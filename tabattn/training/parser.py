@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, get_args, get_origin
 
 from jsonargparse import ArgumentParser
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tabattn.attention import Mechanism
-from tabattn.storage import trusted
+from tabattn.storage import earlier, trusted
 
 FAMILIES: dict[type, str] = {
     Mechanism: "attention mechanisms",
@@ -46,6 +46,12 @@ UNKNOWN = re.compile(r"Expected a dot import path string: (\S+)|has no attribute
 
 UNACCEPTED = re.compile(r"(?:(?:Group|Subcommand) '([\w.]+)' does not accept option|Option|Key) '([\w.]+)'")
 """How an argument that a class does not have is reported."""
+
+PLACE = re.compile(r'Parser key "(\w+)')
+"""The option whose argument is wrong."""
+
+UPGRADE = "python -m tabattn.convert OLD.yaml NEW.yaml rewrites a configuration"
+"""How a configuration of an earlier version becomes one of today."""
 
 MOST_OPTIONS = 20
 """More options than these are not listed: the nearest is offered alone."""
@@ -102,6 +108,9 @@ class Parser(LightningArgumentParser):
             )
         parser = next((owner for owner in _owners(ex) if isinstance(owner, ArgumentParser)), self)
         if option := UNACCEPTED.search(message):
+            if moved := next((moves[option[2]] for moves in _moves(ex) if option[2] in moves), None):
+                key = PLACE.search(message)
+                return f"; it is --{key[1] if key else 'model'}.{earlier.flag(moved)} today, and {UPGRADE}"
             options = _options(parser, option[1])
             listed = f"; options: {', '.join(options)}" if len(options) <= MOST_OPTIONS else ""
             return listed + nearest(option[2], options)
@@ -189,13 +198,21 @@ def _owners(ex: BaseException | None) -> Iterator[Any]:
                 yield frame.f_locals["self"]
 
 
+def _moves(ex: BaseException | None) -> Iterator[Mapping[str, str]]:
+    """Yield where the arguments of earlier versions are found, of the classes that were being given arguments."""
+    while ex is not None:
+        for frame, _ in traceback.walk_tb(ex.__traceback__):
+            yield earlier.moves(frame.f_locals.get("val_class", object))
+        ex = ex.__cause__
+
+
 def _known(hint: Any) -> dict[str, list[str]]:
     """Return, for each family of classes that a type hint admits, the names of its classes."""
-    return {
-        FAMILIES.get(base, f"subclasses of {base.__name__}"): sorted(set(_concrete(base)))
-        for base in dict.fromkeys(_bases(hint))
-        if any(_concrete(base))
-    }
+    return {_family(base): sorted(set(_concrete(base))) for base in dict.fromkeys(_bases(hint)) if any(_concrete(base))}
+
+
+def _family(base: type) -> str:
+    return FAMILIES.get(base, getattr(base, "family", f"subclasses of {base.__name__}"))
 
 
 def _bases(hint: Any) -> Iterator[type]:

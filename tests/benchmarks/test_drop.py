@@ -10,7 +10,7 @@ from benchmarks.drop import CONFIG, VARIANTS, apart, main
 from tabattn.contract.batches import PairBatch
 from tabattn.training.cli import CLI
 
-TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2"]
+TINY = ["--model.network.dim=8", "--model.network.heads=2", "--model.network.hidden=8", "--model.network.layers=2"]
 TINY += ["--data.batch_size=4", "--data.test_batches=2", "--trainer.accelerator=cpu"]
 
 

@@ -11,7 +11,13 @@ from sklearn.linear_model import Ridge
 from benchmarks import ett
 
 HOURS = 700
-TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=1", "--data.batch_size=8"]
+TINY = [
+    "--model.network.dim=8",
+    "--model.network.heads=2",
+    "--model.network.hidden=8",
+    "--model.network.layers=1",
+    "--data.batch_size=8",
+]
 TINY += ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--data.steps_per_epoch=2"]
 
 

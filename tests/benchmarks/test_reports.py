@@ -111,8 +111,12 @@ def test_what_permissions_forbid_is_refused(tmp_path: Path, monkeypatch: pytest.
     [
         ("drop", ["--tasks=0"], "tasks must be at least 1, got 0"),
         ("drop", ["--samples=0"], "samples must be at least 1, got 0"),
-        ("drop", ["--model.residual=nearest"], "--model.residual is not to be chosen: it is what"),
-        ("drop", ["--model.init_args.arch=seed"], "--model.init_args.arch is not to be chosen: it is what"),
+        ("drop", ["--model.network.residual=nearest"], "--model.network.residual is not to be chosen: it is what"),
+        (
+            "drop",
+            ["--model.init_args.network=SeedNetwork"],
+            "--model.init_args.network is not to be chosen: it is what",
+        ),
         ("drop", ["--trainer.max_steps=3"], "--trainer.max_steps is not to be chosen: it is what"),
         ("drop", ["--step=3"], "unrecognized argument --step=3"),
         ("ett", ["--data.window=32"], "--data.window is not to be chosen: it is what"),
@@ -157,7 +161,7 @@ def test_a_mistake_in_a_later_network_comes_before_the_first_training(
     trained: list[object] = []
     monkeypatch.setattr(program, "train", lambda *given: trained.append(given))
     out = tmp_path / ("drop.png" if program is drop else "sweep.md")
-    only_later = "--model.components=0" if program is drop else "--model.attention.window=4"
+    only_later = "--model.network.components=0" if program is drop else "--model.attention.window=4"
     words = [f"--out={out}", only_later, "--trainer.accelerator=cpu"]
     if program is pairs_sweep:
         words += ["--attentions", "Local", "Softmax"]

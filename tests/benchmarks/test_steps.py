@@ -9,7 +9,13 @@ from benchmarks import steps
 from benchmarks.steps import WAYS, arguments, build, flops, main, median, step
 from tabattn.contract.batches import PairBatch
 
-TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2", "--data.batch_size=2"]
+TINY = [
+    "--model.network.dim=8",
+    "--model.network.heads=2",
+    "--model.network.hidden=8",
+    "--model.network.layers=2",
+    "--data.batch_size=2",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Errors of trajectories are measured beside those of one pass."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,16 @@ import torch
 
 from benchmarks.trajectories import WAYS, Measured, estimate, main, train, walk
 from datamodules import SyntheticPairs
+from tabattn.pairs import TNPD
 from tabattn.tasks import PairInference
 
-TINY = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=2", "--trainer.accelerator=cpu"]
+TINY = [
+    "--model.network.dim=8",
+    "--model.network.heads=2",
+    "--model.network.hidden=8",
+    "--model.network.layers=2",
+    "--trainer.accelerator=cpu",
+]
 
 
 def test_a_report_and_a_picture_of_every_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +38,7 @@ def test_a_report_and_a_picture_of_every_size(tmp_path: Path, capsys: pytest.Cap
 def test_without_attention_to_its_own_points_a_trajectory_is_one_pass() -> None:
     """An untrained network without residual answers alike whatever it is given."""
     data = SyntheticPairs("const", points=(6, 6), context=2, batch_size=3, test_batches=2)
-    task = PairInference(dim=8, heads=2, hidden=8, layers=2)
+    task = PairInference(partial(TNPD, dim=8, heads=2, hidden=8, layers=2))
     task.network.scale(data.scaling)
     errors, found = walk(task.eval().network, list(data.test_dataloader()), seed=0)
     assert errors.shape == (len(WAYS), 6, 4)

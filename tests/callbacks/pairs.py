@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tabattn.contract.batches import PairBatch
-from tabattn.pairs import InferenceOptions, Trajectories, lay_out, trajectories
-from tabattn.pairs.network import TNPD
+from tabattn.pairs import TNPD, InferenceOptions, Trajectories, lay_out, trajectories
 from tests.callbacks.tiny import trainer
 from tests.pairs.tasks import tasks
 
@@ -20,7 +19,7 @@ OPTIONS = InferenceOptions(samples=3, context_p=2)
 class TinyPairs(LightningModule):
     def __init__(self, **network: Any) -> None:
         super().__init__()
-        self.network = TNPD(**{"dim": 8, "heads": 2, "hidden": 8, "layers": 2, "fourier": 2, **network})
+        self.network = TNPD(**{"dim": 8, "heads": 2, "hidden": 8, "layers": 2, **network})
         self.losses: list[float] = []
         self.asked: list[PairBatch] = []
 

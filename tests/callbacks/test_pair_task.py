@@ -1,5 +1,6 @@
 """The pairs task with everything that looks at it: points that know their place, value, sequence and role."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,20 +8,16 @@ import torch
 
 from callbacks import AttentionMaps, Embeddings, Trajectories, Weights
 from datamodules import SyntheticPairs
-from tabattn.pairs import InferenceOptions
+from tabattn.pairs import NETWORKS, InferenceOptions
 from tabattn.tasks import PairInference
 from tests.callbacks.test_embeddings import folder, index, table
 from tests.callbacks.tiny import board, trainer
 
 
-@pytest.mark.parametrize("arch", ["tnpd", "tnpa"])
+@pytest.mark.parametrize("arch", ["TNPD", "TNPA"])
 def test_every_callback_looks_at_the_pairs_task(arch: str, tmp_path: Path) -> None:
     task = PairInference(
-        arch,  # type: ignore[arg-type]
-        dim=8,
-        heads=2,
-        hidden=8,
-        layers=2,
+        partial(NETWORKS[arch], dim=8, heads=2, hidden=8, layers=2),
         inference=InferenceOptions(samples=2, num_steps=3),
     )
     task.configure_optimizers = lambda: torch.optim.SGD(task.parameters(), lr=0.01)  # type: ignore[method-assign]

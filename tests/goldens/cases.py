@@ -6,6 +6,7 @@ is initialised.
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS
 from tabattn.contract.batches import PairBatch, TableBatch
 from tabattn.nn.block import RowBlock
+from tabattn.pairs import TNPA, TNPD, PairNetwork, SeedNetwork, TokenOptions
 from tabattn.prior.encoders import CellEncoder
 from tabattn.tasks import PairInference, PriorClassification
 
@@ -99,9 +101,9 @@ def shipped() -> Numbers:
     }
 
 
-def pairs(**arguments: object) -> Numbers:
+def pairs(network: type[PairNetwork] = TNPD, **arguments: object) -> Numbers:
     """Densities, chain, loss and gradients of a network of sequences."""
-    task = PairInference(dim=16, heads=2, hidden=24, layers=2, **arguments)  # type: ignore[arg-type]
+    task = PairInference(partial(network, dim=16, heads=2, hidden=24, layers=2, **arguments))
     settle(task.network)
     batch = points()
     parts = (batch.x, batch.y, batch.member, batch.context)
@@ -295,8 +297,8 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[], Numbers]]]:
     yield "block_before", lambda: block("before")
     yield "tnpd", lambda: pairs(residual="nearest", components=2)
     yield "tnpd_centred", lambda: pairs(centred=True, residual="parallel", norm="before")
-    yield "tnpa", lambda: pairs(arch="tnpa", member_embed="learned")
-    yield "seed", lambda: pairs(arch="seed")
+    yield "tnpa", lambda: pairs(TNPA, tokens=TokenOptions("learned"))
+    yield "seed", lambda: pairs(SeedNetwork)
     yield "synthetic_prior", synthetic_prior
     yield "table_tasks", lambda: table_tasks(folder)
     yield "prior_dump", lambda: prior_dump(folder)

@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
-from tabattn.pairs.architectures import ARCHITECTURES
-from tabattn.pairs.network import PairNetwork
+from tabattn.pairs import NETWORKS, PairNetwork, TokenOptions
 
 SIZES = {"dim": 16, "heads": 2, "hidden": 24, "layers": 3, "members": 3}
-NORMS = {"tnpd": ["after", "before"], "tnpa": ["after", "before"], "seed": ["after"]}
+NORMS: dict[str, list[dict[str, object]]] = {
+    "TNPD": [{"norm": "after"}, {"norm": "before"}],
+    "TNPA": [{"norm": "after"}, {"norm": "before"}],
+    "SeedNetwork": [{}],
+}
 """Which layers each network can have."""
 
 
@@ -26,9 +29,15 @@ def task(points: int = 12, context: int = 7, batch: int = 2) -> Task:
     return Task(x, torch.randn(batch, points), torch.randint(0, 3, (batch, points)), context)
 
 
-def awake(arch: str = "tnpd", **own: object) -> PairNetwork:
-    """A network whose weights are away from their initial zeros, so that each path carries something."""
-    network = ARCHITECTURES[arch](**{**SIZES, **own})
+def awake(name: str = "TNPD", **own: object) -> PairNetwork:
+    """A network whose weights are away from their initial zeros, so that each path carries something.
+
+    Args:
+        name: Its class.
+        own: Its options; those of its tokens too.
+    """
+    tokens = {key: own.pop(key) for key in ("member_embed", "fourier") if key in own}
+    network = NETWORKS[name](**{**SIZES, **own, "tokens": TokenOptions(**tokens)})  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))

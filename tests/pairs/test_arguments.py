@@ -4,7 +4,7 @@ import pytest
 
 from tabattn.attention import Local, Softmax, TopK
 from tabattn.contract.batches import Scaling
-from tabattn.pairs.network import TNPD
+from tabattn.pairs import TNPD
 from tests.pairs.cases import SIZES, awake, task
 
 
@@ -16,21 +16,21 @@ def test_one_layer_is_enough_for_mechanisms_that_answer_targets() -> None:
 @pytest.mark.parametrize(
     ("arch", "arguments", "message"),
     [
-        ("tnpd", {"layers": 0}, "layers must be at least 1, got 0"),
-        ("seed", {"layers": 0}, "layers must be at least 1, got 0"),
-        ("tnpd", {"hidden": 0}, "hidden must be at least 1, got 0"),
-        ("tnpd", {"members": 0}, "members must be at least 1, got 0"),
-        ("tnpd", {"fourier": -1}, "fourier must be at least 0, got -1"),
-        ("seed", {"fourier": -1}, "fourier must be at least 0, got -1"),
-        ("tnpd", {"components": 0}, "components must be at least 1, got 0"),
-        ("tnpd", {"heads": 3}, "dim must be a multiple of heads, got dim 16 and heads 3"),
-        ("seed", {"heads": 3}, "dim must be a multiple of heads, got dim 16 and heads 3"),
-        ("tnpd", {"layers": 1, "attention": Local}, "layers must be at least 2 for attention Local, got 1"),
-        ("tnpd", {"residual": "last"}, "residual must be none, nearest or parallel, got 'last'"),
-        ("tnpd", {"member_embed": "none"}, "member_embed must be one_hot, learned or hidden, got 'none'"),
-        ("tnpa", {"residual": "parallel"}, "residual parallel needs a network that reads the context alone"),
-        ("tnpd", {"residual": "nearest", "member_embed": "hidden"}, "residual nearest reads the labels"),
-        ("seed", {"attention": TopK, "target_attention": Softmax}, "has one attention"),
+        ("TNPD", {"layers": 0}, "layers must be at least 1, got 0"),
+        ("SeedNetwork", {"layers": 0}, "layers must be at least 1, got 0"),
+        ("TNPD", {"hidden": 0}, "hidden must be at least 1, got 0"),
+        ("TNPD", {"members": 0}, "members must be at least 1, got 0"),
+        ("TNPD", {"fourier": -1}, "fourier must be at least 0, got -1"),
+        ("SeedNetwork", {"fourier": -1}, "fourier must be at least 0, got -1"),
+        ("TNPD", {"components": 0}, "components must be at least 1, got 0"),
+        ("TNPD", {"heads": 3}, "dim must be a multiple of heads, got dim 16 and heads 3"),
+        ("SeedNetwork", {"heads": 3}, "dim must be a multiple of heads, got dim 16 and heads 3"),
+        ("TNPD", {"layers": 1, "attention": Local}, "layers must be at least 2 for attention Local, got 1"),
+        ("TNPD", {"residual": "last"}, "residual must be none or nearest or parallel, got 'last'"),
+        ("TNPD", {"member_embed": "none"}, "member_embed must be one_hot, learned or hidden, got 'none'"),
+        ("TNPA", {"residual": "parallel"}, "residual must be none or nearest, got 'parallel'"),
+        ("TNPD", {"residual": "nearest", "member_embed": "hidden"}, "residual nearest reads the labels"),
+        ("SeedNetwork", {"attention": TopK, "target_attention": Softmax}, "has one attention"),
     ],
 )
 def test_bad_arguments_are_refused(arch: str, arguments: dict[str, object], message: str) -> None:

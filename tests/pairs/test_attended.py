@@ -5,10 +5,17 @@ from typing import Any
 import pytest
 import torch
 
-from tabattn.pairs import InferenceOptions, Trajectories, attended, lay_out, trajectories
-from tabattn.pairs.network import TNPD, PairNetwork
-from tabattn.pairs.seed import SeedNetwork
-from tabattn.pairs.tnpa import TNPA
+from tabattn.pairs import (
+    TNPA,
+    TNPD,
+    InferenceOptions,
+    PairNetwork,
+    SeedNetwork,
+    Trajectories,
+    attended,
+    lay_out,
+    trajectories,
+)
 from tests.pairs.tasks import tasks
 
 NETWORKS = [TNPD, TNPA, SeedNetwork]
@@ -16,7 +23,7 @@ NETWORKS = [TNPD, TNPA, SeedNetwork]
 
 def drawn(kind: Any, **options: Any) -> tuple[PairNetwork, Trajectories]:
     torch.manual_seed(0)
-    network = kind(dim=8, heads=2, hidden=8, layers=2, fourier=2)
+    network = kind(dim=8, heads=2, hidden=8, layers=2)
     for weight in network.parameters():
         torch.nn.init.normal_(weight, std=0.5)
     asked = InferenceOptions(**{"samples": 2, "context_p": 2, **options})

@@ -5,12 +5,11 @@ import torch
 from torch import Tensor
 
 from tabattn.attention import Entmax, Local
-from tabattn.pairs.architectures import ARCHITECTURES
-from tabattn.pairs.network import PairNetwork
+from tabattn.pairs import NETWORKS, PairNetwork
 from tests.pairs.cases import NORMS, SIZES, Task, apart, awake, close, numbers, task
 
 NAN = float("nan")
-every_arch = pytest.mark.parametrize("arch", ARCHITECTURES)
+every_arch = pytest.mark.parametrize("arch", NETWORKS)
 
 
 def gradients(network: PairNetwork, out: Tensor) -> Tensor:
@@ -39,7 +38,7 @@ def test_places_ahead_do_not_matter(arch: str) -> None:
     assert (gap > 1e-5).tolist() == [False, False, True, True, True]
 
 
-@pytest.mark.parametrize(("arch", "norm"), [(arch, norm) for arch in ARCHITECTURES for norm in NORMS[arch]])
+@pytest.mark.parametrize(("arch", "norm"), [(arch, norm) for arch in NETWORKS for norm in NORMS[arch]])
 @pytest.mark.parametrize(
     "choice",
     [
@@ -50,9 +49,9 @@ def test_places_ahead_do_not_matter(arch: str) -> None:
     ],
 )
 @pytest.mark.parametrize("context", [0, 1, 7])
-def test_walking_equals_one_pass(arch: str, norm: str, choice: dict[str, object], context: int) -> None:
+def test_walking_equals_one_pass(arch: str, norm: dict[str, object], choice: dict[str, object], context: int) -> None:
     """Outputs and gradients, with values that are missing in the context and on the way."""
-    network, (x, y, member, _) = awake(arch, norm=norm, **choice), task()
+    network, (x, y, member, _) = awake(arch, **norm, **choice), task()
     y[0, 3] = y[1, 9] = NAN
     given = Task(x, y, member, context)
     walked, at_once = PairNetwork.chain(network, *given), network.chain(*given)
@@ -63,11 +62,11 @@ def test_walking_equals_one_pass(arch: str, norm: str, choice: dict[str, object]
 
 @pytest.mark.parametrize("choice", [{"attention": Local}, {"member_embed": "hidden"}])
 def test_walking_equals_one_pass_with_places_or_without_labels(choice: dict[str, object]) -> None:
-    network, given = awake("tnpa", **choice), task()
+    network, given = awake("TNPA", **choice), task()
     close(PairNetwork.chain(network, *given), network.chain(*given))
 
 
-@pytest.mark.parametrize("arch", ["tnpd", "seed"])
+@pytest.mark.parametrize("arch", ["TNPD", "SeedNetwork"])
 def test_a_chain_is_a_growing_context(arch: str) -> None:
     network, (x, y, member, context) = awake(arch, residual="nearest"), task()
     chain = numbers(network.chain(x, y, member, context))
@@ -97,14 +96,14 @@ def test_unknown_targets_are_answered_and_not_read(arch: str) -> None:
 
 def test_training_asks_what_the_network_is_for() -> None:
     given = task()
-    for arch, chained in (("tnpd", False), ("tnpa", True), ("seed", True)):
+    for arch, chained in (("TNPD", False), ("TNPA", True), ("SeedNetwork", True)):
         network = awake(arch)
         close(network.density(*given), network.chain(*given) if chained else network(*given))
 
 
 def test_tnpa_reads_tnpds_weights() -> None:
-    diagonal, given = awake("tnpd"), task()
-    ordered = ARCHITECTURES["tnpa"](**SIZES).eval()
+    diagonal, given = awake("TNPD"), task()
+    ordered = NETWORKS["TNPA"](**SIZES).eval()
     ordered.load_state_dict(diagonal.state_dict())
     close(diagonal(*given), ordered(*given))
 

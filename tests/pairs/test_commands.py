@@ -9,7 +9,7 @@ import tabattn.tasks  # noqa: F401
 from tabattn.training.cli import main
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "pairs.yaml")
-TINY = ["--model.dim=16", "--model.hidden=16", "--model.layers=1", "--data.batch_size=2"]
+TINY = ["--model.network.dim=16", "--model.network.hidden=16", "--model.network.layers=1", "--data.batch_size=2"]
 TINY += ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 
 
@@ -35,6 +35,6 @@ def test_another_kind_brings_its_own_sizes(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("mechanism", ["Inducing", "Linear"])
 def test_a_network_says_what_attention_it_needs(capsys: pytest.CaptureFixture[str], mechanism: str) -> None:
-    line = refused(capsys, "--model.arch=tnpa", f"--model.attention={mechanism}", "--model.layers=2")
-    needs = "error: tnpa needs a target_attention whose mask has a row for each query, "
+    line = refused(capsys, "--model.network=TNPA", f"--model.attention={mechanism}", "--model.network.layers=2")
+    needs = "error: TNPA needs a target_attention whose mask has a row for each query, "
     assert line.startswith(f"{needs}{mechanism} cannot take one")

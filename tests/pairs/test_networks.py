@@ -8,18 +8,20 @@ from torch.distributions import MixtureSameFamily, Normal
 
 from tabattn.attention import MECHANISMS, TopK
 from tabattn.contract.batches import Scaling
-from tabattn.pairs.architectures import ARCHITECTURES
+from tabattn.pairs import NETWORKS
 from tests.pairs.cases import NORMS, SIZES, Task, apart, awake, close, numbers, task
 
 NAN = float("nan")
-every_arch = pytest.mark.parametrize("arch", ARCHITECTURES)
+every_arch = pytest.mark.parametrize("arch", NETWORKS)
+CENTRED: dict[str, list[dict[str, object]]] = {"TNPD": [{}, {"centred": True}], "TNPA": [{}], "SeedNetwork": [{}]}
 every_residual = pytest.mark.parametrize(
-    ("arch", "residual", "centred"),
+    ("arch", "options"),
     [
-        *product(ARCHITECTURES, ["none", "nearest"], [False]),
-        ("tnpd", "parallel", False),
-        *product(["tnpd"], ["none", "nearest", "parallel"], [True]),
+        (name, {"residual": residual, **centred})
+        for name, network in NETWORKS.items()
+        for residual, centred in product(network.residuals, CENTRED[name])
     ],
+    ids=str,
 )
 CROSS = [name for name, cls in MECHANISMS.items() if cls.cross]
 
@@ -75,8 +77,8 @@ def test_order_of_the_context_does_not_matter(arch: str) -> None:
 
 
 @every_residual
-def test_absent_points_change_nothing(arch: str, residual: str, centred: bool) -> None:
-    network, given = awake(arch, residual=residual, centred=centred), task()
+def test_absent_points_change_nothing(arch: str, options: dict[str, object]) -> None:
+    network, given = awake(arch, **options), task()
     gaps = padded(given)
     grads = []
     for each in (given, gaps):
@@ -94,8 +96,8 @@ def test_absent_points_change_nothing_for_mechanisms_without_places(mechanism: s
 
 
 @every_residual
-def test_nothing_known_is_an_answer(arch: str, residual: str, centred: bool) -> None:
-    network, (x, y, member, context) = awake(arch, residual=residual, centred=centred), task()
+def test_nothing_known_is_an_answer(arch: str, options: dict[str, object]) -> None:
+    network, (x, y, member, context) = awake(arch, **options), task()
     nothing = network(x[:, context:], y[:, :0], member[:, context:], 0)
     assert numbers(nothing).isfinite().all()
     close(nothing, network(x, torch.full_like(y, NAN), member, context))
@@ -103,8 +105,8 @@ def test_nothing_known_is_an_answer(arch: str, residual: str, centred: bool) -> 
 
 @every_residual
 @pytest.mark.parametrize("components", [1, 3])
-def test_answers_follow_the_units_of_the_data(arch: str, residual: str, centred: bool, components: int) -> None:
-    network, (x, y, member, context) = awake(arch, residual=residual, centred=centred, components=components), task()
+def test_answers_follow_the_units_of_the_data(arch: str, options: dict[str, object], components: int) -> None:
+    network, (x, y, member, context) = awake(arch, **options, components=components), task()
     plain = network(x, y, member, context)
     network.scale(Scaling(x_low=98.0, x_high=102.0, y_mean=-7.0, y_std=3.0))
     given = network(100 + x, 3 * y - 7, member, context)
@@ -112,7 +114,7 @@ def test_answers_follow_the_units_of_the_data(arch: str, residual: str, centred:
     torch.testing.assert_close(given.stddev, 3 * plain.stddev, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("arch", ["tnpd", "tnpa"])
+@pytest.mark.parametrize("arch", ["TNPD", "TNPA"])
 @pytest.mark.parametrize("embed", ["one_hot", "learned", "hidden"])
 def test_hidden_labels_of_the_context_are_not_read(arch: str, embed: str) -> None:
     network, (x, y, member, context) = awake(arch, member_embed=embed), task()
@@ -126,7 +128,7 @@ def test_hidden_labels_of_the_context_are_not_read(arch: str, embed: str) -> Non
 
 
 def test_the_seed_network_is_blind_to_whose_value_it_reads() -> None:
-    network, (x, y, member, context) = awake("seed"), task()
+    network, (x, y, member, context) = awake("SeedNetwork"), task()
     other = member.clone()
     other[:, :context] = (other[:, :context] + 1) % 3
     close(network(x, y, member, context), network(x, y, other, context))
@@ -134,7 +136,7 @@ def test_the_seed_network_is_blind_to_whose_value_it_reads() -> None:
 
 @every_arch
 def test_before_training_nearest_answers_with_the_nearest_value_of_the_sequence(arch: str) -> None:
-    network, (x, y, member, context) = ARCHITECTURES[arch](**SIZES, residual="nearest"), task(20, 9)
+    network, (x, y, member, context) = NETWORKS[arch](**SIZES, residual="nearest"), task(20, 9)
     network.scale(Scaling(y_mean=0.7, y_std=2.0))
     y[0, 2] = NAN
     member[1, 10], member[1, :context] = 2, 1
@@ -149,19 +151,19 @@ def test_before_training_nearest_answers_with_the_nearest_value_of_the_sequence(
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", NETWORKS)
 def test_every_parameter_learns_or_the_mechanism_is_refused(arch: str, mechanism: str) -> None:
     choice = {"attention": MECHANISMS[mechanism], "components": 2}
-    if MECHANISMS[mechanism].cross and not MECHANISMS[mechanism].query_masks and arch != "tnpd":
+    if MECHANISMS[mechanism].cross and not MECHANISMS[mechanism].query_masks and arch != "TNPD":
         with pytest.raises(ValueError, match=f"{arch} needs .* a row for each query, {mechanism} cannot take one"):
             awake(arch, **choice)
         return
-    if arch == "seed" and not MECHANISMS[mechanism].cross:
-        with pytest.raises(ValueError, match=f"seed needs .* queries from outside, got {mechanism}"):
+    if arch == "SeedNetwork" and not MECHANISMS[mechanism].cross:
+        with pytest.raises(ValueError, match=f"SeedNetwork needs .* queries from outside, got {mechanism}"):
             awake(arch, **choice)
         return
-    for embed, centred, norm in product(("one_hot", "learned"), {False, arch == "tnpd"}, NORMS[arch]):
-        network = awake(arch, **choice, member_embed=embed, centred=centred, norm=norm).train()
+    for embed, centred, norm in product(("one_hot", "learned"), CENTRED[arch], NORMS[arch]):
+        network = awake(arch, **choice, member_embed=embed, **centred, **norm).train()
         for given in (task(batch=4), padded(task(batch=4))):
             network.zero_grad()
             y = given.y[:, given.context :]
@@ -176,7 +178,7 @@ def test_every_parameter_learns_or_the_mechanism_is_refused(arch: str, mechanism
 
 @pytest.mark.parametrize("mechanism", ["Inducing", "Linear", "Local"])
 def test_a_target_attention_makes_any_mechanism_fit_a_chain(mechanism: str) -> None:
-    network = awake("tnpa", attention=MECHANISMS[mechanism], target_attention=TopK)
+    network = awake("TNPA", attention=MECHANISMS[mechanism], target_attention=TopK)
     assert numbers(network.density(*task())).isfinite().all()
 
 
@@ -184,7 +186,7 @@ def test_a_target_attention_makes_any_mechanism_fit_a_chain(mechanism: str) -> N
 def test_weights_and_units_survive_in_the_state(arch: str) -> None:
     network, given = awake(arch), task()
     network.scale(Scaling(-3.0, 3.0, 0.5, 2.0))
-    other = ARCHITECTURES[arch](**SIZES).eval()
+    other = NETWORKS[arch](**SIZES).eval()
     other.load_state_dict(network.state_dict())
     assert numbers(network(*given)).equal(numbers(other(*given)))
     assert other.scaling == Scaling(-3.0, 3.0, 0.5, 2.0)

@@ -1,6 +1,7 @@
 """The pairs task: its loss, its figures, its refusals, and a short real run."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ from torch.utils.data import DataLoader
 import callbacks  # noqa: F401  (makes the names of the commands known)
 from datamodules import SyntheticPairs
 from tabattn.attention import MECHANISMS
-from tabattn.pairs import InferenceOptions
+from tabattn.pairs import NETWORKS, TNPD, InferenceOptions
 from tabattn.pairs.task import CHAINED
 from tabattn.tasks import PairInference
 from tabattn.training.cli import main
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "pairs.yaml")
 TINY: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 2}
+SMALLEST = partial(TNPD, **TINY)
 SMALL = [
-    "--model.dim=16",
-    "--model.hidden=16",
-    "--model.layers=2",
+    "--model.network.dim=16",
+    "--model.network.hidden=16",
+    "--model.network.layers=2",
     "--data.points=[8,8]",
     "--data.context=3",
     "--data.batch_size=4",
@@ -67,14 +69,14 @@ def test_fit_then_test_by_one_flag(name: str, tmp_path: Path, monkeypatch: pytes
     assert {f"test/{figure}" for figure in NAMED} <= set(heads)
 
 
-@pytest.mark.parametrize("arch", ["tnpd", "tnpa", "seed"])
+@pytest.mark.parametrize("arch", ["TNPD", "TNPA", "SeedNetwork"])
 def test_every_network_fits_tests_and_predicts(arch: str, tmp_path: Path) -> None:
-    task = Learner(arch, **TINY)  # type: ignore[arg-type]
+    task = Learner(partial(NETWORKS[arch], **TINY))
     run, pairs = trainer(tmp_path), data()
     run.fit(task, pairs)
     figures = run.test(task, pairs, verbose=False)[0]
     assert all(math.isfinite(figures[f"test/{name}"]) for name in NAMED)
-    assert ("test/ll_joint" in figures) == (arch != "tnpd")
+    assert ("test/ll_joint" in figures) == (arch != "TNPD")
     predicted = run.predict(task, pairs)
     assert predicted is not None
     assert all(torch.isfinite(drawn.samples).all() for drawn in predicted)
@@ -100,7 +102,7 @@ def test_what_is_asked_of_trained_weights_is_for_the_command_line_to_say(
 
 
 def test_loss_is_the_mean_over_known_targets() -> None:
-    task = PairInference(**TINY)
+    task = PairInference(SMALLEST)
     task.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]
     batch = next(iter(data().train_dataloader()))
     y = batch.y.clone()
@@ -115,7 +117,7 @@ def test_loss_is_the_mean_over_known_targets() -> None:
 
 
 def test_units_of_the_data_are_kept_with_the_weights(tmp_path: Path) -> None:
-    task, pairs = Learner(**TINY), data(x_range=(5.0, 15.0))
+    task, pairs = Learner(SMALLEST), data(x_range=(5.0, 15.0))
     run = trainer(tmp_path)
     run.fit(task, pairs)
     run.save_checkpoint(tmp_path / "a.ckpt")
@@ -127,7 +129,7 @@ def test_units_of_the_data_are_kept_with_the_weights(tmp_path: Path) -> None:
 
 
 def test_places_beyond_training_are_said_once(tmp_path: Path) -> None:
-    task = Learner(**TINY)
+    task = Learner(SMALLEST)
     trainer(tmp_path).fit(task, data(x_range=(-2.0, 2.0)))
     with pytest.warns(UserWarning, match=r"x leaves the range of training \[-2, 2\]") as told:
         trainer(tmp_path).test(task, data(x_range=(-2.0, 4.0)), verbose=False)
@@ -137,18 +139,18 @@ def test_places_beyond_training_are_said_once(tmp_path: Path) -> None:
 def test_more_members_than_the_model_tells_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["fit", "--config", CONFIG, *SMALL, "--data.points=[8,8,8]", f"--trainer.default_root_dir={tmp_path}"]
     assert main([*command, f"--run.root={tmp_path}"]) == 2
-    assert "the data has 3 members, the model only members=2" in capsys.readouterr().err
+    assert "the data has 3 members, the network only members=2" in capsys.readouterr().err
 
 
 def test_joint_likelihood_on_request(tmp_path: Path) -> None:
-    task = PairInference(**TINY, joint=True)
+    task = PairInference(SMALLEST, joint=True)
     figures = trainer(tmp_path).test(task, data(), verbose=False)[0]
     assert math.isfinite(figures["test/ll_joint"])
     assert math.isfinite(figures["test/ll_joint_oracle"])
 
 
 def test_predictions_are_the_same_twice(tmp_path: Path) -> None:
-    task, pairs = PairInference(**TINY), data()
+    task, pairs = PairInference(SMALLEST), data()
     task.network.scale(pairs.scaling)
     batch = next(iter(pairs.test_dataloader()))
     with torch.no_grad():
@@ -170,7 +172,7 @@ def test_single_sequences_have_no_pictures_of_pairs(tmp_path: Path, capsys: pyte
 
 
 def test_the_data_tells_whether_it_is_complete(tmp_path: Path) -> None:
-    task = Learner(**TINY)
+    task = Learner(SMALLEST)
     trainer(tmp_path).fit(task, data())
     assert task.network.complete
     trainer(tmp_path).validate(task, data().val_dataloader(), verbose=False)
@@ -182,25 +184,25 @@ def test_a_training_from_other_weights_has_the_units_of_its_data_and_a_test_thos
     tmp_path: Path,
 ) -> None:
     trained = trainer(tmp_path, enable_checkpointing=False)
-    trained.fit(Learner(**TINY), data())
+    trained.fit(Learner(SMALLEST), data())
     trained.save_checkpoint(tmp_path / "first.ckpt", weights_only=True)
     other = data(kind="icm")
     assert other.scaling != data().scaling
     for stage, units in (("fit", other.scaling), ("test", data().scaling)):
-        task = Learner(**TINY, init_from=str(tmp_path / "first.ckpt"))
+        task = Learner(SMALLEST, init_from=str(tmp_path / "first.ckpt"))
         getattr(trainer(tmp_path, enable_checkpointing=False), stage)(task, other)
         assert task.network.scaling == pytest.approx(units)
 
 
 def test_more_processes_may_draw_batches_to_score(tmp_path: Path) -> None:
-    task = PairInference(**TINY)
+    task = PairInference(SMALLEST)
     found = [trainer(tmp_path).test(task, data(num_workers=number), verbose=False)[0] for number in (0, 2)]
     assert found[0] == pytest.approx(found[1])
 
 
 def test_trajectories_are_scored_beside_one_pass(tmp_path: Path) -> None:
     """Of the first tasks of each batch: what each step adds to the next one's error cannot hide."""
-    pairs, task = data(batch_size=5), PairInference(**TINY)
+    pairs, task = data(batch_size=5), PairInference(SMALLEST)
     with torch.no_grad():
         for weight in task.parameters():
             weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
@@ -230,5 +232,5 @@ def test_tasks_without_all_targets_have_trajectories_of_the_others(tmp_path: Pat
     padding = torch.zeros_like(y, dtype=torch.bool)
     padding[1, -2:] = True
     loader = DataLoader([batch._replace(y=y, padding=padding, oracle=None)], batch_size=None)
-    found = trainer(tmp_path).test(PairInference(**TINY), loader, verbose=False)[0]
+    found = trainer(tmp_path).test(PairInference(SMALLEST), loader, verbose=False)[0]
     assert math.isfinite(found["test/rmse_chain"])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tabattn.pairs import TokenOptions
 from tabattn.pairs.tokens import PairTokens, PlaceFeatures, Points
 
 
@@ -25,7 +26,7 @@ def test_a_known_value_is_not_an_expected_one() -> None:
 
 @pytest.mark.parametrize("embed", ["one_hot", "learned", "hidden"])
 def test_a_token_tells_its_sequence_unless_hidden(embed: str) -> None:
-    tokens, given = PairTokens(8, 2, embed), points()
+    tokens, given = PairTokens(8, 2, TokenOptions(embed)), points()  # type: ignore[arg-type]
     other = given._replace(member=1 - given.member)
     differs = (tokens(given, 4) - tokens(other, 4)).abs().amax(dim=(0, 2)) > 1e-5
     assert differs.tolist() == [embed != "hidden"] * 4 + [True] * 2

@@ -10,9 +10,8 @@ from torch.distributions import Distribution, Normal
 
 from tabattn.contract.batches import PairBatch
 from tabattn.nn.densities import mixture
-from tabattn.pairs import LEVELS, InferenceOptions, lay_out, trajectories
+from tabattn.pairs import LEVELS, TNPD, InferenceOptions, PairNetwork, lay_out, trajectories
 from tabattn.pairs.mixtures import components, quantiles
-from tabattn.pairs.network import TNPD, PairNetwork
 from tabattn.pairs.sampler import Sampler
 from tests.pairs.tasks import tasks
 
@@ -33,7 +32,7 @@ class Steps(Sampler):
 
 class Walk(PairNetwork):
     def __init__(self, spread: float) -> None:
-        super().__init__(4, 4, 1, "none", "one_hot")
+        super().__init__(4, 4, 2, 1, "none")
         self.spread = spread
 
     def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
@@ -46,7 +45,7 @@ class Walk(PairNetwork):
 
 def network(parts: int = 1) -> TNPD:
     torch.manual_seed(0)
-    made = TNPD(dim=8, heads=2, hidden=8, layers=2, components=parts, fourier=2)
+    made = TNPD(dim=8, heads=2, hidden=8, layers=2, components=parts)
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.4)
     return made

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 
 from tabattn.attention import Local, Mechanism, Softmax, TopK
 from tabattn.contract.batches import PairBatch, TableBatch
+from tabattn.pairs import NETWORKS, TNPA, TNPD
 from tabattn.storage.hyperparameters import plain
 from tabattn.tasks import PairInference, PriorClassification, Task
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Attribute")
 
 SMALL = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2}
 TASKS: dict[str, type[Task]] = {"prior": PriorClassification, "pairs": PairInference}
+SIZES: dict[str, dict[str, Any]] = {"prior": SMALL, "pairs": {"network": partial(TNPD, **SMALL)}}
 SITES = [
     ("prior", "attention"),
     ("prior", "feature_attention"),
@@ -67,7 +69,7 @@ def unsaveable() -> dict[str, Any]:
 @pytest.mark.parametrize(("task", "site"), [*SITES, ("prior", "cell_attention")])
 def test_what_is_no_mechanism_is_refused(task: str, site: str, form: Any) -> None:
     with pytest.raises(ValueError, match=rf"^{site} must be something that a checkpoint can name, got .*no mechanism"):
-        TASKS[task](**SMALL, **{site: form})
+        TASKS[task](**SIZES[task], **{site: form})
 
 
 @pytest.mark.parametrize(("task", "site"), SITES)
@@ -75,19 +77,14 @@ def test_none_stands_for_no_mechanism_only_where_there_may_be_none(task: str, si
     if site == "target_attention":
         TASKS[task](**SMALL, target_attention=None)
         return
-    with pytest.raises(ValueError, match=rf"^{site} must be .* got something that is no mechanism, NoneType: give"):
-        TASKS[task](**SMALL, **{site: None})
+    with pytest.raises(ValueError, match=rf"^{site} must be .* got something that is no Mechanism, NoneType: give"):
+        TASKS[task](**SIZES[task], **{site: None})
 
 
 @pytest.mark.parametrize(("task", "site"), [*SITES, ("prior", "cell_attention")])
 def test_a_name_that_no_mechanism_has(task: str, site: str) -> None:
     with pytest.raises(ValueError, match=rf"^{site} must be one of Softmax, .* got 'softmx' \(did you mean Softmax"):
-        TASKS[task](**SMALL, **{site: "softmx"})
-
-
-def test_a_name_that_no_architecture_has() -> None:
-    with pytest.raises(ValueError, match="arch must be one of tnpd, tnpa, seed, got 'tnp'"):
-        PairInference(arch="tnp")  # type: ignore[arg-type]
+        TASKS[task](**SIZES[task], **{site: "softmx"})
 
 
 def batch_of(task: Task) -> Any:
@@ -104,10 +101,10 @@ def save(task: Task, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", unsaveable())
-@pytest.mark.parametrize(("task", "site"), SITES)
+@pytest.mark.parametrize(("task", "site"), [*SITES, ("pairs", "network")])
 def test_what_cannot_be_saved_is_refused_with_the_forms_that_can(task: str, site: str, form: str) -> None:
     with pytest.raises(ValueError, match=rf"^{site} must be something that a checkpoint can name, got .*partial\(<cl"):
-        TASKS[task](**SMALL, **{site: unsaveable()[form]})
+        TASKS[task](**{**SIZES[task], site: unsaveable()[form]})
 
 
 @pytest.mark.parametrize(
@@ -125,7 +122,7 @@ def test_what_cannot_be_saved_is_refused_with_the_forms_that_can(task: str, site
 def test_what_can_be_saved_gives_the_same_answers_when_loaded_and_saved_again(
     task: str, site: str, form: Any, tmp_path: Path
 ) -> None:
-    first = TASKS[task](**SMALL, **{site: form}).eval()
+    first = TASKS[task](**SIZES[task], **{site: form}).eval()
     second = TASKS[task].load_from_checkpoint(save(first, tmp_path / "first.ckpt")).eval()
     third = TASKS[task].load_from_checkpoint(save(second, tmp_path / "second.ckpt")).eval()
     sites = [[repr(module) for module in each.modules() if isinstance(module, Mechanism)] for each in (first, third)]
@@ -134,6 +131,22 @@ def test_what_can_be_saved_gives_the_same_answers_when_loaded_and_saved_again(
     means = [answer if isinstance(answer, torch.Tensor) else answer.mean for answer in answers]
     assert torch.equal(means[0], means[1])
     assert torch.equal(means[0], means[2])
+
+
+@pytest.mark.parametrize("form", ["TNPA", TNPA, partial(TNPA, dim=8, heads=2, layers=np.int64(1))])
+def test_a_network_comes_back_with_its_options(form: Any, tmp_path: Path) -> None:
+    first = PairInference(form).eval()
+    second = PairInference.load_from_checkpoint(save(first, tmp_path / "first.ckpt")).eval()
+    third = PairInference.load_from_checkpoint(save(second, tmp_path / "second.ckpt")).eval()
+    assert type(third.network) is TNPA
+    batch = batch_of(first)
+    assert first(batch).mean.equal(second(batch).mean)
+    assert first(batch).mean.equal(third(batch).mean)
+
+
+def test_a_name_of_no_network_is_said() -> None:
+    with pytest.raises(ValueError, match=rf"network must be one of {', '.join(NETWORKS)}, got 'tnpa' \(did you mean"):
+        PairInference("tnpa")  # type: ignore[arg-type]
 
 
 def test_a_local_mechanism_comes_back_as_one(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every task on every datamodule: it reads the batches, or says in one line that it does not."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 
 import datamodules
 from tabattn.contract.batches import PairBatch, TableBatch
+from tabattn.pairs import TNPD
 from tabattn.tasks import PairInference, PriorClassification, Task
 from tabattn.training.cli import main
 
@@ -48,7 +50,8 @@ def test_a_task_on_foreign_data_is_one_line(
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    ("task", "reads"), [(PriorClassification(**SMALL), "TableBatch"), (PairInference(**SMALL), "PairBatch")]
+    ("task", "reads"),
+    [(PriorClassification(**SMALL), "TableBatch"), (PairInference(partial(TNPD, **SMALL)), "PairBatch")],
 )
 def test_batches_of_a_plain_loader_are_checked_too(command: str, task: Task, reads: str) -> None:
     task.configure_optimizers = lambda: torch.optim.SGD(task.parameters(), lr=0.1)  # type: ignore[method-assign]

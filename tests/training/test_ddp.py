@@ -20,7 +20,7 @@ TWO = ["--trainer.strategy=ddp", "--trainer.devices=2"]
 
 PRIOR = ["prior.yaml", *(f"--model.{flag}" for flag in MODEL), *(f"--data.{flag}" for flag in DATA), TABLES]
 PRIOR += ["--data.classes=[2,3]"]
-PAIRS = ["pairs.yaml", "--model.dim=16", "--model.heads=2", "--model.hidden=16", "--model.layers=2"]
+PAIRS = ["pairs.yaml", *(f"--model.network.{size}" for size in ("dim=16", "heads=2", "hidden=16", "layers=2"))]
 PAIRS += ["--data.points=[8,8]", "--data.context=3", "--data.batch_size=3", "--data.steps_per_epoch=4"]
 PAIRS += ["--data.val_batches=3", "--data.test_batches=3", "--model.joint=true", "--data.regime=forecast"]
 

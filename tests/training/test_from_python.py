@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import StepLR
 from datamodules import SyntheticPairs, SyntheticPrior
 from tabattn.attention import Softmax
 from tabattn.optim import MuonAdamW, WarmupCosine
+from tabattn.pairs import TNPD
 from tabattn.tasks import PairInference, PriorClassification, Task
 from tests.optim.test_schedule_free import MeanOfPoints
 
@@ -33,7 +34,8 @@ def prior(**changes: Any) -> PriorClassification:
 
 
 def pairs(**changes: Any) -> PairInference:
-    return PairInference(**{"dim": 16, "heads": 2, "hidden": 16, "layers": 1, "attention": DROPPING, **changes})
+    small = partial(TNPD, dim=16, heads=2, hidden=16, layers=1)
+    return PairInference(**{"network": small, "attention": DROPPING, **changes})
 
 
 def tables() -> SyntheticPrior:

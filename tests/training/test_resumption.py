@@ -18,12 +18,12 @@ from tests.optim.test_schedule_free import MeanOfPoints  # noqa: F401
 CONFIGS = Path(__file__).parents[2] / "configs"
 COMMON = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 COMMON += ["--trainer.max_steps=8", "--trainer.log_every_n_steps=1", "--trainer.check_val_every_n_epoch=1"]
-COMMON += ["--model.dim=16", "--model.hidden=16", "--model.heads=2", "--model.layers=1", "--data.batch_size=2"]
-COMMON += ["--data.steps_per_epoch=4", "--lr_scheduler=null"]
+COMMON += ["--data.batch_size=2", "--data.steps_per_epoch=4", "--lr_scheduler=null"]
+SIZES = ("dim=16", "hidden=16", "heads=2", "layers=1")
 PRIOR = ["--config", str(CONFIGS / "prior.yaml"), "--data.rows=[12,16]", "--data.features=[2,3]"]
-PRIOR += ["--data.tables=[sklearn:iris]", "--data.folds=2"]
+PRIOR += ["--data.tables=[sklearn:iris]", "--data.folds=2", *(f"--model.{size}" for size in SIZES)]
 PAIRS = ["--config", str(CONFIGS / "pairs.yaml"), "--data.points=[8,8]", "--data.context=3"]
-PAIRS += ["--data.val_batches=1", "--data.test_batches=1"]
+PAIRS += ["--data.val_batches=1", "--data.test_batches=1", *(f"--model.network.{size}" for size in SIZES)]
 TASKS = {"prior": PRIOR, "pairs": PAIRS}
 OPTIMIZERS = {
     "AdamW": ["--optimizer=AdamW", "--optimizer.lr=0.01"],

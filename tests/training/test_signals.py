@@ -236,8 +236,14 @@ def test_a_lost_worker_is_one_line() -> None:
     assert lost_worker(RuntimeError("other")) is None
 
 
-PAIRS = ["fit", "--config", str(ROOT / "configs" / "pairs.yaml"), "--model.dim=16", "--model.heads=2"]
-PAIRS += ["--model.hidden=16", "--model.layers=1", "--data.points=[8,8]", "--data.context=3", "--data.batch_size=2"]
+PAIRS = ["fit", "--config", str(ROOT / "configs" / "pairs.yaml"), "--model.network.dim=16", "--model.network.heads=2"]
+PAIRS += [
+    "--model.network.hidden=16",
+    "--model.network.layers=1",
+    "--data.points=[8,8]",
+    "--data.context=3",
+    "--data.batch_size=2",
+]
 PAIRS += ["--data.steps_per_epoch=100000", "--data.val_batches=1", "--lr_scheduler=null", "--trainer.accelerator=cpu"]
 PAIRS += ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
 

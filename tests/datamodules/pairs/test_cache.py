@@ -113,7 +113,9 @@ def test_the_command_line_says_it_in_one_line(path: Path, capsys: pytest.Capture
     data = ["--data=SyntheticPairs", "--data.kind=icm", "--data.points=[7,7]", "--data.context=3", "--data.seed=1"]
     data += [*(f"--data.{name}={value}" for name, value in SIZES.items()), f"--data.cache_file={path}"]
     run = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-    assert main(["fit", "--model=PairInference", "--model.dim=16", "--model.hidden=16", *data, *run]) == 2
+    assert (
+        main(["fit", "--model=PairInference", "--model.network.dim=16", "--model.network.hidden=16", *data, *run]) == 2
+    )
     expected = f"error: {path} holds tasks of seed 0 (not 1): delete it, or name another file"
     assert capsys.readouterr().err.splitlines()[-1] == expected
 

@@ -1,0 +1,41 @@
+"""Arguments of the task of versions whose networks were chosen by a word, ``arch``, and shared one list of options."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from tabattn.pairs import NETWORKS
+from tabattn.storage.earlier import relocate
+from tabattn.storage.hyperparameters import import_path
+
+NAMES = {"tnpd": "TNPD", "tnpa": "TNPA", "seed": "SeedNetwork"}
+"""Networks by the word."""
+
+SIZES = ("dim", "heads", "hidden", "layers", "members", "components", "residual", "centred", "norm")
+MOVED = {
+    "arch": "network.class_path",
+    **{name: f"network.init_args.{name}" for name in SIZES},
+    **{name: f"network.init_args.tokens.{name}" for name in ("member_embed", "fourier")},
+}
+"""Where each argument is found today."""
+
+UNUSED = {"centred": False, "norm": "after"}
+"""Values of arguments that a network took only to refuse all others."""
+
+
+def upgrade(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of ``PairInference`` of such a version as those of today.
+
+    Raises:
+        ValueError: ``arch`` is none of the words.
+    """
+    arch = arguments.get("arch", "tnpd")
+    if arch not in NAMES:
+        raise ValueError(f"arch must be one of {', '.join(NAMES)}, got {arch!r}")
+    found = relocate(arguments, MOVED)
+    network = NETWORKS[NAMES[arch]]
+    options = found["network"].get("init_args", {})
+    for name, value in UNUSED.items():
+        if name not in inspect.signature(network).parameters and options.get(name) == value:
+            del options[name]
+    return found | {"network": {"class_path": import_path(network), "init_args": options}}

@@ -1,0 +1,103 @@
+"""TNP-D: targets read the context and not one another."""
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.nn.block import Norm, RowBlock
+from tabattn.pairs.expectations import levels, parallel
+from tabattn.pairs.network import PairNetwork
+from tabattn.pairs.options import DEFAULT_TOKENS, TokenOptions
+from tabattn.pairs.tokens import PairTokens, Points
+
+
+class TNPD(PairNetwork):
+    """Transformer neural process with independent targets: context points read one another, targets the context.
+
+    Nguyen and Grover 2022 (arXiv 2207.04179), TNP-D, with Fourier features of locations and the sequence in every
+    token.
+
+    Args:
+        attention: Mechanism between context points, and from targets to them where it can.
+        target_attention: Mechanism from targets to context points; None = ``attention`` where it can answer queries
+            from outside, else Softmax.
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the hidden layer of each MLP.
+        layers: Number of layers.
+        members: Number of sequences a task may have.
+        components: Gaussians in each density; 1 = a plain Gaussian.
+        residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
+            the same sequence; ``parallel`` = the other sequences, moved to the height of its known values.
+        tokens: How a token shows its location and sequence.
+        centred: Whether values are read, and told, as distances from the mean of what is known of their sequence:
+            answers then move with each sequence, whatever height it has reached.
+        norm: Layer normalisation of each layer: ``after`` = post-norm, ``before`` = pre-norm.
+    """
+
+    residuals: ClassVar[tuple[str, ...]] = ("none", "nearest", "parallel")
+
+    def __init__(
+        self,
+        attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        *,
+        dim: int = 64,
+        heads: int = 4,
+        hidden: int = 128,
+        layers: int = 4,
+        members: int = 2,
+        components: int = 1,
+        residual: Literal["none", "nearest", "parallel"] = "none",
+        tokens: TokenOptions = DEFAULT_TOKENS,
+        centred: bool = False,
+        norm: Norm = "after",
+    ) -> None:
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, got {layers}")
+        if hidden < 1:
+            raise ValueError(f"hidden must be at least 1, got {hidden}")
+        super().__init__(dim, hidden, members, components, residual)
+        for what, asked in ((f"residual {residual}", residual != "none"), ("centred", centred)):
+            if asked and tokens.member_embed == "hidden":
+                raise ValueError(f"{what} reads the labels of the context, which member_embed hidden hides")
+        self.centred = centred
+        self.tokens = PairTokens(dim, members, tokens)
+        self.blocks = nn.ModuleList(
+            RowBlock(dim, heads, hidden, attention, target_attention, readout=last, norm=norm)
+            for last in [False] * (layers - 1) + [True]
+        )
+        if layers == 1:
+            _check_used(attention(heads, dim // heads), target_attention)
+
+    def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
+        known, asked = self.split(x, y, member, context)
+        level = torch.zeros_like(asked.y)
+        if self.centred:
+            height = levels(known, self.tokens.member.members)
+            known = known._replace(y=known.y - height.gather(1, known.member))
+            level = height.gather(1, asked.member)
+        asked = self.expect(known, asked)
+        count = known.x.shape[1]
+        h = self.tokens(known.followed_by(asked), count)
+        for block in self.layers():
+            h = block(h, count, known.mask)
+        return self.answer(h, asked._replace(y=asked.y + level))
+
+    def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:
+        if self.residual != "parallel":
+            return super().expect(known, asked, visible)
+        return asked._replace(y=parallel(known, asked, self.tokens.member.members))
+
+    def layers(self) -> Iterable[RowBlock]:
+        return cast("Iterable[RowBlock]", self.blocks)
+
+
+def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None) -> None:
+    """With one layer nothing reads the known points' own attention: refuse a choice that would go unused."""
+    if (target_attention is not None or not mechanism.cross) and not isinstance(mechanism, Softmax):
+        raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")
