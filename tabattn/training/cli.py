@@ -57,6 +57,7 @@ class CLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
         words, self.packages = split_allowed(sys.argv[1:] if args is None else args)
+        self.first = words[0] if isinstance(words, list) and words else None
         with guard(self.packages):
             super().__init__(
                 parser_class=Parser,
@@ -219,6 +220,9 @@ class CLI(LightningCLI):
         return with_schedule(lightning_module, optimizer, lr_scheduler)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if self.first != subcommand and self.first in {*self.subcommands(), "-h", "--help"}:
+            # Another one is asked for: to describe all arguments of this one takes a tenth of a second.
+            return cast("LightningArgumentParser", self.init_parser(**kwargs))
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults({"weights_only": True})
         return parser
