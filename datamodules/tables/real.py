@@ -52,7 +52,7 @@ def load_table(source: str, target: str | None = None, cache_dir: str | Path | N
     """
     frame = load_frame(source, target, cache_dir)
     encoder = TableEncoder()
-    x = encoder.fit_encode(frame.x)
+    x = encoder.fit_encode(frame.x, source)
     if not len(encoder.columns_):
         raise ValueError(f"every column of {source} is constant")
     codes, classes = encode_labels(frame.y)

@@ -25,7 +25,7 @@ def encoded(train: list[Any], test: list[Any], **options: Any) -> list[float]:
     ("train", "test", "options", "expected"),
     [
         ([1, 2], [3, 1], {}, [3, 1]),
-        ([1.5, None, 2], [None, np.inf, 7], {}, [NAN, NAN, 7]),
+        ([1.5, None, 2], [None, 3, 7], {}, [NAN, 3, 7]),
         ([True, False], [True, False], {}, [1, 0]),
         ([True, False, None], [None, True, False], {"dtype": object}, [NAN, 1, 0]),
         ([1, 2, None], [3, None, 1], {"dtype": "Int64"}, [3, NAN, 1]),

@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tabattn.contract.columns.frames import as_frame
-from tabattn.contract.columns.reading import Reading, learn
+from tabattn.contract.columns.reading import AS_MISSING, Reading, Unread, learn
+from tabattn.contract.columns.scale import TOO_LARGE, drowning
 from tabattn.contract.columns.text import Floats
 from tabattn.contract.errors import TableWarning
 
@@ -26,7 +27,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     entries, infinities, and entries that the fitted rows could not teach - an unknown category, text in a numeric
     column - become NaN. Columns without two different entries in the fitted rows are dropped.
 
-    What had to be guessed, and what could not be read in a numeric column, is said by a ``TableWarning``.
+    What had to be guessed, what could not be read in a numeric column, and a number so large that single precision does
+    not tell the others apart beside it, is said by a ``TableWarning``.
 
     Attributes:
         feature_names_in_: Names of the columns of a DataFrame with text names.
@@ -56,8 +58,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Learn from rows, as ``fit`` does, and encode them, as ``transform`` does."""
         return self.fit_encode(X)
 
-    def fit_encode(self, X: Any) -> Floats:
-        """Like ``fit_transform``, an array whatever output scikit-learn is configured for."""
+    def fit_encode(self, X: Any, source: str = "") -> Floats:
+        """Like ``fit_transform``, an array whatever output scikit-learn is configured for.
+
+        Args:
+            X: The rows.
+            source: Where they come from, for warnings.
+        """
         frame = as_frame(X)
         if not len(frame):
             raise ValueError("an encoder needs at least 1 row, got 0")
@@ -73,8 +80,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             column = frame.iloc[:, index]
             reading, note = learn(column)
             values, wrong = reading.apply(column)
-            if note or wrong:
-                _say(frame, index, note or _unread(reading, wrong))
+            if note:
+                _say(frame, index, note, source)
+                wrong = [entry for entry in wrong if AS_MISSING not in note or entry.infinite]
+            if wrong:
+                _say(frame, index, _unread(reading, wrong), source)
+            if reading.categories is None and (row := drowning(values)) is not None:
+                _say(frame, index, f"{TOO_LARGE.format(values[row])} is it right? (row {row})", source)
             if not _constant(values):
                 kept.append(index)
                 encoded.append(values)
@@ -142,11 +154,14 @@ def _constant(values: Floats) -> bool:
     return not len(seen) or bool((seen == seen[0]).all())
 
 
-def _unread(reading: Reading, wrong: list[str]) -> str:
-    kind = "number" if reading.kind == "any" else reading.kind
-    shown = " and ".join(repr(text) for text in wrong[:2])
-    return f"has {shown}, which cannot be read as a {kind}: taken as missing ({len(wrong)} different in all)"
+def _unread(reading: Reading, wrong: list[Unread]) -> str:
+    word = "number" if reading.kind == "any" else reading.kind
+    kind = f"finite {word}" if any(entry.infinite for entry in wrong) else word
+    shown = " and ".join(repr(entry.text) for entry in wrong[:2])
+    count = f"{len(wrong)} different in all, the first in row {wrong[0].row}"
+    return f"has {shown}, which cannot be read as a {kind}: taken as missing ({count})"
 
 
-def _say(frame: pd.DataFrame, index: int, words: str) -> None:
-    warnings.warn(f"column {frame.columns[index]!r} {words}", TableWarning, stacklevel=4)
+def _say(frame: pd.DataFrame, index: int, words: str, source: str = "") -> None:
+    origin = f" of {source}" if source else ""
+    warnings.warn(f"column {frame.columns[index]!r}{origin} {words}", TableWarning, stacklevel=4)
