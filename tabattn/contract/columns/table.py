@@ -15,6 +15,9 @@ from tabattn.contract.columns.scale import TOO_LARGE, drowning
 from tabattn.contract.columns.text import Floats
 from tabattn.contract.errors import TableWarning
 
+WHOLE = 2.0**53
+"""Up to here double precision holds every whole number."""
+
 
 class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Encodes the columns of a table of any types as numbers (a scikit-learn transformer).
@@ -35,6 +38,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         n_features_in_: Number of columns.
         columns_: Numbers of the columns that are kept.
         readings_: How each kept column is read.
+        labels_: Names of all columns, of any type.
         categorical_: Whether each kept column holds codes, ``(kept columns,)``.
     """
 
@@ -73,6 +77,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             del self.feature_names_in_
         if self.n_features_in_ and all(isinstance(name, str) for name in frame.columns):
             self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
+        self.labels_ = list(frame.columns)
         kept: list[int] = []
         encoded: list[Floats] = []
         self.readings_: list[Reading] = []
@@ -87,6 +92,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 _say(frame, index, _unread(reading, wrong), source)
             if reading.categories is None and (row := drowning(values)) is not None:
                 _say(frame, index, f"{TOO_LARGE.format(values[row])} is it right? (row {row})", source)
+            elif reading.kind == "number" and _merged(column, values):
+                _say(frame, index, "has whole numbers that double precision does not tell apart: is it text?", source)
             if not _constant(values):
                 kept.append(index)
                 encoded.append(values)
@@ -123,12 +130,21 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if given != fitted:
                 wrong = next(pair for pair in zip(given, fitted, strict=True) if pair[0] != pair[1])
                 raise ValueError(f"columns must be those of fit, in the same order: got {wrong[0]!r} for {wrong[1]!r}")
+        elif not (named or hasattr(self, "feature_names_in_")):
+            self._check_labels(list(frame.columns))
         out = np.empty((len(frame), len(self.columns_)))
         for place, (index, reading) in enumerate(zip(self.columns_, self.readings_, strict=True)):
             out[:, place], unread = reading.apply(frame.iloc[:, index])
             if unread:
                 _say(frame, index, _unread(reading, unread))
         return out
+
+    def _check_labels(self, given: list[Any]) -> None:
+        """Names that are no text, such as numbers or tuples; 0, 1, 2, ... may be those of a table without names."""
+        fitted = getattr(self, "labels_", given)  # encoders of files do not know them
+        if given != fitted and given != list(range(len(given))):
+            wrong = next(pair for pair in zip(given, fitted, strict=True) if pair[0] != pair[1])
+            raise ValueError(f"columns must be those of fit, in the same order: got {wrong[0]!r} for {wrong[1]!r}")
 
     @property
     def categories_(self) -> list[dict[str, int] | None]:
@@ -147,6 +163,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if names is None:
             names = [f"x{index}" for index in range(self.n_features_in_)]
         return np.asarray(names, dtype=object)[self.columns_]
+
+
+def _merged(column: pd.Series, values: Floats) -> bool:
+    """Whether different entries have become one number because they are too large, such as identifiers of 19 digits."""
+    if not (np.abs(values) >= WHOLE).any():
+        return False
+    large = np.abs(values) >= WHOLE
+    return int(column[large].nunique()) > len(np.unique(values[large]))
 
 
 def _constant(values: Floats) -> bool:

@@ -23,7 +23,7 @@ def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Raises:
         ValueError: A label is missing or infinite; they are continuous numbers; or they cannot be sorted.
     """
-    given = _entries(y)
+    given = _entries(_plain(y))
     y = column_or_1d(given, warn=True)
     if missing := int(pd.isna(y).sum()):
         raise ValueError(f"Input y contains NaN: {missing} of {len(y)} rows have no label")
@@ -53,6 +53,15 @@ def number_labels(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
     """Number of each label among the classes, -1 = none of them."""
     known = {label: number for number, label in enumerate(pd.Series(classes))}
     return np.asarray([known.get(label, -1) for label in pd.Series(y)], np.int64)
+
+
+def _plain(y: Any) -> Any:
+    """Numbers and truth values of pandas' own and of Arrow's types as NumPy's of the same kind, not as doubles."""
+    dtype = y.dtypes.iloc[0] if isinstance(y, pd.DataFrame) and y.shape[1] == 1 else getattr(y, "dtype", None)
+    known = getattr(dtype, "numpy_dtype", None) if isinstance(dtype, pd.api.extensions.ExtensionDtype) else None
+    if known is None or known.kind not in "biuf" or np.asarray(pd.isna(y)).any():
+        return y
+    return y.to_numpy(dtype=known)
 
 
 def _entries(y: Any) -> Any:
