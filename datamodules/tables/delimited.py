@@ -72,6 +72,11 @@ def read_delimited(content: bytes, separator: str | None, name: str) -> pd.DataF
         **options,
     )
     frame = frame[names].apply(_stripped)
+    if all(name in set(frame[own].astype(str)) for name, own in zip(layout.header, names, strict=True)):
+        row = ",".join(layout.header[:5])
+        raise ValueError(
+            f"its first line is no header, for each name is a cell of its own column, {row}: name the columns"
+        )
     return _without_row_names(frame.set_axis(layout.header, axis=1))
 
 
