@@ -3,23 +3,18 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.pairs.options import Name, Unit
 from datamodules.tables.files import read_file
 from tabattn.contract.checks import listed, nearest
 from tabattn.contract.columns import Reading, learn
 from tabattn.contract.columns.text import DAY, is_missing, strip
 from tabattn.contract.errors import TableWarning
-
-Name = str | int
-"""A column, by its name or by its place counted from 0."""
-
-Unit = Literal["s", "min", "h", "D"]
-"""What dates are counted in."""
 
 FIRST = 50
 """Different entries by which it is told what an axis that cannot be read was meant to be."""
