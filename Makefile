@@ -4,6 +4,8 @@ PYTHON ?= $(firstword $(foreach python,python3.12 python3.11 python3,$(shell \
 VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
+# Tests in as many processes as there are cores, at most four.
+SPREAD := -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all format lint types docs check bench clean
@@ -23,10 +25,10 @@ demo: $(STAMP)  ## Train a small in-context classifier and compare it on real ta
 	$(RUN) examples.demo
 
 test: $(STAMP)  ## Run the fast tests
-	$(RUN) pytest
+	$(RUN) pytest $(SPREAD)
 
 test-all: $(STAMP)  ## Run every test that needs no network
-	$(RUN) pytest -m "not network"
+	$(RUN) pytest $(SPREAD) -m "not network"
 
 format: $(STAMP)  ## Rewrite the code in the project's format
 	$(RUN) ruff check --fix .

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -13,10 +13,12 @@ from torch import Tensor
 from callbacks import probe
 from callbacks.board import require_tensorboard, writers
 from callbacks.first_batch import FirstBatch
-from callbacks.heatmaps import TokenNames, picture
 from callbacks.statistics import spread
 from tabattn.attention import Mechanism
 from tabattn.attention.capture import Record, capture
+
+if TYPE_CHECKING:
+    from callbacks.heatmaps import TokenNames
 
 DEFAULT_HEADS, MOST_HEADS = 8, 16
 
@@ -112,6 +114,8 @@ class AttentionMaps(FirstBatch):
         self, trainer: Trainer, tag: str, layer: str, weights: Tensor, names: dict[str, list[str]]
     ) -> dict[str, float]:
         """Log picture and histograms of a layer, and return its scalars."""
+        from callbacks.heatmaps import picture
+
         found = spread(weights)
         heads = self.heads or list(range(min(DEFAULT_HEADS, weights.shape[1])))
         scalars = {
@@ -133,7 +137,9 @@ class AttentionMaps(FirstBatch):
         return scalars
 
 
-def _names_of(layer: str, weights: Tensor, names: dict[str, list[str]]) -> TokenNames:
+def _names_of(layer: str, weights: Tensor, names: dict[str, list[str]]) -> "TokenNames":
     """Pick names for both axes: of a site named in the layer's path, with as many names as the axis has tokens."""
+    from callbacks.heatmaps import TokenNames
+
     fitting = {len(tokens): tokens for site, tokens in names.items() if site in layer}
     return TokenNames(queries=fitting.get(weights.shape[-2]), keys=fitting.get(weights.shape[-1]))

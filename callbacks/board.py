@@ -1,10 +1,14 @@
 """What every drawing callback needs: where TensorBoard writes, and when it is the callback's turn."""
 
+from typing import TYPE_CHECKING
+
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
-from torch.utils.tensorboard import SummaryWriter
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def require_tensorboard(trainer: Trainer, who: str) -> None:
@@ -21,7 +25,7 @@ def require_tensorboard(trainer: Trainer, who: str) -> None:
     )
 
 
-def writers(trainer: Trainer) -> list[SummaryWriter]:
+def writers(trainer: Trainer) -> "list[SummaryWriter]":
     """Return the writer of every TensorBoard logger; call on rank zero only."""
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from callbacks import probe
 from callbacks.board import Cadence, require_tensorboard, writers
-from callbacks.projector import write_points
 from tabattn.attention import Mechanism
 
 MAX_POINTS = 5000
@@ -184,6 +183,8 @@ class Embeddings(Callback):
 
     def _write(self, trainer: Trainer, prefix: str) -> None:
         """Write what was gathered, and forget it."""
+        from callbacks.projector import write_points
+
         for layer, points in self.points.items():
             if not points.count:
                 rank_zero_warn(f"Embeddings saw no output of layer {layer}: it did not run, or is compiled")

@@ -1,21 +1,20 @@
 """Pictures of inferred sequences, on TensorBoard and as files."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from matplotlib.figure import Figure
-from matplotlib.image import imsave
 
 from callbacks import probe
 from callbacks.board import writers
-from callbacks.curves import MOST, TOP, draw_step, draw_trajectories
 from callbacks.first_batch import FirstBatch
-from callbacks.heatmaps import render
 from tabattn.pairs import attended
 from tabattn.storage.finite import first_non_finite
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FOLDER = "figures"
 
@@ -64,6 +63,8 @@ class Trajectories(FirstBatch):
 
     def look(self, trainer: Trainer, task: Any, split: str, batch: Any) -> None:
         """Infer the kept items and draw them; nothing where the weights are not finite."""
+        from callbacks.curves import MOST, TOP, draw_step, draw_trajectories
+
         if name := first_non_finite(task.named_parameters()):
             rank_zero_warn(
                 f"Trajectories draws nothing at step {trainer.global_step}: weights are not finite, in {name}"
@@ -78,8 +79,12 @@ class Trajectories(FirstBatch):
             title = f"{when}, target {step + 1}: the {MOST} points most often\namong the {TOP} strongest of a head"
             self._show(trainer, split, f"attention_{step + 1:03d}", draw_step(found, 0, step, looked, title))
 
-    def _show(self, trainer: Trainer, split: str, name: str, figure: Figure) -> None:
+    def _show(self, trainer: Trainer, split: str, name: str, figure: "Figure") -> None:
         """Put a picture on TensorBoard and into the folder of the run."""
+        from matplotlib.image import imsave
+
+        from callbacks.heatmaps import render
+
         tag = f"test/inference/{name}" if split == "test" else f"inference/{name}"
         image = render(figure)
         for writer in writers(trainer):

@@ -10,7 +10,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from callbacks.board import require_tensorboard, writers
-from callbacks.projector import write_points
 
 MAX_ROWS = 5000
 
@@ -70,6 +69,8 @@ class Weights(Callback):
             self._look(trainer, pl_module)
 
     def _look(self, trainer: Trainer, task: LightningModule) -> None:
+        from callbacks.projector import write_points
+
         self.seen = trainer.global_step
         if not trainer.is_global_zero:
             return

@@ -1,11 +1,34 @@
 """The command line with every task, datamodule and callback of the project known by name."""
 
+import importlib.util
 import sys
+from pathlib import Path
 
-import callbacks  # noqa: F401
-import datamodules  # noqa: F401
-import tabattn.tasks  # noqa: F401
-from tabattn.training.cli import CLI, main
+
+def hidden(package: str) -> str | None:
+    """Say in one line that another module hides a package of ours, such as a file of the user's; None where none does.
+
+    Args:
+        package: Name of a package that lies beside this one.
+    """
+    found = importlib.util.find_spec(package)
+    origin = None if found is None else found.origin
+    if origin is not None and Path(origin).resolve().parents[1] == Path(__file__).resolve().parents[1]:
+        return None
+    other = origin or next(iter(found.submodule_search_locations or ()), package) if found else "nothing"
+    return f"the package {package} of tabattn is hidden by {other}: rename that, or start in another folder"
+
+
+for name in ("callbacks", "datamodules"):
+    if problem := hidden(name):
+        # Nobody who imports this module could go on without them.
+        sys.stderr.write(f"error: {problem}\n")
+        sys.exit(2)
+
+import callbacks  # noqa: E402, F401
+import datamodules  # noqa: E402, F401
+import tabattn.tasks  # noqa: E402, F401
+from tabattn.training.cli import CLI, main  # noqa: E402
 
 __all__ = ["CLI", "main"]
 

@@ -204,6 +204,16 @@ class Task(LightningModule):
         """An attribute of the datamodule; None where it has none."""
         return getattr(getattr(self.trainer, "datamodule", None), name, None)
 
+    def prediction_table(self, batch: Any, output: Any, number: int) -> dict[str, list[Any]] | None:
+        """What ``predict_step`` found for a batch as the columns of a table, for people to read; None = no table.
+
+        Args:
+            batch: The batch.
+            output: What ``predict_step`` returned.
+            number: The batch's number, over all processes.
+        """
+        return None
+
     def probe(self, batch: Any) -> Any:
         """Run the network on a batch for a look inside: no loss, no logging, no collective call."""
         return self.predict_step(batch, 0)

@@ -10,7 +10,7 @@ import callbacks  # noqa: F401  (makes the names of the commands known)
 import datamodules  # noqa: F401
 import tabattn.tasks  # noqa: F401
 from tabattn.attention.__main__ import table
-from tabattn.training.cli import CLI
+from tabattn.training.cli import CLI, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
@@ -22,6 +22,7 @@ LINKS = sorted({(page, link) for page, text in PAGES.items() for link in re.find
 COMMANDS = [
     line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.startswith("python train.py")
 ]
+HELP = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if ".help" in line]
 
 
 @pytest.mark.parametrize("code", [text for kind, text in BLOCKS if kind == "python"])
@@ -47,6 +48,17 @@ def test_commands_build(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
         small = [f"--data.path={ROOT / 'examples' / 'rooms.csv'}"]
     cli = CLI(args=[*words, *small, f"--run.root={tmp_path}"], run=False)
     assert type(cli.model).__name__ == ("PairInference" if "pairs" in command else "PriorClassification")
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_is_as_printed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags are shown as one types them."""
+    with pytest.raises(SystemExit) as leaving:
+        main(shlex.split(command)[2:])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    assert text
+    assert "init_args" not in text
 
 
 def test_mechanisms_are_those_of_the_registry() -> None:

@@ -1,15 +1,19 @@
 """Pairs from long tables: tasks of irregular observations, each with a place of its own."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from datamodules.counter import generator
-from datamodules.pairs.long_series import LongNames, Observations, read_long
+from datamodules.pairs.options import LongNames, Unit
 from datamodules.pairs.regimes import Regime
-from datamodules.pairs.series import Unit
 from datamodules.pairs.tasks import TaskPairs
 from datamodules.splits import split_borders, standardise
 from tabattn.contract.batches import Scaling
+
+if TYPE_CHECKING:
+    from datamodules.pairs.long_series import Observations
 
 DEFAULT_NAMES = LongNames()
 
@@ -51,7 +55,7 @@ class LongPairs(TaskPairs):
         num_workers: Processes that make batches ahead; 0 = in the training process.
     """
 
-    tasks: Observations
+    tasks: "Observations"
 
     def __init__(
         self,
@@ -75,6 +79,8 @@ class LongPairs(TaskPairs):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
+        from datamodules.pairs.long_series import read_long
+
         names, tasks = read_long(path, columns, sequences, unit)
         super().__init__(
             names,
@@ -108,7 +114,7 @@ class LongPairs(TaskPairs):
         self.scaling = _scaling(self.tasks.x, torch.isin(tasks.task, self.numbers["train"]))
 
 
-def _counted(tasks: Observations) -> Tensor:
+def _counted(tasks: "Observations") -> Tensor:
     """Places counted from the first point of their task."""
     start = torch.full((len(tasks.first),), torch.inf, dtype=tasks.x.dtype)
     return tasks.x - start.scatter_reduce(0, tasks.task, tasks.x, "amin")[tasks.task]

@@ -8,19 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from datamodules.pairs.series import Unit, find_column, numbers, places
+from datamodules.pairs.options import LongNames, Unit
+from datamodules.pairs.series import find_column, numbers, places
 from datamodules.pairs.tasks import Points
 from datamodules.tables.files import read_file
 from tabattn.contract.checks import nearest
-
-
-class LongNames(NamedTuple):
-    """Columns of a long table: the task and the sequence each row belongs to, its place and its value."""
-
-    task: str = "task"
-    member: str = "member"
-    x: str = "x"
-    y: str = "y"
 
 
 class Observations(NamedTuple):

@@ -1,9 +1,24 @@
-"""How whole tasks become batches of pairs."""
+"""How tables are read as sequences, and how whole tasks become batches of pairs."""
 
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from datamodules.pairs.regimes import Regime
 from tabattn.contract.checks import check_range
+
+Name = str | int
+"""A column, by its name or by its place counted from 0."""
+
+Unit = Literal["s", "min", "h", "D"]
+"""What dates are counted in."""
+
+
+class LongNames(NamedTuple):
+    """Columns of a long table: the task and the sequence each row belongs to, its place and its value."""
+
+    task: str = "task"
+    member: str = "member"
+    x: str = "x"
+    y: str = "y"
 
 
 class PairOptions(NamedTuple):

@@ -3,23 +3,21 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from datamodules.pairs.options import Name, Unit
 from datamodules.tables.files import read_file
 from tabattn.contract.checks import listed, nearest
 from tabattn.contract.columns import Reading, learn
 from tabattn.contract.columns.text import DAY, is_missing, strip
 from tabattn.contract.errors import TableWarning
 
-Name = str | int
-"""A column, by its name or by its place counted from 0."""
-
-Unit = Literal["s", "min", "h", "D"]
-"""What dates are counted in."""
+FIRST = 50
+"""Different entries by which it is told what an axis that cannot be read was meant to be."""
 
 SECONDS: dict[Unit, int] = {"s": 1, "min": 60, "h": 3600, "D": 86400}
 
@@ -110,7 +108,7 @@ def places(column: pd.Series, unit: Unit) -> NDArray[np.float64]:
     reading, note = learn(column)
     values, _ = reading.apply(column)
     if reading.kind == "category" or not np.isfinite(values).all():
-        row = int(np.isnan(_single(column)).argmax()) if reading.kind == "category" else int(np.isnan(values).argmax())
+        row = _odd(column) if reading.kind == "category" else int(np.isnan(values).argmax())
         raise ValueError(
             f"x column {column.name!r} must hold numbers or dates of one form, such as 2016-07-01 00:00, "
             f"got {column.iloc[row]!r} at row {row}"
@@ -120,8 +118,11 @@ def places(column: pd.Series, unit: Unit) -> NDArray[np.float64]:
     return values if reading.kind == "number" else np.round(values * DAY, 6) / SECONDS[unit]
 
 
-def _single(column: pd.Series) -> NDArray[np.float64]:
-    """Each entry as a number or a date of its own; NaN where it is neither."""
-    kinds = [learn(pd.Series([cell], dtype=object))[0].kind for cell in column]
-    most = max(set(kinds) - {"category"}, key=kinds.count, default="number")
-    return np.asarray([0.0 if kind == most else np.nan for kind in kinds])
+def _odd(column: pd.Series) -> int:
+    """The first row whose entry is not what most of the first ones are, numbers or dates of one form."""
+    learned = [learn(pd.Series([cell], dtype=object))[0] for cell in column.drop_duplicates()[:FIRST]]
+    readings = [reading for reading in learned if reading.categories is None] or [Reading("number")]
+    kinds = [reading.kind for reading in readings]
+    most = max(kinds, key=kinds.count)
+    gaps = [np.isnan(reading.apply(column)[0]) for reading in dict.fromkeys(readings) if reading.kind == most]
+    return int(min(gaps, key=np.count_nonzero).argmax())

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.pairs.options import as_range
+from datamodules.pairs.options import Name, Unit, as_range
 from datamodules.pairs.regimes import Regime
-from datamodules.pairs.series import Name, Unit, read_series
 from datamodules.pairs.tasks import Points, TaskPairs
 from datamodules.splits import PARTS, split_borders, standardise
 from tabattn.contract.batches import Scaling
@@ -119,6 +118,8 @@ class TablePairs(TaskPairs):
         check_least(window=(window, 2), stride=(stride, 1))
         if cycle is not None and not 0 < cycle < math.inf:
             raise ValueError(f"cycle must be greater than 0, got {cycle}")
+        from datamodules.pairs.series import read_series
+
         series = read_series(path, columns, x, unit)
         super().__init__(
             series.names,

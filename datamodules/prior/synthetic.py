@@ -2,15 +2,16 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import chance, integer, log_integer, uniform
 from datamodules.prior.scm import another_view, draw_table
 from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
-from datamodules.tables.real import Folds, load_tables
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_range, check_shares
 
@@ -136,6 +137,8 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
         num_workers: int = 0,
         views: int = 1,
     ) -> None:
+        from datamodules.tables.real import Folds, load_tables
+
         super().__init__()
         check_range("rows", rows, 4)
         check_range("features", features, 1)
@@ -158,6 +161,14 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
         self.num_workers = num_workers
         self.real = load_tables(tables, max_rows, seed)
         self.folds = Folds.of(self.real, folds, seed)
+
+    def class_names(self, table: int) -> tuple[str, ...]:
+        """Names of a real table's classes."""
+        return self.real[table].classes
+
+    def target_rows(self, number: int) -> NDArray[np.int64]:
+        """Rows of the real table that are the targets of a batch to predict, by its number; they count from 0."""
+        return self.folds.rows[number]
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.prior.labels import answerable
-from datamodules.tables.real import Folds, load_tables
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_range, check_shares
 from tabattn.contract.errors import DataError
@@ -138,6 +138,8 @@ class TabiclPrior(NotInCheckpoints, LightningDataModule):
         seed: int = 0,
         num_workers: int = 2,
     ) -> None:
+        from datamodules.tables.real import Folds, load_tables
+
         super().__init__()
         check_least(steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0), max_rows=(max_rows, 10))
         self.batches = TabiclBatches(kind, rows, features, classes, context, batch_size, seed)
@@ -146,6 +148,14 @@ class TabiclPrior(NotInCheckpoints, LightningDataModule):
         self.real = load_tables(tables, max_rows, seed)
         self.classes = max([classes, *(len(table.classes) for table in self.real)])
         self.folds = Folds.of(self.real, folds, seed)
+
+    def class_names(self, table: int) -> tuple[str, ...]:
+        """Names of a real table's classes."""
+        return self.real[table].classes
+
+    def target_rows(self, number: int) -> NDArray[np.int64]:
+        """Rows of the real table that are the targets of a batch to predict, by its number; they count from 0."""
+        return self.folds.rows[number]
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -1,14 +1,17 @@
 """Training and scoring on tasks cut from one real table."""
 
+from typing import TYPE_CHECKING
+
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.counter import CounterLoader, endless, shared
-from datamodules.prior.cut import CutBatches, CutOptions, TaskCutter, halves, split_rows
-from datamodules.tables.real import load_table
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least
+
+if TYPE_CHECKING:
+    from datamodules.prior.cut import CutBatches
 
 STREAMS = {"train": 1, "val": 2, "test": 3}
 """Numbers that give the tasks of each stage a stream of their own."""
@@ -66,6 +69,9 @@ class TableTasks(NotInCheckpoints, LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
+        from datamodules.prior.cut import CutOptions, TaskCutter, halves, split_rows
+        from datamodules.tables.real import load_table
+
         super().__init__()
         check_least(
             num_tasks=(1 if num_tasks is None else num_tasks, 1),
@@ -96,19 +102,19 @@ class TableTasks(NotInCheckpoints, LightningDataModule):
 
     def train_dataloader(self) -> CounterLoader:
         """This rank's part of the stream of tasks."""
-        batches = CutBatches(self.cutters["train"], self.batch_size, self.tasks["train"])
-        return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
+        return endless(self.trainer, self._batches("train"), self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the tasks to validate on."""
-        return self._scored("val")
+        return shared(self.trainer, self._batches("val"))
 
     def test_dataloader(self) -> DataLoader[TableBatch]:
         """This rank's part of the tasks to test on."""
-        return self._scored("test")
+        return shared(self.trainer, self._batches("test"))
 
     predict_dataloader = test_dataloader
 
-    def _scored(self, stage: str) -> DataLoader[TableBatch]:
-        batches = CutBatches(self.cutters[stage], self.batch_size, self.tasks[stage], scored=True)
-        return shared(self.trainer, batches)
+    def _batches(self, stage: str) -> "CutBatches":
+        from datamodules.prior.cut import CutBatches
+
+        return CutBatches(self.cutters[stage], self.batch_size, self.tasks[stage], scored=stage != "train")

@@ -22,6 +22,9 @@ NUMERIC = ("numeric", "real", "integer")
 UNKNOWN = ("?", "")
 """Values that stand for a missing cell, even where a nominal attribute declares them."""
 
+DECLARED = "the file declares its categories"
+"""Attribute of a frame whose categories are no guess, so that none needs a warning for its name."""
+
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 JAVA = {
     **{"yyyy": "%Y", "yy": "%y", "MMMM": "%B", "MMM": "%b", "MM": "%m", "M": "%m", "dd": "%d", "d": "%d"},
@@ -59,7 +62,9 @@ def read_arff(content: bytes, name: str) -> pd.DataFrame:
     rows = _rows(body, attributes, start)
     columns = zip(*rows, strict=True) if rows else [()] * len(attributes)
     series = [_column(list(cells), kind) for cells, kind in zip(columns, attributes, strict=True)]
-    return pd.DataFrame(dict(enumerate(series))).set_axis([attribute.name for attribute in attributes], axis=1)
+    frame = pd.DataFrame(dict(enumerate(series))).set_axis([attribute.name for attribute in attributes], axis=1)
+    frame.attrs[DECLARED] = True
+    return frame
 
 
 def _header(lines: list[str]) -> tuple[list[Attribute], int]:

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tabattn.contract.checks import listed
+from tabattn.contract.columns.text import MISSING
 from tabattn.contract.errors import TableWarning
-
-MISSING = ["?", "", "NA", "NaN", "nan"]
-"""What stands for a missing cell of any column; more words do where the other cells are numbers or dates."""
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAMPLE = 100
@@ -62,7 +60,7 @@ def read_delimited(content: bytes, separator: str | None, name: str) -> pd.DataF
     names = [f"column {place}" for place in range(len(layout.header))]
     if not layout.text.strip():
         return pd.DataFrame(columns=layout.header)
-    options: dict[str, Any] = {"na_values": MISSING, "keep_default_na": False, "low_memory": False}
+    options: dict[str, Any] = {"na_values": list(MISSING), "keep_default_na": False, "low_memory": False}
     frame = pd.read_csv(
         io.StringIO(layout.text),
         sep=layout.separator,
@@ -74,6 +72,11 @@ def read_delimited(content: bytes, separator: str | None, name: str) -> pd.DataF
         **options,
     )
     frame = frame[names].apply(_stripped)
+    if all(name in set(frame[own].astype(str)) for name, own in zip(layout.header, names, strict=True)):
+        row = ",".join(layout.header[:5])
+        raise ValueError(
+            f"its first line is no header, for each name is a cell of its own column, {row}: name the columns"
+        )
     return _without_row_names(frame.set_axis(layout.header, axis=1))
 
 

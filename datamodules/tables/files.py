@@ -71,7 +71,7 @@ def _tsv(content: bytes, name: str) -> pd.DataFrame:
 
 def _parquet(content: bytes, name: str) -> pd.DataFrame:
     try:
-        return pd.read_parquet(io.BytesIO(content))
+        return pd.read_parquet(io.BytesIO(content), engine="pyarrow", page_checksum_verification=True)
     except (TypeError, KeyError, NotImplementedError, MemoryError) as ex:  # what pyarrow raises for damaged files
         raise ValueError(str(ex) or type(ex).__name__) from ex
 

@@ -27,6 +27,7 @@ class RealTable(NamedTuple):
         classes: Names of the classes.
         categorical: Which columns hold codes, ``(features,)``.
         provenance: Where the table came from, in plain types.
+        rows: Which rows of the source these are, where only some were taken; None = all.
     """
 
     name: str
@@ -36,6 +37,7 @@ class RealTable(NamedTuple):
     classes: tuple[str, ...]
     categorical: NDArray[np.bool_]
     provenance: dict[str, Any]
+    rows: NDArray[np.int64] | None = None
 
 
 def load_table(source: str, target: str | None = None, cache_dir: str | Path | None = None) -> RealTable:
@@ -52,7 +54,7 @@ def load_table(source: str, target: str | None = None, cache_dir: str | Path | N
     """
     frame = load_frame(source, target, cache_dir)
     encoder = TableEncoder()
-    x = encoder.fit_encode(frame.x)
+    x = encoder.fit_encode(frame.x, source)
     if not len(encoder.columns_):
         raise ValueError(f"every column of {source} is constant")
     codes, classes = encode_labels(frame.y)
@@ -86,7 +88,7 @@ def stratified_rows(table: RealTable, limit: int, seed: int) -> RealTable:
     if len(table.y) <= limit:
         return table
     rows, _ = train_test_split(np.arange(len(table.y)), train_size=limit, stratify=table.y, random_state=seed)
-    return table._replace(x=table.x[rows], y=table.y[rows])
+    return table._replace(x=table.x[rows], y=table.y[rows], rows=rows)
 
 
 class Folds(NamedTuple):
@@ -95,10 +97,12 @@ class Folds(NamedTuple):
     Attributes:
         val: Folds to validate on: of each table the first half of its folds, rounded down.
         test: Folds to test on: the others.
+        rows: Of each of the latter, the rows of its table that are the targets, counted from 0 in the source.
     """
 
     val: list[TableBatch]
     test: list[TableBatch]
+    rows: tuple[NDArray[np.int64], ...] = ()
 
     @classmethod
     def of(cls, tables: list[RealTable], folds: int, seed: int) -> "Folds":
@@ -109,9 +113,12 @@ class Folds(NamedTuple):
                 f"of the {folds} folds of each real table {folds // 2} validate and the other {folds - folds // 2} "
                 "test: no row is scored by both"
             )
+        halves = [(table, _split(table, folds, seed)[folds // 2 :]) for table in tables]
+        rows = [rest if table.rows is None else table.rows[rest] for table, half in halves for _, rest in half]
         return cls(
             [batch for batches in each for batch in batches[: folds // 2]],
             [batch for batches in each for batch in batches[folds // 2 :]],
+            tuple(rows),
         )
 
 
@@ -130,8 +137,12 @@ def fold_batches(table: RealTable, index: int, folds: int, seed: int) -> list[Ta
     smallest = np.bincount(table.y).min()
     if folds < 2 or smallest < folds:
         raise ValueError(f"folds must be between 2 and the smallest class of {table.name} ({smallest}), got {folds}")
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return [_batch(table, index, fit, rest) for fit, rest in splitter.split(table.x, table.y)]
+    return [_batch(table, index, fit, rest) for fit, rest in _split(table, folds, seed)]
+
+
+def _split(table: RealTable, folds: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Context rows and target rows of each fold."""
+    return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(table.x, table.y))
 
 
 def _batch(table: RealTable, index: int, context: NDArray[np.int64], target: NDArray[np.int64]) -> TableBatch:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from sklearn import datasets
 
+from datamodules.tables.arff_files import DECLARED
 from datamodules.tables.files import read_file, stem
 from datamodules.tables.openml import fetch
 from tabattn.contract.checks import listed, nearest
-from tabattn.contract.columns import check_cells, is_numeric
+from tabattn.contract.columns import check_cells, is_numeric, missing_words, told, warn_of_words
 from tabattn.contract.errors import DataError
 
 SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits")
@@ -131,8 +132,12 @@ def _sklearn(place: str, name: str) -> _Raw:
 
 
 def _check_labels(place: str, y: pd.Series) -> None:
-    missing = int(y.isna().sum())
+    words = missing_words(y)
+    missing = int(y.isna().sum()) + sum(words.missing.values())
     if missing:
-        raise ValueError(f"target {y.name!r} of {place} has no label in {missing} of {len(y)} rows")
+        note = f" ({told(words.missing)}; a declared category may have such a name)" if words.missing else ""
+        raise ValueError(f"target {y.name!r} of {place} has no label in {missing} of {len(y)} rows{note}")
+    if not (y.attrs.get(DECLARED) and isinstance(y.dtype, pd.CategoricalDtype)):
+        warn_of_words(words, f"target {y.name!r} of {place}", len(y))
     if y.nunique() < 2:
         raise ValueError(f"target {y.name!r} of {place} has a single class, {y.iloc[0]!r}: nothing to tell apart")

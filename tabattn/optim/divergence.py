@@ -24,6 +24,10 @@ INTERVAL = 50
 """Steps from one look to the next where looking is not free: it waits for the device, or for other processes."""
 
 
+MOST_SKIPPED = 100
+"""Steps in a row that are left out before a run gives up."""
+
+
 class DivergenceGuard(Callback):
     """Divergence check: stops a training whose loss or gradient is NaN or infinite, and never saves such weights.
 
@@ -34,8 +38,9 @@ class DivergenceGuard(Callback):
     whenever a checkpoint is made: one that is not finite is refused, and the file that was there stays.
 
     Args:
-        action: ``stop``: stop the run; ``skip``: leave out each step whose gradient is not finite and go on; ``off``:
-            watch neither. Checkpoints of weights that are not finite are refused in each case.
+        action: ``stop``: stop the run; ``skip``: leave out each step whose gradient is not finite and go on, but stop
+            after 100 of them in a row, or at the end where no step was taken at all; ``off``: watch neither.
+            Checkpoints of weights that are not finite are refused in each case.
         patience: Bad steps in a row that stop the run.
     """
 
@@ -48,12 +53,15 @@ class DivergenceGuard(Callback):
         self.patience = patience
         self.skipped = 0
         self.steps = 0
+        self.skipped_in_a_row = 0
+        self.taken = False
         self.gradient: Tensor | None = None
         # How many bad steps in a row, at which step they began, the loss and the largest gradient there.
         self.streak: Tensor | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.streak, self.gradient, self.skipped, self.steps = None, None, 0, 0
+        self.skipped_in_a_row, self.taken = 0, False
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Measure the gradient, and leave the step out where it is not finite and looking costs nothing."""
@@ -65,12 +73,24 @@ class DivergenceGuard(Callback):
         if (self.action == "skip" or self.gradient.device.type == "cpu") and not self.gradient.isfinite():
             leave_step_out(optimizer)
             self.skipped += 1
+            self.skipped_in_a_row += 1
             # One line each time their number has doubled.
             if self.skipped & (self.skipped - 1) == 0:
                 rank_zero_warn(
                     f"step {trainer.global_step + 1}: the gradient is {self.gradient.item():g}, so the step is left out"
                     + (f" ({self.skipped} of them so far)" if self.skipped > 1 else "")
                 )
+            if self.action == "skip" and self.skipped_in_a_row >= MOST_SKIPPED:
+                self._give_up(trainer)
+        else:
+            self.skipped_in_a_row, self.taken = 0, True
+
+    def _give_up(self, trainer: Trainer) -> None:
+        """Stop a run whose steps are all left out."""
+        raise DivergenceError(
+            f"the training has diverged: the gradient was not finite in the last {self.skipped_in_a_row} steps, which "
+            f"are left out; {last_good(trainer)}; a lower learning rate or --trainer.gradient_clip_val may help"
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -101,7 +121,9 @@ class DivergenceGuard(Callback):
             self._look(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to end as if all were well with weights that are not finite."""
+        """Refuse to end as if all were well with weights that are not finite, or were never updated."""
+        if self.action == "skip" and self.skipped_in_a_row and not self.taken:
+            self._give_up(trainer)
         if self.action != "off":
             refuse_diverged(trainer, pl_module, {"state_dict": pl_module.state_dict()})
 

@@ -26,6 +26,7 @@ from tabattn.pairs import (
 )
 from tabattn.pairs.earlier import MOVED, upgrade
 from tabattn.pairs.metrics import PairScores
+from tabattn.pairs.predictions import prediction_table
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
@@ -165,6 +166,10 @@ class PairInference(Task):
         mixed = np.random.SeedSequence([self.inference.seed, number]).generate_state(1)
         source = torch.Generator(self.device).manual_seed(int(mixed[0]))
         return trajectories(self.network, lay_out(batch, self.inference, source), self.inference, source)
+
+    def prediction_table(self, batch: PairBatch, output: Trajectories, number: int) -> dict[str, list[Any]]:
+        """One line for each target: task, member, place, value, mean, samples and quantiles, in the data's units."""
+        return prediction_table(output, self.of_data("names"), self.of_data("mean"), self.of_data("std"))
 
     def probe(self, batch: PairBatch) -> Tensor:
         """Predict the means of the targets, for a look inside."""

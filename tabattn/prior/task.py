@@ -16,6 +16,7 @@ from tabattn.contract.batches import TableBatch
 from tabattn.prior.metrics import Scores, TableScores
 from tabattn.prior.network import PriorNetwork
 from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
+from tabattn.prior.predictions import prediction_table
 from tabattn.storage.hyperparameters import mechanism
 from tabattn.task import Task
 
@@ -153,6 +154,17 @@ class PriorClassification(Task):
     def predict_step(self, batch: TableBatch, batch_idx: int) -> Tensor:
         """Class probabilities of target rows, ``(batch, target rows, classes)``."""
         return self.probabilities(batch)
+
+    def prediction_table(self, batch: TableBatch, output: Tensor, number: int) -> dict[str, list[Any]]:
+        """One line for each target row: table, row, label, the predicted class, and the probability of each."""
+        rows = self.of_data("target_rows")
+        return prediction_table(
+            batch,
+            output,
+            self.of_data("tables") or (),
+            self.of_data("class_names"),
+            None if rows is None else rows(number),
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores under ``val/``."""

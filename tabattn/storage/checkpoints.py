@@ -9,6 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.connectors import checkpoint_connector
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -70,7 +71,7 @@ class OwnPaths(Callback):
 
 
 def forget_foreign_paths(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Drop what a checkpoint says of the files of another folder than that of the run, and say so.
+    """Drop what a checkpoint says of the files of another folder than that of the run; a training says so.
 
     ``ModelCheckpoint`` saves the paths of the checkpoints it keeps and deletes them when there are better ones. Only
     those that resolve into the folder it writes to in this run are its own; the files of an older run, from which this
@@ -87,10 +88,11 @@ def forget_foreign_paths(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
             continue
         if (foreign := _foreign(state, str(callback.dirpath))) is not None:
             states[callback.state_key] = callback.state_dict()
-            rank_zero_info(
-                f"the checkpoint names files that are not this run's own, which are left as they are: "
-                f"{shortened(foreign)}; the best checkpoint is chosen anew in {callback.dirpath}"
-            )
+            if trainer.state.fn == TrainerFn.FITTING:
+                rank_zero_info(
+                    f"the checkpoint names files that are not this run's own, which are left as they are: "
+                    f"{shortened(foreign)}; the best checkpoint is chosen anew in {callback.dirpath}"
+                )
 
 
 def _foreign(state: Any, folder: str) -> Any:

@@ -8,6 +8,7 @@ from unittest.mock import patch
 import yaml
 from jsonargparse import _actions, _common, _loaders_dumpers, _optionals, _typehints, _util
 
+from tabattn.contract.library_warnings import deprecated_parsing
 from tabattn.storage import trusted
 
 MOST_VALUES = 100_000
@@ -36,6 +37,7 @@ def guard(packages: Iterable[str] = ()) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(trusted.allowing(packages))
+        stack.enter_context(deprecated_parsing())
         for module in (_typehints, _actions):
             stack.enter_context(patch.object(module, "import_object", _import_class))
         stack.enter_context(patch.object(_typehints, "callable_instances", _no_instances))

@@ -14,6 +14,7 @@ from tabattn.storage import earlier, trusted
 from tabattn.storage.checkpoint_files import read
 from tabattn.storage.checkpoints import located
 from tabattn.training.parser import debugging, tidy
+from tabattn.training.runs import path_of
 
 
 def with_hyperparameters(parser: ArgumentParser, config: Namespace, flags: set[str]) -> Namespace:
@@ -34,6 +35,8 @@ def with_hyperparameters(parser: ArgumentParser, config: Namespace, flags: set[s
     options = config.get(subcommand) if subcommand else None
     if options is None or options.get("ckpt_path") is None:
         return config
+    if not options.ckpt_path.strip():
+        parser.error("ckpt_path: expected the path of a checkpoint, best, last or hpc, got nothing")
     before = dict(_model_arguments(options))
     try:
         options.ckpt_path = str(located(options.ckpt_path, _own_checkpoints(options), options.trainer))
@@ -73,16 +76,18 @@ def leave_init_from_aside(parser: ArgumentParser, model: Namespace, flags: set[s
         rank_zero_info(f"init_from of the configuration is left aside for the weights of ckpt_path: {source}")
 
 
-def run_name(model: Namespace) -> str:
-    """Return ``<task>/<attention>``, or the task alone where it has no argument called attention.
+def run_names(model: Namespace) -> dict[str, str]:
+    """Names in the path of a run: ``task``, and ``attention``, empty where the task has no argument called so.
 
     Args:
         model: Configuration of the task.
     """
     task_class = trusted.resolve(model.class_path, LightningModule)
-    task: str = getattr(task_class, "task_name", task_class.__name__.lower())
     attention = model.get("init_args.attention")
-    return f"{task}/{attention.class_path.rpartition('.')[2]}" if attention else task
+    return {
+        "task": getattr(task_class, "task_name", task_class.__name__.lower()),
+        "attention": attention.class_path.rpartition(".")[2] if attention else "",
+    }
 
 
 def short(key: str) -> str:
@@ -132,7 +137,8 @@ def _own_checkpoints(options: Namespace) -> Path | None:
         return Path(options.checkpoint.dirpath)
     if options.run.version is None:
         return None
-    return Path(options.run.root, options.run.name or run_name(options.model), options.run.version, "checkpoints")
+    name = path_of(options.run.name, run_names(options.model))
+    return Path(options.run.root, name, options.run.version, "checkpoints")
 
 
 def _model_arguments(options: Namespace) -> Iterator[tuple[str, Any]]:

@@ -1,14 +1,12 @@
 """The command line: any task on any data, with any attention mechanism, optimizer and schedule."""
 
-import logging
 import os
-import shlex
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 from jsonargparse import Namespace
@@ -21,8 +19,12 @@ from lightning.pytorch.cli import (
     LightningCLI,
     LRSchedulerTypeUnion,
 )
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_info
 from torch.optim import Optimizer
 
+from tabattn.contract.errors import DataError
+from tabattn.contract.library_warnings import ordinary_runs, overridden_optimizers, without_advertisements
 from tabattn.optim.divergence import DivergenceGuard
 from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, check_schedule
@@ -32,16 +34,19 @@ from tabattn.storage.class_paths import guard
 from tabattn.storage.files import disk_problem
 from tabattn.storage.resumption import Resumption
 from tabattn.task import Task
-from tabattn.training.checkpoint_arguments import leave_init_from_aside, run_name, short, with_hyperparameters
+from tabattn.training.checkpoint_arguments import leave_init_from_aside, run_names, short, with_hyperparameters
 from tabattn.training.checkpoint_io import install
-from tabattn.training.configurations import two_tasks
+from tabattn.training.checks import check_filenames, check_loggers
+from tabattn.training.commands import closing, going_on
+from tabattn.training.configurations import two_tasks, with_packaged
+from tabattn.training.help import DESCRIPTIONS, answer, asked, needed, parser_kwargs
 from tabattn.training.parser import Parser, debugging, split_allowed
 from tabattn.training.predictions import FOLDER as PREDICTIONS
 from tabattn.training.predictions import Predictions
 from tabattn.training.run_files import SavedConfig
-from tabattn.training.runs import RunFolder
+from tabattn.training.runs import RunFolder, home_of, path_of
 from tabattn.training.signals import Interrupted, Interruption, Watch, take_over
-from tabattn.training.status import status_of
+from tabattn.training.status import status_of, thread_fault
 
 WATCH = Watch()
 """Receives the signals of this process."""
@@ -57,9 +62,12 @@ class CLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
         words, self.packages = split_allowed(sys.argv[1:] if args is None else args)
+        words = with_packaged(words)
+        self.needed = needed(words, self.subcommands()) if run else []
         with guard(self.packages):
             super().__init__(
                 parser_class=Parser,
+                parser_kwargs=parser_kwargs(),
                 save_config_callback=SavedConfig,
                 seed_everything_default=0,
                 # Datamodules share batches out themselves; Lightning's sampler would share them twice, and pad.
@@ -87,6 +95,8 @@ class CLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        if isinstance(args, list) and (question := asked(args)):
+            self._explain(parser, args, *question)
         # The base class warns of any arguments of the process, such as pytest's, where it is called from Python.
         if isinstance(args, (dict, Namespace)):
             self.config = parser.parse_object(args)
@@ -95,6 +105,17 @@ class CLI(LightningCLI):
                 parser.error(problem)
             self.config = parser.parse_args(args)
         self.given = args if isinstance(args, list) else []
+
+    def _explain(self, parser: LightningArgumentParser, words: list[str], key: str, name: str | None) -> None:
+        """Print the help that is asked for, and leave."""
+        try:
+            text = answer(self._subcommand_parsers[self.needed[0]] if self.needed else parser, words, key, name)
+        except ValueError as ex:
+            parser.error(str(ex))
+        if text is None:
+            parser.error(f"unrecognized arguments: --{key}.help")
+        sys.stdout.write(f"{text}\n")
+        parser.exit(0)
 
     def before_instantiate_classes(self) -> None:
         if self._get(self.config, "ckpt_path"):
@@ -118,6 +139,14 @@ class CLI(LightningCLI):
             if debugging() or not isinstance(cause, (ValueError, MisconfigurationException)):
                 raise cause from None
             self.parser.error(str(cause))
+        finally:
+            if not hasattr(self, "trainer") and (run := self._run()):
+                run.discard()
+
+    def _run(self) -> RunFolder | None:
+        """The folder of the run, None before the arguments are instantiated."""
+        found: RunFolder | None = self._get(self.config_init, "run") if hasattr(self, "config_init") else None
+        return found
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         if callable(check := getattr(self.model, "check_data", None)):
@@ -136,6 +165,9 @@ class CLI(LightningCLI):
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
         trainer = super().instantiate_trainer(**kwargs)
         install(trainer)
+        check_filenames(trainer)
+        if self.subcommand == "fit" and self._get(self.config, "ckpt_path") is None:
+            check_loggers(trainer)
         # Before all others, which may save in any of their hooks.
         cast("Any", trainer).callbacks.insert(0, Resumption())
         last = None
@@ -144,21 +176,28 @@ class CLI(LightningCLI):
             last = LastCheckpoint(fresh=self.subcommand == "fit" and self._get(self.config, "ckpt_path") is None)
             cast("Any", trainer).callbacks.append(last)
         # The last of all: what the others keep of a step is kept by then.
-        interruption = Interruption(WATCH, last, self._command_to_go_on, on_fault=take_over(trainer))
+        command = partial(going_on, self.given, self.packages)
+        interruption = Interruption(WATCH, last, command, on_fault=take_over(trainer))
         cast("Any", trainer).callbacks.append(interruption)
         if default_loggers and self.subcommand is not None:
             # Not earlier: a folder is claimed for a run that can start, and for no other.
-            name = run_name(self._get(self.config, "model"))
-            checkpoint = self._get(self.config, "ckpt_path")
-            once = PREDICTIONS if self.subcommand == "predict" else None
-            run = self._get(self.config_init, "run")
-            with self._named_folder("run", run.root, name):
-                trainer.loggers = run.loggers(name, checkpoint, once)
+            trainer.loggers = self._loggers(self._get(self.config_init, "run"))
         folder = self._get(self.config, "checkpoint").dirpath
         if self.subcommand == "fit" and keeps_checkpoints and folder is not None:
             with self._named_folder("checkpoint.dirpath", folder):
                 os.makedirs(folder, exist_ok=True)
         return trainer
+
+    def _loggers(self, run: RunFolder) -> list[Logger]:
+        """Claim the folder of the run: below that of the run whose checkpoint is tested, unless a flag says where."""
+        assert self.subcommand is not None
+        checkpoint = self._get(self.config, "ckpt_path")
+        run.name = path_of(run.name, run_names(self._get(self.config, "model")))
+        placed = self._flags() & {"run.root", "run.name", "run.version"}
+        home = None if placed or self.subcommand == "fit" else home_of(checkpoint)
+        once = PREDICTIONS if self.subcommand == "predict" else None
+        with self._named_folder("run", *((run.root, run.name) if home is None else (str(home),))):
+            return run.loggers(run.name, checkpoint, once, self.subcommand, home)
 
     @contextmanager
     def _named_folder(self, option: str, *folder: str) -> Iterator[None]:
@@ -172,34 +211,22 @@ class CLI(LightningCLI):
             self.parser.error(f"{option}: the folder cannot be made below {where}: {ex.strerror}")
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run, and leave the folder to other runs afterwards."""
+        """Run, say where everything is, and leave the folder to other runs; a refused run leaves none."""
+        run = self._get(self.config_init, "run")
         try:
-            with warnings.catch_warnings():
-                # The folder is claimed: what is in it is the run's own, from before it was resumed.
-                warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
-                if self._get(self.config, "ckpt_path"):
-                    # A run resumed at the end of an epoch repeats that end, but not its validation.
-                    warnings.filterwarnings("ignore", message=r".*could not find the monitored key")
+            with ordinary_runs(bool(self._get(self.config, "ckpt_path"))):
                 super()._run_subcommand(subcommand)
+            if run.folder is not None:
+                rank_zero_info(closing(subcommand, run.folder, self.packages, self.trainer))
+        except (DataError, MisconfigurationException, SystemExit):
+            run.discard()
+            raise
         finally:
-            self._get(self.config_init, "run").release()
-
-    def _command_to_go_on(self, path: str) -> str:
-        """Return the command line of this run with another checkpoint to start from."""
-        words: list[str] = [f"--allow={package}" for package in self.packages]
-        given = iter(self.given)
-        for word in given:
-            if word == "--ckpt_path":
-                next(given, None)
-            elif not word.startswith("--ckpt_path="):
-                words.append(word)
-        return shlex.join(["python", sys.argv[0], *words, f"--ckpt_path={path}"])
+            run.release()
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
         """Put the command line's optimizer in the place of the task's default, which needs no warning."""
-        with warnings.catch_warnings():
-            if type(self.model).configure_optimizers is Task.configure_optimizers:
-                warnings.filterwarnings("ignore", message=r".*configure_optimizers` will be overridden")
+        with overridden_optimizers(type(self.model).configure_optimizers is Task.configure_optimizers):
             super()._add_configure_optimizers_method_to_model(subcommand)
 
     @staticmethod
@@ -218,7 +245,15 @@ class CLI(LightningCLI):
         """
         return with_schedule(lightning_module, optimizer, lr_scheduler)
 
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        for choice in getattr(parser._subcommands_action, "_choices_actions", ()):
+            choice.help = DESCRIPTIONS[choice.dest]
+
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if subcommand not in self.needed:
+            # Named in the help alone: its arguments take time to make.
+            return self.init_parser(**kwargs)
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults({"weights_only": True})
         return parser
@@ -242,8 +277,8 @@ def main(args: ArgsType = None) -> int:
         The status for the shell: 0 done, 2 wrong use, 3 data or disk, 4 diverged, 129 hung up, 130 interrupted, 143
         terminated.
     """
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    threading.excepthook = _thread_fault
+    without_advertisements()
+    threading.excepthook = thread_fault
     try:
         with WATCH.watching():
             CLI(args)
@@ -256,13 +291,3 @@ def _raised_by(ex: BaseException) -> str:
     """Return the name of the module that raised an exception."""
     *_, (frame, _) = traceback.walk_tb(ex.__traceback__)
     return str(frame.f_globals.get("__name__"))
-
-
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith("💡 Tip: For seamless cloud")
-
-
-def _thread_fault(fault: threading.ExceptHookArgs) -> None:
-    """Leave a thread's disk error, such as that of TensorBoard's writer, to the main thread, which meets it too."""
-    if disk_problem(fault.exc_value) is None or debugging():
-        threading.__excepthook__(fault)

@@ -1,13 +1,24 @@
-"""Configuration files of a command line, looked at before they are merged."""
+"""Configuration files of a command line: which are meant, and whether they can be merged."""
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import ArgsType
 
 from tabattn.task import Task
+from tabattn.training.parser import nearest
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+"""Beside the packages, in a checkout and where they are installed."""
+
+NAME = re.compile(r"[\w./-]+")
+"""What is a name or a path and no YAML."""
 
 
 def two_tasks(words: Sequence[str]) -> str | None:
@@ -54,3 +65,46 @@ def _subclasses(base: Any) -> Iterator[type[Task]]:
     for task in base.__subclasses__():
         yield task
         yield from _subclasses(task)
+
+
+def with_packaged(words: ArgsType) -> ArgsType:
+    """Replace names of the package's configurations in a command line by their paths.
+
+    ``--config`` takes a file, or the name of a configuration (``prior``, ``experiments/adult``); wherever a value is
+    ``configs/...yaml`` and there is no such file, it means the package's.
+
+    Args:
+        words: A command line; a nested dictionary is returned as it is.
+
+    Raises:
+        MisconfigurationException: ``--config`` names neither a file nor a configuration.
+    """
+    if not isinstance(words, list):
+        return words
+    found = []
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if word.startswith("--") and equals:
+            found.append(f"{flag}={_path(value, named=flag == '--config')}")
+        else:
+            found.append(_path(word, named=place > 0 and words[place - 1] in ("--config", "-c")))
+    return found
+
+
+def _path(value: str, named: bool) -> str:
+    """The file that a value means, or the value itself."""
+    inner = value.removeprefix("configs/")
+    if not NAME.fullmatch(value) or value.startswith("-") or (inner == value and not named) or os.path.exists(value):
+        return value
+    names = (inner, f"{inner}.yaml") if named else (inner,)
+    for path in (CONFIGS / name for name in names):
+        if os.path.isfile(path) and CONFIGS in path.resolve().parents:
+            return str(path)
+    if named:
+        known = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml"))
+        listed = ", ".join(name for name in known if "/" not in name)
+        raise MisconfigurationException(
+            f"config: there is no file {value}, and no configuration is called so; there are: {listed}"
+            f"{nearest(value, known)}"
+        )
+    return value

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, get_args, get_origin
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import Callback
@@ -30,10 +30,9 @@ FAMILIES: dict[type, str] = {
 }
 """What the subclasses of a type are called in messages."""
 
-DESCRIPTION = (
-    "Train, validate, test and apply models whose attention is chosen by a flag. Classes of a package of your own are "
-    f"named by their dotted paths, and the package is allowed by --allow my_package or {trusted.VARIABLE}=my_package."
-)
+DESCRIPTION = f"""\
+Train, validate, test and apply models whose attention is chosen by a flag. Classes of a package of your own are
+named by their dotted paths, and the package is allowed by --allow my_package or {trusted.VARIABLE}=my_package."""
 
 NOISE = re.compile(
     r"(Does not validate against any of the Union|Subtypes: |Errors:|Given value type: |Expected a path but "
@@ -72,6 +71,13 @@ REWRITES: tuple[tuple[str, str], ...] = (
 """Pattern and replacement, applied in this order to a message of one line."""
 
 
+class HelpFormatter(DefaultHelpFormatter):
+    """Help formatter that keeps the line breaks of descriptions and examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "".join(f"{indent}{line}" for line in text.splitlines(keepends=True))
+
+
 class Parser(LightningArgumentParser):
     """Accepts flags by their whole names only and reports a mistake in one short message.
 
@@ -83,6 +89,7 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
         kwargs.setdefault("description", DESCRIPTION)
+        kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -208,28 +215,34 @@ def _moves(ex: BaseException | None) -> Iterator[Mapping[str, str]]:
 
 def _known(hint: Any) -> dict[str, list[str]]:
     """Return, for each family of classes that a type hint admits, the names of its classes."""
-    return {_family(base): sorted(set(_concrete(base))) for base in dict.fromkeys(_bases(hint)) if any(_concrete(base))}
+    return {
+        family(base): sorted({each.__name__ for each in concrete_classes(base)})
+        for base in dict.fromkeys(bases(hint))
+        if any(concrete_classes(base))
+    }
 
 
-def _family(base: type) -> str:
+def family(base: type) -> str:
+    """What the subclasses of a type are called."""
     return FAMILIES.get(base, getattr(base, "family", f"subclasses of {base.__name__}"))
 
 
-def _bases(hint: Any) -> Iterator[type]:
+def bases(hint: Any) -> Iterator[type]:
+    """Yield the classes in a type hint of which an argument takes subclasses."""
     if isinstance(hint, type) and hint.__module__ != "builtins":
         yield hint
     arguments = get_args(hint)
     for argument in arguments[-1:] if get_origin(hint) is collections.abc.Callable else arguments:
-        yield from _bases(argument)
+        yield from bases(argument)
 
 
-def _concrete(base: type) -> Iterator[str]:
-    """Yield the names of the subclasses that can be built; of Lightning's, only what is meant for use."""
+def concrete_classes(base: type) -> Iterator[type]:
+    """Yield the subclasses that can be built; of Lightning's, only what is meant for use."""
     internal = "lightning." if base in {LightningModule, LightningDataModule} else "lightning.pytorch.demos"
     subclasses: list[type] = base.__subclasses__()
     for subclass in subclasses:
         hidden = inspect.isabstract(subclass) or subclass.__name__.startswith("_")
         hidden = hidden or getattr(subclass, "training_step", None) is LightningModule.training_step
         if not hidden and not subclass.__module__.startswith(internal):
-            yield subclass.__name__
-        yield from _concrete(subclass)
+            yield subclass
+        yield from concrete_classes(subclass)

@@ -1,5 +1,6 @@
 """What ``predict`` finds, as files."""
 
+import importlib.util
 import io
 import json
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ class Predictions(Callback):
     """Writes what a task predicts into ``predictions`` in the folder of the run: a file for each batch.
 
     ``batch<number>.npz`` holds the tensors by name, those of a NamedTuple by the names of its fields, so ``numpy.load``
-    reads them; a single tensor is called ``prediction``. Batches are counted over all processes: each takes every so
-    many of them, and the files are those of a single process. ``data.json`` beside them says what leads back to the
-    data, where the datamodule knows it: the ``names`` of its sequences, their ``mean`` and ``std``.
+    reads them; a single tensor is called ``prediction``. Tasks that lay out their predictions as a table
+    (``prediction_table``) have it as ``batch<number>.csv`` too, and as ``batch<number>.parquet`` where pyarrow is
+    installed. Batches are counted over all processes: each takes every so many of them, and the files are those of a
+    single process. ``data.json`` beside them says what leads back to the data, where the datamodule knows it: the
+    ``names`` of its sequences, their ``mean`` and ``std``.
     """
 
     def __init__(self) -> None:
@@ -48,9 +51,12 @@ class Predictions(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         number = batch_idx * trainer.world_size + trainer.global_rank
-        content = io.BytesIO()
-        np.savez_compressed(content, **dict(_named("prediction", outputs)))
-        write_file(self.folder / f"batch{number:05d}.npz", content.getbuffer())
+        arrays = io.BytesIO()
+        np.savez_compressed(arrays, **dict(_named("prediction", outputs)))
+        write_file(self.folder / f"batch{number:05d}.npz", arrays.getbuffer())
+        layout = getattr(pl_module, "prediction_table", None)
+        if layout is not None and (columns := layout(batch, outputs, number)) is not None:
+            _write_table(self.folder / f"batch{number:05d}", columns)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what leads back to the data, and say where the files are."""
@@ -65,6 +71,16 @@ class Predictions(Callback):
         """Wait for the other processes: a run of which one fails has failed."""
         if stage == "predict":
             trainer.strategy.barrier()
+
+
+def _write_table(stem: Path, columns: dict[str, list[Any]]) -> None:
+    """Write columns as CSV, and as Parquet where there is a library for it."""
+    import pandas as pd
+
+    table = pd.DataFrame(columns)
+    write_file(stem.with_suffix(".csv"), table.to_csv(index=False).encode())
+    if importlib.util.find_spec("pyarrow") is not None:
+        write_file(stem.with_suffix(".parquet"), table.to_parquet(index=False))
 
 
 def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from jsonargparse import Namespace
@@ -14,6 +15,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from tabattn.storage.files import write_file
+from tabattn.storage.hyperparameters import import_path
 
 
 class MetricsTable(CSVLogger):
@@ -84,4 +86,22 @@ class SavedConfig(SaveConfigCallback):
         if stage != "fit" and path.exists():
             path = path.with_stem(f"{path.stem}_{getattr(stage, 'value', stage)}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, self.parser.dump(self.config, skip_none=False).encode())
+        write_file(path, self.parser.dump(public(self.config), skip_unset=False).encode())
+
+
+def public(value: Any) -> Any:
+    """A configuration with every class named by its public path, such as ``tabattn.tasks.PriorClassification``."""
+    if isinstance(value, Namespace):
+        return Namespace(public(vars(value)))  # type: ignore[no-untyped-call]
+    if isinstance(value, dict):
+        return {key: _path(part) if key == "class_path" else public(part) for key, part in value.items()}
+    return [public(part) for part in value] if isinstance(value, list) else value
+
+
+def _path(path: Any) -> Any:
+    """The public path of the class that a path names; the path itself where it names none."""
+    try:
+        found = resolve_name(path)
+    except (ValueError, TypeError, ImportError, AttributeError):
+        return path
+    return import_path(found) if isinstance(found, type) else path

@@ -15,15 +15,24 @@ _HELD: set[int] = set()
 """Descriptors of the folders that runs of this process write to."""
 
 
+REFUSED = ("config*.yaml", "hparams.yaml", "events.out.*")
+"""Files that a run leaves before its first step; a folder with no others holds nothing to keep."""
+
+
 @dataclass
 class RunFolder:
     """The folder of a run: ``<root>/<name>/<version>``.
 
+    What tests, validates or predicts with a checkpoint of a run writes below that run's folder, as ``test_<n>``,
+    ``validate_<n>`` or ``predict_<n>``, unless a flag says where.
+
     Args:
         root: Folder above all runs.
-        name: Path from the root, alike for runs to be compared; by default ``<task>/<attention>``.
-        version: Last part of the path; by default the next free ``version_<n>``. A version that is there already is
-            refused, unless ``--ckpt_path`` is a checkpoint in it: then the run goes on in that folder.
+        name: Path from the root, alike for runs to be compared; ``{task}`` and ``{attention}`` in it stand for the
+            names of the task and of its attention mechanism. By default ``{task}/{attention}``.
+        version: Last part of the path; by default the next free ``version_<n>``, or ``test_<n>`` and so on for what
+            does not train. A version that is there already is refused, unless ``--ckpt_path`` is a checkpoint in it:
+            then the run goes on in that folder.
     """
 
     root: str = "runs"
@@ -36,15 +45,28 @@ class RunFolder:
         for part in (self.name, self.version):
             if part is not None and (Path(part).is_absolute() or ".." in Path(part).parts):
                 raise ValueError(f"a run's name and version must be paths below its root, got {part}")
+        if self.version is not None and not Path(self.version).parts:
+            raise ValueError("run.version must be the name of a folder, got none: leave it out for the next number")
+        self.folder: Path | None = None
+        self._made: list[Path] = []
         self._lock: int | None = None
 
-    def loggers(self, name: str, checkpoint: str | None = None, once: str | None = None) -> list[Logger]:
+    def loggers(
+        self,
+        name: str,
+        checkpoint: str | None = None,
+        once: str | None = None,
+        command: str = "fit",
+        home: Path | None = None,
+    ) -> list[Logger]:
         """Claim the folder, for this process alone until ``release``, and return the loggers that write to it.
 
         Args:
             name: The name to use where none was given.
             checkpoint: What the run starts from; one in the folder lets the run go on there.
-            once: Name of a subfolder that must not be there yet.
+            once: Name of a subfolder that must not be there yet in a named version.
+            command: What is run: ``fit``, ``validate``, ``test`` or ``predict``.
+            home: Folder of the run that is tested or applied, to write below it; None = ``<root>/<name>``.
 
         Returns:
             A TensorBoard logger and one that writes ``metrics.csv``.
@@ -52,15 +74,20 @@ class RunFolder:
         Raises:
             ValueError: The folder belongs to another run.
         """
-        name = self.name or name
-        if self.version is None:
-            version: int | str = self._claim_next(Path(self.root, name))
+        root, name = (self.root, self.name or name) if home is None else (str(home), "")
+        if self.version is None or home is not None:
+            prefix = "version" if command == "fit" else command
+            number = self._claim_next(Path(root, name), prefix)
+            version: int | str = number if command == "fit" else f"{prefix}_{number}"
+            self.folder = Path(root, name, f"{prefix}_{number}")
         else:
-            version = self.version
+            version, self.folder = self.version, Path(root, name, self.version)
             if getattr(rank_zero_only, "rank", 0) == 0:
-                self._claim(Path(self.root, name, version), checkpoint, once)
-        table = MetricsTable(self.root, name, version)
-        return [TensorBoardLogger(self.root, name, version, default_hp_metric=False), table]
+                self._claim(self.folder, checkpoint, once)
+        return [
+            TensorBoardLogger(root, name, version, default_hp_metric=False),
+            MetricsTable(root, name, version),
+        ]
 
     def release(self) -> None:
         """Let other runs have the folder."""
@@ -69,9 +96,27 @@ class RunFolder:
             _HELD.discard(lock)
             os.close(lock)
 
+    def discard(self) -> None:
+        """Release the folder and remove what this run has made of it, unless it holds more than a beginning."""
+        self.release()
+        made, self._made = self._made, []
+        if not made or self.folder is None:
+            return
+        below: list[Path] = []
+        with contextlib.suppress(OSError):
+            # That raises where the folder could not be made, such as one whose name is too long.
+            below = sorted(made[0].rglob("*"), reverse=True)
+        files = [path for path in below if not path.is_dir()]
+        if all(any(path.match(pattern) for pattern in REFUSED) for path in files):
+            for path in files:
+                path.unlink(missing_ok=True)
+            for folder in (*below, *made):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
     def _claim(self, folder: Path, checkpoint: str | None, once: str | None) -> None:
         """Take a named folder: a new or empty one, or that of the checkpoint."""
-        folder.mkdir(parents=True, exist_ok=True)
+        self._make(folder)
         if not self._take(folder):
             raise ValueError(f"run.version: another run is writing to {folder} at this moment: choose another version")
         resumes = checkpoint is not None and _within(checkpoint, folder)
@@ -85,22 +130,27 @@ class RunFolder:
             self.release()
             raise ValueError(f"run.version: {folder} has {once} already: choose another version, or remove them")
 
-    def _claim_next(self, folder: Path) -> int:
-        """Return the next free version; make its folder at once, so that no parallel run takes it too."""
-        taken = [
-            int(path.name.removeprefix("version_")) for path in folder.glob("version_*") if path.name[8:].isdigit()
-        ]
-        number = max(taken, default=-1) + 1
+    def _claim_next(self, folder: Path, prefix: str) -> int:
+        """Return the next free number; make its folder at once, so that no parallel run takes it too."""
+        ends = [path.name.removeprefix(f"{prefix}_") for path in folder.glob(f"{prefix}_*")]
+        number = max((int(end) for end in ends if end.isdigit()), default=-1) + 1
         if getattr(rank_zero_only, "rank", 0) == 0:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._make(folder)
             while True:
-                path = folder / f"version_{number}"
+                path = folder / f"{prefix}_{number}"
                 with contextlib.suppress(FileExistsError):
                     path.mkdir()
+                    self._made.insert(0, path)
                     if self._take(path):
                         break
+                    self._made.remove(path)
                 number += 1
         return number
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder and those above it, and remember which were not there."""
+        self._made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
 
     def _take(self, folder: Path) -> bool:
         """Lock a folder; the lock ends with the process at the latest, however that ends."""
@@ -111,6 +161,23 @@ class RunFolder:
         _HELD.add(lock)
         self._lock = lock
         return True
+
+
+def path_of(name: str | None, names: dict[str, str]) -> str:
+    """Put names in the place of ``{task}`` and ``{attention}``; where there is no attention, its part is left out."""
+    name = name or "{task}/{attention}"
+    for key, value in names.items():
+        name = name.replace(f"{{{key}}}", value)
+    return os.path.normpath(name)
+
+
+def home_of(checkpoint: str | None) -> Path | None:
+    """Folder of the run that a checkpoint is of; None where it lies in no run's ``checkpoints``."""
+    if checkpoint is None:
+        return None
+    folder = Path(checkpoint).parent
+    whole = folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file()
+    return folder.parent if whole else None
 
 
 def _within(checkpoint: str, folder: Path) -> bool:

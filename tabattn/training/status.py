@@ -1,6 +1,7 @@
 """Exit statuses: what the shell and the user are told of the exception that ended a run."""
 
 import sys
+import threading
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -53,6 +54,12 @@ def status_of(ex: BaseException, signalled: int | None) -> int:
     if problem := _problem(ex):
         return _report(ex, problem, 3)
     raise ex
+
+
+def thread_fault(fault: threading.ExceptHookArgs) -> None:
+    """Leave a thread's disk error, such as that of TensorBoard's writer, to the main thread, which meets it too."""
+    if disk_problem(fault.exc_value) is None or debugging():
+        threading.__excepthook__(fault)
 
 
 def _problem(ex: Exception) -> str | None:

@@ -25,7 +25,7 @@ def encoded(train: list[Any], test: list[Any], **options: Any) -> list[float]:
     ("train", "test", "options", "expected"),
     [
         ([1, 2], [3, 1], {}, [3, 1]),
-        ([1.5, None, 2], [None, np.inf, 7], {}, [NAN, NAN, 7]),
+        ([1.5, None, 2], [None, 3, 7], {}, [NAN, 3, 7]),
         ([True, False], [True, False], {}, [1, 0]),
         ([True, False, None], [None, True, False], {"dtype": object}, [NAN, 1, 0]),
         ([1, 2, None], [3, None, 1], {"dtype": "Int64"}, [3, NAN, 1]),
@@ -139,3 +139,30 @@ def test_recoding_by_a_context_equals_a_fit_to_it() -> None:
     assert kept.tolist() == alone.columns_.tolist() == [0, 1, 2]
     assert_array_equal(x, alone.transform(frame))
     assert np.isnan(x[8:, 1]).any()
+
+
+@pytest.mark.parametrize(
+    ("names", "others"),
+    [([5, 6], [6, 5]), ([0, 1], [1, 0]), ([("a", 1), ("b", 1)], [("b", 1), ("a", 1)]), ([1, "a"], ["a", 1])],
+)
+def test_columns_whose_names_are_no_text_keep_their_order(names: list[Any], others: list[Any]) -> None:
+    cells = [[1.0, 2.0], [3.0, 5.0]]
+    encoder = TableEncoder().fit(pd.DataFrame(cells, columns=names))
+    assert_array_equal(encoder.transform(pd.DataFrame(cells, columns=names)), cells)
+    assert_array_equal(encoder.transform(cells), cells)
+    with pytest.raises(ValueError, match="columns must be those of fit, in the same order: got"):
+        encoder.transform(pd.DataFrame(cells, columns=others))
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        np.arange(5, dtype=np.uint64) + np.uint64(2**63),
+        [str(10**18 + number) for number in range(5)],
+        [10**30 + number for number in range(5)],
+        pd.array([10**18 + number for number in range(5)], dtype="Int64"),
+    ],
+)
+def test_whole_numbers_beyond_double_precision_are_said(cells: Any) -> None:
+    with pytest.warns(TableWarning, match="column 'a' has whole numbers that double precision does not tell apart"):
+        TableEncoder().fit(pd.DataFrame({"a": cells}))

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tabattn.contract.columns import TableEncoder
+from tabattn.contract.columns import TableEncoder, reading, text
+from tabattn.contract.columns.text import FORMS, form_of, to_days
 from tabattn.contract.errors import TableWarning
 
 NAN = np.nan
@@ -49,7 +50,6 @@ def read(cells: list[Any], dtype: Any = object) -> list[float]:
         ([b"1", b"2.5"], [1, 2.5]),
         (["1", 2, 2.5, True, Decimal("3.5"), Fraction(1, 4)], [1, 2, 2.5, 1, 3.5, 0.25]),
         ([Decimal("1.5"), Decimal("NaN"), 2], [1.5, NAN, 2]),
-        (["inf", "1", "2", float("-inf")], [NAN, 1, 2, NAN]),
         ([pd.Interval(0, 2), pd.Interval(2, 6)], [1, 4]),
     ],
     ids=str,
@@ -151,9 +151,13 @@ def test_unseen_dates_in_every_container(train: Any) -> None:
         (["$5", "€6"], "although they have different signs, such as '$5' and '€6'"),
         (["02/03/2020", "01/02/2020"], "month before the day, in doubt, such as '02/03/2020' and '01/02/2020'"),
         ([*map(str, range(60)), "abc", "<5"], "is read as numbers, and 'abc' and '<5' as missing"),
-        ([1, 10**400], "has '1000000000000000000000000000000000000000', which cannot be read as a number"),
-        ([1, 10**5000], "has 'a whole number of 5000 digits', which cannot be read as a number"),
-        (["1", "9" * 400], "cannot be read as a number"),
+        ([1, 10**400], "has '1000000000000000000000000000000000000000', which cannot be read as a finite number"),
+        ([1, 10**5000], "has 'a whole number of 5000 digits', which cannot be read as a finite number"),
+        (["1", "9" * 400], "cannot be read as a finite number"),
+        (["1", "1e400"], "has '1e400', which cannot be read as a finite number: taken as missing"),
+        ([1.0, np.inf, 2], "has 'inf', which cannot be read as a finite number: taken as missing"),
+        ([1.0, "Infinity", 2, -np.inf], "has 'Infinity' and '-inf', which cannot be read as a finite number"),
+        ([1.0, 2.0, 3.0, 3e38], "has a value of 3e+38, beside which single precision does not tell the others apart"),
     ],
 )
 def test_what_is_guessed_is_said(cells: list[Any], words: str) -> None:
@@ -195,3 +199,59 @@ def test_two_missing_words_in_many_incomes_change_nothing() -> None:
         expected = np.where(np.isin(np.arange(160), [3, 90]), NAN, income)
         assert_array_equal(read(list(cells)), expected)
         assert_array_equal(read([str(cell) for cell in cells]), expected)
+
+
+def test_infinities_and_notes_are_both_said() -> None:
+    with pytest.warns(TableWarning) as said:
+        TableEncoder().fit(pd.DataFrame({"a": ["1,234", "56,789", "inf"]}))
+    assert ["in doubt" in str(one.message) for one in said] == [True, False]
+    assert "has 'inf', which cannot be read as a finite number" in str(said[1].message)
+    assert "the first in row 2)" in str(said[1].message)
+
+
+@pytest.mark.parametrize("word", ["now", "today", "Today"])
+def test_a_word_for_this_day_is_no_date(word: str) -> None:
+    dates = [str(day.date()) for day in pd.date_range("2020-01-01", periods=20)]
+    with pytest.warns(TableWarning, match=f"'{word}'"):
+        found = TableEncoder().fit_encode(pd.DataFrame({"a": [*dates, word]}))[:, 0]
+    assert_array_equal(found, [*range(DAY_2020, DAY_2020 + 20), NAN])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_dates_are_found_by_their_shape(form: str) -> None:
+    # What rules out forms before pandas tries them must not rule out the right one.
+    stamps = pd.date_range("1999-12-30 23:58:59", periods=30, freq="83h", tz="UTC")
+    texts = [stamp.strftime(form) for stamp in stamps]
+    found, _ = form_of(texts)
+    assert found is not None
+    assert_allclose(to_days(texts, found), to_days(texts, form))
+
+
+def test_most_texts_are_never_tried_as_dates(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    days = text._days
+    monkeypatch.setattr(text, "_days", lambda texts, form: tried.append(form) or days(texts, form))
+    random = np.random.default_rng(0)
+    for cells in (
+        [random.bytes(16).hex() for _ in range(300)],
+        [f"{a}.{b}.{a % 7}.{b % 5}" for a, b in random.integers(0, 256, (300, 2))],
+        [f"word {number} of a text, and 12345 more" for number in range(300)],
+    ):
+        assert form_of(cells) == (None, [])
+    assert not tried
+
+
+def test_a_reading_that_does_not_fit_is_given_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(reading, "duration", lambda cell: seen.append(cell))
+    cells = [f"id {number}x" for number in range(20_000)]
+    with pytest.warns(TableWarning, match="hardly ever repeats"):
+        TableEncoder().fit(pd.DataFrame({"a": cells}))
+    assert 2000 < len(seen) < 3000  # a tenth of them cannot be durations, and one piece more
+
+
+@pytest.mark.parametrize("filling", [" ", "\u00a0", "1,", ",", "-", "12 ", "$", "1'", "a1"])
+def test_long_texts_take_no_longer_than_they_are(filling: str) -> None:
+    # 100,000 signs: anything but linear time would never end.
+    cells = ["1" + filling * 50_000 + f"x{number}z" for number in range(3)]
+    assert TableEncoder().fit(pd.DataFrame({"a": cells})).categorical_.tolist() == [True]

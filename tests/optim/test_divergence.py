@@ -102,6 +102,19 @@ def test_single_bad_steps_are_left_out_and_said() -> None:
     assert torch.load(checkpoint(), weights_only=True)["global_step"] == 12
 
 
+def test_a_training_whose_steps_are_all_skipped_has_diverged(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its end, or earlier where very many are skipped in a row."""
+    flags = [*FIT, "--model=Poisoned", "--guard.action=skip"]
+    assert main([*flags, f"--model.steps={list(range(100))}"]) == 4
+    assert "the gradient was not finite in the last 12 steps" in capsys.readouterr().err
+    monkeypatch.setattr("tabattn.optim.divergence.MOST_SKIPPED", 3)
+    assert main([*flags, "--model.steps=[2,3,4]"]) == 4
+    assert "the gradient was not finite in the last 3 steps" in capsys.readouterr().err
+    assert main([*flags, "--model.steps=[1,2,4,5]"]) == 0
+
+
 def test_steps_are_skipped_where_asked_for() -> None:
     steps = str(list(range(4, 12)))
     assert main([*FIT, "--model=Poisoned", f"--model.steps={steps}", "--guard.action=skip"]) == 0

@@ -184,6 +184,7 @@ def test_resumed_equals_uninterrupted() -> None:
         torch.testing.assert_close(resumed.model.state_dict()[name], weight, rtol=0, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 def test_a_checkpoint_brings_its_model() -> None:
     main([*FIT, "--model.attention=Near", "--model.attention.window=3"])
     path = "runs/tiny/Near/version_0/checkpoints/last.ckpt"

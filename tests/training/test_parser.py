@@ -121,8 +121,8 @@ def test_unknown_key_in_a_config(capsys: pytest.CaptureFixture[str], tmp_path: P
 def test_missing_or_wrong_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert message(capsys, "fit") == "the following arguments are required: --model"
     assert "choose from 'fit', 'validate', 'test', 'predict'" in message(capsys, "train")
-    text = message(capsys, "fit", "--model.attention.help=Near")
-    assert text.endswith("--attention.help=Near; choose the class it belongs to first")
+    text = message(capsys, "fit", "--model.nothing.help=Near")
+    assert text == "unrecognized arguments: --model.nothing.help; choose the class it belongs to first"
     with pytest.raises(SystemExit):
         main(["--model=MeanTask"])
     assert capsys.readouterr().err.endswith("; choose what to do first: fit, validate, test, predict\n")
@@ -151,7 +151,7 @@ def test_help_of_a_task(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_of_a_mechanism(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "fit", "--model=MeanTask", "--model.attention.help", "Near")
     assert "Looks at the first keys only" in text
-    assert "--attention.window WINDOW Reach from the start, in tokens. (type: int, default: 8)" in text
+    assert "--model.attention.window WINDOW Reach from the start, in tokens. (type: int, default: 8)" in text
     assert "head_dim" not in text
 
 

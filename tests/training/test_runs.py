@@ -2,10 +2,14 @@
 
 import csv
 import os
+import shlex
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tabattn.training.cli import main
 from tabattn.training.run_files import MetricsTable
@@ -125,6 +129,106 @@ def test_a_trained_runs_folder_takes_its_test_and_one_prediction(capsys: pytest.
     assert steps() == [0, 1, 2, 3, 4, 5]
     refused(["predict", *TEST[1:], *flags])
     assert "has predictions already" in capsys.readouterr().err
+
+
+def test_what_is_tested_lies_below_its_run(caplog: pytest.LogCaptureFixture) -> None:
+    """Numbered for each command, also where the configuration of the run names a version; a flag says otherwise."""
+    main(NAMED)
+    before = contents(FOLDER)
+    checkpoint = f"--ckpt_path={FOLDER}/checkpoints/best.ckpt"
+    of_run = ["--config", str(FOLDER / "config.yaml"), checkpoint]
+    for command, number in (("test", 0), ("test", 1), ("validate", 0), ("predict", 0)):
+        caplog.clear()
+        assert main([command, *of_run]) == 0
+        folder = FOLDER / f"{command}_{number}"
+        assert yaml.safe_load((folder / "config.yaml").read_text())["ckpt_path"] == checkpoint.partition("=")[2]
+        assert f"The {command} run is in {folder}: " in caplog.text
+    assert {path: content for path, content in contents(FOLDER).items() if path in before} == before
+    assert (FOLDER / "test_1" / "metrics.csv").exists()
+    assert main(["test", *of_run, "--run.root=elsewhere", "--run.version=x"]) == 0
+    assert Path("elsewhere/tiny/Softmax/x/metrics.csv").exists()
+
+
+def test_what_is_tested_without_a_run_is_numbered_by_itself() -> None:
+    assert main(TEST) == 0
+    assert main(FIT) == 0
+    assert main(TEST) == 0
+    assert {path.name for path in Path("runs/tiny/Softmax").iterdir()} == {"version_0", "test_0", "test_1"}
+
+
+def test_the_end_of_a_training_says_what_comes_next(caplog: pytest.LogCaptureFixture) -> None:
+    """And what it says can be typed."""
+    assert main(FIT) == 0
+    (said,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("The fit run is in ")]
+    folder = "runs/tiny/Softmax/version_0"
+    first, *commands = said.splitlines()
+    assert first == (
+        f"The fit run is in {folder}: config.yaml, hparams.yaml, metrics.csv, events for TensorBoard, "
+        "checkpoints/best.ckpt, checkpoints/last.ckpt"
+    )
+    test, resume, look = (shlex.split(line.partition(":")[2]) for line in commands)
+    assert look == ["tensorboard", "--logdir", folder]
+    assert main(test[test.index("test") :]) == 0
+    assert Path(folder, "test_0/metrics.csv").exists()
+    assert main([*resume[resume.index("fit") :], "--lr_scheduler=null"]) == 0
+    last = torch.load("runs/tiny/Softmax/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert last["epoch"] == 3
+
+
+def test_names_take_the_attention() -> None:
+    for attention in ("Near", "Softmax"):
+        assert main([*FIT, f"--model.attention={attention}", "--run.name=mine/{attention}/{task}"]) == 0
+        assert Path(f"runs/mine/{attention}/tiny/version_0").exists()
+
+
+class Refuses(Callback):
+    """Refuses a run once its folder is claimed and its configuration saved."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert list(Path("runs").rglob("config.yaml"))
+        raise MisconfigurationException("this run is refused")
+
+
+@pytest.mark.parametrize("version", [[], ["--run.version=mine"]])
+def test_a_refused_run_leaves_no_folder(version: list[str]) -> None:
+    Path("runs").mkdir()
+    assert main([*FIT, "--trainer.callbacks+=Refuses", *version]) == 2
+    assert list(Path("runs").iterdir()) == []
+    Path("kept").write_text("no folder")
+    refused([*FIT, "--checkpoint.dirpath=kept/below", *version])
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_a_refused_run_leaves_what_was_there() -> None:
+    assert main(NAMED) == 0
+    before = contents(FOLDER)
+    last = f"--ckpt_path={FOLDER}/checkpoints/last.ckpt"
+    assert main([*NAMED, last, "--trainer.callbacks+=Refuses"]) == 2
+    assert before.keys() <= contents(FOLDER).keys()
+
+
+def test_a_logger_of_a_fixed_version_is_not_written_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=mine", "--trainer.logger.version=0"]
+    assert main([*FIT, *flags]) == 0
+    before = contents(Path("mine"))
+    refused([*FIT, *flags])
+    assert "error: trainer.logger: mine/lightning_logs/version_0 holds a run already" in capsys.readouterr().err
+    assert contents(Path("mine")) == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--checkpoint.filename=../../../x", "checkpoint.filename must be a name within the folder of the checkpoints"),
+        ("--checkpoint.filename=/tmp/x", "checkpoint.filename must be a name within the folder of the checkpoints"),
+        ("--run.version=", "run.version must be the name of a folder, got none"),
+        ("--ckpt_path=", "ckpt_path: expected the path of a checkpoint, best, last or hpc, got nothing"),
+    ],
+)
+def test_names_that_name_nothing_or_lead_out(capsys: pytest.CaptureFixture[str], flag: str, said: str) -> None:
+    refused([*FIT, flag])
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {said}")
+    assert not Path("runs").exists()
 
 
 def test_a_root_that_is_a_url_is_refused() -> None:

@@ -34,7 +34,7 @@ def test_fit_then_test_by_one_flag(name: str, tmp_path: Path, monkeypatch: pytes
     assert {"config.yaml", "metrics.csv", "checkpoints"} <= {p.name for p in run.iterdir()}
     checkpoint = run / "checkpoints" / "last.ckpt"
     assert main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]) == 0
-    assert "test/iris/auroc" in (run.parent / "version_1" / "metrics.csv").read_text()
+    assert "test/iris/auroc" in (run / "test_0" / "metrics.csv").read_text()
 
 
 def test_a_trained_network_takes_another_mechanism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_a_trained_network_takes_another_mechanism(tmp_path: Path, monkeypatch: 
         main([*swapped, f"--ckpt_path={checkpoint}"])
     assert refused.value.code == 2
     assert main([*swapped, f"--model.init_from={checkpoint}"]) == 0
-    assert (tmp_path / "runs/prior/Entmax/version_0/metrics.csv").exists()
+    assert (tmp_path / "runs/prior/Entmax/test_0/metrics.csv").exists()
 
 
 @pytest.fixture

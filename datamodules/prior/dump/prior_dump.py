@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from datamodules.counter import CounterLoader, Numbered, endless, generator, place, shared
 from datamodules.prior.dump.read import Dump, DumpBatches, Ints
-from datamodules.tables.real import Folds, load_tables
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_shares
 
@@ -62,6 +62,8 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         num_workers: int = 0,
         apart: bool = True,
     ) -> None:
+        from datamodules.tables.real import Folds, load_tables
+
         super().__init__()
         check_least(batch_size=(batch_size, 1), steps_per_epoch=(1 if steps_per_epoch is None else steps_per_epoch, 1))
         check_least(num_workers=(num_workers, 0), max_rows=(max_rows, 10))
@@ -79,6 +81,14 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         unused = self.val_batches is not None
         self.real = [] if unused else load_tables(tables, max_rows, seed)
         self.folds = Folds.of(self.real, folds, seed)
+
+    def class_names(self, table: int) -> tuple[str, ...]:
+        """Names of a real table's classes."""
+        return self.real[table].classes
+
+    def target_rows(self, number: int) -> NDArray[np.int64] | None:
+        """Rows of the real table that are the targets of a batch to predict, by its number; they count from 0."""
+        return self.folds.rows[number] if self.test_batches is None else None
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """From the columns of a real table, in any container, to numbers: the one place where cells are read."""
 
 from tabattn.contract.columns.frames import MOST_CELLS, as_frame, check_cells
-from tabattn.contract.columns.labels import encode_labels, sorted_labels
+from tabattn.contract.columns.labels import encode_labels, missing_words, sorted_labels, told, warn_of_words
 from tabattn.contract.columns.reading import Reading, is_numeric, learn
 from tabattn.contract.columns.scale import Standard, recode, to_single
 from tabattn.contract.columns.table import TableEncoder
@@ -18,7 +18,10 @@ __all__ = [
     "encode_labels",
     "is_numeric",
     "learn",
+    "missing_words",
     "recode",
     "sorted_labels",
     "to_single",
+    "told",
+    "warn_of_words",
 ]

@@ -1,10 +1,14 @@
 """Labels of rows as class numbers."""
 
-from typing import Any
+import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from tabattn.contract.columns.text import MISSING, is_missing, strip
+from tabattn.contract.errors import TableWarning
 
 
 def encode_labels(y: pd.Series) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -48,3 +52,57 @@ def sorted_labels(y: Any) -> tuple[NDArray[np.int64], list[Any]]:
     rank = np.empty(len(classes), np.int64)
     rank[order] = np.arange(len(classes))
     return rank[codes], [classes[index] for index in order]
+
+
+class Words(NamedTuple):
+    """Labels that are words for a missing cell.
+
+    Attributes:
+        missing: Rows of each word that is no label: an empty text, and what delimited text has for a missing cell.
+        doubtful: Rows of each word that is taken as a class, although it may mean that there is none.
+    """
+
+    missing: dict[str, int]
+    doubtful: dict[str, int]
+
+
+def missing_words(y: Any) -> Words:
+    """Find labels that are words for a missing cell, such as ``N/A``.
+
+    Categories that are declared are classes, whatever they are called, and so is ``-`` beside ``+``.
+
+    Args:
+        y: Labels, ``(rows,)``, of any type.
+    """
+    labels = pd.Series(y)
+    declared = isinstance(labels.dtype, pd.CategoricalDtype)
+    if not declared and labels.dtype.kind in "biufcmM":
+        return Words({}, {})
+    counts = labels.dropna().astype(object).map(_text).dropna().value_counts(sort=False)
+    known = {str(word): int(rows) for word, rows in counts.items() if rows and is_missing(strip(str(word)))}
+    if "+" in counts.index:
+        known.pop("-", None)
+    missing = {} if declared else {word: rows for word, rows in known.items() if strip(word) in MISSING}
+    return Words(missing, {word: rows for word, rows in known.items() if word not in missing})
+
+
+def told(words: dict[str, int]) -> str:
+    """Words and the number of their rows, for a message."""
+    return " and ".join(f"{word!r} in {rows}" for word, rows in words.items())
+
+
+def warn_of_words(words: Words, column: str, rows: int) -> None:
+    """Say by a ``TableWarning`` which words for a missing cell are taken as classes."""
+    if words.doubtful:
+        warnings.warn(
+            f"{column} has {told(words.doubtful)} of {rows} rows, taken as a class: leave such rows out if they have "
+            "no label",
+            TableWarning,
+            stacklevel=4,
+        )
+
+
+def _text(label: Any) -> str | None:
+    if isinstance(label, bytes):
+        return label.decode("utf-8", "backslashreplace")
+    return label if isinstance(label, str) else None

@@ -4,8 +4,9 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from tabattn.contract.columns.cells import declared, entries_of, key, text_of, texts_of, typed, value_of
+from tabattn.contract.columns.cells import Entries, declared, entries_of, key, text_of, texts_of, typed, value_of
 from tabattn.contract.columns.text import (
     ISO,
     Floats,
@@ -22,10 +23,30 @@ from tabattn.contract.columns.text import (
 MOSTLY = 0.9
 """Share of a column's entries that must be numbers for the others to count as missing."""
 
+PIECE = 200
+"""Texts that are read at one time where it is not sure that the rest need be."""
+
 FEWEST = 10
 """Different entries from which on a column is judged by their number."""
 
+AS_MISSING = "as missing"
+"""Words of a note that says which entries are not read."""
+
 Kinds = Literal["number", "date", "duration", "category", "any"]
+
+
+class Unread(NamedTuple):
+    """An entry that is no missing cell, and yet not read.
+
+    Attributes:
+        text: The entry as text.
+        row: The first row that has it, counted from 0.
+        infinite: Whether it is of its column's kind, but infinite or too large for double precision.
+    """
+
+    text: str
+    row: int
+    infinite: bool
 
 
 class Reading(NamedTuple):
@@ -60,22 +81,22 @@ class Reading(NamedTuple):
             raise ValueError(f"a column of kind {found.kind!r} does not fit its categories")
         return found
 
-    def apply(self, column: pd.Series) -> tuple[Floats, list[str]]:
+    def apply(self, column: pd.Series) -> tuple[Floats, list[Unread]]:
         """Read a column.
 
         Returns:
-            A number for each row, NaN where it is missing or unknown; and the different texts, or other entries, that
-            are neither missing nor of this kind. Of categories, those are unknown and not listed.
+            A number for each row, NaN where it is missing, infinite or unknown; and the different entries that are
+            neither missing nor finite ones of this kind. Of categories, those are unknown and not listed.
         """
         known = typed(column) if self.kind != "category" else None
         if known is not None and self.kind in ("any", known[0]):
-            return _finite(known[1]), []
+            return _finite(known[1]), _infinite(known[1])
         entries = entries_of(column)
         if self.categories is not None:
             ranks = [self.categories.get(key(cell), np.nan) for cell in entries.cells]
             return np.asarray([*ranks, np.nan], np.float64)[entries.codes], []
         values = np.full(len(entries.cells) + 1, np.nan)
-        wrong: list[str] = []
+        wrong: list[int] = []
         texts: list[int] = []
         for place, cell in enumerate(entries.cells):
             found = value_of(cell)
@@ -84,13 +105,14 @@ class Reading(NamedTuple):
             elif self.kind in ("any", found[0]):
                 values[place] = found[1]
             else:
-                wrong.append(text_of(cell))
+                wrong.append(place)
         written = texts_of([entries.cells[place] for place in texts])
         values[texts] = self._read(written)
-        wrong += [text for text, value in zip(written, values[texts], strict=True) if np.isnan(value) and _says(text)]
-        huge = [cell for cell, value in zip(entries.cells, values[:-1], strict=True) if _too_large(cell, value)]
-        wrong += [text_of(cell)[:40] for cell in huge]
-        return _finite(values)[entries.codes], wrong
+        unknown = zip(texts, written, np.isnan(values[texts]), strict=True)
+        wrong += [place for place, text, missing in unknown if missing and not is_missing(text)]
+        infinite = np.flatnonzero(np.isinf(values)).tolist()
+        unread = _unread(entries, wrong, False) + _unread(entries, infinite, True)
+        return _finite(values)[entries.codes], sorted(unread, key=_row)
 
     def _read(self, texts: list[str]) -> Floats:
         if self.kind == "date":
@@ -162,13 +184,31 @@ def _of_texts(
         return Reading("duration"), None
     typed_cells = [int(number) for number, value in zip(all_count, found, strict=True) if value is not None]
     for reading in _nearly(texts, kind):
-        good = ~np.isnan(reading._read(texts))
-        fitting = int(count[good].sum()) + sum(typed_cells)
-        enough = fitting >= MOSTLY * (fitting + int(count[~good].sum()))
-        if enough and int(good.sum()) + len(typed_cells) >= FEWEST:
-            bad = [text for text, fine in zip(texts, good, strict=True) if not fine]
-            return reading, f"is read as {reading.kind}s, and {_two(bad)} as missing: they are none" if bad else None
+        fitting = _fitting(reading, texts, count, sum(typed_cells))
+        if fitting is not None and int(fitting.sum()) + len(typed_cells) >= FEWEST:
+            bad = [text for text, fine in zip(texts, fitting, strict=True) if not fine]
+            return reading, f"is read as {reading.kind}s, and {_two(bad)} {AS_MISSING}: they are none" if bad else None
     return None, None
+
+
+def _fitting(reading: Reading, texts: list[str], count: Any, others: int) -> NDArray[np.bool_] | None:
+    """Which texts a reading fits; None, as soon as that is sure, where it fits less than ``MOSTLY`` of the rows.
+
+    Args:
+        reading: The reading.
+        texts: Different texts.
+        count: Rows of each text.
+        others: Rows that the reading fits beside them.
+    """
+    rows, wrong = others + int(count.sum()), 0
+    good = np.zeros(len(texts), bool)
+    for start in range(0, len(texts), PIECE):
+        piece = slice(start, start + PIECE)
+        good[piece] = ~np.isnan(reading._read(texts[piece]))
+        wrong += int(count[piece][~good[piece]].sum())
+        if rows - wrong < MOSTLY * rows:
+            return None
+    return good
 
 
 def _nearly(texts: list[str], kind: str | None) -> list[Reading]:
@@ -243,10 +283,22 @@ def _finite(values: Floats) -> Floats:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _says(text: str) -> bool:
-    return not is_missing(text)
+def _infinite(values: Floats) -> list[Unread]:
+    """The infinities among numbers that are given as such."""
+    rows = np.flatnonzero(np.isinf(values))
+    found, first = np.unique(values[rows], return_index=True)
+    every = zip(found.tolist(), rows[first].tolist(), strict=True)
+    return sorted((Unread(str(value), row, True) for value, row in every), key=_row)
 
 
-def _too_large(cell: Any, value: float) -> bool:
-    """Whether a finite number has become an infinite one."""
-    return bool(np.isinf(value)) and not isinstance(cell, (float, np.floating)) and "inf" not in text_of(cell).lower()
+def _unread(entries: Entries, places: list[int], infinite: bool) -> list[Unread]:
+    """Some entries and their first rows."""
+    if not places:
+        return []
+    found, first = np.unique(entries.codes, return_index=True)
+    row = dict(zip(found.tolist(), first.tolist(), strict=True))
+    return [Unread(text_of(entries.cells[place])[:40], row[place], infinite) for place in places]
+
+
+def _row(unread: Unread) -> int:
+    return unread.row

@@ -12,6 +12,9 @@ TOLERANCE = 1e-4
 """Rounding to single precision may change a cell by this share of its column's standard deviation."""
 
 
+TOO_LARGE = "has a value of {:g}, beside which single precision does not tell the others apart:"
+
+
 class Standard(NamedTuple):
     """Mean and standard deviation of columns (z-scores), ``(columns,)`` each.
 
@@ -38,6 +41,22 @@ class Standard(NamedTuple):
     def __call__(self, x: Floats) -> NDArray[np.float32]:
         """Standardise rows in double precision, and only then round to single precision."""
         return np.clip((x - self.mean) / self.size, -LARGEST, LARGEST).astype(np.float32)
+
+
+def drowning(values: Floats) -> int | None:
+    """Row of a number beside which most others of its column become equal in single precision; None = there is none.
+
+    Args:
+        values: A column, ``(rows,)``; NaN = missing.
+    """
+    known = values[~np.isnan(values)]
+    different = len(np.unique(known))
+    if different <= 2:
+        return None
+    scaled = Standard.of(known[:, None])(known[:, None])
+    if len(np.unique(scaled)) > different / 2:
+        return None
+    return int(np.nanargmax(np.abs(values / 2 - np.median(known) / 2)))
 
 
 def recode(x: NDArray[Any], categorical: NDArray[np.bool_], context: int) -> tuple[NDArray[Any], NDArray[np.int64]]:

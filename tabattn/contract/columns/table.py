@@ -10,9 +10,13 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tabattn.contract.columns.frames import as_frame
-from tabattn.contract.columns.reading import Reading, learn
+from tabattn.contract.columns.reading import AS_MISSING, Reading, Unread, learn
+from tabattn.contract.columns.scale import TOO_LARGE, drowning
 from tabattn.contract.columns.text import Floats
 from tabattn.contract.errors import TableWarning
+
+WHOLE = 2.0**53
+"""Up to here double precision holds every whole number."""
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -26,13 +30,15 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     entries, infinities, and entries that the fitted rows could not teach - an unknown category, text in a numeric
     column - become NaN. Columns without two different entries in the fitted rows are dropped.
 
-    What had to be guessed, and what could not be read in a numeric column, is said by a ``TableWarning``.
+    What had to be guessed, what could not be read in a numeric column, and a number so large that single precision does
+    not tell the others apart beside it, is said by a ``TableWarning``.
 
     Attributes:
         feature_names_in_: Names of the columns of a DataFrame with text names.
         n_features_in_: Number of columns.
         columns_: Numbers of the columns that are kept.
         readings_: How each kept column is read.
+        labels_: Names of all columns, of any type.
         categorical_: Whether each kept column holds codes, ``(kept columns,)``.
     """
 
@@ -56,8 +62,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Learn from rows, as ``fit`` does, and encode them, as ``transform`` does."""
         return self.fit_encode(X)
 
-    def fit_encode(self, X: Any) -> Floats:
-        """Like ``fit_transform``, an array whatever output scikit-learn is configured for."""
+    def fit_encode(self, X: Any, source: str = "") -> Floats:
+        """Like ``fit_transform``, an array whatever output scikit-learn is configured for.
+
+        Args:
+            X: The rows.
+            source: Where they come from, for warnings.
+        """
         frame = as_frame(X)
         if not len(frame):
             raise ValueError("an encoder needs at least 1 row, got 0")
@@ -66,6 +77,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             del self.feature_names_in_
         if self.n_features_in_ and all(isinstance(name, str) for name in frame.columns):
             self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
+        self.labels_ = list(frame.columns)
         kept: list[int] = []
         encoded: list[Floats] = []
         self.readings_: list[Reading] = []
@@ -73,8 +85,15 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             column = frame.iloc[:, index]
             reading, note = learn(column)
             values, wrong = reading.apply(column)
-            if note or wrong:
-                _say(frame, index, note or _unread(reading, wrong))
+            if note:
+                _say(frame, index, note, source)
+                wrong = [entry for entry in wrong if AS_MISSING not in note or entry.infinite]
+            if wrong:
+                _say(frame, index, _unread(reading, wrong), source)
+            if reading.categories is None and (row := drowning(values)) is not None:
+                _say(frame, index, f"{TOO_LARGE.format(values[row])} is it right? (row {row})", source)
+            elif reading.kind == "number" and _merged(column, values):
+                _say(frame, index, "has whole numbers that double precision does not tell apart: is it text?", source)
             if not _constant(values):
                 kept.append(index)
                 encoded.append(values)
@@ -111,12 +130,21 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if given != fitted:
                 wrong = next(pair for pair in zip(given, fitted, strict=True) if pair[0] != pair[1])
                 raise ValueError(f"columns must be those of fit, in the same order: got {wrong[0]!r} for {wrong[1]!r}")
+        elif not (named or hasattr(self, "feature_names_in_")):
+            self._check_labels(list(frame.columns))
         out = np.empty((len(frame), len(self.columns_)))
         for place, (index, reading) in enumerate(zip(self.columns_, self.readings_, strict=True)):
             out[:, place], unread = reading.apply(frame.iloc[:, index])
             if unread:
                 _say(frame, index, _unread(reading, unread))
         return out
+
+    def _check_labels(self, given: list[Any]) -> None:
+        """Names that are no text, such as numbers or tuples; 0, 1, 2, ... may be those of a table without names."""
+        fitted = getattr(self, "labels_", given)  # encoders of files do not know them
+        if given != fitted and given != list(range(len(given))):
+            wrong = next(pair for pair in zip(given, fitted, strict=True) if pair[0] != pair[1])
+            raise ValueError(f"columns must be those of fit, in the same order: got {wrong[0]!r} for {wrong[1]!r}")
 
     @property
     def categories_(self) -> list[dict[str, int] | None]:
@@ -137,16 +165,27 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(names, dtype=object)[self.columns_]
 
 
+def _merged(column: pd.Series, values: Floats) -> bool:
+    """Whether different entries have become one number because they are too large, such as identifiers of 19 digits."""
+    if not (np.abs(values) >= WHOLE).any():
+        return False
+    large = np.abs(values) >= WHOLE
+    return int(column[large].nunique()) > len(np.unique(values[large]))
+
+
 def _constant(values: Floats) -> bool:
     seen = values[~np.isnan(values)]
     return not len(seen) or bool((seen == seen[0]).all())
 
 
-def _unread(reading: Reading, wrong: list[str]) -> str:
-    kind = "number" if reading.kind == "any" else reading.kind
-    shown = " and ".join(repr(text) for text in wrong[:2])
-    return f"has {shown}, which cannot be read as a {kind}: taken as missing ({len(wrong)} different in all)"
+def _unread(reading: Reading, wrong: list[Unread]) -> str:
+    word = "number" if reading.kind == "any" else reading.kind
+    kind = f"finite {word}" if any(entry.infinite for entry in wrong) else word
+    shown = " and ".join(repr(entry.text) for entry in wrong[:2])
+    count = f"{len(wrong)} different in all, the first in row {wrong[0].row}"
+    return f"has {shown}, which cannot be read as a {kind}: taken as missing ({count})"
 
 
-def _say(frame: pd.DataFrame, index: int, words: str) -> None:
-    warnings.warn(f"column {frame.columns[index]!r} {words}", TableWarning, stacklevel=4)
+def _say(frame: pd.DataFrame, index: int, words: str, source: str = "") -> None:
+    origin = f" of {source}" if source else ""
+    warnings.warn(f"column {frame.columns[index]!r}{origin} {words}", TableWarning, stacklevel=4)

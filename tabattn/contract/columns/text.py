@@ -1,5 +1,6 @@
 """Numbers, dates and durations that are written as text, and the words for a missing cell."""
 
+import calendar
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -24,6 +25,9 @@ WORDS = frozenset(
 )
 """Words for a missing cell, in lower case: those of pandas and of spreadsheets."""
 
+MISSING = ("?", "", "NA", "NaN", "nan")
+"""What stands for a missing cell in every column of delimited text, and for a missing label in every container."""
+
 MARKS = re.compile(r"^(?:[-\u2010-\u2015\u2212]+|[.\u2026]+|\?+|\*+)$")
 """Lone dashes, dots, question marks or asterisks."""
 
@@ -38,10 +42,12 @@ CURRENCY = (
 )
 
 NUMBER = re.compile(
-    rf"""^(?:(?P<ahead>{CURRENCY})\s*(?=\())?(?P<open>\()?\s*(?P<sign>[{MINUS}+]?)\s*(?P<before>{CURRENCY}?)\s*(?P<second>[{MINUS}+]?)
-    (?P<body>(?:\d|[.,](?=\d))[\d.,{NEUTRAL}]*?)(?P<power>[eE][{MINUS}+]?\d+)?(?P<last>[{MINUS}]?)\s*(?P<after>%|{CURRENCY}|)\s*(?P<close>\))?$""",
+    rf"""^(?:(?P<ahead>{CURRENCY})\s*+(?=\())?(?P<open>\()?\s*+(?P<sign>[{MINUS}+]?)\s*+(?P<before>{CURRENCY}?)\s*+(?P<second>[{MINUS}+]?)
+    (?P<body>(?:\d|[.,](?=\d))(?:[{NEUTRAL}]*+[\d.,]++)*+)(?P<power>[eE][{MINUS}+]?\d+)?(?P<last>[{MINUS}]?)\s*+(?P<after>%|{CURRENCY}|)\s*+(?P<close>\))?$""",
     re.VERBOSE | re.IGNORECASE,
 )
+"""A number with its signs. Repetitions are possessive (``*+``), so that a text of any length takes linear time."""
+
 INFINITY = re.compile(r"^[+-]?inf(?:inity)?$", re.IGNORECASE)
 
 
@@ -149,16 +155,17 @@ def notation_of(texts: list[str]) -> tuple[Notation, list[float | None], list[st
     return best, read[best], doubt or (list(units.values())[:2] if len(units) > 1 else [])
 
 
-COUNTED = re.compile(r"^(?P<number>.*\d)\s*(?P<unit>\D{1,20})$")
+COUNTED = re.compile(r"\d(?P<unit>\D++)$")
+LONGEST_UNIT = 20
 
 
 def split_unit(text: str) -> tuple[str, str]:
     """A number in text and the unit behind it, such as ``5`` and ``kg``; of ``2 years`` the unit is ``year``."""
-    found = COUNTED.match(text)
-    if found is None:
+    found = COUNTED.search(text)
+    word = found["unit"].strip() if found else ""
+    if found is None or not 0 < len(word) <= LONGEST_UNIT:
         return text, ""
-    word = found["unit"].strip()
-    return found["number"], word[:-1] if len(word) > 3 and word.isalpha() and word.endswith("s") else word
+    return text[: found.start() + 1], word[:-1] if len(word) > 3 and word.isalpha() and word.endswith("s") else word
 
 
 ISO = "ISO8601"
@@ -179,6 +186,18 @@ FORMS = (
     *(date + time for date in DATES for time in TIMES),
     *("%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y", "%Y%m%dT%H%M%S"),
 )
+DATE_WORDS = frozenset(
+    word.lower()
+    for names in (
+        calendar.month_name,
+        calendar.month_abbr,
+        calendar.day_name,
+        calendar.day_abbr,
+        ("am pm gmt utc t z",),
+    )
+    for name in names
+    for word in re.findall(r"[^\W\d_]+", name)
+)
 TWINS = {"%m/%d/%Y": "%d/%m/%Y", "%m-%d-%Y": "%d-%m-%Y", "%m/%d/%y": "%d/%m/%y"}
 PADDED = re.compile(r"^\d\d\.\d\d\.\d\d(?!\d)")
 """Dates with dots and years of two digits; other numbers with two dots are versions and the like."""
@@ -186,6 +205,22 @@ DIGITS = re.compile(r"\d")
 SAMPLE = 20
 EPOCH = pd.Timestamp("1970-01-01", tz="UTC").as_unit("s")
 """In seconds, the coarsest unit, so that differences from it keep the range of what it is taken from."""
+
+
+def _shape(text: str) -> str:
+    """A text with 0 for each number and word; empty where a word is not one that dates have."""
+    found = re.findall(r"[^\W\d_]+", text)
+    return re.sub(r"\w+", "0", re.sub(r"\s+", " ", text)) if DATE_WORDS.issuperset(map(str.lower, found)) else ""
+
+
+SHAPES = {
+    form: frozenset(
+        _shape(pd.Timestamp("2020-01-02 03:04:05.678").strftime(form.replace("%z", zone)))
+        for zone in ("Z", *(sign + hours for sign in "+-" for hours in ("0", "0:0", "0:0:0")))
+    )
+    for form in FORMS
+}
+"""Shapes that dates of a form may have, by which most forms are ruled out before pandas tries them."""
 
 
 def form_of(texts: list[str], share: float = 1.0) -> tuple[str | None, list[str]]:
@@ -205,8 +240,11 @@ def form_of(texts: list[str], share: float = 1.0) -> tuple[str | None, list[str]
         return None, []
     if sum(ISO_TEXT.match(text) is not None for text in texts) >= share * len(texts):
         return (ISO if np.isfinite(to_days(texts, ISO)).mean() >= share else None), []
+    shapes = [_shape(text) for text in few]
     for form in FORMS:
         date, *rest = form.split(" ", 1)
+        if sum(shape in SHAPES[form] for shape in shapes) < enough * len(few):
+            continue
         if date == "%d.%m.%y" and not all(PADDED.match(text) for text in few):
             continue
         if np.isfinite(_days(few, form)).mean() >= enough and np.isfinite(_days(texts, form)).mean() >= share:
@@ -228,14 +266,16 @@ def to_days(texts: list[str], form: str) -> Floats:
 
 
 def _days(texts: Iterable[str], form: str) -> Floats:
-    stamps = pd.to_datetime(pd.Series(list(texts), dtype=object), format=form, errors="coerce", utc=True)
+    # Without a digit there is no date, though pandas takes "now" and "today" for one in every form.
+    digits = [text if DIGITS.search(text) else None for text in texts]
+    stamps = pd.to_datetime(pd.Series(digits, dtype=object), format=form, errors="coerce", utc=True)
     return np.array((stamps - EPOCH).dt.total_seconds() / DAY, np.float64)
 
 
 DURATION = re.compile(
-    r"^(?P<minus>-)?\s*(?:(?P<days>\d+) ?d(?:ays?)?,?)?\s*"
+    r"^(?P<minus>-)?\s*+(?:(?P<days>\d+) ?d(?:ays?)?,?)?\s*+"
     r"(?:[+]?(?P<hours>\d{1,3}):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:\.\d+)?))?"
-    r"(?:\s*(?P<half>[ap])\.?m\.?)?)?$",
+    r"(?:\s*+(?P<half>[ap])\.?m\.?)?)?$",
     re.IGNORECASE,
 )
 ISO_DURATION = re.compile(r"^-?P(?:\d+D)?(?:T(?:\d+H)?(?:\d+M)?(?:[\d.]+S)?)?$")

@@ -137,11 +137,10 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy: the share of rows, or of their weight, whose most probable label is the given one."""
-        if self.classes_.dtype.kind in "biufU" or isinstance(self.classes_[0], str):
-            return float(super().score(X, y, sample_weight))
         given = number_labels(column_or_1d(y), self.classes_)
-        right = self.predict_proba(X).argmax(1) == given
-        return float(np.average(right, weights=sample_weight))
+        found = self.predict_proba(X).argmax(1)
+        check_consistent_length(found, given, sample_weight)
+        return float(np.average(found == given, weights=sample_weight))
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to one safetensors file: network, encoder, labels and table; no code.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from tabattn.contract.columns import sorted_labels
+from tabattn.contract.columns import missing_words, sorted_labels, told, warn_of_words
 
 
 def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -23,9 +23,17 @@ def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Raises:
         ValueError: A label is missing or infinite; they are continuous numbers; or they cannot be sorted.
     """
-    y = column_or_1d(_entries(y), warn=True)
+    given = _entries(_plain(y))
+    y = column_or_1d(given, warn=True)
     if missing := int(pd.isna(y).sum()):
         raise ValueError(f"Input y contains NaN: {missing} of {len(y)} rows have no label")
+    words = missing_words(given if isinstance(given, pd.Series) else y)
+    if words.missing:
+        raise ValueError(
+            f"Input y has rows without a label, {told(words.missing)} of {len(y)}: leave them out, or declare the "
+            "classes as categories if one has such a name"
+        )
+    warn_of_words(words, "y" if getattr(given, "name", None) is None else f"y ({given.name!r})", len(y))
     if y.dtype.kind == "f" and np.isinf(y).any():
         raise ValueError("Input y contains infinity")
     if y.dtype == object:
@@ -45,6 +53,15 @@ def number_labels(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
     """Number of each label among the classes, -1 = none of them."""
     known = {label: number for number, label in enumerate(pd.Series(classes))}
     return np.asarray([known.get(label, -1) for label in pd.Series(y)], np.int64)
+
+
+def _plain(y: Any) -> Any:
+    """Numbers and truth values of pandas' own and of Arrow's types as NumPy's of the same kind, not as doubles."""
+    dtype = y.dtypes.iloc[0] if isinstance(y, pd.DataFrame) and y.shape[1] == 1 else getattr(y, "dtype", None)
+    known = getattr(dtype, "numpy_dtype", None) if isinstance(dtype, pd.api.extensions.ExtensionDtype) else None
+    if known is None or known.kind not in "biuf" or np.asarray(pd.isna(y)).any():
+        return y
+    return y.to_numpy(dtype=known)
 
 
 def _entries(y: Any) -> Any:

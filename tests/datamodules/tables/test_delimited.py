@@ -141,7 +141,7 @@ def test_unix_seconds_keep_their_differences(tmp_path: Path) -> None:
 
 def test_numbers_too_long_are_missing_and_said(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f"a,label\n{'9' * 400},x\n5,y\n6,x\n")
-    with pytest.warns(TableWarning, match="column 'a' has '9{40}', which cannot be read as a number"):
+    with pytest.warns(TableWarning, match="column 'a' of .*t.csv has '9{40}', which cannot be read as a finite number"):
         table = load_table(f"{tmp_path}/t.csv")
     np.testing.assert_array_equal(table.x[:, 0], [NAN, 5, 6])
 
@@ -150,3 +150,11 @@ def test_a_file_of_one_column_says_what_separates_fields(tmp_path: Path) -> None
     (tmp_path / "t.csv").write_text("a^b\n1^x\n2^y\n")
     with pytest.raises(ValueError, match="no column but its target 'a\\^b'; fields of a text file are separated by"):
         load_frame(f"{tmp_path}/t.csv")
+
+
+def test_a_first_line_of_words_that_the_columns_hold_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,y,z\nx,y,w\nu,y,z\nu,v,w\n")
+    with pytest.raises(DataError, match="first line is no header, for each name is a cell of its own column, x,y,z"):
+        read_file(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("x,y,label\nx,y,w\nu,y,z\nu,v,w\n")
+    assert list(read_file(tmp_path / "t.csv").columns) == ["x", "y", "label"]

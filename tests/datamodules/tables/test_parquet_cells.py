@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from datamodules.tables.files import read_file
 from datamodules.tables.real import load_table
 from datamodules.tables.sources import load_frame
 from tabattn.contract.errors import DataError
@@ -81,3 +82,15 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError):
         load_frame(str(path))
+
+
+def test_a_changed_byte_is_noticed_where_pages_have_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    frame = pd.DataFrame({"a": np.arange(100) * 1.25, "label": ["x", "y"] * 50})
+    frame.to_parquet(path, compression=None, write_page_checksum=True, use_dictionary=False)
+    pd.testing.assert_frame_equal(read_file(path), frame)
+    content = path.read_bytes()
+    place = content.index(np.float64(50 * 1.25).tobytes())
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(DataError, match=r"t.parquet cannot be read: .*CRC"):
+        read_file(path)

@@ -85,7 +85,7 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(content: object) -> None:
+    def absent(*_: object, **__: object) -> None:
         raise ImportError
 
     monkeypatch.setattr(pd, "read_parquet", absent)

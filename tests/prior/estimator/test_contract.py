@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_predict
@@ -128,3 +130,40 @@ def test_arguments_may_change_after_fit(table: MakeTable) -> None:
     assert np.abs(model.predict_proba(x) - first).max() > 1e-4
     with pytest.raises(ValueError, match="chunk_rows must be at least 1"):
         model.set_params(chunk_rows=0).predict(x)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (pd.Series([0, 1] * 6, dtype="Int64"), "i"),
+        (pd.Series([0, 1] * 6, dtype="UInt8"), "u"),
+        (pd.Series([0.0, 1.0] * 6, dtype="Float32"), "f"),
+        (pd.Series([True, False] * 6, dtype="boolean"), "b"),
+        (pd.Index([0, 1] * 6, dtype="Int64"), "i"),
+        (pd.Series(["b", "a"] * 6, index=range(24, 0, -2)), "O"),
+        (np.array([1, 0] * 6, np.int8), "i"),
+        (np.array([1, 0] * 6, object), "i"),
+        (np.array([1.0, 0.0] * 6, np.float32), "f"),
+        (["b", "a"] * 6, "U"),
+        ([b"b", b"a"] * 6, "S"),
+    ],
+    ids=str,
+)
+def test_labels_come_back_as_they_were(table: MakeTable, labels: Any, kind: str) -> None:
+    x, _ = table(12)
+    model = TabularClassifier().fit(x, labels)
+    assert model.classes_.dtype.kind == kind
+    assert model.predict(x).dtype == model.classes_.dtype
+    assert model.classes_.tolist() == sorted(set(labels))
+    assert model.score(x, labels) == np.mean(model.predict(x) == np.asarray(labels))
+    with pytest.warns(sklearn.exceptions.DataConversionWarning, match="column-vector"):
+        again = TabularClassifier().fit(x, pd.DataFrame({"label": labels}))
+    np.testing.assert_array_equal(again.classes_, model.classes_)
+
+
+def test_arrow_labels_come_back_as_they_were(table: MakeTable) -> None:
+    pytest.importorskip("pyarrow")
+    x, _ = table(12)
+    for name, kind in (("int64[pyarrow]", "i"), ("bool[pyarrow]", "b"), ("float[pyarrow]", "f")):
+        model = TabularClassifier().fit(x, pd.Series([0, 1] * 6).astype(name))
+        assert model.classes_.dtype.kind == kind

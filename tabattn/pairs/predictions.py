@@ -1,0 +1,51 @@
+"""Predictions as a table: one line for each target, with its place, its true value and what was inferred."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tabattn.pairs.mixtures import LEVELS
+from tabattn.pairs.trajectories import Trajectories
+
+
+def prediction_table(
+    found: Trajectories, names: Sequence[str] | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> dict[str, list[Any]]:
+    """Lay out the trajectories of a batch as the columns of a table.
+
+    Args:
+        found: What was inferred.
+        names: Names of the sequences; None = by their numbers.
+        mean: What was subtracted from each sequence; None = nothing.
+        std: What it was divided by then.
+
+    Returns:
+        ``task``, its number in the data, or in the batch where it has none; ``member``; ``x``; ``y``, empty where it is
+        unknown; ``mean``; ``sample_<n>``; ``quantile_<level>``. Values are in the units of the data. Padding has no
+        line.
+    """
+    batch, first = found.batch, found.batch.context
+    member = batch.member[:, first:]
+    kept = torch.ones_like(member, dtype=torch.bool) if batch.padding is None else ~batch.padding[:, first:]
+    tasks = batch.task if batch.task is not None else torch.arange(len(member), device=member.device)
+
+    def column(values: Tensor) -> list[Any]:
+        if mean is not None and std is not None:
+            values = values * member.new_tensor(std, dtype=torch.double)[member]
+            values = values + member.new_tensor(mean, dtype=torch.double)[member]
+        return values[kept].tolist()
+
+    columns: dict[str, list[Any]] = {
+        "task": tasks[:, None].expand_as(member)[kept].tolist(),
+        "member": [names[each] if names else each for each in member[kept].tolist()],
+        "x": batch.x[:, first:][kept].tolist(),
+        "y": column(batch.y[:, first:]),
+    }
+    if found.mean is not None:
+        columns["mean"] = column(found.mean)
+    columns |= {f"sample_{number}": column(sample) for number, sample in enumerate(found.samples)}
+    return columns | {
+        f"quantile_{level:g}": column(values) for level, values in zip(LEVELS, found.quantiles, strict=True)
+    }

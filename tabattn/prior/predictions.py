@@ -1,0 +1,52 @@
+"""Predictions as a table: one line for each target row, with its number, its classes and their probabilities."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from tabattn.contract.batches import TableBatch
+
+ClassNames = Callable[[int], Sequence[str]]
+"""Returns the names of the classes of a table, by its number."""
+
+
+def prediction_table(
+    batch: TableBatch,
+    probabilities: Tensor,
+    tables: Sequence[str] = (),
+    class_names: ClassNames | None = None,
+    target_rows: Sequence[int] | None = None,
+) -> dict[str, list[Any]]:
+    """Lay out the predictions of a batch as the columns of a table.
+
+    Args:
+        batch: The tables.
+        probabilities: Class probabilities of the target rows, ``(batch, target rows, classes)``.
+        tables: Names of the tables that ``batch.table`` counts; empty where they have none.
+        class_names: What their classes are called; None = by their numbers.
+        target_rows: Rows of its table that the targets of a batch of one task are; None = counted within the task.
+
+    Returns:
+        ``table``, its name, or the number of the task where it has none; ``row``, counted from 0 in the table, or in
+        the task; ``label``, empty where it is unknown; ``predicted``; and ``p(<class>)`` for each class.
+    """
+    count, rows = probabilities.shape[:2]
+    numbers = batch.table.tolist() if batch.table is not None else list(range(count))
+    # Columns are named after classes where all tables of the batch have the same.
+    single = class_names is not None and bool(tables) and len(set(numbers)) == 1
+    names = list(class_names(numbers[0])) if single and class_names is not None else []
+    names = names or [str(number) for number in range(probabilities.shape[2])]
+    labels = batch.y[:, batch.context :].flatten().tolist()
+    first = batch.context
+    places = list(range(first, first + rows)) if target_rows is None else list(map(int, target_rows))
+    best = probabilities[..., : len(names)].argmax(-1).flatten().tolist()
+    columns: dict[str, list[Any]] = {
+        "table": [tables[number] if tables else number for number in numbers for _ in range(rows)],
+        "row": places * count,
+        "label": [names[label] if 0 <= label < len(names) else None for label in labels],
+        "predicted": [names[each] for each in best],
+    }
+    for number, name in enumerate(names):
+        columns[f"p({name})"] = probabilities[..., number].flatten().tolist()
+    return columns

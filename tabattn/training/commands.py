@@ -1,0 +1,79 @@
+"""Command lines for the user to type: what goes on with a run, tests it and looks at it."""
+
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+
+SEVERAL = 3
+"""Files of one folder that are counted where there are more."""
+
+
+def program() -> list[str]:
+    """Words that begin a command line of this program."""
+    path = Path(sys.argv[0])
+    return ["python", str(path)] if path.name == "train.py" else ["python", "-m", "tabattn"]
+
+
+def going_on(given: Iterable[str], packages: Iterable[str], checkpoint: str) -> str:
+    """The command line of a run, with another checkpoint to start from.
+
+    Args:
+        given: Words of the command line.
+        packages: Those of ``--allow``.
+        checkpoint: Path of the checkpoint.
+    """
+    words = [f"--allow={package}" for package in packages]
+    rest = iter(given)
+    for word in rest:
+        if word == "--ckpt_path":
+            next(rest, None)
+        elif not word.startswith("--ckpt_path="):
+            words.append(word)
+    return shlex.join([*program(), *words, f"--ckpt_path={checkpoint}"])
+
+
+def closing(command: str, folder: Path, packages: Iterable[str], trainer: Trainer) -> str:
+    """What a run says at its end: its folder, what it wrote, and the commands that come next.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        folder: The folder of the run.
+        packages: Those of ``--allow``.
+        trainer: Whose run it was.
+    """
+    lines = [f"The {command} run is in {folder}: {', '.join(_written(folder))}"]
+    allowed = [f"--allow={package}" for package in packages]
+    config, best, last = (folder / part for part in ("config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt"))
+    if command == "fit" and config.is_file() and last.is_file():
+        test = [*program(), "test", *allowed, "--config", str(config)]
+        lines.append(f"  test it:    {shlex.join([*test, '--ckpt_path', str(best if best.is_file() else last)])}")
+        resume = [*program(), "fit", *allowed, "--config", str(config), "--ckpt_path", str(last)]
+        lines.append(f"  resume it:  {shlex.join([*resume, *_longer(trainer)])}")
+    if any(folder.glob("events.out.*")):
+        lines.append(f"  look at it: {shlex.join(['tensorboard', '--logdir', str(folder)])}")
+    return "\n".join(lines)
+
+
+def _longer(trainer: Trainer) -> Iterator[str]:
+    """The flag that makes a training longer, where it has taken all its steps or epochs."""
+    if 0 < trainer.max_steps <= trainer.global_step:
+        yield f"--trainer.max_steps={2 * trainer.max_steps}"
+    elif trainer.max_epochs is not None and trainer.max_epochs > 0:
+        yield f"--trainer.max_epochs={2 * trainer.max_epochs}"
+
+
+def _written(folder: Path) -> Iterator[str]:
+    """Name the files of a run, those of a folder with many by their number; folders of other runs are left out."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    yield from (name for name in names if not name.startswith("events.out."))
+    if any(name.startswith("events.out.") for name in names):
+        yield "events for TensorBoard"
+    for below in sorted(path for path in folder.iterdir() if path.is_dir() and not (path / "config.yaml").exists()):
+        files = sorted(path.name for path in below.rglob("*") if path.is_file())
+        if len(files) <= SEVERAL:
+            yield from (f"{below.name}/{name}" for name in files)
+        else:
+            yield f"{len(files)} files in {below.name}"

@@ -1,0 +1,176 @@
+"""Help of the command line: what there is, and every argument by the flag that one types."""
+
+import argparse
+import collections.abc
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, get_args, get_origin
+
+from jsonargparse import ArgumentParser
+from jsonargparse._actions import _ActionConfigLoad, remove_actions
+from jsonargparse._parameter_resolvers import get_signature_parameters
+from lightning.pytorch.cli import ArgsType
+
+from tabattn.storage import trusted
+from tabattn.training.commands import program
+from tabattn.training.parser import Parser, bases, concrete_classes, family, nearest
+
+FLAG = re.compile(r"--(\w+(?:\.\w+)*)\.help(?:=(.*))?", re.DOTALL)
+"""``--model.help``, ``--model.help=<class>``, and the same of any other argument."""
+
+DESCRIPTIONS = {
+    "fit": "Train a task on data, validating on the way; --ckpt_path goes on with a stopped run.",
+    "validate": "Score a trained network on the data that its checkpoints are chosen by.",
+    "test": "Score a trained network on data that neither training nor the choice of a checkpoint has seen.",
+    "predict": "Write what a trained network predicts into files.",
+}
+"""What each command does."""
+
+EXAMPLES = """\
+Examples:
+  {program} fit --config configs/prior.yaml --model.attention=Local --model.attention.window=8
+  {program} test --config runs/prior/Local/version_0/config.yaml \\
+      --ckpt_path runs/prior/Local/version_0/checkpoints/best.ckpt
+  {program} fit --help                            every argument
+  {program} fit --model.help                      the tasks there are
+  {program} fit --model.help PriorClassification  the arguments of one
+  {program} fit --data.help                       where data can come from
+  {program} fit --model.attention.help            the attention mechanisms
+  {program} fit --model.attention.help Local      the arguments of one
+"""
+
+COMMAND = """
+A class is chosen by its name, and its arguments by further flags: --model=PriorClassification --model.dim=64
+--model.attention=Local --model.attention.window=8. A configuration (--config) holds them as YAML; flags behind it
+change single values. Ask for what there is by --model.help, --data.help and --model.attention.help, and for the
+arguments of a class by its name behind these.
+"""
+"""How the arguments of every command are given."""
+
+
+def parser_kwargs() -> dict[str, Any]:
+    """Arguments of the parsers: what the command line and its commands say of themselves."""
+    name = " ".join(program())
+    commands = {each: {"description": text + "\n" + COMMAND} for each, text in DESCRIPTIONS.items()}
+    return {"prog": name.removeprefix("python "), "epilog": EXAMPLES.format(program=name), **commands}
+
+
+def needed(words: ArgsType, commands: Iterable[str]) -> list[str]:
+    """Which commands have to know their arguments: the one that is given, none where only their names are shown.
+
+    Args:
+        words: A command line, or a nested dictionary.
+        commands: All commands.
+    """
+    if not isinstance(words, list):
+        return list(commands)
+    if words and words[0] in commands:
+        return words[:1]
+    if asked(words):
+        return ["fit"]
+    # A configuration in front of the command may hold arguments of several.
+    return list(commands) if any(re.match(r"--config|-c", word) for word in words) else []
+
+
+def asked(words: Sequence[str]) -> tuple[str, str | None] | None:
+    """Find the argument whose help a command line asks for, and the class that is named behind it."""
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        if found := FLAG.fullmatch(word):
+            named = found[2] if found[2] is not None else following
+            return found[1], None if named.startswith("-") or not named else named
+    return None
+
+
+def answer(parser: ArgumentParser, words: Sequence[str], key: str, name: str | None) -> str | None:
+    """Help for an argument: the classes it takes, or the arguments of one of them.
+
+    Args:
+        parser: Parser of the command.
+        words: The command line, which may say whose argument it is.
+        key: The argument, such as ``model.attention``.
+        name: Name or path of a class; None = list what there is.
+
+    Returns:
+        The text; None where the parser knows no such argument.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    hint, skip = _argument(parser, words, key)
+    families = list(dict.fromkeys(bases(hint)))
+    if not families:
+        return None
+    if name is None and any(any(concrete_classes(each)) for each in families):
+        return "\n\n".join(_listed(each, key) for each in families)
+    chosen = families[0] if name is None else _resolve(families, key, name)
+    about = (inspect.getdoc(chosen) or "").partition("\nArgs:\n")[0].partition("\nAttributes:\n")[0]
+    inner = Parser(add_help=False, usage=argparse.SUPPRESS, description=f"{chosen.__name__}: {about.strip()}")
+    inner.add_class_arguments(chosen, key, fail_untyped=False, sub_configs=True, skip=skip)
+    # There is no file to give in the place of a class that is chosen already.
+    remove_actions(inner, (_ActionConfigLoad,))  # type: ignore[no-untyped-call]
+    return inner.format_help().strip()
+
+
+def _listed(base: type, key: str) -> str:
+    """One line for each class of a family: its name, and the first sentence of its docstring."""
+    found = {each.__name__: each for each in concrete_classes(base)}
+    width = max(map(len, found), default=0)
+    title = family(base)
+    lines = [f"  {name:{width}}  {_first_sentence(found[name])}".rstrip() for name in sorted(found)]
+    return "\n".join([f"{title[0].upper()}{title[1:]}, for --{key}=<name>:", *lines, f"Arguments: --{key}.help <name>"])
+
+
+def _first_sentence(cls: type) -> str:
+    text = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
+    return re.split(r"(?<=\.) ", text, maxsplit=1)[0].replace("``", "")
+
+
+def _resolve(families: list[type], key: str, name: str) -> type[Any]:
+    """Find a class by its name or path."""
+    known = {each.__name__: each for base in families for each in concrete_classes(base)}
+    if name in known:
+        return known[name]
+    if "." not in name:
+        listed = ", ".join(sorted(known))
+        raise ValueError(f"{key}: no class is called {name!r}; there are: {listed}{nearest(name, known)}")
+    try:
+        return trusted.resolve(name, families[0])
+    except ValueError as ex:
+        raise ValueError(f"{key}: {ex}") from ex
+
+
+def _argument(parser: ArgumentParser, words: Sequence[str], key: str) -> tuple[Any, set[str | int]]:
+    """Type of an argument, and which arguments of its classes are not the user's to give; None where unknown.
+
+    The argument is one of the parser's own, or of a class that an argument above it can be.
+    """
+    if (own := next((each for each in parser._actions if each.dest == key), None)) is not None:
+        return getattr(own, "_typehint", None), set(getattr(own, "sub_add_kwargs", {}).get("skip", set()))
+    above, _, last = key.rpartition(".")
+    for owner in _owners(parser, words, above) if above else ():
+        for parameter in get_signature_parameters(owner, "__init__"):
+            if parameter.name == last and any(bases(parameter.annotation)):
+                count = _positional(parameter.annotation)
+                return parameter.annotation, {count} if count else set()
+    return None, set()
+
+
+def _positional(hint: Any) -> int:
+    """How many arguments the caller of a factory gives."""
+    arguments = get_args(hint)
+    if get_origin(hint) is collections.abc.Callable:
+        return len(arguments[0]) if isinstance(arguments[0], list) else 0
+    return max(map(_positional, arguments), default=0)
+
+
+def _owners(parser: ArgumentParser, words: Sequence[str], key: str) -> Iterator[type]:
+    """Classes an argument can be: the one that the command line names, else any there is."""
+    named = [word.partition("=")[2] for word in words if word.startswith(f"--{key}=")]
+    named += [after for word, after in pairwise(words) if word == f"--{key}"]
+    for base in dict.fromkeys(bases(_argument(parser, words, key)[0])):
+        each: type
+        for each in concrete_classes(base):
+            if not named or named[-1].rpartition(".")[2] == each.__name__:
+                yield each
