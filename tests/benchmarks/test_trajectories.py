@@ -64,6 +64,7 @@ def test_ratios_are_those_of_medians_to_one_pass_and_to_the_fewest_known() -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_more_true_points_never_make_a_trained_network_worse_and_trajectories_hold() -> None:
     options = argparse.Namespace(seed=0, steps=1500, batches=8, further=["--trainer.accelerator=cpu"])
     run = train(24, "every size", options)
