@@ -219,7 +219,7 @@ def test_a_missing_hyperparameter(capsys: pytest.CaptureFixture[str]) -> None:
         weights.load_network(path)
 
 
-NESTED: Any = reduce(lambda inner, _: [inner], range(500), 1)
+NESTED: Any = reduce(lambda inner, _: [inner], range(60), 1)
 CYCLE: dict[str, Any] = {}
 CYCLE["init_args"] = CYCLE
 
