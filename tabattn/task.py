@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tabattn.contract.errors import one_line
 from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import refuse_diverged, refuse_loaded
 from tabattn.optim.schedule import with_schedule
@@ -265,7 +266,7 @@ class Task(LightningModule):
                     source, map_location, hparams_file, strict, weights_only=True, **kwargs
                 )
         except (ArgumentError, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as ex:
-            raise ValueError(f"{checkpoint_path} holds no such task: {' '.join(str(ex).split())}") from ex
+            raise ValueError(f"{checkpoint_path} holds no such task: {one_line(str(ex))}") from ex
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write factories as class paths, so that the checkpoint loads with ``weights_only=True``.

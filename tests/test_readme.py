@@ -77,6 +77,15 @@ def test_links_lead_somewhere(page: Path, link: str) -> None:
         assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_the_map_names_every_folder() -> None:
+    rows = README.split("## Where things are")[1].split("\n## ")[0].splitlines()
+    named = {name for row in rows for name in re.findall(r"`([\w./*]+)`", row.split(" | ")[0])}
+    assert all(list(ROOT.glob(name)) or list((ROOT / "tabattn").glob(name)) for name in named)
+    folders = [*ROOT.iterdir(), *(ROOT / "tabattn").iterdir(), *(ROOT / "datamodules").iterdir()]
+    shown = {folder for folder in folders if any(folder.glob("*.py")) or any(folder.glob("*.yaml"))}
+    assert {f"{folder.relative_to(ROOT)}/" for folder in shown} <= named | {"tabattn/", "datamodules/"}
+
+
 NAMED = sorted({name for text in PAGES.values() for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)?)`", text)})
 
 

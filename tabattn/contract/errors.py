@@ -24,3 +24,14 @@ def message_of(ex: Exception) -> str:
     text = str(ex)
     _, raised, message = text.rpartition(f"\n{type(ex).__module__}.{type(ex).__qualname__}: ")
     return message.strip() if raised and text.startswith("Caught ") else text
+
+
+MOST_MESSAGE = 600
+"""Characters of a message, which may quote a value of any length from a file."""
+
+
+def one_line(text: str) -> str:
+    """A message in one line, its middle left out where it is longer than ``MOST_MESSAGE``."""
+    line = " ".join(text.split())
+    half = MOST_MESSAGE // 2
+    return line if len(line) <= MOST_MESSAGE else f"{line[:half]} ... {line[-half:]}"

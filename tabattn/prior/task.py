@@ -20,6 +20,9 @@ from tabattn.prior.predictions import prediction_table
 from tabattn.storage.hyperparameters import mechanism
 from tabattn.task import Task
 
+MOST_PASSES = 1000
+"""Most permutations and renamings: each is a pass of the network, and a checkpoint of any origin can ask for them."""
+
 
 class PriorClassification(Task):
     """Trains an in-context classifier on tables of a prior and scores it on real ones.
@@ -76,8 +79,9 @@ class PriorClassification(Task):
         options: PriorOptions = DEFAULT_OPTIONS,
     ) -> None:
         super().__init__(init_from)
-        if permutations < 0:
-            raise ValueError(f"permutations must be at least 0, got {permutations}")
+        for name, value, least in (("permutations", permutations, 0), ("renamings", renamings, 1)):
+            if not least <= value <= MOST_PASSES:
+                raise ValueError(f"{name} must be between {least} and {MOST_PASSES}, got {value}")
         self.save_hyperparameters(ignore=["init_from"])
         self.network = PriorNetwork(
             dim,
@@ -94,8 +98,6 @@ class PriorClassification(Task):
             None if cell_attention is None else mechanism(cell_attention, "cell_attention"),
             options,
         )
-        if renamings < 1:
-            raise ValueError(f"renamings must be at least 1, got {renamings}")
         self.permutations = permutations
         self.renamings = renamings
         self.scores = TableScores(classes)

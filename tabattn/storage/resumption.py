@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 KEY = "random_states"
 """Entry of the checkpoint: a list with one dictionary for each process."""
@@ -71,7 +72,7 @@ def get_state(device: torch.device) -> dict[str, Any]:
     """State of the global generators, as plain values and tensors.
 
     Args:
-        device: The GPU whose generator counts too; other devices have none of their own.
+        device: That of the training. The generators of all devices of its kind count too that this process sees.
     """
     name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     state = {
@@ -79,8 +80,9 @@ def get_state(device: torch.device) -> dict[str, Any]:
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
     }
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
+    if (own := _generators(device)) is not None:
+        all_of_them = getattr(own, "get_rng_state_all", None)
+        state[device.type] = all_of_them() if all_of_them else [own.get_rng_state()]
     return state
 
 
@@ -90,5 +92,19 @@ def set_state(state: dict[str, Any], device: torch.device) -> None:
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    if (own := _generators(device)) is not None and device.type in state:
+        saved = state[device.type]
+        if isinstance(saved, Tensor):
+            # Of the one device alone, as earlier versions kept it.
+            own.set_rng_state(saved.cpu(), device)
+        elif hasattr(own, "get_rng_state_all"):
+            for number, each in enumerate(saved[: own.device_count()]):
+                own.set_rng_state(each.cpu(), number)
+        else:
+            own.set_rng_state(saved[0].cpu())
+
+
+def _generators(device: torch.device) -> Any:
+    """The module of a kind of device that has generators of its own, such as ``torch.cuda`` and ``torch.mps``."""
+    own = None if device.type == "cpu" else torch.get_device_module(device)
+    return own if hasattr(own, "get_rng_state") else None

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
-from tabattn.contract.errors import DataError
+from tabattn.contract.errors import DataError, one_line
 from tabattn.storage import earlier, trusted
 from tabattn.storage.checkpoint_files import read
 from tabattn.storage.checkpoints import located
@@ -126,7 +126,7 @@ def _merged(parser: ArgumentParser, config: Namespace, changes: dict[str, Any]) 
     except (ArgumentError, ValueError, TypeError, LookupError, AttributeError) as ex:
         if debugging():
             raise
-        raise DataError(f"ckpt_path: hyperparameters of the checkpoint: {tidy(str(ex))}") from ex
+        raise DataError(f"ckpt_path: hyperparameters of the checkpoint: {one_line(tidy(str(ex)))}") from ex
     finally:
         parser.exit_on_error = leaves
 

@@ -65,7 +65,7 @@ def test_fit_then_test_by_one_flag(name: str, tmp_path: Path, monkeypatch: pytes
     run = tmp_path / "runs" / "pairs" / name / "version_0"
     checkpoint = run / "checkpoints" / "last.ckpt"
     assert main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]) == 0
-    heads = (run.parent / "version_1" / "metrics.csv").read_text().partition("\n")[0].split(",")
+    heads = (run / "test_0" / "metrics.csv").read_text().partition("\n")[0].split(",")
     assert {f"test/{figure}" for figure in NAMED} <= set(heads)
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import zipfile
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -218,12 +219,31 @@ def test_a_missing_hyperparameter(capsys: pytest.CaptureFixture[str]) -> None:
         weights.load_network(path)
 
 
+NESTED: Any = reduce(lambda inner, _: [inner], range(60), 1)
+CYCLE: dict[str, Any] = {}
+CYCLE["init_args"] = CYCLE
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"dims": 8},
         {"dim": "wide"},
         {"dim": -8},
+        {"dim": 0},
+        {"dim": float("nan")},
+        {"dim": 1e308},
+        {"dim": "x" * 10**6},
+        {"dim": None},
+        {"heads": 0},
+        {"heads": -1},
+        {"profile": "x" * 10**6},
+        {"target_attention": "x" * 10**6},
+        {"target_attention": NESTED},
+        {"attention": CYCLE},
+        {"permutations": 10**9},
+        {"renamings": 10**400},
+        {"attention": {"class_path": "tabattn.attention.Pooling", "init_args": {"points": 10**9}}},
         {"layers": 10**7},
         {"hidden": 10**9},
         {"classes": 10**400},
@@ -235,14 +255,16 @@ def test_a_missing_hyperparameter(capsys: pytest.CaptureFixture[str]) -> None:
         {"_instantiator": "os.system"},
         {"_class_path": "tabattn.tasks.PairInference"},
     ],
-    ids=str,
+    ids=lambda changes: next(iter(changes)),
 )
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
 def test_hyperparameters_that_do_not_fit(changes: dict[str, Any]) -> None:
     path = prior("a.ckpt", **changes)
     with pytest.raises((ValueError, DataError)) as caught:
         PriorClassification.load_from_checkpoint(path)
     assert str(caught.value).startswith("a.ckpt")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
     assert not Path("pwned").exists()
 
 

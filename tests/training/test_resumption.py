@@ -29,6 +29,7 @@ OPTIMIZERS = {
     "AdamW": ["--optimizer=AdamW", "--optimizer.lr=0.01"],
     "MuonAdamW": ["--optimizer=tabattn.optim.MuonAdamW"],
     "ScheduleFree": ["--optimizer=MeanOfPoints", "--optimizer.lr=0.1"],
+    "AdamWScheduleFree": ["--optimizer=schedulefree.AdamWScheduleFree", "--optimizer.lr=0.01"],
 }
 DROPOUT = ["--model.attention=Softmax", "--model.attention.dropout=0.3"]
 
@@ -81,7 +82,13 @@ def check(task: str, optimizer: str, workers: int, step: int) -> None:
 
 @pytest.mark.parametrize(
     ("task", "optimizer", "workers", "step"),
-    [("prior", "AdamW", 0, 4), ("prior", "ScheduleFree", 0, 3), ("pairs", "MuonAdamW", 0, 6)],
+    [
+        ("prior", "AdamW", 0, 4),
+        ("prior", "ScheduleFree", 0, 3),
+        ("pairs", "MuonAdamW", 0, 6),
+        ("pairs", "AdamWScheduleFree", 0, 4),
+        ("pairs", "AdamWScheduleFree", 0, 6),
+    ],
 )
 def test_resumed_is_uninterrupted(task: str, optimizer: str, workers: int, step: int) -> None:
     check(task, optimizer, workers, step)
@@ -122,3 +129,36 @@ def test_states_go_round() -> None:
     assert draw() != first
     set_state(state, cpu)
     assert draw() == first
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_generators_of_all_devices_go_round(devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a run goes on with fewer devices; a stand-in for several GPUs."""
+    states = [torch.tensor([1, 2], dtype=torch.uint8), torch.tensor([3, 4], dtype=torch.uint8)]
+    put: dict[int, Tensor] = {}
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: put.update({device: state}))
+    cuda = torch.device("cuda", 1)
+    set_state(get_state(cuda), cuda)
+    assert list(put) == list(range(devices))
+    assert all(torch.equal(state, states[number]) for number, state in put.items())
+
+
+def test_the_generator_of_one_device_as_it_was_kept_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    put: dict[torch.device, Tensor] = {}
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: put.update({device: state}))
+    cuda = torch.device("cuda", 1)
+    state = get_state(torch.device("cpu")) | {"cuda": torch.tensor([1, 2], dtype=torch.uint8)}
+    set_state(state, cuda)
+    assert list(put) == [cuda]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_states_go_round_on_a_gpu() -> None:
+    cuda = torch.device("cuda", 0)
+    state = get_state(cuda)
+    first = torch.rand(4, device=cuda)
+    assert not torch.equal(torch.rand(4, device=cuda), first)
+    set_state(state, cuda)
+    assert torch.equal(torch.rand(4, device=cuda), first)
