@@ -68,14 +68,14 @@ def unsaveable() -> dict[str, Any]:
 )
 @pytest.mark.parametrize(("task", "site"), [*SITES, ("prior", "cell_attention")])
 def test_what_is_no_mechanism_is_refused(task: str, site: str, form: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{site} must be something that a checkpoint can name, got .*no mechanism"):
+    with pytest.raises(ValueError, match=rf"^{site} must be something that a checkpoint can name, got .*no Mechanism"):
         TASKS[task](**SIZES[task], **{site: form})
 
 
 @pytest.mark.parametrize(("task", "site"), SITES)
 def test_none_stands_for_no_mechanism_only_where_there_may_be_none(task: str, site: str) -> None:
     if site == "target_attention":
-        TASKS[task](**SMALL, target_attention=None)
+        TASKS[task](**SIZES[task], target_attention=None)
         return
     with pytest.raises(ValueError, match=rf"^{site} must be .* got something that is no Mechanism, NoneType: give"):
         TASKS[task](**SIZES[task], **{site: None})
