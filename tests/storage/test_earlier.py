@@ -13,8 +13,11 @@ import datamodules  # noqa: F401
 from tabattn.contract.batches import PairBatch
 from tabattn.convert import main as convert
 from tabattn.pairs import TNPA, TNPD, SeedNetwork, TokenOptions
+from tabattn.prior import weights
+from tabattn.prior.nanotabpfn import NanoTabPFN
+from tabattn.prior.network import PriorNetwork
 from tabattn.storage.checkpoint_files import read
-from tabattn.tasks import PairInference
+from tabattn.tasks import PairInference, PriorClassification
 from tabattn.training.cli import main
 
 SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2}
@@ -159,3 +162,42 @@ def test_what_cannot_be_rewritten_is_one_line(
     assert convert([str(source), str(tmp_path / "new.yaml")]) in (2, 3)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new.yaml").exists()
+
+
+PRIORS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "default": (
+        partial(PriorNetwork, **SIZES, classes=3, thinking_rows=2),
+        {"classes": 3, "thinking_rows": 2, "feature_group": None, "cell_attention": None, "options": {"radial": 16}},
+    ),
+    "legacy": (partial(NanoTabPFN, **SIZES, classes=3), {"profile": "legacy", "classes": 3, "thinking_rows": None}),
+}
+"""For each profile of such a version: the network it means, and the arguments that said so."""
+
+
+@pytest.fixture(params=PRIORS)
+def classifier(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PriorClassification:
+    """A task, whose checkpoint ``old.ckpt`` and file of weights ``old.safetensors`` have the form of such a version."""
+    monkeypatch.chdir(tmp_path)
+    network, changes = PRIORS[request.param]
+    task = PriorClassification(network).eval()
+    arguments = {**SIZES, "attention": {"class_path": "tabattn.attention.Softmax", "init_args": {}}, **changes}
+    known = {"_class_path": "tabattn.tasks.PriorClassification", "permutations": 1, "renamings": 1}
+    content = {"epoch": 0, "global_step": 3, "pytorch-lightning_version": "2.6.0", "state_dict": task.state_dict()}
+    torch.save({**content, "hyper_parameters": {**known, **arguments}}, "old.ckpt")
+    weights.write("old.safetensors", task.state_dict(), {"network": arguments})
+    return task
+
+
+def test_an_earlier_classifier_loads_bit_for_bit(classifier: PriorClassification) -> None:
+    x, y = torch.randn(2, 9, 3), torch.arange(9).expand(2, -1) % 3
+    want = classifier.network(x, y, 6)
+    for file in ("old.ckpt", "old.safetensors"):
+        assert weights.load_network(file)(x, y, 6).equal(want)
+    assert PriorClassification.load_from_checkpoint("old.ckpt").eval().network(x, y, 6).equal(want)
+    assert convert(["old.ckpt", "new.ckpt"]) == 0
+    assert PriorClassification.load_from_checkpoint("new.ckpt").eval().network(x, y, 6).equal(want)
+
+
+def test_arguments_of_two_versions_are_refused() -> None:
+    with pytest.raises(ValueError, match="dim is of an earlier version and network of today"):
+        PriorClassification.upgraded({"dim": 8, "network": {"class_path": "NanoTabPFN"}})
