@@ -20,6 +20,7 @@ from tabattn.storage.checkpoint_files import read
 from tabattn.tasks import PairInference, PriorClassification
 from tabattn.training.cli import main
 
+INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2}
 LOCAL = {"class_path": "tabattn.attention.Local", "init_args": {"window": 2}}
 ARGUMENTS = {
@@ -47,7 +48,7 @@ def earlier(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     network, changes = NETWORKS[request.param]
     task = PairInference(network)
-    known = {"_instantiator": "lightning.pytorch.cli.instantiate_module", "_class_path": "tabattn.tasks.PairInference"}
+    known = {"_instantiator": INSTANTIATOR, "_class_path": "tabattn.tasks.PairInference"}
     content = {
         "epoch": 0,
         "global_step": 3,
@@ -181,13 +182,14 @@ def classifier(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
     network, changes = PRIORS[request.param]
     task = PriorClassification(network).eval()
     arguments = {**SIZES, "attention": {"class_path": "tabattn.attention.Softmax", "init_args": {}}, **changes}
-    known = {"_class_path": "tabattn.tasks.PriorClassification", "permutations": 1, "renamings": 1}
+    known = {"_instantiator": INSTANTIATOR, "_class_path": "tabattn.tasks.PriorClassification", "permutations": 1}
     content = {"epoch": 0, "global_step": 3, "pytorch-lightning_version": "2.6.0", "state_dict": task.state_dict()}
     torch.save({**content, "hyper_parameters": {**known, **arguments}}, "old.ckpt")
     weights.write("old.safetensors", task.state_dict(), {"network": arguments})
     return task
 
 
+@torch.no_grad()
 def test_an_earlier_classifier_loads_bit_for_bit(classifier: PriorClassification) -> None:
     x, y = torch.randn(2, 9, 3), torch.arange(9).expand(2, -1) % 3
     want = classifier.network(x, y, 6)
