@@ -7,6 +7,7 @@ Further arguments go to the command line of the training, such as ``--data.batch
 
 import argparse
 import hashlib
+import inspect
 import json
 import statistics
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ from benchmarks.protocols import in_context, scores
 from benchmarks.reports import QUIET, check_least, check_positive, check_trainings
 from datamodules import TableTasks
 from tabattn.attention import MECHANISMS
-from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PriorClassification
 from tabattn.training.cli import CLI
 
@@ -104,8 +104,9 @@ def start_alike(task: PriorClassification, seed: int) -> None:
     Parameters of a mechanism's own would otherwise shift the random numbers of all that is made after them.
     """
     torch.manual_seed(seed)
-    names = ("dim", "heads", "hidden", "layers", "classes", "profile", "thinking_rows", "feature_group")
-    reference = PriorNetwork(**{name: task.hparams[name] for name in names})
+    kind = type(task.network)
+    names = [name for name in inspect.signature(kind).parameters if not name.endswith("attention")]
+    reference = kind(**{name: getattr(task.network, name) for name in names})
     task.network.load_state_dict(reference.state_dict(), strict=False)
 
 

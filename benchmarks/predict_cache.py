@@ -39,7 +39,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def random_network() -> PriorNetwork:
     """A network none of whose layers is silent, as those of a new one are."""
     torch.manual_seed(0)
-    network = PriorNetwork(64, 4, 192, 4)
+    network = PriorNetwork(dim=64, heads=4, hidden=192, layers=4)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

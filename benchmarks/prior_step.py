@@ -1,7 +1,7 @@
 """Training step of the prior network against the original's: ``python -m benchmarks.prior_step --original <folder>``.
 
 The folder is a checkout of the original (its ``model.py`` and ``attentions.py``); nothing of it is part of this
-project. Without it, only our own profiles are timed. Steps alternate in one process, so the ratios hold on a busy
+project. Without it, only our own networks are timed. Steps alternate in one process, so the ratios hold on a busy
 machine too.
 """
 
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from benchmarks.measure import Step, median_seconds, provenance
 from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish
+from tabattn.prior.classifier_network import ContextClassifier
+from tabattn.prior.nanotabpfn import NanoTabPFN
 from tabattn.prior.network import PriorNetwork
 
 BATCH, ROWS, CONTEXT, FEATURES = 32, 100, 80, 13
@@ -23,9 +25,9 @@ SIZES = {"dim": 96, "heads": 4, "hidden": 192, "layers": 3, "classes": 2}
 Forward = Callable[[Tensor, Tensor], Tensor]
 
 
-def ours(**changes: object) -> tuple[nn.Module, Forward]:
+def ours(kind: type[ContextClassifier] = PriorNetwork, **changes: int) -> tuple[nn.Module, Forward]:
     """One of our networks in the original's sizes."""
-    network = PriorNetwork(**{**SIZES, **changes})
+    network = kind(**{**SIZES, **changes})
     return network, lambda x, y: network(x, y, CONTEXT)
 
 
@@ -80,9 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.original:
         networks = {f"original, {kind}": original(options.original, kind) for kind in ("Original", "Scratch")}
     networks |= {
-        "tabattn, legacy profile": ours(profile="legacy"),
-        "tabattn, default profile": ours(),
-        "tabattn, default profile, no thinking rows": ours(thinking_rows=0),
+        "tabattn, NanoTabPFN": ours(NanoTabPFN),
+        "tabattn, PriorNetwork": ours(),
+        "tabattn, PriorNetwork, no thinking rows": ours(thinking_rows=0),
     }
     x = torch.randn(BATCH, ROWS, FEATURES, device=options.device)
     y = torch.randint(0, 2, (BATCH, ROWS), device=options.device)

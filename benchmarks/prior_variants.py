@@ -25,6 +25,7 @@ from datamodules.prior.synthetic import SyntheticPrior
 from tabattn.attention import MECHANISMS
 from tabattn.contract.batches import TableBatch
 from tabattn.optim import MuonAdamW
+from tabattn.prior.network import PriorNetwork
 from tabattn.prior.options import PriorOptions
 from tabattn.tasks import PriorClassification
 
@@ -88,7 +89,7 @@ def build(name: str, optimizer: dict[str, Any], device: str) -> Runner:
     if given.get("cell_attention"):
         given["cell_attention"] = factory(given["cell_attention"])
     torch.manual_seed(0)
-    task = PriorClassification(**given).to(device)
+    task = PriorClassification(partial(PriorNetwork, **given)).to(device)
     made = MuonAdamW(task.network.parameters(), **optimizer)
     return Runner(name, task, made, [group["lr"] for group in made.param_groups])
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from tabattn.attention import AttentionFactory, Local, Pooling, Scratch, Softmax, Sparse
 from tabattn.contract.errors import DataError
+from tabattn.prior.nanotabpfn import NanoTabPFN
 from tabattn.prior.translate import CONTEXT, FOUR_PROJECTIONS, Sizes, kinds, sizes, translate
 from tabattn.storage.checkpoint_files import load
 from tabattn.storage.files import write_checkpoint
@@ -107,14 +108,12 @@ def convert(
     kind = _kind(kinds(theirs, size.layers), attention, source.stem)
     window = _window(kind, window, FILE_WINDOWS.get((source.stem, size.classes)))
     heads = _heads(heads, told)
+    network = partial(
+        NanoTabPFN, dim=size.dim, heads=heads, hidden=size.hidden, layers=size.layers, classes=size.classes
+    )
     task = PriorClassification(
-        size.dim,
-        heads,
-        size.hidden,
-        size.layers,
-        size.classes,
-        attention=_mechanism(kind, window, size) if size.layers > 1 else Softmax,
-        profile="legacy",
+        network,
+        _mechanism(kind, window, size) if size.layers > 1 else Softmax,
     )
     ours = translate(theirs, size, heads)
     if name := non_finite_weight(task.network, ours):

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.nn.multihead import MultiheadAttention
-from tabattn.nn.rows import RowAttention, SplitRowAttention
+from tabattn.nn.rows import RowAttention
 
 KeysValues = tuple[Tensor, Tensor]
 Order = Literal["columns", "rows"]
 
 
 class TableBlock(nn.Module):
-    """One layer over a table of tokens: attention along columns, attention along rows, and an MLP in each cell.
+    """Pre-norm layer over a table of tokens: attention along columns, along rows, and an MLP in each cell.
 
     Args:
         dim: Width of a token.
@@ -24,7 +24,6 @@ class TableBlock(nn.Module):
         attention: Mechanism between context rows.
         feature_attention: Mechanism between the columns of a row.
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can.
-        legacy: Normalise after each sublayer and give target rows projections of their own, as nanoTabPFN's fork does.
         readout: Compute only what is read afterwards: of the target rows the last column, or the summary columns where
             there are any. Exact: the rest is read by nothing.
         order: Which axis attends first: ``columns`` -> rows -> MLP, or ``rows`` -> MLP -> columns.
@@ -42,7 +41,6 @@ class TableBlock(nn.Module):
         feature_attention: AttentionFactory = Softmax,
         target_attention: AttentionFactory | None = None,
         *,
-        legacy: bool = False,
         readout: bool = False,
         order: Order = "columns",
         summaries: int = 0,
@@ -53,20 +51,17 @@ class TableBlock(nn.Module):
             raise ValueError(f"order must be columns or rows, got {order!r}")
         if summaries and order == "columns":
             raise ValueError(f"summaries must be 0 with order columns, got {summaries}")
-        self.post_norm = legacy
         self.readout = readout
         self.order = order
         self.summaries = summaries
         self.features = MultiheadAttention(dim, heads, feature_attention)
-        rows = SplitRowAttention if legacy else RowAttention
-        self.rows = rows(dim, heads, attention, target_attention, readout=readout and not all_rows)
+        self.rows = RowAttention(dim, heads, attention, target_attention, readout=readout and not all_rows)
         narrow = nn.Linear(hidden, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
-        if not legacy:
-            for last in (self.features.out, narrow, *self.rows.outputs()):
-                nn.init.zeros_(last.weight)
-                nn.init.zeros_(last.bias)
+        for last in (self.features.out, narrow, *self.rows.outputs()):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
         """Transform a table.
@@ -102,7 +97,7 @@ class TableBlock(nn.Module):
         return self._along_columns(self._in_cells(self._along_rows(x, mix)), mask)
 
     def _along_columns(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        tokens = (x if self.post_norm else self.norms[0](x)).flatten(0, 1)
+        tokens = self.norms[0](x).flatten(0, 1)
         if mask is not None:
             mask = mask.repeat_interleave(x.shape[1], dim=0)[:, None, None]
         read = slice(0, self.summaries) if self.summaries else slice(-1, None)
@@ -113,20 +108,16 @@ class TableBlock(nn.Module):
             mixed = mixed[:, read] if self.readout else mixed
         if self.readout:
             x = x[:, :, read]
-        x = x + mixed.view(x.shape)
-        return self.norms[0](x) if self.post_norm else x
+        return x + mixed.view(x.shape)
 
     def _along_rows(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
         apart, x = x.split([self.summaries, x.shape[2] - self.summaries], dim=2)
         rows, columns = x.shape[1:3]
-        tokens = (x if self.post_norm else self.norms[1](x)).transpose(1, 2).flatten(0, 1)
+        tokens = self.norms[1](x).transpose(1, 2).flatten(0, 1)
         mixed = mix(tokens).unflatten(0, (-1, columns)).transpose(1, 2)
         asked = slice(rows - mixed.shape[1], None)
         x = x[:, asked] + mixed
-        x = torch.cat([apart[:, asked], x], dim=2) if self.summaries else x
-        return self.norms[1](x) if self.post_norm else x
+        return torch.cat([apart[:, asked], x], dim=2) if self.summaries else x
 
     def _in_cells(self, x: Tensor) -> Tensor:
-        if self.post_norm:
-            return self.norms[2](x + self.mlp(x))
         return x + self.mlp(self.norms[2](x))

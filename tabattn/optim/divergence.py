@@ -152,15 +152,17 @@ class DivergenceGuard(Callback):
         scaler = _scaler(trainer)
         if scaler is not None and scaler.get_scale() > 1:
             return
-        for rank, (count, step, loss, gradient) in enumerate(torch.stack(streaks).tolist()):
-            if count < self.patience:
-                continue
-            name, value = ("gradient", gradient) if math.isfinite(loss) else ("loss", loss)
-            where = f" in process {rank}" if trainer.world_size > 1 and name == "loss" else ""
-            raise DivergenceError(
-                f"the training has diverged: the {name} is {value:g} since step {step:.0f}{where}; "
-                f"{last_good(trainer)}{ADVICE}"
-            )
+        bad = [(rank, row) for rank, row in enumerate(torch.stack(streaks).tolist()) if row[0] >= self.patience]
+        if not bad:
+            return
+        # The gradient is shared by all processes: it is not finite either in those whose loss is.
+        rank, (_, step, loss, gradient) = min(bad, key=lambda found: math.isfinite(found[1][2]))
+        name, value = ("gradient", gradient) if math.isfinite(loss) else ("loss", loss)
+        where = f" in process {rank}" if trainer.world_size > 1 and name == "loss" else ""
+        raise DivergenceError(
+            f"the training has diverged: the {name} is {value:g} since step {step:.0f}{where}; "
+            f"{last_good(trainer)}{ADVICE}"
+        )
 
 
 ADVICE = "; a lower learning rate or --trainer.gradient_clip_val may help, --guard.action=skip leaves such steps out"

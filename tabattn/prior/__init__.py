@@ -1,1 +1,1 @@
-"""In-context classification of tables: task, network, shipped weights and scikit-learn estimator."""
+"""In-context classification of tables."""

@@ -1,104 +1,80 @@
-"""The in-context classifier of tables: nanoTabPFN with any attention, in today's form or in its original one."""
+"""The default network of the task: nanoTabPFN with any attention, in today's form."""
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
-from tabattn.nn.table import KeysValues, TableBlock
-from tabattn.prior.encoders import CellEncoder, LabelEncoder, LegacyCellEncoder, LegacyLabelEncoder, Statistics
+from tabattn.nn.table import TableBlock
+from tabattn.prior.classifier_network import ContextClassifier, Memory, check_context, check_least
+from tabattn.prior.encoders import CellEncoder, LabelEncoder, Statistics
 from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
 from tabattn.prior.row_stage import RowStage
 
-THINKING_ROWS, FEATURE_GROUP = 16, 3
-"""What the default profile has where it is not said."""
 
-
-class Memory(NamedTuple):
-    """All that target rows read of a context: column statistics, their own label token, keys and values by layer.
-
-    Attributes:
-        statistics: Of the columns.
-        label: What target rows have in the place of a class.
-        layers: Keys and values of each layer on cells.
-        rows: Keys and values of each layer on rows, where there are any.
-    """
-
-    statistics: Statistics
-    label: Tensor
-    layers: list[KeysValues]
-    rows: list[KeysValues] = []  # noqa: RUF012 - the default of a NamedTuple's field, never changed
-
-
-class PriorNetwork(nn.Module):
+class PriorNetwork(ContextClassifier):
     """Reads labelled context rows and classifies target rows in one forward pass.
 
     Every cell is a token; the label is the last column. Each layer attends along columns, then along rows (target
     rows read context rows only, so they do not influence one another), then applies an MLP. Pfefferle et al. 2025
-    (arXiv 2511.03634); the default profile adds pre-normalisation, feature groups, missing flags, class embeddings
-    and thinking rows; ``options`` change the structure further.
+    (arXiv 2511.03634), with pre-norm layers, feature groups, missing flags, class embeddings and thinking rows;
+    ``options`` change the structure further.
 
     Args:
+        attention: Mechanism between context rows (and from target rows to them, where it can).
+        feature_attention: Mechanism between the columns of a row.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer
+            queries from outside, else Softmax.
         dim: Width of a token.
         heads: Number of heads.
         hidden: Width of the MLP's hidden layer.
         layers: Number of layers.
         classes: Largest number of classes.
-        attention: Mechanism between context rows (and from target rows to them, where it can).
-        feature_attention: Mechanism between the columns of a row.
-        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer
-            queries from outside, else Softmax.
-        profile: ``default``, or ``legacy``: the original network, number for number.
-        thinking_rows: Learned rows put before the context; None = 16. The legacy profile has none.
-        feature_group: Columns each token sees; None = 3. The legacy profile has no groups.
+        thinking_rows: Learned rows put before the context.
+        feature_group: Columns each token sees.
         cell_attention: Mechanism between the rows of a column where layers on whole rows follow
             (``options.row_layers``); None = ``attention``.
-        options: Structure beside the sizes; the legacy profile has none.
+        options: Structure beside the sizes.
     """
-
-    cells: CellEncoder | LegacyCellEncoder
-    labels: LabelEncoder | LegacyLabelEncoder
 
     def __init__(
         self,
+        attention: AttentionFactory = Softmax,
+        feature_attention: AttentionFactory = Softmax,
+        target_attention: AttentionFactory | None = None,
+        *,
         dim: int = 96,
         heads: int = 4,
         hidden: int = 192,
         layers: int = 3,
         classes: int = 10,
-        attention: AttentionFactory = Softmax,
-        feature_attention: AttentionFactory = Softmax,
-        target_attention: AttentionFactory | None = None,
-        profile: Literal["default", "legacy"] = "default",
-        thinking_rows: int | None = None,
-        feature_group: int | None = None,
+        thinking_rows: int = 16,
+        feature_group: int = 3,
         cell_attention: AttentionFactory | None = None,
         options: PriorOptions = DEFAULT_OPTIONS,
     ) -> None:
         super().__init__()
-        changed = None if options == DEFAULT_OPTIONS else options
-        legacy = _is_legacy(profile, thinking_rows=thinking_rows, feature_group=feature_group, options=changed)
-        thinking_rows = THINKING_ROWS if thinking_rows is None else thinking_rows
-        feature_group = FEATURE_GROUP if feature_group is None else feature_group
-        _check_least(layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1), thinking_rows=(thinking_rows, 0))
+        check_least(layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1), thinking_rows=(thinking_rows, 0))
         if cell_attention is not None and not options.row_layers:
             raise ValueError("cell_attention needs options.row_layers of at least 1, got 0")
+        self.attention, self.feature_attention = attention, feature_attention
+        self.target_attention, self.cell_attention = target_attention, cell_attention
+        self.dim, self.heads, self.hidden, self.layers = dim, heads, hidden, layers
+        self.thinking_rows, self.feature_group = thinking_rows, feature_group
         self.classes = classes
         self.options = options
         radial = options.radial if options.embedding == "rbf" else 0
-        self.cells: CellEncoder | LegacyCellEncoder = (
-            LegacyCellEncoder(dim) if legacy else CellEncoder(dim, feature_group, radial)
-        )
-        self.labels = LegacyLabelEncoder(dim) if legacy else LabelEncoder(dim, classes)
+        self.cells = CellEncoder(dim, feature_group, radial)
+        self.labels = LabelEncoder(dim, classes)
         self.summaries = nn.Parameter(torch.randn(options.summaries, dim)) if options.summaries else None
         width, hidden_out = (options.row_dim, options.row_hidden) if options.row_layers else (dim, hidden)
         self.rows: RowStage | None = None
         if options.row_layers:
             sizes = options.summaries * dim, width, options.row_heads, hidden_out, options.row_layers, classes
             self.rows = RowStage(*sizes, thinking_rows, attention, target_attention)
-        thinking = thinking_rows and not legacy and self.rows is None
+        thinking = thinking_rows and self.rows is None
         self.thinking = nn.Parameter(torch.randn(thinking_rows, 1, dim)) if thinking else None
         of_cells = attention if cell_attention is None else cell_attention
         self.blocks = nn.ModuleList(
@@ -109,7 +85,6 @@ class PriorNetwork(nn.Module):
                 of_cells,
                 feature_attention,
                 target_attention,
-                legacy=legacy,
                 readout=last,
                 order=options.order,
                 summaries=options.summaries,
@@ -118,11 +93,11 @@ class PriorNetwork(nn.Module):
             for last in [False] * (layers - 1) + [True]
         )
         if layers == 1 and not options.row_layers:
-            _check_used(attention(heads, dim // heads), target_attention, legacy)
+            _check_used(attention(heads, dim // heads), target_attention)
         if options.row_layers == 1:
-            _check_used(attention(options.row_heads, width // options.row_heads), target_attention, legacy)
+            _check_used(attention(options.row_heads, width // options.row_heads), target_attention)
         read = width if self.rows is not None else max(1, options.summaries) * dim
-        self.norm = nn.Identity() if legacy else nn.LayerNorm(read)
+        self.norm = nn.LayerNorm(read)
         self.decoder = nn.Sequential(nn.Linear(read, hidden_out), nn.GELU(), nn.Linear(hidden_out, classes))
 
     def forward(self, x: Tensor, y: Tensor, context: int, columns: Tensor | None = None) -> Tensor:
@@ -137,7 +112,7 @@ class PriorNetwork(nn.Module):
         Returns:
             Logits, ``(batch, target rows, classes)``.
         """
-        _check_context(x, y, context)
+        check_context(x, y, context)
         statistics = self.cells.statistics(x[:, :context])
         h = self._embed(x, y[:, :context], statistics, columns)
         mask = self._column_mask(x, columns)
@@ -150,7 +125,7 @@ class PriorNetwork(nn.Module):
 
     def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
         """Read a context ``(batch, context, features)`` once, for any number of calls of ``recall``."""
-        _check_context(x, y, x.shape[1])
+        check_context(x, y, x.shape[1])
         statistics = self.cells.statistics(x)
         h, _ = self._think(self._embed(x, y, statistics, columns))
         mask = self._column_mask(x, columns)
@@ -209,33 +184,8 @@ class PriorNetwork(nn.Module):
         return self.decoder(self.norm(h[:, :, -1] if self.summaries is None else h.flatten(2)))
 
 
-def _is_legacy(profile: str, **of_default: object) -> bool:
-    """Whether the profile is legacy; refuses other names, and arguments that would go unused."""
-    if profile not in ("default", "legacy"):
-        raise ValueError(f"profile must be default or legacy, got {profile!r}")
-    for name, value in of_default.items():
-        if profile == "legacy" and value is not None:
-            raise ValueError(f"{name} is of the default profile alone, got {value} with profile legacy")
-    return profile == "legacy"
-
-
-def _check_least(**sizes: tuple[int, int]) -> None:
-    for name, (size, least) in sizes.items():
-        if size < least:
-            raise ValueError(f"{name} must be at least {least}, got {size}")
-
-
-def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None, legacy: bool) -> None:
+def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None) -> None:
     """With one layer nothing reads the context rows' own attention: refuse a choice that would go unused."""
-    used = target_attention is None and not legacy and mechanism.cross
+    used = target_attention is None and mechanism.cross
     if not used and not isinstance(mechanism, Softmax):
         raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")
-
-
-def _check_context(x: Tensor, y: Tensor, context: int) -> None:
-    if not 1 <= context <= x.shape[1]:
-        raise ValueError(f"context must be between 1 and the number of rows ({x.shape[1]}), got {context}")
-    if y.shape[1] < context:
-        raise ValueError(f"every context row needs a label: got {y.shape[1]} labels for {context} context rows")
-    if x.shape[2] < 1:
-        raise ValueError("a table needs at least 1 feature, got 0")

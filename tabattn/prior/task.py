@@ -1,9 +1,9 @@
 """In-context classification of tables: the label of target rows from labelled context rows, in one forward pass."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from math import isnan
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +13,13 @@ from torch.optim import AdamW
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import TableBatch
+from tabattn.prior.classifier_network import ContextClassifier, NetworkFactory
+from tabattn.prior.earlier import MOVED, upgrade
 from tabattn.prior.metrics import Scores, TableScores
 from tabattn.prior.network import PriorNetwork
-from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
+from tabattn.prior.networks import NETWORKS
 from tabattn.prior.predictions import prediction_table
-from tabattn.storage.hyperparameters import mechanism
+from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
 MOST_PASSES = 1000
@@ -32,76 +34,55 @@ class PriorClassification(Task):
     memorised a table loses nothing.
 
     Args:
-        dim: Width of a token.
-        heads: Number of heads.
-        hidden: Width of the MLP's hidden layer.
-        layers: Number of layers.
-        classes: Largest number of classes.
+        network: Network to train: ``PriorNetwork``, or ``NanoTabPFN``, the original number for number; or a class of
+            your own, by its path. Its options are ``network.<option>``, such as the width ``network.dim``.
         attention: Mechanism between context rows, and from target rows to them where it can answer queries from
             outside.
         feature_attention: Mechanism between the columns of a row.
         target_attention: Mechanism from target rows to context rows; none = ``attention`` where it can, else Softmax.
-        profile: ``default``, or ``legacy``: the original nanoTabPFN network, number for number.
-        thinking_rows: Learned rows put before the context; none = 16. The legacy profile has none.
-        feature_group: Columns each token sees; none = 3. The legacy profile has no groups.
         permutations: How often validation and test repeat with permuted context labels; 0 = no context reliance.
         renamings: How many cyclic renamings of the classes a prediction averages, at most as many as there are classes:
             what a class is called should not matter, and after short training it does. Does not act in training.
         init_from: Checkpoint, or file of weights (.safetensors), whose matching weights start the network; keeps the
             command line's model.
-        cell_attention: Mechanism between the rows of a column where layers on whole rows follow
-            (``options.row_layers``); none = ``attention``.
-        options: Structure of the network beside its sizes; the legacy profile has none.
     """
 
     task_name = "prior"
     batch = TableBatch
     optimizer = partial(AdamW, lr=1e-3, weight_decay=0.01)
-    network: PriorNetwork
+    moved = MOVED
+    network: ContextClassifier
 
     def __init__(
         self,
-        dim: int = 96,
-        heads: int = 4,
-        hidden: int = 192,
-        layers: int = 3,
-        classes: int = 10,
+        network: NetworkFactory = PriorNetwork,
         attention: AttentionFactory = Softmax,
         feature_attention: AttentionFactory = Softmax,
         target_attention: AttentionFactory | None = None,
-        profile: Literal["default", "legacy"] = "default",
-        thinking_rows: int | None = None,
-        feature_group: int | None = None,
         permutations: int = 1,
         renamings: int = 1,
         init_from: str | None = None,
-        cell_attention: AttentionFactory | None = None,
-        options: PriorOptions = DEFAULT_OPTIONS,
     ) -> None:
         super().__init__(init_from)
         for name, value, least in (("permutations", permutations, 0), ("renamings", renamings, 1)):
             if not least <= value <= MOST_PASSES:
                 raise ValueError(f"{name} must be between {least} and {MOST_PASSES}, got {value}")
         self.save_hyperparameters(ignore=["init_from"])
-        self.network = PriorNetwork(
-            dim,
-            heads,
-            hidden,
-            layers,
-            classes,
+        make = factory(network, "network", NETWORKS, ContextClassifier)
+        self.network = make(
             mechanism(attention),
             mechanism(feature_attention, "feature_attention"),
             None if target_attention is None else mechanism(target_attention, "target_attention"),
-            profile,
-            thinking_rows,
-            feature_group,
-            None if cell_attention is None else mechanism(cell_attention, "cell_attention"),
-            options,
         )
         self.permutations = permutations
         self.renamings = renamings
-        self.scores = TableScores(classes)
-        self.permuted_scores = TableScores(classes)
+        self.scores = TableScores(self.network.classes)
+        self.permuted_scores = TableScores(self.network.classes)
+
+    @classmethod
+    def upgraded(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of an earlier version as those of today."""
+        return upgrade(arguments)
 
     def setup(self, stage: str) -> None:
         """Check that the network has an output for every class of the data."""
@@ -109,7 +90,7 @@ class PriorClassification(Task):
         needed = self.of_data("classes")
         if needed is not None and needed > self.network.classes:
             raise MisconfigurationException(
-                f"the data has up to {needed} classes, the model only classes={self.network.classes}"
+                f"the data has up to {needed} classes, the network only classes={self.network.classes}"
             )
 
     def forward(self, batch: TableBatch) -> Tensor:

@@ -114,7 +114,7 @@ def kinds(theirs: Mapping[str, Tensor], layers: int) -> tuple[str, ...]:
 
 
 def translate(theirs: Mapping[str, Tensor], size: Sizes, heads: int) -> dict[str, Tensor]:
-    """Name the weights as ``PriorNetwork`` in its legacy profile does.
+    """Name the weights as ``NanoTabPFN`` does.
 
     The attention between context rows of the last layer is left out: nothing reads it.
 

@@ -11,27 +11,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism, Softmax
+from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism
 from tabattn.contract.errors import DataError
-from tabattn.prior.encoders import CellEncoder, LegacyCellEncoder
-from tabattn.prior.network import PriorNetwork
+from tabattn.prior.classifier_network import ContextClassifier
+from tabattn.prior.earlier import upgrade
 from tabattn.prior.network_check import check_network, check_shapes
-from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
+from tabattn.prior.networks import NETWORKS
+from tabattn.prior.options import PriorOptions
 from tabattn.storage import trusted
 from tabattn.storage.checkpoint_files import REMOTE, find
 from tabattn.storage.checkpoint_files import read as read_parts
 from tabattn.storage.finite import non_finite_weight
+from tabattn.storage.hyperparameters import check_saved, import_path, plain
 from tabattn.storage.weight_files import read, write
 
 PREFIX = "network."
 """Weights of the network stand under this prefix, in our files as in a task's checkpoints."""
 
 ATTENTIONS = ("attention", "feature_attention", "target_attention", "cell_attention")
-ARGUMENTS = tuple(inspect.signature(PriorNetwork).parameters)
+"""Arguments of networks that are mechanisms."""
 
 __all__ = [
-    "ARGUMENTS",
-    "ATTENTIONS",
     "PREFIX",
     "build",
     "described",
@@ -49,7 +49,7 @@ def packaged_path() -> Path:
     return Path(str(resources.files("tabattn"))) / "pretrained" / "prior.safetensors"
 
 
-def load_network(source: str | Path | None = None) -> PriorNetwork:
+def load_network(source: str | Path | None = None) -> ContextClassifier:
     """Load a trained network.
 
     Args:
@@ -77,7 +77,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     """Read a task's checkpoint.
 
     Returns:
-        The network's weights, its arguments, and facts of its training.
+        The network's weights, its class with its arguments, and facts of its training.
 
     Raises:
         ValueError: The file is no checkpoint of ``PriorClassification``.
@@ -93,42 +93,64 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
     facts = {"steps": checkpoint.get("global_step"), "epoch": checkpoint.get("epoch")}
     data = {k: v for k, v in checkpoint.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}
-    arguments = {name: known[name] for name in ARGUMENTS if name in known}
-    return weights, arguments, facts | {"data": data} if data else facts
+    return weights, described_by(known, str(path)), facts | {"data": data} if data else facts
 
 
-def restore(tensors: Mapping[str, Tensor], header: Mapping[str, Any], where: str) -> PriorNetwork:
+def described_by(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the network that arguments of the task make, of any version, as its class and all its arguments.
+
+    Args:
+        arguments: Of the task, or of a network in a file of an earlier version.
+        where: Where they come from, for messages.
+
+    Raises:
+        ValueError: They name no network.
+    """
+    try:
+        today = arguments if "network" in arguments else upgrade(arguments)
+    except ValueError as ex:
+        raise ValueError(f"{where} does not hold the network it describes: {ex}") from ex
+    given = today["network"] if isinstance(today["network"], dict) else {"class_path": today["network"]}
+    options = given.get("init_args") or {}
+    if not isinstance(options, dict):
+        raise ValueError(f"{where} has arguments of a network that are not named: {trusted.shortened(options)}")
+    attentions = {name: today[name] for name in ATTENTIONS if name in today}
+    return {"class_path": given.get("class_path"), "init_args": {**options, **attentions}}
+
+
+def restore(tensors: Mapping[str, Tensor], header: Mapping[str, Any], where: str) -> ContextClassifier:
     """Build the network that ``described`` described; see ``build``."""
-    if not isinstance(header.get("network"), dict):
+    described = header.get("network")
+    if not isinstance(described, dict):
         raise ValueError(f"{where} describes no network")
+    if "class_path" not in described:
+        described = described_by(described, where)
     weights = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
-    return build(header["network"], weights, where)
+    return build(described, weights, where)
 
 
-def build(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> PriorNetwork:
+def build(described: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> ContextClassifier:
     """Build a network, for use rather than training, without touching the global state of random numbers.
 
     Args:
-        arguments: Arguments of ``PriorNetwork``; an attention as its ``class_path`` and ``init_args``.
+        described: Its ``class_path``, and all its arguments as ``init_args``; an attention in the same way.
         weights: All its weights.
         where: Where they come from, for messages.
 
     Raises:
         ValueError: Arguments and weights do not fit.
     """
-    given: dict[str, Any] = dict(arguments)
-    if given.get("profile") == "legacy":
-        # Files may still say what a legacy network has none of: it was accepted, and did nothing.
-        given |= {"thinking_rows": None, "feature_group": None}
+    cls = _class(described.get("class_path"), NETWORKS, "tabattn.prior", ContextClassifier, "a network", where)
+    given: dict[str, Any] = dict(described.get("init_args") or {})
     given |= {name: _factory(given[name], where) for name in ATTENTIONS if name in given}
     try:
         if isinstance(given.get("options"), dict):
             given["options"] = PriorOptions(**given["options"])
-        check_network(given, weights)
+        check_network(cls, given, weights)
         with plain_defaults(), torch.random.fork_rng(devices=[]):
             with torch.device("meta"):
-                check_shapes(PriorNetwork(**given), weights)
-            network = PriorNetwork(**given)
+                check_shapes(cls(**given), weights)
+            network = cls(**given)
         network.load_state_dict(dict(weights))
     except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError, LookupError) as ex:
         raise ValueError(f"{where} does not hold the network it describes: {' '.join(str(ex).split())}") from ex
@@ -149,57 +171,42 @@ def plain_defaults() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def described(network: PriorNetwork) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of a network under ``PREFIX``, and its arguments in plain values."""
-    block: Any = network.blocks[0]
-    legacy = isinstance(network.cells, LegacyCellEncoder)
-    if legacy:
-        context, target = block.rows.context, block.rows.target.mechanism
-        attention = Softmax(1, 1) if context is None else context.mechanism
-    else:
-        stage: Any = block if network.rows is None else network.rows.blocks[0]
-        attention, target = stage.rows.attention.mechanism, stage.rows.outside
-    arguments = {
-        "dim": block.features.dim,
-        "heads": block.features.heads,
-        "hidden": block.mlp[0].out_features,
-        "layers": len(network.blocks),
-        "classes": network.classes,
-        "attention": _describe(attention),
-        "feature_attention": _describe(block.features.mechanism),
-        "target_attention": None if target is None else _describe(target),
-        "profile": "legacy" if legacy else "default",
-    }
-    if isinstance(network.cells, CellEncoder):
-        thinking = network.thinking if network.rows is None else network.rows.thinking
-        arguments["thinking_rows"] = 0 if thinking is None else thinking.numel() // thinking.shape[-1]
-        arguments["feature_group"] = network.cells.group
-    if network.options != DEFAULT_OPTIONS:
-        arguments["options"] = network.options.described()
-    if network.rows is not None:
-        arguments["cell_attention"] = _describe(block.rows.attention.mechanism)
-    return {PREFIX + name: value for name, value in network.state_dict().items()}, arguments
+def described(network: ContextClassifier) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of a network under ``PREFIX``, and its class with its arguments in plain values.
 
-
-def _describe(mechanism: Mechanism) -> dict[str, Any]:
-    name = type(mechanism).__name__
-    home = "tabattn.attention" if MECHANISMS.get(name) is type(mechanism) else type(mechanism).__module__
-    return {"class_path": f"{home}.{name}", "init_args": mechanism.arguments()}
+    Raises:
+        ValueError: An attention is nothing that a file can name, such as a lambda.
+    """
+    given = {name: getattr(network, name) for name in inspect.signature(type(network)).parameters}
+    for name, value in given.items():
+        check_saved(name, value)
+    init = {name: plain(value) for name, value in given.items()}
+    return (
+        {PREFIX + name: value for name, value in network.state_dict().items()},
+        {"class_path": import_path(type(network)), "init_args": init},
+    )
 
 
 def _factory(given: Any, where: str) -> AttentionFactory | None:
-    """The factory that a description means: a class of an allowed package, checked before anything is imported."""
+    """The factory that a description means."""
     if given is None:
         return None
     path = given.get("class_path") if isinstance(given, dict) else given
-    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
-    found = MECHANISMS.get(name) if module.startswith("tabattn.attention") else None
-    if found is None:
-        try:
-            found = trusted.resolve(path, Mechanism)  # type: ignore[type-abstract]
-        except ValueError as ex:
-            raise ValueError(f"{where} names an attention that is not known: {ex}") from ex
+    found = _class(path, MECHANISMS, "tabattn.attention", Mechanism, "an attention", where)
     arguments = given.get("init_args") or {} if isinstance(given, dict) else {}
     if not isinstance(arguments, dict):
-        raise ValueError(f"{where} has arguments of {name} that are not named: {trusted.shortened(arguments)}")
+        raise ValueError(
+            f"{where} has arguments of {found.__name__} that are not named: {trusted.shortened(arguments)}"
+        )
     return partial(found, **arguments) if isinstance(given, dict) else found
+
+
+def _class(path: Any, known: Mapping[str, Any], home: str, base: type, what: str, where: str) -> Any:
+    """The class that a path means, wherever it is today: of an allowed package, checked before anything is imported."""
+    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
+    if module.startswith(home) and name in known:
+        return known[name]
+    try:
+        return trusted.resolve(path, base)
+    except ValueError as ex:
+        raise ValueError(f"{where} names {what} that is not known: {ex}") from ex

@@ -1,5 +1,6 @@
 """Checkpoints of Lightning, read from files of any origin: local files alone, weights and plain values alone."""
 
+import itertools
 import os
 import pickle
 import re
@@ -134,10 +135,9 @@ def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weight
     largest = max((size for weight in weights.values() for size in weight.shape), default=0)
     network = arguments.get("network")
     options = network.get("init_args") if isinstance(network, dict) else None
-    for name in SIZES:
-        value, bound = arguments.get(name), len(weights) if name == "layers" else largest
-        if isinstance(options, dict):
-            value = options.get(name, value)
+    stated = [arguments, options] if isinstance(options, dict) else [arguments]
+    for name, given in itertools.product(SIZES, stated):
+        value, bound = given.get(name), len(weights) if name == "layers" else largest
         if isinstance(value, int) and value > bound:
             text = trusted.shortened(value)
             raise DataError(f"{path}: hyper_parameters: {name} is {text}, and its weights allow {bound} at most")

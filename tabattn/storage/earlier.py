@@ -39,10 +39,16 @@ def flag(path: str) -> str:
 
 
 def relocate(arguments: Mapping[str, Any], moved: Mapping[str, str]) -> dict[str, Any]:
-    """Return arguments with those that moved in their new places; see ``upgraded``."""
+    """Return arguments with those that moved in their new places; see ``upgraded``.
+
+    Raises:
+        ValueError: They are of two versions.
+    """
     found = {name: copy.deepcopy(value) for name, value in arguments.items() if name not in moved}
-    for name in arguments.keys() & moved.keys():
+    for name in sorted(arguments.keys() & moved.keys()):
         *groups, last = moved[name].split(".")
+        if groups and groups[0] in arguments:
+            raise ValueError(f"{name} is of an earlier version and {groups[0]} of today: give only one of the two")
         place = found
         for group in groups:
             place = place.setdefault(group, {})

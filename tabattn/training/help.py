@@ -42,7 +42,7 @@ Examples:
 """
 
 COMMAND = """
-A class is chosen by its name, and its arguments by further flags: --model=PriorClassification --model.dim=64
+A class is chosen by its name, and its arguments by further flags: --model=PriorClassification --model.network.dim=64
 --model.attention=Local --model.attention.window=8. A configuration (--config) holds them as YAML; flags behind it
 change single values. Ask for what there is by --model.help, --data.help and --model.attention.help, and for the
 arguments of a class by its name behind these.

@@ -115,7 +115,7 @@ class Parser(LightningArgumentParser):
             )
         parser = next((owner for owner in _owners(ex) if isinstance(owner, ArgumentParser)), self)
         if option := UNACCEPTED.search(message):
-            if moved := next((moves[option[2]] for moves in _moves(ex) if option[2] in moves), None):
+            if moved := _moves(ex).get(option[2]):
                 key = PLACE.search(message)
                 return f"; it is --{key[1] if key else 'model'}.{earlier.flag(moved)} today, and {UPGRADE}"
             options = _options(parser, option[1])
@@ -205,12 +205,14 @@ def _owners(ex: BaseException | None) -> Iterator[Any]:
                 yield frame.f_locals["self"]
 
 
-def _moves(ex: BaseException | None) -> Iterator[Mapping[str, str]]:
-    """Yield where the arguments of earlier versions are found, of the classes that were being given arguments."""
+def _moves(ex: BaseException | None) -> Mapping[str, str]:
+    """Return where earlier arguments are found of the class that was being given arguments, the innermost one."""
+    found: type = object
     while ex is not None:
         for frame, _ in traceback.walk_tb(ex.__traceback__):
-            yield earlier.moves(frame.f_locals.get("val_class", object))
+            found = frame.f_locals.get("val_class", found)
         ex = ex.__cause__
+    return earlier.moves(found)
 
 
 def _known(hint: Any) -> dict[str, list[str]]:

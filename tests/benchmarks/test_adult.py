@@ -26,9 +26,9 @@ SMALL = [
     "--data.test_tasks=3",
     "--data.batch_size=2",
     "--data.steps_per_epoch=2",
-    "--model.dim=8",
-    "--model.heads=2",
-    "--model.hidden=8",
+    "--model.network.dim=8",
+    "--model.network.heads=2",
+    "--model.network.hidden=8",
 ]
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,10 @@ from tabattn.attention import MECHANISMS
 from tabattn.contract.batches import PairBatch, TableBatch
 from tabattn.nn.block import RowBlock
 from tabattn.pairs import TNPA, TNPD, PairNetwork, SeedNetwork, TokenOptions
+from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.encoders import CellEncoder
+from tabattn.prior.nanotabpfn import NanoTabPFN
+from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PairInference, PriorClassification
 
 Numbers = dict[str, Tensor]
@@ -72,11 +76,11 @@ def points(members: int = 2) -> PairBatch:
     return PairBatch(x, y, member, 7)
 
 
-def prior(**arguments: object) -> Numbers:
+def prior(kind: type[ContextClassifier] = PriorNetwork, **attentions: Any) -> Numbers:
     """Log-probabilities, loss and gradients of the in-context classifier."""
-    task = PriorClassification(dim=16, heads=2, hidden=24, layers=2, classes=4, **arguments)  # type: ignore[arg-type]
+    task = PriorClassification(partial(kind, dim=16, heads=2, hidden=24, layers=2, classes=4), **attentions)
     settle(task.network)
-    batch = table() if arguments.get("profile") != "legacy" else table()._replace(columns=None)
+    batch = table() if kind is PriorNetwork else table()._replace(columns=None)
     out = task(batch)
     seen: Numbers = {}
     task.log = lambda name, value, **_: seen.__setitem__(name, value.detach())  # type: ignore[method-assign, assignment]
@@ -138,7 +142,7 @@ class Reader(nn.Module):
 
 def reliance(blind: bool) -> Numbers:
     """Scores on a real table with true and with permuted context labels: the latter cost a blind network nothing."""
-    task = PriorClassification(dim=8, heads=1, layers=1, classes=3, permutations=3)
+    task = PriorClassification(partial(PriorNetwork, dim=8, heads=1, layers=1, classes=3), permutations=3)
     task.network = Reader(blind)  # type: ignore[assignment]
     data = SyntheticPrior(tables=("sklearn:iris",), classes=(2, 3), folds=3, seed=1)
     data.folds = Folds([*data.folds.val, *data.folds.test], [])
@@ -288,7 +292,7 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[], Numbers]]]:
     """Yield every golden by name, and what computes it."""
     yield "shipped", shipped
     yield "prior_default", prior
-    yield "prior_legacy", lambda: prior(profile="legacy")
+    yield "prior_legacy", lambda: prior(NanoTabPFN)
     yield "prior_local", lambda: prior(attention=MECHANISMS["Local"], feature_attention=MECHANISMS["Linear"])
     yield "reliance_blind", lambda: reliance(blind=True)
     yield "reliance_reader", lambda: reliance(blind=False)

@@ -9,17 +9,18 @@ from torch import nn
 from tabattn.attention import MECHANISMS, Local
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.nn.table import TableBlock
+from tabattn.prior.nanotabpfn import NanoBlock
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-@pytest.mark.parametrize("legacy", [False, True])
-def test_readout_is_exact(mechanism: str, legacy: bool) -> None:
+@pytest.mark.parametrize("kind", [TableBlock, NanoBlock])
+def test_readout_is_exact(mechanism: str, kind: Any) -> None:
     """A readout block computes less and gives the same: outputs, and gradients of its input."""
-    made = {"attention": MECHANISMS[mechanism], "feature_attention": MECHANISMS[mechanism], "legacy": legacy}
-    full = TableBlock(12, 2, 16, **made).eval()
+    made = {"attention": MECHANISMS[mechanism], "feature_attention": MECHANISMS[mechanism]}
+    full = kind(12, 2, 16, **made).eval()
     for parameter in full.parameters():
         nn.init.normal_(parameter, std=0.3)
-    short = TableBlock(12, 2, 16, **made, readout=True).eval()
+    short = kind(12, 2, 16, **made, readout=True).eval()
     missing = short.load_state_dict(full.state_dict(), strict=False).missing_keys
     assert missing == []
     x = torch.randn(2, 9, 4, 12, requires_grad=True)

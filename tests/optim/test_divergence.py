@@ -210,7 +210,7 @@ def test_largest_gradient_sees_nan_and_sparse_gradients() -> None:
 
 
 def diverged(where: str = "decoder.0.bias") -> PriorClassification:
-    task = PriorClassification(**TINY)
+    task = PriorClassification(partial(PriorNetwork, **TINY))
     with torch.no_grad():
         task.network.get_parameter(where)[0] = torch.nan
     return task
@@ -218,7 +218,7 @@ def diverged(where: str = "decoder.0.bias") -> PriorClassification:
 
 def write(task: PriorClassification, path: Path, *, good: bool) -> Path:
     """Save a checkpoint as a program without the guard would have."""
-    healthy = PriorClassification(**TINY)
+    healthy = PriorClassification(partial(PriorNetwork, **TINY))
     trainer = Trainer(**QUIET)
     trainer.strategy.connect(healthy)
     trainer.save_checkpoint(path)
@@ -251,7 +251,7 @@ def test_no_reader_takes_weights_that_are_not_finite(tmp_path: Path) -> None:
         load_network(path)
     for stage in ("test", "validate", "predict"):
         with pytest.raises(DataError, match=said):
-            getattr(Trainer(**QUIET), stage)(PriorClassification(**TINY), [], ckpt_path=path)
+            getattr(Trainer(**QUIET), stage)(PriorClassification(partial(PriorNetwork, **TINY)), [], ckpt_path=path)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -267,7 +267,7 @@ def test_the_estimator_takes_no_network_whose_weights_are_not_finite(value: floa
 
 
 def test_buffers_may_be_infinite(tmp_path: Path) -> None:
-    task = PriorClassification(**TINY)
+    task = PriorClassification(partial(PriorNetwork, **TINY))
     task.network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
     trainer = Trainer(**QUIET)
     trainer.strategy.connect(task)

@@ -12,7 +12,13 @@ from tabattn.training.cli import CLI
 
 FIT = ["fit", "--model=PriorClassification", "--data=SyntheticPrior", "--data.tables=[sklearn:iris]"]
 FIT += ["--data.steps_per_epoch=8", "--data.batch_size=1", "--data.rows=[12,16]", "--data.features=[4,5]"]
-FIT += ["--data.classes=[2,3]", "--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=1"]
+FIT += [
+    "--data.classes=[2,3]",
+    "--model.network.dim=8",
+    "--model.network.heads=2",
+    "--model.network.hidden=8",
+    "--model.network.layers=1",
+]
 FIT += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 FIT += ["--trainer.max_epochs=2", "--run.root=.", "--run.name=run"]
 

@@ -159,8 +159,14 @@ def test_a_converted_network_is_tested(ours: str) -> None:
 def test_a_converted_network_is_trained_on_with_another_mechanism(
     capsys: pytest.CaptureFixture[str], ours: str
 ) -> None:
-    sizes = ["--model.dim=8", f"--model.heads={HEADS}", "--model.hidden=6", "--model.layers=2", "--model.classes=3"]
-    trained: Any = cli.CLI([*FIT, *sizes, "--model.profile=legacy", f"--model.init_from={ours}"])
+    sizes = [
+        "--model.network.dim=8",
+        f"--model.network.heads={HEADS}",
+        "--model.network.hidden=6",
+        "--model.network.layers=2",
+        "--model.network.classes=3",
+    ]
+    trained: Any = cli.CLI([*FIT, *sizes, "--model.network=NanoTabPFN", f"--model.init_from={ours}"])
     assert isinstance(trained.model.network.blocks[0].rows.context.mechanism, Softmax)
     for name, weight in load(Path(ours)).network.state_dict().items():
         torch.testing.assert_close(trained.model.network.state_dict()[name], weight, rtol=0, atol=0)

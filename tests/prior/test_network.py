@@ -1,18 +1,22 @@
 """Laws of the in-context classifier: what may change its answer, and what must not."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from tabattn.attention import MECHANISMS, Local
+from tabattn.prior.classifier_network import ContextClassifier
+from tabattn.prior.nanotabpfn import NanoTabPFN
 from tabattn.prior.network import PriorNetwork
+from tabattn.prior.networks import NETWORKS
 
-SIZES = {"dim": 16, "heads": 2, "hidden": 24, "layers": 3, "classes": 3}
+Network = TypeVar("Network", bound=ContextClassifier)
+SIZES: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 24, "layers": 3, "classes": 3}
 
 
-def awake(network: PriorNetwork) -> PriorNetwork:
+def awake(network: Network) -> Network:
     """Move every weight away from its initial zeros, so that each path carries something."""
     with torch.no_grad():
         for parameter in network.parameters():
@@ -24,37 +28,37 @@ def table(rows: int = 12, features: int = 5, batch: int = 2) -> tuple[Tensor, Te
     return torch.randn(batch, rows, features), torch.randint(0, 3, (batch, rows))
 
 
-@pytest.fixture(params=["default", "legacy"])
-def network(request: pytest.FixtureRequest) -> PriorNetwork:
-    return awake(PriorNetwork(**SIZES, profile=request.param))
+@pytest.fixture(params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> ContextClassifier:
+    return awake(NETWORKS[request.param](**SIZES))
 
 
-def test_answers_every_target_row(network: PriorNetwork) -> None:
+def test_answers_every_target_row(network: ContextClassifier) -> None:
     x, y = table()
     assert network(x, y, 8).shape == (2, 4, 3)
 
 
-def test_labels_of_target_rows_are_not_read(network: PriorNetwork) -> None:
+def test_labels_of_target_rows_are_not_read(network: ContextClassifier) -> None:
     x, y = table()
     other = y.clone()
     other[:, 8:] = (other[:, 8:] + 1) % 3
     torch.testing.assert_close(network(x, y, 8), network(x, other, 8), rtol=0, atol=0)
 
 
-def test_labels_of_context_rows_are_read(network: PriorNetwork) -> None:
+def test_labels_of_context_rows_are_read(network: ContextClassifier) -> None:
     x, y = table()
     other = y.clone()
     other[:, 0] = (other[:, 0] + 1) % 3
     assert (network(x, y, 8) - network(x, other, 8)).abs().amax() > 1e-4
 
 
-def test_target_rows_do_not_influence_one_another(network: PriorNetwork) -> None:
+def test_target_rows_do_not_influence_one_another(network: ContextClassifier) -> None:
     x, y = table()
     alone = torch.cat([network(torch.cat([x[:, :8], x[:, i : i + 1]], dim=1), y, 8) for i in range(8, 12)], dim=1)
     torch.testing.assert_close(network(x, y, 8), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_order_of_context_rows_does_not_matter(network: PriorNetwork) -> None:
+def test_order_of_context_rows_does_not_matter(network: ContextClassifier) -> None:
     x, y = table()
     order = torch.cat([torch.randperm(8), torch.arange(8, 12)])
     torch.testing.assert_close(network(x, y, 8), network(x[:, order], y[:, order], 8), rtol=1e-4, atol=1e-5)
@@ -93,18 +97,18 @@ def test_tables_of_unequal_width_share_a_batch() -> None:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-@pytest.mark.parametrize("profile", ["default", "legacy"])
-def test_memory_answers_as_the_joint_forward(mechanism: str, profile: str) -> None:
-    network = awake(PriorNetwork(**SIZES, attention=MECHANISMS[mechanism], profile=profile))
+@pytest.mark.parametrize("name", NETWORKS)
+def test_memory_answers_as_the_joint_forward(mechanism: str, name: str) -> None:
+    network = awake(NETWORKS[name](**SIZES, attention=MECHANISMS[mechanism]))
     x, y = table()
     memory = network.remember(x[:, :8], y[:, :8])
     torch.testing.assert_close(network.recall(x[:, 8:], memory), network(x, y, 8), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-@pytest.mark.parametrize("profile", ["default", "legacy"])
-def test_every_parameter_learns(mechanism: str, profile: str) -> None:
-    network = awake(PriorNetwork(**SIZES, attention=MECHANISMS[mechanism], profile=profile)).train()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_parameter_learns(mechanism: str, name: str) -> None:
+    network = awake(NETWORKS[name](**SIZES, attention=MECHANISMS[mechanism])).train()
     x, y = table()
     torch.nn.functional.cross_entropy(network(x, y, 8).flatten(0, 1), y[:, 8:].flatten()).backward()
     silent = [
@@ -115,7 +119,7 @@ def test_every_parameter_learns(mechanism: str, profile: str) -> None:
     assert silent == []
 
 
-def test_the_default_profile_has_sixteen_thinking_rows_and_groups_of_three() -> None:
+def test_the_default_network_has_sixteen_thinking_rows_and_groups_of_three() -> None:
     shapes = [
         {name: weight.shape for name, weight in PriorNetwork(**SIZES, **arguments).state_dict().items()}
         for arguments in ({}, {"thinking_rows": 16, "feature_group": 3})
@@ -126,6 +130,17 @@ def test_the_default_profile_has_sixteen_thinking_rows_and_groups_of_three() -> 
 def test_one_layer_is_enough_for_mechanisms_that_answer_target_rows() -> None:
     x, y = table()
     assert PriorNetwork(**{**SIZES, "layers": 1})(x, y, 8).shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [({"layers": 0}, "layers"), ({"classes": 0}, "classes")])
+def test_bad_sizes_of_the_original_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"{message} must be at least 1, got 0"):
+        NanoTabPFN(**{**SIZES, **arguments})
+
+
+def test_one_layer_of_the_original_has_no_use_for_an_attention_between_context_rows() -> None:
+    with pytest.raises(ValueError, match="layers must be at least 2 for attention Local, got 1"):
+        NanoTabPFN(Local, **{**SIZES, "layers": 1})
 
 
 def test_sensible_on_broken_cells() -> None:
@@ -163,9 +178,6 @@ def test_scale_and_shift_of_a_column_do_not_matter() -> None:
         ({"classes": 0}, "classes must be at least 1, got 0"),
         ({"feature_group": 0}, "feature_group must be at least 1, got 0"),
         ({"thinking_rows": -1}, "thinking_rows must be at least 0, got -1"),
-        ({"profile": "old"}, "profile must be default or legacy, got 'old'"),
-        ({"profile": "legacy", "thinking_rows": 16}, "thinking_rows is of the default profile alone, got 16"),
-        ({"profile": "legacy", "feature_group": 3}, "feature_group is of the default profile alone, got 3"),
         ({"heads": 3}, "dim must be a multiple of heads, got dim 16 and heads 3"),
         ({"layers": 1, "attention": Local}, "layers must be at least 2 for attention Local, got 1"),
     ],

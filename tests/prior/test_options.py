@@ -165,7 +165,6 @@ def test_bad_options_are_refused(arguments: dict[str, Any], message: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"profile": "legacy", "options": SUMMARIES}, "options is of the default profile alone"),
         ({"cell_attention": Inducing}, "cell_attention needs options.row_layers of at least 1, got 0"),
         ({"options": replace(ROWS, row_heads=5)}, "dim must be a multiple of heads, got dim 12 and heads 5"),
         (

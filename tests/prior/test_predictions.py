@@ -16,7 +16,7 @@ from tabattn.prior.predictions import prediction_table
 from tabattn.tasks import PriorClassification
 from tabattn.training.cli import main
 
-SMALL = ["--model.dim=8", "--model.heads=2", "--model.hidden=8", "--model.layers=1", "--model.renamings=1"]
+SMALL = [*(f"--model.network.{size}" for size in ("dim=8", "heads=2", "hidden=8", "layers=1")), "--model.renamings=1"]
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 

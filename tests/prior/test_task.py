@@ -1,5 +1,6 @@
 """The prior task: what it logs, saves, resumes, and how a trained network changes its mechanism."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from tabattn.contract.batches import TableBatch
 from tabattn.contract.errors import DataError
 from tabattn.prior import weights
 from tabattn.prior.metrics import TableScores, score
+from tabattn.prior.network import PriorNetwork
 from tabattn.prior.options import PriorOptions
 from tabattn.prior.task import permute_context, restricted_log_softmax
 from tabattn.tasks import PriorClassification
 
-MODEL = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2, "classes": 3, "thinking_rows": 2}
+MODEL: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2, "classes": 3, "thinking_rows": 2}
+NETWORK = partial(PriorNetwork, **MODEL)
 DATA = {"batch_size": 2, "steps_per_epoch": 2, "rows": (12, 16), "features": (2, 3), "tables": ("sklearn:iris",)}
 
 
@@ -45,7 +48,7 @@ def trainer(folder: Path, epochs: int) -> Trainer:
 
 def test_logs_every_table_and_the_context_reliance(tmp_path: Path) -> None:
     run = trainer(tmp_path, 1)
-    run.fit(Fitted(**MODEL), SyntheticPrior(**DATA))
+    run.fit(Fitted(NETWORK), SyntheticPrior(**DATA))
     logged = {name: float(value) for name, value in run.callback_metrics.items()}
     assert {"train/loss", "val/iris/auroc", "val/iris/accuracy", "val/iris/log_loss", "val/permuted_auroc"} <= set(
         logged
@@ -55,7 +58,7 @@ def test_logs_every_table_and_the_context_reliance(tmp_path: Path) -> None:
 
 
 def test_validation_scores_are_those_of_the_pooled_predictions(tmp_path: Path) -> None:
-    task, data = Fitted(**MODEL), SyntheticPrior(**DATA)
+    task, data = Fitted(NETWORK), SyntheticPrior(**DATA)
     run = trainer(tmp_path, 1)
     (result,) = run.test(task, data, verbose=False)
     predicted = torch.cat([batch[0] for batch in run.predict(task, data)])
@@ -66,14 +69,14 @@ def test_validation_scores_are_those_of_the_pooled_predictions(tmp_path: Path) -
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    whole = Fitted(**MODEL)
-    begun = Fitted(**MODEL)
+    whole = Fitted(NETWORK)
+    begun = Fitted(NETWORK)
     begun.load_state_dict(whole.state_dict())
     trainer(tmp_path, 2).fit(whole, SyntheticPrior(**DATA))
     first = trainer(tmp_path, 1)
     first.fit(begun, SyntheticPrior(**DATA))
     first.save_checkpoint(tmp_path / "half.ckpt")
-    resumed = Fitted(**MODEL)
+    resumed = Fitted(NETWORK)
     trainer(tmp_path, 2).fit(resumed, SyntheticPrior(**DATA), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
     for name, weight in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], weight, rtol=0, atol=0, msg=name)
@@ -87,7 +90,7 @@ ROWS = PriorOptions(order="rows", summaries=1, row_layers=1, row_dim=8, row_head
 )
 def test_a_checkpoint_loads_safely_and_whole(tmp_path: Path, changes: dict[str, Any]) -> None:
     run = trainer(tmp_path, 1)
-    task = Fitted(**MODEL, **changes)
+    task = Fitted(NETWORK, **changes)
     run.fit(task, SyntheticPrior(**DATA))
     run.save_checkpoint(tmp_path / "task.ckpt")
     saved = torch.load(tmp_path / "task.ckpt", weights_only=True)
@@ -103,10 +106,10 @@ def test_a_checkpoint_loads_safely_and_whole(tmp_path: Path, changes: dict[str, 
 
 def test_init_from_swaps_the_mechanism_and_keeps_the_weights(tmp_path: Path) -> None:
     run = trainer(tmp_path, 1)
-    trained = Fitted(**MODEL, attention=Softmax)
+    trained = Fitted(NETWORK, attention=Softmax)
     run.fit(trained, SyntheticPrior(**DATA))
     run.save_checkpoint(tmp_path / "softmax.ckpt")
-    swapped = Fitted(**MODEL, attention=Entmax, init_from=str(tmp_path / "softmax.ckpt"))
+    swapped = Fitted(NETWORK, attention=Entmax, init_from=str(tmp_path / "softmax.ckpt"))
     (result,) = trainer(tmp_path, 1).test(swapped, SyntheticPrior(**DATA), verbose=False)
     assert isinstance(swapped.network.blocks[0].rows.attention.mechanism, Entmax)
     torch.testing.assert_close(
@@ -118,10 +121,10 @@ def test_init_from_swaps_the_mechanism_and_keeps_the_weights(tmp_path: Path) -> 
 def test_init_from_takes_a_file_of_weights(tmp_path: Path) -> None:
     """Of half precision too: such a file is what the package ships."""
     path = tmp_path / "half.safetensors"
-    network = Fitted(**MODEL).network
+    network = Fitted(NETWORK).network
     tensors, arguments = weights.described(network)
     weights.write(path, {name: value.half() for name, value in tensors.items()}, {"network": arguments})
-    task = Fitted(**MODEL, init_from=str(path))
+    task = Fitted(NETWORK, init_from=str(path))
     trainer(tmp_path, 1).test(task, SyntheticPrior(**DATA), verbose=False)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(task.network.state_dict()[name], value.half().float(), rtol=0, atol=0)
@@ -131,32 +134,32 @@ def test_init_from_refuses_a_file_of_no_weights(tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match=r"init_from: .*bad\.safetensors is damaged"):
-        trainer(tmp_path, 1).test(Fitted(**MODEL, init_from=str(path)), SyntheticPrior(**DATA), verbose=False)
+        trainer(tmp_path, 1).test(Fitted(NETWORK, init_from=str(path)), SyntheticPrior(**DATA), verbose=False)
 
 
 def test_init_from_refuses_a_file_without_fitting_weights(tmp_path: Path) -> None:
     torch.save({"state_dict": {"network.other": torch.zeros(2)}}, tmp_path / "other.ckpt")
-    task = Fitted(**MODEL, init_from=str(tmp_path / "other.ckpt"))
+    task = Fitted(NETWORK, init_from=str(tmp_path / "other.ckpt"))
     with pytest.raises(DataError, match=r"no weight of .* fits this network"):
         trainer(tmp_path, 1).test(task, SyntheticPrior(**DATA), verbose=False)
 
 
 def test_init_from_refuses_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "bad.ckpt").write_bytes(b"nothing of the kind")
-    task = Fitted(**MODEL, init_from=str(tmp_path / "bad.ckpt"))
+    task = Fitted(NETWORK, init_from=str(tmp_path / "bad.ckpt"))
     with pytest.raises(DataError, match=r"bad\.ckpt cannot be read as a checkpoint"):
         trainer(tmp_path, 1).test(task, SyntheticPrior(**DATA), verbose=False)
 
 
 def test_too_few_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MisconfigurationException, match="the data has up to 3 classes, the model only classes=2"):
-        trainer(tmp_path, 1).fit(Fitted(**{**MODEL, "classes": 2}), SyntheticPrior(**DATA))
+    with pytest.raises(MisconfigurationException, match="the data has up to 3 classes, the network only classes=2"):
+        trainer(tmp_path, 1).fit(Fitted(partial(NETWORK, classes=2)), SyntheticPrior(**DATA))
 
 
 def test_one_table_can_be_learnt(tmp_path: Path) -> None:
     """The loss of one batch falls far below that of guessing."""
     torch.manual_seed(1)
-    task = PriorClassification(**{**MODEL, "dim": 16, "hidden": 32})
+    task = PriorClassification(partial(NETWORK, dim=16, hidden=32))
     batch = next(iter(SyntheticPrior(**{**DATA, "scm": ScmOptions(missing=0.0)}).train_dataloader()))
     optimizer = torch.optim.AdamW(task.parameters(), 0.01)
     targets = batch.y[:, batch.context :].flatten()
@@ -202,7 +205,7 @@ def test_table_scores_equal_scikit_learn() -> None:
 
 def test_averaging_all_renamings_makes_names_of_classes_irrelevant() -> None:
     torch.manual_seed(2)
-    task = PriorClassification(**{**MODEL, "classes": 4}, renamings=4).eval()
+    task = PriorClassification(partial(NETWORK, classes=4), renamings=4).eval()
     for parameter in task.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     x, y = torch.randn(2, 12, 3), torch.stack([torch.arange(12) % 3, torch.arange(12) % 2])

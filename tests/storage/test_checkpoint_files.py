@@ -3,7 +3,7 @@
 import os
 import shutil
 import zipfile
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from tabattn import TabularClassifier
 from tabattn.contract.errors import DataError
 from tabattn.prior import weights
+from tabattn.prior.network import PriorNetwork
 from tabattn.storage.checkpoint_files import read
 from tabattn.storage.trusted import shortened
 from tabattn.tasks import PairInference, PriorClassification
@@ -23,7 +24,7 @@ TINY = [f"--model={MeanTask.__name__}", f"--data={MeanData.__name__}", "--traine
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 FIT = ["fit", *TINY, *QUIET, "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
 SMALL: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 1, "classes": 4}
-PRIOR = ["--model=PriorClassification", *(f"--model.{name}={value}" for name, value in SMALL.items())]
+PRIOR = ["--model=PriorClassification", *(f"--model.network.{name}={value}" for name, value in SMALL.items())]
 
 REMOTE = [
     "http://127.0.0.1:9/a.ckpt",
@@ -61,7 +62,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
 
 def prior(path: str, **changes: Any) -> Path:
     """A checkpoint of a small ``PriorClassification``, with some hyperparameters changed; None = left out."""
-    task = PriorClassification(**SMALL)
+    task = PriorClassification(partial(PriorNetwork, **SMALL))
     checkpoint: dict[str, Any] = {
         "epoch": 0,
         "global_step": 0,
@@ -70,7 +71,10 @@ def prior(path: str, **changes: Any) -> Path:
         "hyper_parameters": dict(task.hparams),
     }
     task.on_save_checkpoint(checkpoint)
-    checkpoint["hyper_parameters"] |= changes
+    given = checkpoint["hyper_parameters"]
+    for name, value in changes.items():
+        of_network = name.removesuffix("s") in {*SMALL, "clas", "layer", "head"} or name in SMALL
+        (given["network"]["init_args"] if of_network else given)[name] = value
     torch.save(checkpoint, path)
     return Path(path)
 
@@ -87,7 +91,7 @@ def test_urls_are_refused(capsys: pytest.CaptureFixture[str], command: str, path
 def test_urls_are_refused_from_python(path: str) -> None:
     for call in (
         lambda: PriorClassification.load_from_checkpoint(path),
-        lambda: PriorClassification(**SMALL, init_from=path),
+        lambda: PriorClassification(partial(PriorNetwork, **SMALL), init_from=path),
         lambda: weights.load_network(path),
         lambda: weights.read_checkpoint(path),
         lambda: TabularClassifier(path).fit([[0.0], [1.0]], [0, 1]),
@@ -211,7 +215,7 @@ def test_malformed_parts(capsys: pytest.CaptureFixture[str], change: dict[str, A
 def test_a_missing_hyperparameter(capsys: pytest.CaptureFixture[str]) -> None:
     path = prior("a.ckpt")
     content = torch.load(path, weights_only=True)
-    del content["hyper_parameters"]["dim"]
+    del content["hyper_parameters"]["network"]["init_args"]["dim"]
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"^a\.ckpt holds no such task: .*size mismatch"):
         PriorClassification.load_from_checkpoint(path)

@@ -13,10 +13,14 @@ import datamodules  # noqa: F401
 from tabattn.contract.batches import PairBatch
 from tabattn.convert import main as convert
 from tabattn.pairs import TNPA, TNPD, SeedNetwork, TokenOptions
+from tabattn.prior import weights
+from tabattn.prior.nanotabpfn import NanoTabPFN
+from tabattn.prior.network import PriorNetwork
 from tabattn.storage.checkpoint_files import read
-from tabattn.tasks import PairInference
+from tabattn.tasks import PairInference, PriorClassification
 from tabattn.training.cli import main
 
+INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2}
 LOCAL = {"class_path": "tabattn.attention.Local", "init_args": {"window": 2}}
 ARGUMENTS = {
@@ -44,7 +48,7 @@ def earlier(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     network, changes = NETWORKS[request.param]
     task = PairInference(network)
-    known = {"_instantiator": "lightning.pytorch.cli.instantiate_module", "_class_path": "tabattn.tasks.PairInference"}
+    known = {"_instantiator": INSTANTIATOR, "_class_path": "tabattn.tasks.PairInference"}
     content = {
         "epoch": 0,
         "global_step": 3,
@@ -159,3 +163,46 @@ def test_what_cannot_be_rewritten_is_one_line(
     assert convert([str(source), str(tmp_path / "new.yaml")]) in (2, 3)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new.yaml").exists()
+
+
+PRIORS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "default": (
+        partial(PriorNetwork, **SIZES, classes=3, thinking_rows=2),
+        {"classes": 3, "thinking_rows": 2, "feature_group": None, "cell_attention": None, "options": {"radial": 16}},
+    ),
+    "legacy": (partial(NanoTabPFN, **SIZES, classes=3), {"profile": "legacy", "classes": 3, "thinking_rows": None}),
+}
+"""For each profile of such a version: the network it means, and the arguments that said so."""
+
+
+@pytest.fixture(params=PRIORS)
+def classifier(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PriorClassification:
+    """A task, whose checkpoint ``old.ckpt`` and file of weights ``old.safetensors`` have the form of such a version."""
+    monkeypatch.chdir(tmp_path)
+    network, changes = PRIORS[request.param]
+    task = PriorClassification(network).eval()
+    arguments = {**SIZES, "attention": {"class_path": "tabattn.attention.Softmax", "init_args": {}}, **changes}
+    known = {"_instantiator": INSTANTIATOR, "_class_path": "tabattn.tasks.PriorClassification", "permutations": 1}
+    content = {"epoch": 0, "global_step": 3, "pytorch-lightning_version": "2.6.0", "state_dict": task.state_dict()}
+    torch.save({**content, "hyper_parameters": {**known, **arguments}}, "old.ckpt")
+    weights.write("old.safetensors", task.state_dict(), {"network": arguments})
+    return task
+
+
+@torch.no_grad()
+def test_an_earlier_classifier_loads_bit_for_bit(classifier: PriorClassification) -> None:
+    assert convert(["old.ckpt", "new.ckpt"]) == 0
+    x, y = torch.randn(2, 9, 3), torch.arange(9).expand(2, -1) % 3
+    loaded = [weights.load_network(file) for file in ("old.ckpt", "old.safetensors")]
+    loaded += [PriorClassification.load_from_checkpoint(file).eval().network for file in ("old.ckpt", "new.ckpt")]
+    for network in loaded:
+        assert type(network) is type(classifier.network)
+        for name, weight in classifier.network.state_dict().items():
+            assert network.state_dict()[name].equal(weight)
+        # Where weights lie in memory decides over the last bit.
+        torch.testing.assert_close(network(x, y, 6), classifier.network(x, y, 6), rtol=0, atol=1e-6)
+
+
+def test_arguments_of_two_versions_are_refused() -> None:
+    with pytest.raises(ValueError, match="dim is of an earlier version and network of today"):
+        PriorClassification.upgraded({"dim": 8, "network": {"class_path": "NanoTabPFN"}})

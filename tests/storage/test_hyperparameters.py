@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from tabattn.attention import Local, Mechanism, Softmax, TopK
 from tabattn.contract.batches import PairBatch, TableBatch
 from tabattn.pairs import NETWORKS, TNPA, TNPD
+from tabattn.prior.network import PriorNetwork
 from tabattn.storage.hyperparameters import plain
 from tabattn.tasks import PairInference, PriorClassification, Task
 
@@ -19,7 +20,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Attribute")
 
 SMALL = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2}
 TASKS: dict[str, type[Task]] = {"prior": PriorClassification, "pairs": PairInference}
-SIZES: dict[str, dict[str, Any]] = {"prior": SMALL, "pairs": {"network": partial(TNPD, **SMALL)}}
+SIZES: dict[str, dict[str, Any]] = {
+    "prior": {"network": partial(PriorNetwork, **SMALL)},
+    "pairs": {"network": partial(TNPD, **SMALL)},
+}
 SITES = [
     ("prior", "attention"),
     ("prior", "feature_attention"),
@@ -68,14 +72,14 @@ def unsaveable() -> dict[str, Any]:
 )
 @pytest.mark.parametrize(("task", "site"), [*SITES, ("prior", "cell_attention")])
 def test_what_is_no_mechanism_is_refused(task: str, site: str, form: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{site} must be something that a checkpoint can name, got .*no mechanism"):
+    with pytest.raises(ValueError, match=rf"^{site} must be something that a checkpoint can name, got .*no Mechanism"):
         TASKS[task](**SIZES[task], **{site: form})
 
 
 @pytest.mark.parametrize(("task", "site"), SITES)
 def test_none_stands_for_no_mechanism_only_where_there_may_be_none(task: str, site: str) -> None:
     if site == "target_attention":
-        TASKS[task](**SMALL, target_attention=None)
+        TASKS[task](**SIZES[task], target_attention=None)
         return
     with pytest.raises(ValueError, match=rf"^{site} must be .* got something that is no Mechanism, NoneType: give"):
         TASKS[task](**SIZES[task], **{site: None})
@@ -150,7 +154,7 @@ def test_a_name_of_no_network_is_said() -> None:
 
 
 def test_a_local_mechanism_comes_back_as_one(tmp_path: Path) -> None:
-    task = PriorClassification(**SMALL, attention=partial(Local, window=3))
+    task = PriorClassification(partial(PriorNetwork, **SMALL), attention=partial(Local, window=3))
     again = PriorClassification.load_from_checkpoint(save(task, tmp_path / "task.ckpt"))
     windows = [module.window for module in again.modules() if isinstance(module, Local)]
     assert windows
@@ -159,7 +163,7 @@ def test_a_local_mechanism_comes_back_as_one(tmp_path: Path) -> None:
 
 def test_a_name_of_no_mechanism_is_said() -> None:
     with pytest.raises(ValueError, match=r"attention must be one of Softmax, .*, got 'local' \(did you mean Local\?\)"):
-        PriorClassification(**SMALL, attention="local")  # type: ignore[arg-type]
+        PriorClassification(partial(PriorNetwork, **SMALL), attention="local")  # type: ignore[arg-type]
 
 
 def test_nested_arguments_become_plain() -> None:

@@ -128,7 +128,8 @@ def spec(random: Random, ran: Path) -> Any:
 
 def header(random: Random, ran: Path, whole: dict[str, Any]) -> dict[str, Any]:
     """The header of a file of ours with something that is not ours."""
-    network = dict(whole["network"])
+    described = dict(whole["network"])
+    network = described["init_args"] = dict(described["init_args"])
     choice = random.integers(4)
     if choice < 2:
         network[("attention", "feature_attention", "target_attention")[random.integers(3)]] = spec(random, ran)
@@ -137,8 +138,8 @@ def header(random: Random, ran: Path, whole: dict[str, Any]) -> dict[str, Any]:
             10 ** random.integers(7, 18)
         )
     else:
-        network["profile"] = spec(random, ran)
-    return whole | {"network": network}
+        described["class_path"] = spec(random, ran)
+    return whole | {"network": described}
 
 
 def tensors_file(random: Random, whole: bytes, ran: Path) -> bytes:
@@ -168,7 +169,7 @@ def checkpoint_file(random: Random, path: Path, good: dict[str, Any], ran: Path)
     if choice == 0:
         content[("state_dict", "hyper_parameters", "callbacks", "epoch")[random.integers(4)]] = payload(random, ran)
     elif choice in (1, 2):
-        name = ("attention", "target_attention", "dim", "_class_path", "_instantiator", "profile")[random.integers(6)]
+        name = ("attention", "target_attention", "dim", "_class_path", "_instantiator", "network")[random.integers(6)]
         content["hyper_parameters"] = good["hyper_parameters"] | {name: spec(random, ran)}
     elif choice == 3:
         content["datamodule_hyper_parameters"] = {"sources": spec(random, ran)}
@@ -207,8 +208,11 @@ def test_weights_and_estimators(trap: Path, kind: str) -> None:
 @MANY
 def test_checkpoints(trap: Path, count: int) -> None:
     random = np.random.default_rng(1)
-    tensors, arguments = described(tiny_network())
-    known = {**arguments, "_class_path": "tabattn.tasks.PriorClassification"}
+    tensors, network = described(tiny_network())
+    attentions = {name: network["init_args"].pop(name) for name in ("attention", "feature_attention")}
+    for name in ("target_attention", "cell_attention"):
+        network["init_args"].pop(name)
+    known = {"network": network, **attentions, "_class_path": "tabattn.tasks.PriorClassification"}
     good = {"state_dict": tensors, "hyper_parameters": known, "global_step": 3, "epoch": 1}
     for number in range(count):
         bad = trap / f"{number}.ckpt"

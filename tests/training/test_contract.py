@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 import datamodules
 from tabattn.contract.batches import PairBatch, TableBatch
 from tabattn.pairs import TNPD
+from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PairInference, PriorClassification, Task
 from tabattn.training.cli import main
 
@@ -51,7 +52,10 @@ def test_a_task_on_foreign_data_is_one_line(
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
     ("task", "reads"),
-    [(PriorClassification(**SMALL), "TableBatch"), (PairInference(partial(TNPD, **SMALL)), "PairBatch")],
+    [
+        (PriorClassification(partial(PriorNetwork, **SMALL)), "TableBatch"),
+        (PairInference(partial(TNPD, **SMALL)), "PairBatch"),
+    ],
 )
 def test_batches_of_a_plain_loader_are_checked_too(command: str, task: Task, reads: str) -> None:
     task.configure_optimizers = lambda: torch.optim.SGD(task.parameters(), lr=0.1)  # type: ignore[method-assign]

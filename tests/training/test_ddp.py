@@ -11,7 +11,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-MODEL = ["dim=16", "heads=2", "hidden=16", "layers=2", "thinking_rows=2", "permutations=2"]
+SIZES = ("dim=16", "heads=2", "hidden=16", "layers=2", "thinking_rows=2")
+MODEL = [*(f"network.{size}" for size in SIZES), "permutations=2"]
 DATA = ["batch_size=3", "steps_per_epoch=4", "rows=[16,24]", "features=[2,3]", "num_workers=0", "folds=3"]
 TABLES = '--data.tables=["sklearn:iris","sklearn:wine"]'
 ONE = ["--trainer.accumulate_grad_batches=2", "--data.steps_per_epoch=8"]

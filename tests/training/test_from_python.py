@@ -21,6 +21,7 @@ from datamodules import SyntheticPairs, SyntheticPrior
 from tabattn.attention import Softmax
 from tabattn.optim import MuonAdamW, WarmupCosine
 from tabattn.pairs import TNPD
+from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PairInference, PriorClassification, Task
 from tests.optim.test_schedule_free import MeanOfPoints
 
@@ -29,8 +30,8 @@ DROPPING = partial(Softmax, dropout=0.3)
 
 
 def prior(**changes: Any) -> PriorClassification:
-    small = {"dim": 16, "heads": 2, "hidden": 16, "layers": 1, "thinking_rows": 2, "attention": DROPPING}
-    return PriorClassification(**{**small, **changes})
+    small = partial(PriorNetwork, dim=16, heads=2, hidden=16, layers=1, thinking_rows=2)
+    return PriorClassification(**{"network": small, "attention": DROPPING, **changes})
 
 
 def pairs(**changes: Any) -> PairInference:

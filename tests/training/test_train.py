@@ -12,8 +12,8 @@ from tabattn.training.cli import main
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "prior.yaml")
 SMALL = [
-    "--model.dim=16",
-    "--model.hidden=16",
+    "--model.network.dim=16",
+    "--model.network.hidden=16",
     "--data.batch_size=2",
     "--data.rows=[20,30]",
     "--data.tables=[sklearn:iris]",

@@ -19,7 +19,7 @@ from tests.training.test_from_python import CONFIGS, each_task, pairs, prior, se
 RANDOM = (
     r"the weights of (PriorClassification|PairInference) are random, so its answers are those of an untrained network"
 )
-SMALL = [f"--model.{name}" for name in ("dim=16", "heads=2", "hidden=16", "layers=1")]
+SMALL = [f"--model.network.{name}" for name in ("dim=16", "heads=2", "hidden=16", "layers=1")]
 SMALL += ["--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false"]
 PAIRS = ["--data=SyntheticPairs", "--data.points=[8,8]", "--data.context=3", "--data.batch_size=2"]
 PAIRS += ["--data.val_batches=1", "--data.test_batches=1"]

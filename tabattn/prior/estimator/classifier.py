@@ -15,12 +15,12 @@ from sklearn.utils import Tags, check_array, check_consistent_length, check_rand
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tabattn.contract.columns import Floats, TableEncoder, as_frame
+from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.estimator import files
 from tabattn.prior.estimator.arguments import check_arguments
 from tabattn.prior.estimator.ensemble import draw
 from tabattn.prior.estimator.labels import check_labels, number_labels
 from tabattn.prior.estimator.reader import Reader
-from tabattn.prior.network import PriorNetwork
 from tabattn.prior.weights import load_network
 from tabattn.storage.finite import non_finite_weight
 
@@ -36,7 +36,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         model: The network: None = the weights that ship with the package; or a file of weights (.safetensors), a
-            checkpoint of ``PriorClassification`` (.ckpt), or a ``PriorNetwork``, which is copied.
+            checkpoint of ``PriorClassification`` (.ckpt), or a network, such as a ``PriorNetwork``, which is copied.
         n_estimators: Number of members of the ensemble, each with its own scale and order of columns and classes.
         average: What the members' mean is taken of: ``logits`` or ``probabilities``.
         temperature: Divides the network's logits; below 1 makes predictions more certain.
@@ -62,7 +62,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: PriorNetwork | str | Path | None = None,
+        model: ContextClassifier | str | Path | None = None,
         *,
         n_estimators: int = 8,
         average: Literal["logits", "probabilities"] = "logits",
@@ -173,7 +173,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         """Arguments that are not the default ones; of a network its class alone."""
-        if not isinstance(self.model, PriorNetwork):
+        if not isinstance(self.model, ContextClassifier):
             return str(super().__repr__(N_CHAR_MAX))
         others = {name: value for name, value in self.get_params(deep=False).items() if name != "model"}
         shown = BaseEstimator.__repr__(type(self)(**others), N_CHAR_MAX).partition("(")[2]
@@ -207,13 +207,13 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._reader = Reader(self.network_, self.x_, self.y_, ensemble)
         return self
 
-    def _load(self) -> PriorNetwork:
-        if isinstance(self.model, PriorNetwork):
+    def _load(self) -> ContextClassifier:
+        if isinstance(self.model, ContextClassifier):
             if name := non_finite_weight(self.model, self.model.state_dict()):
                 raise ValueError(f"model holds weights that are not finite, in {name}: its training had diverged")
             return copy.deepcopy(self.model).cpu().float().eval().requires_grad_(False)
         if not isinstance(self.model, (str, Path, type(None))):
-            raise ValueError(f"model must be None, the path of a file or a PriorNetwork, got {self.model!r}")
+            raise ValueError(f"model must be None, the path of a file or a network, got {self.model!r}")
         return load_network(self.model)
 
 

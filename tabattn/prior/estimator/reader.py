@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tabattn.contract.columns import Floats
+from tabattn.prior.classifier_network import ContextClassifier, Memory
 from tabattn.prior.estimator.arguments import Run
 from tabattn.prior.estimator.ensemble import Ensemble, Question, Scales
-from tabattn.prior.network import Memory, PriorNetwork
 from tabattn.prior.weights import plain_defaults
 
 BATCH_TOKENS = {"cpu": 2**15, "cuda": 2**18}
@@ -36,11 +36,11 @@ class Reader:
         ensemble: How to ask.
     """
 
-    _network: PriorNetwork
+    _network: ContextClassifier
     _place: tuple[torch.device, torch.dtype] | None
     _memories: dict[int, Memory]
 
-    def __init__(self, network: PriorNetwork, x: Floats, y: NDArray[np.int64], ensemble: Ensemble) -> None:
+    def __init__(self, network: ContextClassifier, x: Floats, y: NDArray[np.int64], ensemble: Ensemble) -> None:
         self.network = network
         self.x = x
         self.y = y

@@ -1,5 +1,6 @@
 """Tasks cut from a real table: rows drawn without replacement, every class on both sides, nothing held out shown."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from datamodules.tables.real import RealTable
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.errors import DataError
 from tabattn.prior.metrics import score
+from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PriorClassification
 
 
@@ -232,7 +234,7 @@ def test_bad_arguments_are_refused(changes: dict[str, Any], message: str) -> Non
 
 def test_each_task_is_scored_alone_and_averaged() -> None:
     run = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    task = PriorClassification(dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2)
+    task = PriorClassification(partial(PriorNetwork, dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2))
     data = module()
     (result,) = run.validate(task, data, verbose=False)
     alone: list[float] = []

@@ -113,13 +113,17 @@ def test_as_a_model_it_is_its_network(tmp_path: Path, frame: pd.DataFrame) -> No
     np.testing.assert_array_equal(other.predict_proba(frame), model.predict_proba(frame))
 
 
+def network_with(**changes: Any) -> Any:
+    return lambda text, header, tensors: header["network"]["init_args"].update(changes)
+
+
 CHANGES = {
     "was not written by tabattn": lambda text, header, tensors: text.update(format="other"),
     "has version 2, this package reads version 1": lambda text, header, tensors: text.update(version="2"),
     "damaged header": lambda text, header, tensors: text.pop("header"),
     "describes no network": lambda text, header, tensors: header.pop("network"),
-    "does not hold the network it describes": lambda text, header, tensors: header["network"].update(dim=16),
-    "does not hold the network it describes.*unexpected": lambda text, header, tensors: header["network"].update(odd=1),
+    "does not hold the network it describes": network_with(dim=16),
+    "does not hold the network it describes.*unexpected": network_with(odd=1),
     "holds no estimator that fits together: 'labels'": lambda text, header, tensors: header.pop("labels"),
     "fits together.*labels are not those of 3 classes": lambda text, header, tensors: header["labels"].update(
         values=["a", "b", "c"]
@@ -128,9 +132,7 @@ CHANGES = {
         {"table.x": tensors["table.x"][:, :2].contiguous()}
     ),
     "fits together.*lists of categories": lambda text, header, tensors: header.update(kept=[0, 1]),
-    "names an attention that is not known": lambda text, header, tensors: header["network"].update(
-        attention={"class_path": "os.system", "init_args": {}}
-    ),
+    "names an attention that is not known": network_with(attention={"class_path": "os.system", "init_args": {}}),
 }
 
 
@@ -177,10 +179,6 @@ def test_a_file_without_a_checksum_still_loads(tmp_path: Path, frame: pd.DataFra
     np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
 
 
-def network_with(**changes: Any) -> Any:
-    return lambda text, header, tensors: header["network"].update(changes)
-
-
 def header_with(**changes: Any) -> Any:
     return lambda text, header, tensors: header.update(changes)
 
@@ -198,18 +196,18 @@ def labels_with(values: Any, dtype: str = "object") -> Any:
 
 
 INCONSISTENT = {
-    "layers is 10000000, but the weights have 2": network_with(layers=10**7),
-    "thinking_rows is 1000000000, but the weights have 2": network_with(thinking_rows=10**9),
-    "classes is 1000000000, but": network_with(classes=10**9),
-    "hidden is 1000000000000, but": network_with(hidden=10**12),
-    "feature_group is 1000000000, but": network_with(feature_group=10**9),
-    "heads must be between 1 and dim .8., got 0": network_with(heads=0),
-    "heads must be between 1 and dim .8., got 1000000000": network_with(heads=10**9),
+    "layers is 10000000, and its weights allow": network_with(layers=10**7),
+    "thinking_rows is 1000000000, and its weights allow": network_with(thinking_rows=10**9),
+    "classes is 1000000000, and": network_with(classes=10**9),
+    "hidden is 1000000000000, and": network_with(hidden=10**12),
+    "feature_group is 1000000000, and": network_with(feature_group=10**9),
+    "dim must be a multiple of heads, got dim 8 and heads 0": network_with(heads=0),
+    "heads is 1000000000, and its weights allow": network_with(heads=10**9),
     "dim must be a whole number, got '8'": network_with(dim="8"),
     "layers must be a whole number, got True": network_with(layers=True),
     "hidden must be a whole number, got 12.0": network_with(hidden=12.0),
     "classes must be a whole number, got None": network_with(classes=None),
-    "profile must be default or legacy": network_with(profile=["default"]),
+    "names a network that is not known": lambda text, header, tensors: header["network"].update(class_path=["x"]),
     "does not hold the network it describes": network_with(
         attention={"class_path": "tabattn.attention.Inducing", "init_args": {"points": 10**12}}
     ),

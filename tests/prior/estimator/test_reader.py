@@ -8,8 +8,9 @@ import torch
 
 from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS
+from tabattn.prior.classifier_network import Memory
 from tabattn.prior.estimator import reader
-from tabattn.prior.network import Memory, PriorNetwork
+from tabattn.prior.network import PriorNetwork
 from tests.prior.estimator.tiny import LEGACY, MakeTable, tiny_network
 
 

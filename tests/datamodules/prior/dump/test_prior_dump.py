@@ -1,6 +1,7 @@
 """Training from a dump: every task each epoch, in an order of its own, whatever the ranks, workers and restarts."""
 
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from datamodules.prior.dump import __main__ as dump
 from datamodules.prior.dump.read import Dump
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.errors import DataError
+from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PriorClassification
 
 SIZES = ("--rows", "16", "--context", "10", "--features", "2", "3")
@@ -92,7 +94,7 @@ def test_tasks_of_a_file_are_scored_alone(path: str) -> None:
     assert sorted(number for batch in numbers for number in batch) == list(range(10))
     assert data.tables == ()
     run = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    task = PriorClassification(dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2)
+    task = PriorClassification(partial(PriorNetwork, dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2))
     (result,) = run.validate(task, data, verbose=False)
     assert {"val/auroc", "val/reliance"} <= set(result)
     assert not any("iris" in name for name in result)
@@ -175,7 +177,7 @@ def test_real_tables_are_scored_where_no_file_is(path: str) -> None:
     assert len(list(data.val_dataloader())) == 2
     assert data.classes == 3
     run = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    task = PriorClassification(dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2)
+    task = PriorClassification(partial(PriorNetwork, dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2))
     assert "val/iris/auroc" in run.validate(task, data, verbose=False)[0]
     assert "test/auroc" in run.test(task, module(path, tables=("sklearn:iris",), test_path=path), verbose=False)[0]
 
@@ -185,7 +187,7 @@ def test_training_on_a_dump_moves_the_weights(path: str) -> None:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), 0.1)
 
-    task = Fitted(dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2)
+    task = Fitted(partial(PriorNetwork, dim=8, heads=2, hidden=8, layers=2, classes=3, thinking_rows=2))
     before = {name: weight.clone() for name, weight in task.state_dict().items()}
     run = Trainer(
         accelerator="cpu",

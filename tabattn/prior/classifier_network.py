@@ -1,0 +1,83 @@
+"""Abstract base of the networks that classify rows in context."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from tabattn.attention import AttentionFactory
+from tabattn.nn.table import KeysValues
+from tabattn.prior.encoders import Statistics
+
+
+class Memory(NamedTuple):
+    """KV cache: all that target rows read of a context.
+
+    Attributes:
+        statistics: Of the columns.
+        label: What target rows have in the place of a class.
+        layers: Keys and values of each layer on cells.
+        rows: Keys and values of each layer on rows, where there are any.
+    """
+
+    statistics: Statistics
+    label: Tensor
+    layers: list[KeysValues]
+    rows: list[KeysValues] = []  # noqa: RUF012 - the default of a NamedTuple's field, never changed
+
+
+class ContextClassifier(nn.Module, ABC):
+    """Reads labelled context rows and classifies target rows in one forward pass.
+
+    A subclass takes ``(attention, feature_attention, target_attention)`` and, by name, options of its own. It keeps
+    each argument under its name, so that a file can say how it was built.
+    """
+
+    family: ClassVar[str] = "networks"
+    """What the subclasses are called in messages."""
+    classes: int
+    """Largest number of classes."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor, context: int, columns: Tensor | None = None) -> Tensor:
+        """Classify target rows.
+
+        Args:
+            x: Cells, context rows first, ``(batch, rows, features)``; NaN = missing.
+            y: Class indices, ``(batch, at least context)``; only those of context rows are read.
+            context: Number of context rows.
+            columns: Real columns of each table, ``(batch,)``; None = all.
+
+        Returns:
+            Logits, ``(batch, target rows, classes)``.
+        """
+
+    @abstractmethod
+    def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
+        """Prefill: read a context ``(batch, context, features)`` once, for any number of calls of ``recall``."""
+
+    @abstractmethod
+    def recall(self, x: Tensor, memory: Memory, columns: Tensor | None = None) -> Tensor:
+        """Decode: classify target rows ``(batch, target rows, features)`` from a KV cache, as ``forward`` does."""
+
+
+NetworkFactory = Callable[[AttentionFactory, AttentionFactory, AttentionFactory | None], ContextClassifier]
+"""Called with ``(attention, feature_attention, target_attention)``; a class, or one with some options filled in."""
+
+
+def check_context(x: Tensor, y: Tensor, context: int) -> None:
+    """Raise ValueError where rows, labels and the size of the context do not fit."""
+    if not 1 <= context <= x.shape[1]:
+        raise ValueError(f"context must be between 1 and the number of rows ({x.shape[1]}), got {context}")
+    if y.shape[1] < context:
+        raise ValueError(f"every context row needs a label: got {y.shape[1]} labels for {context} context rows")
+    if x.shape[2] < 1:
+        raise ValueError("a table needs at least 1 feature, got 0")
+
+
+def check_least(**sizes: tuple[int, int]) -> None:
+    """Raise ValueError where a size, given with its bound, is below it."""
+    for name, (size, least) in sizes.items():
+        if size < least:
+            raise ValueError(f"{name} must be at least {least}, got {size}")
