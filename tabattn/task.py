@@ -2,7 +2,7 @@
 
 import inspect
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -15,14 +15,15 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import AdamW
 
 from tabattn.contract.errors import one_line
 from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import refuse_diverged, refuse_loaded
+from tabattn.optim.factories import OptimizerFactory, ScheduleFactory, check_factory, described
 from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, has_modes
+from tabattn.optim.settings import OptimizerSettings
 from tabattn.storage import earlier, trusted
 from tabattn.storage.checkpoint_files import find, read
 from tabattn.storage.checkpoints import forget_foreign_paths
@@ -30,12 +31,6 @@ from tabattn.storage.class_paths import guard
 from tabattn.storage.hyperparameters import check_saved, import_path, plain
 from tabattn.storage.matching import is_of, load_matching
 from tabattn.storage.resumption import Resumption
-
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
-"""Called with the parameters; a class, or ``functools.partial(<class>, lr=...)``."""
-
-ScheduleFactory = Callable[[Optimizer], LRScheduler]
-"""Called with the optimizer; a class, or ``functools.partial(<class>, ...)``."""
 
 
 class Task(LightningModule):
@@ -171,12 +166,8 @@ class Task(LightningModule):
         Raises:
             ValueError: One is neither None nor can be called.
         """
-        for name, given in (("optimizer", optimizer), ("lr_scheduler", lr_scheduler)):
-            if given is not None and not callable(given):
-                raise ValueError(
-                    f"{name} must be a class, or functools.partial(<class>, ...), got {type(given).__name__}: "
-                    "the task hands it the parameters when a training begins"
-                )
+        check_factory("optimizer", optimizer)
+        check_factory("lr_scheduler", lr_scheduler)
         self._factories = (optimizer or type(self).optimizer, lr_scheduler)
         return self
 
@@ -190,6 +181,10 @@ class Task(LightningModule):
         optimizer = make(self.parameters())
         if schedule is WarmupCosine and has_modes(optimizer):
             schedule = None
+        parts = {"optimizer": described(make), "lr_scheduler": described(schedule)}
+        named = parts["optimizer"] is not None and (schedule is None) == (parts["lr_scheduler"] is None)
+        self.optimizer_settings = parts if named else None
+        self.optimizer_is_default = self._factories is None
         return with_schedule(self, optimizer, None if schedule is None else schedule(optimizer))
 
     def configure_callbacks(self) -> list[Callback]:
@@ -198,7 +193,7 @@ class Task(LightningModule):
         present = {type(callback) for callback in callbacks}
         if Resumption not in present:
             # Before all others, which may save in any of their hooks.
-            callbacks.insert(0, Resumption())
+            callbacks[:0] = [OptimizerSettings(), Resumption()]
         return [] if ScheduleFree in present else [ScheduleFree()]
 
     def of_data(self, name: str) -> Any:

@@ -15,6 +15,7 @@ from datamodules.prior.labels import answerable
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_range, check_shares
 from tabattn.contract.errors import DataError
+from tabattn.contract.extras import remedy
 
 MOST_DRAWS = 10
 """Draws of a batch before its sizes count as impossible."""
@@ -181,4 +182,4 @@ def _package() -> Any:
     try:
         return importlib.import_module("tabicl.prior")
     except ImportError as ex:
-        raise DataError(f"TabICL's priors need more packages ({ex}): pip install 'tabattn[priors]'") from ex
+        raise DataError(f"TabICL's priors need more packages ({ex}): {remedy('tabicl')}") from ex

@@ -12,6 +12,7 @@ import pandas as pd
 from datamodules.tables.arff_files import read_arff
 from datamodules.tables.delimited import read_delimited
 from tabattn.contract.errors import DataError
+from tabattn.contract.extras import remedy
 
 Reader = Callable[[bytes, str], pd.DataFrame]
 
@@ -33,7 +34,7 @@ def read_file(path: Path) -> pd.DataFrame:
         content = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
         frame = read(content, str(path))
     except ImportError as ex:
-        raise DataError(f"{path} needs pyarrow to be read: pip install 'tabattn[parquet]'") from ex
+        raise DataError(f"{path} needs pyarrow to be read: {remedy('pyarrow')}") from ex
     except (OSError, EOFError, ValueError, zlib.error) as ex:
         reason = str(ex).partition("\n")[0] or type(ex).__name__
         raise DataError(f"{path} cannot be read: {reason}") from ex

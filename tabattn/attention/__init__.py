@@ -1,6 +1,7 @@
 """The heart: every attention mechanism, by name. Imports torch and entmax only."""
 
 from tabattn.attention.capture import Record, capture
+from tabattn.attention.choice import as_factory
 from tabattn.attention.entmax import Entmax
 from tabattn.attention.inducing import Inducing
 from tabattn.attention.linear import Linear
@@ -41,5 +42,6 @@ __all__ = [
     "Softmax",
     "Sparse",
     "TopK",
+    "as_factory",
     "capture",
 ]

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabattn.attention import AttentionFactory, Softmax
+from tabattn.attention import AttentionFactory, Softmax, as_factory
 
 
 class MultiheadAttention(nn.Module):
@@ -12,11 +12,14 @@ class MultiheadAttention(nn.Module):
     Args:
         dim: Width of a token.
         heads: Number of heads; must divide ``dim``.
-        attention: Makes the mechanism from ``(heads, head_dim)``.
+        attention: Makes the mechanism from ``(heads, head_dim)``: a class, or its name.
         bias: Whether the projections have a bias.
+
+    Raises:
+        ValueError: ``heads`` does not divide ``dim``, or ``attention`` makes no mechanism.
     """
 
-    def __init__(self, dim: int, heads: int, attention: AttentionFactory = Softmax, *, bias: bool = True) -> None:
+    def __init__(self, dim: int, heads: int, attention: AttentionFactory | str = Softmax, *, bias: bool = True) -> None:
         super().__init__()
         if heads < 1 or dim % heads:
             raise ValueError(f"dim must be a multiple of heads, got dim {dim} and heads {heads}")
@@ -24,7 +27,7 @@ class MultiheadAttention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
         self.out = nn.Linear(dim, dim, bias=bias)
-        self.mechanism = attention(heads, dim // heads)
+        self.mechanism = as_factory(attention)(heads, dim // heads)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Attend from ``x`` to ``context`` (to itself where None).

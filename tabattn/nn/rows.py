@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.attention import AttentionFactory, Mechanism, Softmax, as_factory
 from tabattn.nn.multihead import MultiheadAttention
 
 
@@ -36,7 +36,7 @@ class RowAttention(nn.Module):
         self.attention = MultiheadAttention(dim, heads, attention)
         self.outside: Mechanism | None = None
         if target_attention is not None or not self.attention.mechanism.cross:
-            outside = (target_attention or Softmax)(heads, dim // heads)
+            outside = as_factory(target_attention or Softmax, "target_attention")(heads, dim // heads)
             if readout:
                 self.attention.mechanism = outside
             else:

@@ -30,6 +30,7 @@ PARTS: dict[str, type | tuple[type, ...]] = {
     "loops": dict,
     "optimizer_states": list,
     "lr_schedulers": list,
+    "optimizer_settings": dict,
     "epoch": int,
     "global_step": int,
     "pytorch-lightning_version": str,

@@ -1,6 +1,6 @@
-"""``--ckpt_path``: the file it means, and the arguments of the model that its hyperparameters bring."""
+"""``--ckpt_path``: the file it means, and the arguments of the model and the optimizer that it brings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,17 @@ from tabattn.storage import earlier, trusted
 from tabattn.storage.checkpoint_files import read
 from tabattn.storage.checkpoints import located
 from tabattn.training.parser import debugging, tidy
+from tabattn.training.resumed import resumed
 from tabattn.training.runs import path_of
 
 
-def with_hyperparameters(parser: ArgumentParser, config: Namespace, flags: set[str]) -> Namespace:
-    """Put the model's arguments of the checkpoint that ``--ckpt_path`` names into a configuration.
+def with_hyperparameters(parser: ArgumentParser, config: Namespace, words: Sequence[str]) -> Namespace:
+    """Put the model's and the optimizer's arguments of the checkpoint that ``--ckpt_path`` names into a configuration.
 
     Args:
         parser: Parser of the command line; a mistake in the arguments is its error.
         config: What it parsed, with its subcommand.
-        flags: Names of the flags on the command line; one that asks for another model is such a mistake.
+        words: The command line; a flag that asks for another model, or another class of optimizer, is such a mistake.
 
     Returns:
         The configuration, the same where no checkpoint is named.
@@ -54,14 +55,31 @@ def with_hyperparameters(parser: ArgumentParser, config: Namespace, flags: set[s
         config = _merged(parser, config, {subcommand: {"model": model}})
     after = dict(_model_arguments(config[subcommand]))
     changed = sorted(key for key, value in after.items() if before.get(key) != value)
-    if refused := sorted(flags.intersection(changed)):
+    if refused := sorted(flags_of(words).intersection(changed)):
         parser.error(
             f"ckpt_path: the checkpoint has another {', '.join(refused)} than the command line; "
             "to start a different model from its weights use --model.init_from"
         )
     for key in changed:
         rank_zero_info(f"{key} of the checkpoint: {after[key]} (configuration: {before.get(key)})")
-    return config
+    return _with_settings(parser, config, checkpoint, words) if subcommand == "fit" else config
+
+
+def _with_settings(
+    parser: ArgumentParser, config: Namespace, checkpoint: dict[str, Any], words: Sequence[str]
+) -> Namespace:
+    """Return the configuration with the checkpoint's optimizer and schedule, but for what flags change, and say so."""
+    commands = parser._subcommands_action
+    assert commands is not None
+    goes_on = resumed(checkpoint, config["fit"], commands._name_parser_map["fit"].get_defaults(), words)
+    if goes_on.problem is not None:
+        parser.error(goes_on.problem)
+    for part in goes_on.parts:
+        # What the checkpoint does not give is the class's default.
+        config["fit"][part] = None
+    for line in goes_on.lines:
+        rank_zero_info(line)
+    return _merged(parser, config, {"fit": goes_on.parts}) if goes_on.parts else config
 
 
 def leave_init_from_aside(parser: ArgumentParser, model: Namespace, flags: set[str]) -> None:
@@ -88,6 +106,11 @@ def run_names(model: Namespace) -> dict[str, str]:
         "task": getattr(task_class, "task_name", task_class.__name__.lower()),
         "attention": attention.class_path.rpartition(".")[2] if attention else "",
     }
+
+
+def flags_of(words: Sequence[str]) -> set[str]:
+    """Return the flags of a command line as they are commonly written."""
+    return {short(word.partition("=")[0].removeprefix("--")) for word in words}
 
 
 def short(key: str) -> str:

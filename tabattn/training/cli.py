@@ -28,13 +28,14 @@ from tabattn.contract.library_warnings import ordinary_runs, overridden_optimize
 from tabattn.optim.divergence import DivergenceGuard
 from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, check_schedule
+from tabattn.optim.settings import OptimizerSettings
 from tabattn.storage import trusted
 from tabattn.storage.checkpoints import LastCheckpoint, OwnPaths
 from tabattn.storage.class_paths import guard
 from tabattn.storage.files import disk_problem
 from tabattn.storage.resumption import Resumption
 from tabattn.task import Task
-from tabattn.training.checkpoint_arguments import leave_init_from_aside, run_names, short, with_hyperparameters
+from tabattn.training.checkpoint_arguments import flags_of, leave_init_from_aside, run_names, with_hyperparameters
 from tabattn.training.checkpoint_io import install
 from tabattn.training.checks import check_filenames, check_loggers
 from tabattn.training.commands import closing, going_on
@@ -43,6 +44,7 @@ from tabattn.training.help import DESCRIPTIONS, answer, asked, needed, parser_kw
 from tabattn.training.parser import Parser, debugging, split_allowed
 from tabattn.training.predictions import FOLDER as PREDICTIONS
 from tabattn.training.predictions import Predictions
+from tabattn.training.resumed import PARTS, any_asked, as_dict
 from tabattn.training.run_files import SavedConfig
 from tabattn.training.runs import RunFolder, home_of, path_of
 from tabattn.training.signals import Interrupted, Interruption, Watch, take_over
@@ -169,7 +171,9 @@ class CLI(LightningCLI):
         if self.subcommand == "fit" and self._get(self.config, "ckpt_path") is None:
             check_loggers(trainer)
         # Before all others, which may save in any of their hooks.
-        cast("Any", trainer).callbacks.insert(0, Resumption())
+        described = {part: as_dict(self._get(self.config, part)) for part in PARTS}
+        settings = OptimizerSettings(described, asked=any_asked(self.given))
+        cast("Any", trainer).callbacks[:0] = [settings, Resumption()]
         last = None
         if keeps_checkpoints:
             # Behind the other, which remains the one whose best checkpoint "best" means.
@@ -259,12 +263,12 @@ class CLI(LightningCLI):
         return parser
 
     def _parse_ckpt_path(self) -> None:
-        """Take the model's arguments from the checkpoint; refuse flags that ask for another model."""
-        self.config = with_hyperparameters(self.parser, self.config, self._flags())
+        """Take arguments of the model and the optimizer from the checkpoint; refuse flags for another model."""
+        self.config = with_hyperparameters(self.parser, self.config, self.given)
 
     def _flags(self) -> set[str]:
         """Return the flags of the command line as they are commonly written."""
-        return {short(argument.partition("=")[0].removeprefix("--")) for argument in self.given}
+        return flags_of(self.given)
 
 
 def main(args: ArgsType = None) -> int:

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tabattn.attention import Mechanism
+from tabattn.contract.extras import remedy
 from tabattn.storage import earlier, trusted
 
 FAMILIES: dict[type, str] = {
@@ -106,6 +107,8 @@ class Parser(LightningArgumentParser):
     def _hint(self, message: str, ex: Exception | None) -> str:
         """Name what could have been meant: classes where a class is wrong, options where an option is."""
         unknown = UNKNOWN.search(message)
+        if unknown and (command := remedy(unknown[3])):
+            return f"; it comes with an extra: {command}"
         hint = next((owner._typehint for owner in _owners(ex) if hasattr(owner, "_typehint")), None)
         if unknown and hint is not None:
             families = _known(hint)

@@ -7,6 +7,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tabattn.contract.errors import DataError, DivergenceError, message_of
+from tabattn.contract.extras import missing
 from tabattn.storage.checkpoints import restoring
 from tabattn.storage.files import disk_problem, path_problem
 from tabattn.training.parser import debugging
@@ -51,6 +52,8 @@ def status_of(ex: BaseException, signalled: int | None) -> int:
         return 128 + signalled
     if lost := process_lost(ex):
         return _report(ex, lost.text, lost.status)
+    if package := missing(ex):
+        return _report(ex, package, 2)
     if problem := _problem(ex):
         return _report(ex, problem, 3)
     raise ex

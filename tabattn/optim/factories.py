@@ -1,0 +1,42 @@
+"""Factories of optimizers and schedules, as a program gives them to a task."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tabattn.storage.hyperparameters import check_saved, import_path, plain
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+"""Called with the parameters; a class, or ``functools.partial(<class>, lr=...)``."""
+
+ScheduleFactory = Callable[[Optimizer], LRScheduler]
+"""Called with the optimizer; a class, or ``functools.partial(<class>, ...)``."""
+
+
+def check_factory(name: str, given: Any) -> None:
+    """Raise ValueError where an argument is neither None nor something that can be called."""
+    if given is not None and not callable(given):
+        raise ValueError(
+            f"{name} must be a class, or functools.partial(<class>, ...), got {type(given).__name__}: "
+            "the task hands it the parameters when a training begins"
+        )
+
+
+def described(factory: OptimizerFactory | ScheduleFactory | None) -> dict[str, Any] | None:
+    """A factory as a configuration would hold it, with the defaults of its class; None where it names no class."""
+    cls = factory.func if isinstance(factory, partial) else factory
+    if not isinstance(cls, type):
+        return None
+    try:
+        check_saved("optimizer", factory)
+    except ValueError:
+        return None
+    _, *parameters = inspect.signature(cls).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    given = factory.keywords if isinstance(factory, partial) else {}
+    return {"class_path": import_path(cls), "init_args": plain({**defaults, **given})}

@@ -1,0 +1,226 @@
+"""Settings of an optimizer and its schedule in a resumed run: those that were changed take effect, all others go on."""
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from tabattn.contract.errors import DataError
+
+KEY = "optimizer_settings"
+"""Entry of the checkpoint: ``described`` of ``OptimizerSettings``, and ``built``, with an entry for each optimizer."""
+
+Built = dict[str, Any]
+"""An optimizer before its first step: its class, its parameter groups without parameters, and its schedule's state."""
+
+
+class OptimizerSettings(Callback):
+    """Learning rate, weight decay, betas and schedule of a resumed run: what was changed since the checkpoint counts.
+
+    Lightning restores whole parameter groups and schedules, so that a new learning rate has no effect. A checkpoint
+    therefore holds the optimizer as it was built; where that of the resumed run is built otherwise, the difference is
+    put into the restored state. A changed learning rate or schedule continues as if it had held from the first step.
+
+    Args:
+        described: How the optimizer and the schedule are configured, for the checkpoint: ``optimizer`` and
+            ``lr_scheduler``, each with ``class_path`` and ``init_args``. None = the task tells by
+            ``optimizer_settings``, and whether they were asked for or are its defaults by ``optimizer_is_default``.
+        asked: Whether some were asked for; otherwise those of a checkpoint without a description stay.
+    """
+
+    def __init__(self, described: Mapping[str, Any] | None = None, asked: bool = False) -> None:
+        self.described = described
+        self.asked = asked
+        self.built: list[Built] = []
+        self.loaded: dict[str, Any] | None = None
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.loaded = checkpoint
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put what was changed into the checkpoint, whose optimizers are about to be restored.
+
+        Raises:
+            MisconfigurationException: The checkpoint is one of another optimizer.
+            DataError: What it says of its own is damaged.
+        """
+        self.built = [
+            _built(optimizer, _schedule(trainer, place)) for place, optimizer in enumerate(trainer.optimizers)
+        ]
+        loaded, self.loaded = self.loaded, None
+        if loaded is None or len(loaded.get("optimizer_states", [])) != len(self.built):
+            return
+        saved = _saved(loaded)
+        asked = self.asked or loaded.get(KEY, {}).get("described") is not None
+        if self.described is None:
+            asked = not getattr(pl_module, "optimizer_is_default", False)
+        for place, (before, now) in enumerate(zip(saved, self.built, strict=True)):
+            _check_class(before, now)
+            changed = _differences(before, now)
+            if asked:
+                _apply(trainer, loaded, place, before, changed)
+            if changed and self.described is None:
+                rank_zero_info(_line(before, now, changed, asked))
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if not self.built:
+            return
+        described = getattr(pl_module, "optimizer_settings", None) if self.described is None else self.described
+        checkpoint[KEY] = {"described": described, "built": self.built}
+
+
+def _schedule(trainer: Trainer, place: int) -> Any:
+    """The schedule of an optimizer; None where it has none."""
+    optimizer = trainer.optimizers[place]
+    found = (each.scheduler for each in trainer.lr_scheduler_configs if each.scheduler.optimizer is optimizer)
+    return next(found, None)
+
+
+def _built(optimizer: Optimizer, schedule: LRScheduler | None) -> Built:
+    state = None if schedule is None else copy.deepcopy(schedule.state_dict())
+    return {
+        "class": _name(optimizer),
+        "groups": _groups(optimizer.param_groups),
+        "schedule": None if schedule is None else {"class": _name(schedule), "state": state},
+    }
+
+
+def _saved(loaded: Mapping[str, Any]) -> list[Built]:
+    """The optimizers of a checkpoint as they were built; where it does not tell, as far as their states do."""
+    states = loaded["optimizer_states"]
+    built = loaded.get(KEY, {}).get("built")
+    if built is None:
+        return [{"class": None, "groups": _groups(state["param_groups"]), "schedule": None} for state in states]
+    try:
+        for each in built:
+            schedule = each["schedule"] or {"class": "", "state": {}}
+            texts, tables = (each["class"], schedule["class"]), (schedule["state"], *each["groups"])
+            if not all(isinstance(text, str) for text in texts) or not all(isinstance(part, dict) for part in tables):
+                raise TypeError
+        if len(built) != len(states):
+            raise ValueError
+    except (TypeError, ValueError, LookupError) as ex:
+        raise DataError(f"the {KEY} of the checkpoint are damaged") from ex
+    return list(built)
+
+
+def _groups(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Values of parameter groups, with the learning rate from before any schedule."""
+    return [
+        {
+            **{key: copy.copy(value) for key, value in group.items() if key not in ("params", "initial_lr")},
+            "lr": group.get("initial_lr", group.get("lr")),
+        }
+        for group in groups
+    ]
+
+
+def _name(part: Any) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def _check_class(before: Built, now: Built) -> None:
+    """Raise MisconfigurationException where a state is one of another optimizer, or of other groups of parameters."""
+    own = {key for group in now["groups"] for key in group}
+    given = {key for group in before["groups"] for key in group}
+    foreign = not (own <= given or given <= own) if before["class"] is None else before["class"] != now["class"]
+    if foreign:
+        name = now["class"].rpartition(".")[2]
+        other = f"one of {before['class'].rpartition('.')[2]}" if before["class"] else f"no state of {name}"
+        raise MisconfigurationException(
+            f"ckpt_path: the checkpoint's optimizer is {other}, this run's {name}: a training goes on with the one "
+            "it began with; to begin anew from its weights use init_from"
+        )
+    if len(before["groups"]) != len(now["groups"]):
+        raise MisconfigurationException(
+            f"ckpt_path: the checkpoint's optimizer has {len(before['groups'])} groups of parameters, this run's "
+            f"{len(now['groups'])}: a training goes on with the groups it began with"
+        )
+
+
+def _differences(before: Built, now: Built) -> dict[str, Any]:
+    """What is built otherwise: values of the groups by ``key`` or ``key of group <n>``, and ``schedule``."""
+    changed: dict[str, Any] = {}
+    for number, (old, new) in enumerate(zip(before["groups"], now["groups"], strict=True)):
+        where = f" of group {number}" if number else ""
+        for key in old.keys() & new.keys():
+            if _plain(old[key]) != _plain(new[key]):
+                changed[key + where] = (number, key, old[key], new[key])
+    if before["class"] is not None and before["schedule"] != now["schedule"]:
+        old, new = (part["schedule"] and part["schedule"]["class"].rpartition(".")[2] for part in (before, now))
+        changed["schedule"] = (None, "schedule", old, new)
+    return changed
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _apply(trainer: Trainer, loaded: dict[str, Any], place: int, before: Built, changed: dict[str, Any]) -> None:
+    """Put changed settings into the state of an optimizer and of its schedule."""
+    groups = loaded["optimizer_states"][place]["param_groups"]
+    for number, key, _, new in changed.values():
+        if key not in ("lr", "schedule"):
+            groups[number][key] = new
+    rates = [change for change in changed.values() if change[1] == "lr"]
+    if not rates and "schedule" not in changed:
+        return
+    optimizer, schedule = trainer.optimizers[place], _schedule(trainer, place)
+    if schedule is None:
+        for group, own in zip(groups, optimizer.param_groups, strict=True):
+            group["lr"] = own["lr"]
+            group.pop("initial_lr", None)
+        loaded["lr_schedulers"] = []
+    elif isinstance(schedule, ReduceLROnPlateau):
+        _follow(schedule, loaded, place, before, groups, rates)
+    else:
+        _replay(schedule, loaded, place, groups)
+
+
+def _follow(
+    schedule: ReduceLROnPlateau, loaded: dict[str, Any], place: int, before: Built, groups: Any, rates: Any
+) -> None:
+    """Scale the learning rates of a schedule that follows a metric, and keep what it has seen of that."""
+    for number, _, old, new in rates:
+        groups[number]["lr"] = groups[number]["lr"] * new / old if old else new
+    states, fresh = loaded["lr_schedulers"], schedule.state_dict()
+    known = before["schedule"]
+    if known is None or known["class"] != _name(schedule) or place >= len(states):
+        for group, own in zip(groups, schedule.optimizer.param_groups, strict=True):
+            group["lr"] = own["lr"]
+        loaded["lr_schedulers"] = [*states[:place], fresh]
+        return
+    states[place].update({key: value for key, value in fresh.items() if known["state"].get(key) != value})
+
+
+def _replay(schedule: LRScheduler, loaded: dict[str, Any], place: int, groups: Any) -> None:
+    """Step a schedule that was just built as often as the training was, and take over where it leads."""
+    states = loaded["lr_schedulers"]
+    known = states[place].get("last_epoch") if place < len(states) and "base_lrs" in states[place] else None
+    own = schedule.optimizer.param_groups
+    start = [dict(group) for group in own]
+    with warnings.catch_warnings():
+        # No step of the optimizer comes before these.
+        warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)")
+        for _ in range(loaded["global_step"] if known is None else known):
+            schedule.step()
+    for group, first, led in zip(groups, start, own, strict=True):
+        moved = {key for key, value in led.items() if key != "params" and _plain(value) != _plain(first.get(key))}
+        group.update({key: led[key] for key in moved | {"lr", "initial_lr"}})
+    loaded["lr_schedulers"] = [*states[:place], schedule.state_dict(), *states[place + 1 :]]
+
+
+def _line(before: Built, now: Built, changed: dict[str, Any], asked: bool) -> str:
+    """What counts in a resumed run, and what was there instead."""
+    name = now["class"].rpartition(".")[2]
+    if asked:
+        parts = [f"{label} {new} (checkpoint: {old})" for label, (_, _, old, new) in changed.items()]
+    else:
+        parts = [f"{label} {old} of the checkpoint (default: {new})" for label, (_, _, old, new) in changed.items()]
+    return f"{name} goes on with {', '.join(parts)}"
