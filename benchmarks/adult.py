@@ -25,7 +25,7 @@ from benchmarks.adult_run import CHOSEN, RESULT, build, command, of_tasks, parse
 from benchmarks.baselines import BASELINES
 from benchmarks.measure import median_seconds
 from benchmarks.protocols import fitted, scores
-from benchmarks.reports import FOLDER, add_out, check_least, check_positive, check_trainings
+from benchmarks.reports import FOLDER, add_out, check_least, check_positive, check_trainings, writable_folder
 from datamodules import TableTasks
 from datamodules.tables.real import load_table
 from tabattn.attention import MECHANISMS
@@ -47,7 +47,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     whole.add_argument("--rows", type=int, nargs="+", default=[40, 100, 500, 1000], help="table sizes for inference")
     whole.add_argument("--tables", type=int, default=10, help="tables in a batch of inference (default: 10)")
     whole.add_argument("--repeats", type=int, default=5, help="timed batches of inference, of which the median counts")
-    whole.add_argument("--runs", type=Path, help="folder of the trainings (default: runs/adult or runs/adult_honest)")
+    whole.add_argument(
+        "--runs", type=writable_folder, help="folder of the trainings (default: runs/adult or runs/adult_honest)"
+    )
     add_out(whole, "adult", [".md", ".csv"])
     whole.set_defaults(out=None)
     options, further = whole.parse_known_args(argv)

@@ -19,7 +19,7 @@ import torch
 
 import callbacks  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.protocols import in_context, scores
-from benchmarks.reports import QUIET, check_least, check_positive, check_trainings
+from benchmarks.reports import QUIET, check_least, check_positive, check_trainings, writable_folder
 from datamodules import TableTasks
 from tabattn.attention import MECHANISMS
 from tabattn.tasks import PriorClassification
@@ -50,7 +50,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     single.formatter_class = argparse.RawDescriptionHelpFormatter
     single.add_argument("--attention", choices=list(MECHANISMS), required=True, metavar="NAME")
     single.add_argument("--seed", type=int, default=0)
-    single.add_argument("--folder", type=Path, required=True, help="where the run leaves its files")
+    single.add_argument("--folder", type=writable_folder, required=True, help="where the run leaves its files")
     options, further = single.parse_known_args(argv)
     options.further = check_trainings(single, further, CHOSEN)
     check_least(single, options, steps=1)

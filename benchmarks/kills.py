@@ -17,6 +17,7 @@ import torch
 
 import datamodules  # noqa: F401  (makes the names of the commands known)
 import tabattn.tasks  # noqa: F401
+from benchmarks.reports import check_least, writable_folder
 from tabattn.training.cli import main as command_line
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
@@ -36,10 +37,13 @@ FLAGS += ["--trainer.max_epochs=-1", "--trainer.enable_progress_bar=false", "--t
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tries and print how many left checkpoints that all load; status 1 if any did not."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--folder", type=Path, required=True, help="folder to train in; on another file system")
+    parser.add_argument(
+        "--folder", type=writable_folder, required=True, help="folder to train in; on another file system"
+    )
     parser.add_argument("--kills", type=int, default=100, help="number of tries (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     options = parser.parse_args(argv)
+    check_least(parser, options, kills=1, seed=0)
     torch.set_num_threads(1)
     moments, survivors, files = random.Random(options.seed), 0, 0
     for number in range(options.kills):

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from benchmarks.reports import FOLDER
+from benchmarks.reports import FOLDER, writable_folder
 from callbacks.labels import drawable, without_mathematics
 
 Histories = Mapping[str, list[pd.DataFrame]]
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("histories", type=Path, nargs="+", metavar="history.csv")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"folder to write to (default: {OUT})")
+    parser.add_argument("--out", type=writable_folder, default=OUT, help=f"folder to write to (default: {OUT})")
     options = parser.parse_args(argv)
     try:
         histories = read(options.histories)

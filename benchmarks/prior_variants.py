@@ -20,6 +20,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
+from benchmarks.reports import check_checkout, check_device, check_least, check_positive, writable_folder
 from datamodules.prior.scm_options import ScmOptions
 from datamodules.prior.synthetic import SyntheticPrior
 from tabattn.attention import MECHANISMS
@@ -77,9 +78,21 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-cells", type=int, help="cells of a batch; without it, the configuration's")
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--workers", type=int, help="processes that make tables; without it, the configuration's")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("runs/prior_variants"), help="folder of the results")
-    return parser.parse_args(argv)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=torch.device, default=device)
+    parser.add_argument(
+        "--out", type=writable_folder, default=Path("runs/prior_variants"), help="folder of the results"
+    )
+    options = parser.parse_args(argv)
+    check_positive(parser, options, "seconds")
+    if not 0 <= options.fall < 1:
+        parser.error(f"fall must be in [0, 1), got {options.fall:g}")
+    check_least(parser, options, max_cells=1, views=1, workers=0)
+    check_device(parser, options.device)
+    check_checkout(parser, "tables", options.tables, "index.csv")
+    if not options.config.is_file():
+        parser.error(f"config: there is no file {options.config}")
+    return options
 
 
 def build(name: str, optimizer: dict[str, Any], device: str) -> Runner:
@@ -233,7 +246,7 @@ def score(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, 
     paths = {name: options.out / f"{file_name(name)}.csv" for name in names}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SCORE, options.tables, path.with_suffix(".ckpt"), options.device, path],
+            [sys.executable, "-c", SCORE, options.tables, path.with_suffix(".ckpt"), str(options.device), path],
             stderr=path.with_suffix(".log").open("w"),
         )
         for path in paths.values()

@@ -42,6 +42,12 @@ def add_out(parser: argparse.ArgumentParser, name: str, beside: Sequence[str] = 
     parser.add_argument("--out", type=path, default=default, help=f"{words} (default: {default})")
 
 
+def writable_folder(text: str) -> Path:
+    """Type of an argument that is a folder to write to: refuses one that cannot be written."""
+    check_writable(Path(text), folder=True)
+    return Path(text)
+
+
 def check_writable(path: Path, *, folder: bool = False) -> None:
     """Refuse a path that cannot be written.
 

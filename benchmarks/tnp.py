@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.graphs import GraphedTraining, Places
 from benchmarks.measure import on_device, provenance
-from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish
+from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish, writable_folder
 from benchmarks.tnp_networks import SIZES, Entrant, LogDensity, entrants
 from datamodules import SyntheticPairs
 from tabattn.contract.batches import PairBatch
@@ -177,7 +177,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="device (default: cpu)")
     parser.add_argument("--equal", action="store_true", help="leave out our network with other sizes")
     parser.add_argument("--graphs", action="store_true", help="take the steps as CUDA graphs")
-    parser.add_argument("--folder", type=Path, default=Path("runs/tnp"), help="where the evaluation set is kept")
+    parser.add_argument(
+        "--folder", type=writable_folder, default=Path("runs/tnp"), help="where the evaluation set is kept"
+    )
     add_out(parser, "tnp.md")
     options = parser.parse_args(argv)
     check_least(parser, options, steps=1, seeds=1, batches=1, threads=1, workers=0)

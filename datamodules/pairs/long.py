@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from datamodules.counter import generator
-from datamodules.pairs.options import LongNames, Unit
+from datamodules.pairs.options import LongNames, Roles, Unit
 from datamodules.pairs.regimes import Regime
 from datamodules.pairs.tasks import TaskPairs
 from datamodules.splits import split_borders, standardise
+from datamodules.tables.source import Source
 from tabattn.contract.batches import Scaling
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class LongPairs(TaskPairs):
     sequence, or with none of the one to infer among its first ``context`` points, or none behind them, are left out.
 
     Args:
-        path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz).
-        columns: Which column says what: ``task``, ``member``, ``x`` (numbers or dates) and ``y``.
+        path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz); from Python a DataFrame too.
+        columns: Which column says what: ``task``, ``member``, ``x`` (numbers or dates) and ``y``; from Python a
+            dictionary by these roles too.
         sequences: Names of the sequences, in the order of their numbers; none = all there are, in order of their names.
         infer: Name of the sequence to infer; none = the last.
         unit: What dates are counted in: ``s``, ``min``, ``h`` or ``D`` (days).
@@ -59,8 +61,8 @@ class LongPairs(TaskPairs):
 
     def __init__(
         self,
-        path: str,
-        columns: LongNames = DEFAULT_NAMES,
+        path: Source,
+        columns: Roles = DEFAULT_NAMES,
         sequences: tuple[str, ...] | None = None,
         infer: str | None = None,
         unit: Unit = "h",

@@ -1,6 +1,6 @@
 """Long tables: one observation in each row, of some sequence of some task."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from datamodules.pairs.options import LongNames, Unit
+from datamodules.pairs.options import LongNames, Roles, Unit
 from datamodules.pairs.series import find_column, numbers, places
 from datamodules.pairs.tasks import Points
-from datamodules.tables.files import read_file
+from datamodules.tables.files import read_table
+from datamodules.tables.source import Source
 from tabattn.contract.checks import nearest
 
 
@@ -66,13 +67,13 @@ class Observations(NamedTuple):
 
 
 def read_long(
-    path: str, columns: LongNames, sequences: tuple[str, ...] | None, unit: Unit
+    source: Source, columns: Roles, sequences: tuple[str, ...] | None, unit: Unit
 ) -> tuple[tuple[str, ...], Observations]:
     """Read a long table.
 
     Args:
-        path: A file (csv, tsv, arff, parquet, each plain or with .gz).
-        columns: Which column is what.
+        source: A file (csv, tsv, arff, parquet, each plain or with .gz), or a DataFrame.
+        columns: Which column is what; of a mapping, roles that it leaves out have their own names.
         sequences: The sequences to read, in this order; none = all, in order of their names.
         unit: What dates are counted in, from the start of 1970, universal time.
 
@@ -83,8 +84,8 @@ def read_long(
         ValueError: A column or a sequence is not there, or its entries are not what they must be.
         DataError: The file cannot be read.
     """
-    frame = read_file(Path(path))
-    task, member, x, y = (frame[find_column(frame, name, path)] for name in columns)
+    frame, path = read_table(source)
+    task, member, x, y = (frame[find_column(frame, name, path)] for name in _roles(columns))
     for column in (task, member):
         if column.isna().any():
             row = int(column.isna().argmax())
@@ -98,6 +99,22 @@ def read_long(
     table = pd.DataFrame({"task": pd.factorize(task[rows])[0], "member": codes[rows]})
     table["x"], table["y"] = places(x, unit)[rows], numbers(y, path)[rows]
     return names, _arranged(table.sort_values(["task", "member", "x"], kind="stable"), len(names))
+
+
+def _roles(columns: Roles) -> LongNames:
+    """Columns by their roles.
+
+    Raises:
+        ValueError: There is no such role.
+    """
+    if isinstance(columns, LongNames):
+        return columns
+    roles = ", ".join(LongNames._fields)
+    if not isinstance(columns, Mapping):
+        raise ValueError(f"columns must name those of the roles {roles}, as {{'task': 'patient'}}, got {columns!r}")
+    if unknown := next((role for role in columns if role not in LongNames._fields), None):
+        raise ValueError(f"columns has no role {unknown!r}{nearest(str(unknown), LongNames._fields)}; roles: {roles}")
+    return LongNames(**columns)
 
 
 def _arranged(table: pd.DataFrame, members: int) -> Observations:

@@ -1,6 +1,7 @@
 """How tables are read as sequences, and how whole tasks become batches of pairs."""
 
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 from datamodules.pairs.regimes import Regime
 from tabattn.contract.checks import check_range
@@ -19,6 +20,13 @@ class LongNames(NamedTuple):
     member: str = "member"
     x: str = "x"
     y: str = "y"
+
+
+if TYPE_CHECKING:
+    Roles: TypeAlias = LongNames | Mapping[str, str]
+else:
+    # The command line builds the first by flags.
+    Roles = LongNames
 
 
 class PairOptions(NamedTuple):

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from datamodules.pairs.options import Name, Unit
-from datamodules.tables.files import read_file
+from datamodules.tables.files import read_table
+from datamodules.tables.source import Source
 from tabattn.contract.checks import listed, nearest
 from tabattn.contract.columns import Reading, learn
 from tabattn.contract.columns.text import DAY, is_missing, strip
@@ -36,11 +36,11 @@ class Series(NamedTuple):
     y: NDArray[np.float64]
 
 
-def read_series(path: str, columns: Sequence[Name], x: Name | None, unit: Unit) -> Series:
+def read_series(source: Source, columns: Sequence[Name], x: Name | None, unit: Unit) -> Series:
     """Read columns of a table.
 
     Args:
-        path: A file (csv, tsv, arff, parquet, each plain or with .gz).
+        source: A file (csv, tsv, arff, parquet, each plain or with .gz), or a DataFrame.
         columns: Those to read.
         x: Column of numbers or dates that is the axis; none = the number of the row.
         unit: What dates are counted in, from the start of 1970, universal time.
@@ -49,7 +49,7 @@ def read_series(path: str, columns: Sequence[Name], x: Name | None, unit: Unit) 
         ValueError: A column is not there, is there twice, is not numeric, or the axis falls.
         DataError: The file cannot be read.
     """
-    frame = read_file(Path(path))
+    frame, path = read_table(source)
     names = tuple(find_column(frame, name, path) for name in columns)
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"columns must be different, got {twice!r} twice")

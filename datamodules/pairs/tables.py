@@ -11,6 +11,7 @@ from datamodules.pairs.options import Name, Unit, as_range
 from datamodules.pairs.regimes import Regime
 from datamodules.pairs.tasks import Points, TaskPairs
 from datamodules.splits import PARTS, split_borders, standardise
+from datamodules.tables.source import Source
 from tabattn.contract.batches import Scaling
 from tabattn.contract.checks import check_least
 
@@ -61,7 +62,7 @@ class TablePairs(TaskPairs):
     own that starts at 0, or with ``cycle`` at its place in the cycle.
 
     Args:
-        path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz).
+        path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz); from Python a DataFrame too.
         columns: Two columns or more, by name or by place counted from 0.
         infer: Name of the column to infer; none = the last of ``columns``.
         x: Column with the axis, numbers or dates, along which the table is sorted; none = the number of the row.
@@ -94,7 +95,7 @@ class TablePairs(TaskPairs):
 
     def __init__(
         self,
-        path: str,
+        path: Source,
         columns: tuple[Name, ...],
         infer: str | None = None,
         x: Name | None = None,

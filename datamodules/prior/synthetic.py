@@ -12,6 +12,7 @@ from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import chance, integer, log_integer, uniform
 from datamodules.prior.scm import another_view, draw_table
 from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
+from datamodules.tables.source import Source
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_range, check_shares
 
@@ -107,7 +108,7 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
         grow: Batches over which the largest sizes grow from small ones to their own: easy tables first.
         scm: What the random causal models may look like.
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv,
-            arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target.
+            arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target; from Python frames too.
         folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
             are for test and prediction, so that no row is scored by both.
         max_rows: Most rows of a real table; larger ones are sampled, stratified.
@@ -130,7 +131,7 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
         max_cells: int = 200_000,
         grow: int = 0,
         scm: ScmOptions = DEFAULT_OPTIONS,
-        tables: tuple[str, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
+        tables: tuple[Source, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
         folds: int = 5,
         max_rows: int = 1000,
         seed: int = 0,

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.prior.labels import answerable
+from datamodules.tables.source import Source
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_range, check_shares
 from tabattn.contract.errors import DataError
@@ -133,7 +134,7 @@ class TabiclPrior(NotInCheckpoints, LightningDataModule):
         features: tuple[int, int] = (2, 12),
         classes: int = 3,
         context: tuple[float, float] = (0.3, 0.9),
-        tables: tuple[str, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
+        tables: tuple[Source, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
         folds: int = 5,
         max_rows: int = 1000,
         seed: int = 0,

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.counter import CounterLoader, endless, shared
+from datamodules.tables.source import Source
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least
 
@@ -26,7 +27,7 @@ class TableTasks(NotInCheckpoints, LightningDataModule):
 
     Args:
         source: The table: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv, arff, parquet, each plain
-            or with .gz); ``::<column>`` behind it names the target.
+            or with .gz); ``::<column>`` behind it names the target. From Python a DataFrame too.
         target: Column with the labels; none = the source's own.
         num_tasks: Number of different tasks to train on; none = endless.
         val_tasks: Number of tasks to validate on.
@@ -51,7 +52,7 @@ class TableTasks(NotInCheckpoints, LightningDataModule):
 
     def __init__(
         self,
-        source: str,
+        source: Source,
         target: str | None = None,
         num_tasks: int | None = None,
         val_tasks: int = 50,

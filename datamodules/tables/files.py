@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pandas as pd
 
 from datamodules.tables.arff_files import read_arff
 from datamodules.tables.delimited import read_delimited
+from datamodules.tables.source import Source
 from tabattn.contract.errors import DataError
 from tabattn.contract.extras import remedy
 
@@ -44,6 +46,28 @@ def read_file(path: Path) -> pd.DataFrame:
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DataError(f"{path} has {names.count(twice)} columns {twice!r}: their names must be different")
     return frame.set_axis(names, axis=1)
+
+
+def read_table(source: Source) -> tuple[pd.DataFrame, str]:
+    """Read a table from a file, or take one that is at hand; returns it with what it is called in messages.
+
+    Args:
+        source: Path of a file, or a frame, which is not changed and whose index does not count.
+
+    Raises:
+        ValueError: There is no such file, or the source is neither; the frame is empty, or two columns have one name.
+        DataError: The file cannot be read or understood.
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_file(Path(source)), str(source)
+    if not isinstance(source, pd.DataFrame):
+        raise ValueError(f"a table is the path of a file or a DataFrame, got {type(source).__name__}")
+    names = [str(name) for name in source.columns]
+    if source.empty:
+        raise ValueError(f"the DataFrame holds {len(source)} rows of {len(names)} columns: nothing to learn from")
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise ValueError(f"the DataFrame has {names.count(twice)} columns {twice!r}: their names must be different")
+    return source.set_axis(names, axis=1).reset_index(drop=True), "the DataFrame"
 
 
 def stem(path: Path) -> str:

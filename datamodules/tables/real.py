@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from datamodules.tables.source import Source
 from datamodules.tables.sources import load_frame
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.columns import TableEncoder, encode_labels, recode, to_single
@@ -40,11 +42,12 @@ class RealTable(NamedTuple):
     rows: NDArray[np.int64] | None = None
 
 
-def load_table(source: str, target: str | None = None, cache_dir: str | Path | None = None) -> RealTable:
+def load_table(source: Source, target: str | None = None, cache_dir: str | Path | None = None) -> RealTable:
     """Load a table by its source.
 
     Args:
-        source: ``sklearn:<name>``, ``openml:<id or name>`` or a file; ``::<column>`` behind it names the target.
+        source: ``sklearn:<name>``, ``openml:<id or name>`` or a file; ``::<column>`` behind it names the target. Or a
+            DataFrame.
         target: Column with the labels; none = the source's own.
         cache_dir: Folder of OpenML's files.
 
@@ -56,7 +59,7 @@ def load_table(source: str, target: str | None = None, cache_dir: str | Path | N
     encoder = TableEncoder()
     x = encoder.fit_encode(frame.x, source)
     if not len(encoder.columns_):
-        raise ValueError(f"every column of {source} is constant")
+        raise ValueError(f"every column of {source if isinstance(source, str) else 'the DataFrame'} is constant")
     codes, classes = encode_labels(frame.y)
     return RealTable(
         frame.name,
@@ -69,14 +72,23 @@ def load_table(source: str, target: str | None = None, cache_dir: str | Path | N
     )
 
 
-def load_tables(sources: tuple[str, ...], max_rows: int, seed: int) -> list[RealTable]:
+def load_tables(sources: tuple[Source, ...], max_rows: int, seed: int) -> list[RealTable]:
     """Load tables by their sources, of large ones a stratified sample of rows.
+
+    DataFrames are called by their ``attrs["name"]``, else ``table``, ``table 2`` and so on; the last column is the
+    target.
 
     Raises:
         ValueError: As for ``load_table``; or two tables have the same name.
         DataError: As for ``load_table``.
     """
+    if isinstance(sources, str | pd.DataFrame):
+        sources = (sources,)
     tables = [stratified_rows(load_table(source), max_rows, seed) for source in sources]
+    frames = [(place, source) for place, source in enumerate(sources) if isinstance(source, pd.DataFrame)]
+    unnamed = [place for place, frame in frames if "name" not in frame.attrs]
+    for count, place in enumerate(unnamed[1:], 2):
+        tables[place] = tables[place]._replace(name=f"table {count}")
     names = [table.name for table in tables]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"tables must have different names, got {twice!r} twice")

@@ -9,8 +9,9 @@ import pandas as pd
 from sklearn import datasets
 
 from datamodules.tables.arff_files import DECLARED
-from datamodules.tables.files import read_file, stem
+from datamodules.tables.files import read_file, read_table, stem
 from datamodules.tables.openml import fetch
+from datamodules.tables.source import Source
 from tabattn.contract.checks import listed, nearest
 from tabattn.contract.columns import check_cells, is_numeric, missing_words, told, warn_of_words
 from tabattn.contract.errors import DataError
@@ -45,12 +46,12 @@ class _Raw(NamedTuple):
     facts: dict[str, Any]
 
 
-def load_frame(source: str, target: str | None = None, cache_dir: str | Path | None = None) -> Frame:
+def load_frame(source: Source, target: str | None = None, cache_dir: str | Path | None = None) -> Frame:
     """Load a table by its source.
 
     Args:
         source: ``sklearn:<name>``, ``openml:<id or name>``, or the path of a file (csv, tsv, arff, parquet, each
-            plain or with .gz); ``::<column>`` behind any of them names the target.
+            plain or with .gz); ``::<column>`` behind any of them names the target. Or a DataFrame.
         target: Column with the labels; none = the source's ``::``, else OpenML's default, else the last column.
         cache_dir: Folder of OpenML's files; none = ``$OPENML_CACHE_DIR``, else OpenML's own.
 
@@ -58,10 +59,13 @@ def load_frame(source: str, target: str | None = None, cache_dir: str | Path | N
         ValueError: No such source or target, or a target without two classes or with missing labels.
         DataError: The table cannot be read or fetched.
     """
-    place, _, suffix = source.partition("::")
-    if target is not None and suffix not in ("", target):
-        raise ValueError(f"two targets were given for {place}: {suffix!r} and {target!r}")
-    raw = _load(place, cache_dir)
+    if isinstance(source, str):
+        place, _, suffix = source.partition("::")
+        if target is not None and suffix not in ("", target):
+            raise ValueError(f"two targets were given for {place}: {suffix!r} and {target!r}")
+        raw = _load(place, cache_dir)
+    else:
+        raw, place, suffix = _at_hand(source), "the DataFrame", ""
     chosen = target or suffix or raw.target
     if chosen is None:
         raise ValueError(f"{place} proposes no target: name one as {place}::<column>{listed(raw.columns.columns)}")
@@ -117,6 +121,12 @@ def _load(place: str, cache_dir: str | Path | None) -> _Raw:
     except ValueError as ex:
         raise DataError(f"{path}: {ex}") from ex
     return _Raw(stem(path), frame, str(frame.columns[-1]), {"file": path.name})
+
+
+def _at_hand(source: pd.DataFrame) -> _Raw:
+    frame, _ = read_table(source)
+    check_cells(frame)
+    return _Raw(str(source.attrs.get("name", "table")), frame, str(frame.columns[-1]), {})
 
 
 def _sklearn(place: str, name: str) -> _Raw:

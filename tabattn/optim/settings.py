@@ -149,7 +149,7 @@ def _differences(before: Built, now: Built) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     for number, (old, new) in enumerate(zip(before["groups"], now["groups"], strict=True)):
         where = f" of group {number}" if number else ""
-        for key in old.keys() & new.keys():
+        for key in (key for key in new if key in old):
             if _plain(old[key]) != _plain(new[key]):
                 changed[key + where] = (number, key, old[key], new[key])
     if before["class"] is not None and before["schedule"] != now["schedule"]:

@@ -13,11 +13,13 @@ from benchmarks import (
     convert_parity,
     drop,
     ett,
+    kills,
     openml,
     pairs_sweep,
     plots,
     predict_cache,
     prior_step,
+    prior_variants,
     reports,
     steps,
     tnp,
@@ -177,3 +179,30 @@ def test_more_tasks_than_there_are_is_told_at_once(tmp_path: Path, monkeypatch: 
     words = [f"--out={tmp_path / 'drop.png'}", "--tasks=5", "--data.batch_size=4", "--trainer.accelerator=cpu"]
     with pytest.raises(SystemExit, match="tasks must be at most 4, the batch of test tasks, got 5"):
         drop.main(words)
+
+
+@pytest.mark.parametrize(
+    ("read", "words", "said"),
+    [
+        (prior_variants.arguments, ["--out={file}"], "is a file"),
+        (prior_variants.arguments, ["--tables={folder}"], "there is no"),
+        (prior_variants.arguments, ["--config={folder}/none.yaml"], "config: there is no file"),
+        (prior_variants.arguments, ["--seconds=0"], "seconds must be greater than 0"),
+        (prior_variants.arguments, ["--fall=1"], "fall must be in"),
+        (prior_variants.arguments, ["--views=0"], "views must be at least 1"),
+        (prior_variants.arguments, ["--device=cuda:99"], "CUDA devices"),
+        (kills.main, ["--folder={file}"], "is a file"),
+        (kills.main, ["--folder={folder}", "--kills=0"], "kills must be at least 1"),
+        (plots.main, ["history.csv", "--out={file}"], "is a file"),
+        (adult.arguments, ["table.csv", "--runs={file}"], "is a file"),
+        (tnp.arguments, ["--folder={file}"], "is a file"),
+    ],
+)
+def test_other_programs_refuse_before_they_begin(
+    read: Callable[[list[str]], object], words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as left:
+        read([word.format(file=tmp_path / "file", folder=tmp_path) for word in words])
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err

@@ -17,6 +17,17 @@ SETUP.read(ROOT / "setup.cfg")
 TINY = ["--model=MeanTask", "--data=MeanData", "--trainer.accelerator=cpu"]
 
 
+class Without:
+    """Finds no module of a name, as where it is not installed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == self.name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def test_every_extra_brings_its_packages() -> None:
     for module, extra in EXTRAS.items():
         names = SETUP["options.extras_require"][extra].replace("-", "_")
@@ -33,7 +44,7 @@ def test_the_readme_names_extras_that_exist() -> None:
 def test_an_optimizer_of_a_missing_package(monkeypatch: Any, capfd: Any) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "schedulefree"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "schedulefree", None)
+    monkeypatch.setattr(sys, "meta_path", [Without("schedulefree"), *sys.meta_path])
     with pytest.raises(SystemExit) as left:
         main(["fit", *TINY, "--optimizer=schedulefree.AdamWScheduleFree"])
     assert left.value.code == 2

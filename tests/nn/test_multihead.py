@@ -33,12 +33,12 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        (3, "a int"),
-        (None, "a NoneType"),
-        ({"class_path": "Local"}, "a dict"),
+        (3, "int"),
+        (None, "NoneType"),
+        ({"class_path": "Local"}, "dict"),
         (nn.Linear, "Linear"),
         (partial(nn.Linear, bias=False), "Linear"),
-        (Softmax(4, 8), "a Softmax"),
+        (Softmax(4, 8), "an object Softmax"),
     ],
 )
 def test_what_makes_no_mechanism_is_refused(given: Any, shown: str) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.counter import CounterLoader, Numbered, endless, generator, place, shared
 from datamodules.prior.dump.read import Dump, DumpBatches, Ints
+from datamodules.tables.source import Source
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_shares
 
@@ -31,7 +32,7 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         resample_context: Smallest and largest share of context rows, drawn anew for each training batch, which is
             legal because rows are exchangeable; none = the stored split.
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file;
-            ``::<column>`` behind it names the target.
+            ``::<column>`` behind it names the target; from Python DataFrames too.
         folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
             are for test and prediction, so that no row is scored by both.
         max_rows: Most rows of a real table; larger ones are sampled, stratified.
@@ -55,7 +56,7 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         batch_size: int = 32,
         steps_per_epoch: int | None = None,
         resample_context: tuple[float, float] | None = None,
-        tables: tuple[str, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
+        tables: tuple[Source, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
         folds: int = 5,
         max_rows: int = 1000,
         seed: int = 0,
