@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch.optim import SGD
 
 from tabattn.contract.errors import DataError
+from tabattn.pairs import TNPD
 from tabattn.prior.estimator import TabularClassifier
 from tabattn.storage.matching import load_matching
 from tabattn.tasks import PairInference, Task
@@ -116,8 +118,9 @@ def test_packaged_weights_are_of_one_task(tmp_path: Path) -> None:
 
 
 def test_another_network_of_the_task_is_one_line(saved: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"network is another, with dim 16 \(here 32\).*load_from_checkpoint"):
-        trainer(tmp_path).test(pairs(dim=32), sequences(), ckpt_path=saved["pairs"], weights_only=True)
+    wider = partial(TNPD, dim=32, heads=2, hidden=16, layers=1)
+    with pytest.raises(ValueError, match=r"network is another, with network .*16.* \(here .*32.*builds it"):
+        trainer(tmp_path).test(pairs(network=wider), sequences(), ckpt_path=saved["pairs"], weights_only=True)
 
 
 def test_a_small_part_that_fits_is_a_warning(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
