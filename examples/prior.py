@@ -16,6 +16,7 @@ from torch.optim import AdamW
 
 from datamodules import SyntheticPrior
 from tabattn.attention import capture
+from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PriorClassification
 
 STEPS = 60
@@ -35,7 +36,7 @@ print(f"{len(batch.x)} tables of {batch.x.shape[1]} rows and {batch.x.shape[2]} 
 # The task brings the optimizer and the schedule of `configs/prior.yaml`; `use_optimizer` chooses others.
 
 # %%
-task = PriorClassification(dim=32, heads=2, hidden=64, layers=2, attention="Softmax")
+task = PriorClassification(partial(PriorNetwork, dim=32, heads=2, hidden=64, layers=2), attention="Softmax")
 task.use_optimizer(partial(AdamW, lr=3e-3))
 quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 trainer = Trainer(max_steps=STEPS, gradient_clip_val=1.0, accelerator="cpu", num_sanity_val_steps=0, **quiet)

@@ -62,7 +62,7 @@ class PairInference(Task):
 
     task_name = "pairs"
     batch = PairBatch
-    optimizer = partial(MuonAdamW, lr=0.01, adamw_lr=2e-3)
+    optimizer = partial(MuonAdamW, lr=0.005, adamw_lr=2e-3)
     moved = MOVED
     network: PairNetwork
 

@@ -50,4 +50,4 @@ def test_what_makes_no_mechanism_is_refused(given: Any, shown: str) -> None:
 @pytest.mark.parametrize("site", ["attention", "feature_attention"])
 def test_a_task_refuses_it_too(given: Any, site: str) -> None:
     with pytest.raises(ValueError, match=f"{site} must be"):
-        PriorClassification(**{"dim": 8, "heads": 2, "hidden": 8, "layers": 1, site: given})
+        PriorClassification(**{site: given})

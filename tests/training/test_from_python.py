@@ -94,7 +94,7 @@ def test_the_defaults_are_those_of_the_configuration(name: str, task: type[Task]
     assert task.lr_scheduler is WarmupCosine
 
 
-@pytest.mark.parametrize(("task", "kind", "rates"), [(prior, AdamW, [1e-3]), (pairs, MuonAdamW, [1e-2, 2e-3])])
+@pytest.mark.parametrize(("task", "kind", "rates"), [(prior, AdamW, [1e-3]), (pairs, MuonAdamW, [5e-3, 2e-3])])
 def test_the_default_schedule_goes_over_the_whole_run(task: Any, kind: Any, rates: list[float], tmp_path: Path) -> None:
     data = dict(TASKS)[task]
     run = trainer(tmp_path, max_epochs=2, max_steps=-1, limit_val_batches=0)

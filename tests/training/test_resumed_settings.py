@@ -226,7 +226,7 @@ def test_defaults_from_python_yield_to_the_checkpoint(tmp_path: Path, caplog: py
     run.fit(pairs(), sequences(), ckpt_path=tmp_path / "kept.ckpt", weights_only=True)
     assert run.optimizers[0].param_groups[0]["initial_lr"] == 0.5
     assert said(caplog) == [
-        "MuonAdamW goes on with lr 0.5 of the checkpoint (default: 0.01), lr of group 1 0.003 of the checkpoint "
+        "MuonAdamW goes on with lr 0.5 of the checkpoint (default: 0.005), lr of group 1 0.003 of the checkpoint "
         "(default: 0.002), schedule WarmupCosine of the checkpoint (default: WarmupCosine)"
     ]
 

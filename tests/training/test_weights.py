@@ -27,11 +27,6 @@ PAIRS = ["--data=SyntheticPairs", "--data.points=[8,8]", "--data.context=3", "--
 PAIRS += ["--data.val_batches=1", "--data.test_batches=1"]
 
 
-def small(task: str) -> list[str]:
-    """Flags of a small network: those of pairs are arguments of the network, which is chosen by its class."""
-    return [word.replace("--model.", "--model.network.") for word in SMALL] if task == "pairs" else SMALL
-
-
 def checkpoint(task: Task, data: Any, path: Path) -> str:
     run = trainer(path.parent, max_steps=1, limit_val_batches=0)
     run.fit(task, data)
@@ -61,7 +56,7 @@ def test_a_network_as_initialised_is_said(task: Any, data: Any, command: str, tm
 def test_the_command_line_says_so_too(command: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.warns(UserWarning, match=RANDOM):
-        assert main([command, "--model=PairInference", *small("pairs"), *PAIRS]) == 0
+        assert main([command, "--model=PairInference", *SMALL, *PAIRS]) == 0
 
 
 def test_weights_that_come_from_somewhere_are_not(saved: dict[str, str], tmp_path: Path) -> None:
@@ -96,7 +91,7 @@ def test_a_checkpoint_of_another_task_is_one_line(
         trainer(tmp_path).test(build(), data(), ckpt_path=saved[other], weights_only=True)
     with pytest.raises(ValueError, match=rf"holds no such task: its task is tabattn.tasks.{theirs}, not {name}$"):
         type(build()).load_from_checkpoint(saved[other])
-    flags = ["test", f"--config={CONFIGS / f'{mine}.yaml'}", *small(mine), f"--ckpt_path={saved[other]}"]
+    flags = ["test", f"--config={CONFIGS / f'{mine}.yaml'}", *SMALL, f"--ckpt_path={saved[other]}"]
     with pytest.raises(SystemExit) as left:
         main(flags)
     assert left.value.code == 2
