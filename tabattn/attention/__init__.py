@@ -1,4 +1,4 @@
-"""The heart: every attention mechanism, by name. Imports torch and entmax only."""
+"""Registry of attention mechanisms: ``MECHANISMS`` maps a name to its class. Imports torch and entmax only."""
 
 from tabattn.attention.capture import Record, capture
 from tabattn.attention.choice import as_factory

@@ -1,4 +1,4 @@
-"""Looking at attention: maps, queries and keys of every mechanism in a model, while you ask."""
+"""Attention capture: forward hooks that record the maps, queries and keys of every mechanism in a model."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +18,13 @@ _looking: ContextVar[bool] = ContextVar("looking", default=False)
 
 
 class Record(NamedTuple):
-    """What one call of a mechanism showed; on the CPU, None where it was not kept.
+    """Record of one call of a mechanism: CPU tensors; None for a field that was not kept.
 
     Attributes:
-        weights: The map it applied, ``(batch, heads, queries, keys)``, without dropout.
+        weights: Attention map that was applied, ``(batch, heads, queries, keys)``, without dropout.
         q: Queries, ``(batch, heads, queries, head_dim)``.
         k: Keys, ``(batch, heads, keys, head_dim)``.
-        mask: The mask it was given, four-dimensional; True = may be seen.
+        mask: The mask, four-dimensional; True = may be seen.
     """
 
     weights: Tensor | None = None
@@ -37,15 +37,15 @@ class Record(NamedTuple):
 def capture(
     model: nn.Module, keep: Sequence[str] = ("weights",), items: int | None = 8
 ) -> Iterator[dict[str, list[Record]]]:
-    """Record every call of every mechanism inside the model; its results stay bit for bit the same.
+    """Record every call of every mechanism in a model inside this context; outputs stay bit-identical.
 
-    Only calls of the thread, or of the asynchronous task, that captures are recorded: several may capture one model
-    at a time. A model compiled before it is captured runs without hooks: capture the module that was compiled.
+    Only calls by the thread or asynchronous task that entered the context are recorded, so that several may capture one
+    model at a time. A model compiled before it is captured runs without hooks: capture the module that was compiled.
 
     Args:
-        model: Module to look into.
+        model: Module that holds mechanisms.
         keep: Which fields of ``Record`` to keep.
-        items: How many leading elements of a mechanism's batch to look at. None = all.
+        items: How many leading elements of the batch of each call to record. None = all.
 
     Yields:
         Records in order of the calls, by module path.

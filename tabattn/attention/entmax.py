@@ -1,4 +1,4 @@
-"""Sparse attention by alpha-entmax, exact and in memory linear in length."""
+"""Alpha-entmax attention: sparse and exact, in memory linear in length."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ LOWEST_LEARNED = 1.01
 
 
 class Entmax(Mechanism):
-    """Sparse softmax: alpha-entmax gives most keys a weight of exactly zero and learns with the rest.
+    """Alpha-entmax attention: a sparse softmax in which most keys get a weight of exactly zero.
 
     ``p_j = [1 + (alpha - 1) (s_j - tau)]_+ ^ (1 / (alpha - 1))`` with ``s = q k^T / sqrt(head_dim)`` and tau such that
     p sums to 1; alpha 1 is softmax, alpha 2 sparsemax. ``block`` queries are computed at a time and again in the
@@ -29,7 +29,7 @@ class Entmax(Mechanism):
     Args:
         heads: Number of attention heads.
         head_dim: Width of one head.
-        alpha: Sparsity, from 1 (softmax) to 2 (sparsemax); where the learned one starts.
+        alpha: Sparsity, from 1 (softmax) to 2 (sparsemax); the initial value where it is learned.
         learn_alpha: Whether every head learns its own alpha, in [1.01, 2].
         block: Queries computed at a time.
         dropout: Probability of dropping an attention weight while training.
@@ -58,13 +58,13 @@ class Entmax(Mechanism):
         self.alpha_logit = None if start is None else nn.Parameter(start)
 
     def arguments(self) -> dict[str, Any]:
-        """The class's own arguments; a learned alpha by the value it started from."""
+        """Constructor arguments of an equal mechanism; a learned alpha by its initial value."""
         own = {"alpha": self.fixed_alpha, "learn_alpha": self.alpha_logit is not None}
         return own | {"block": self.block, "dropout": self.dropout}
 
     @property
     def alpha(self) -> Tensor | float:
-        """The alpha in use: a number, or one for each head, ``(heads,)``."""
+        """Alpha in use: a number, or a tensor with one for each head, ``(heads,)``."""
         if self.alpha_logit is None:
             return self.fixed_alpha
         return (1 + self.alpha_logit.sigmoid()).clamp(LOWEST_LEARNED, 2.0)

@@ -1,4 +1,4 @@
-"""Alpha-entmax attention as one differentiable function that stores no weights."""
+"""Alpha-entmax attention as one autograd function that stores no attention weights."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ STEPS = 16
 
 
 class EntmaxRows(torch.autograd.Function):
-    """Mixes values by entmax weights, a block of queries at a time, and computes each block again in backward.
+    """Autograd function of blockwise alpha-entmax attention; backward recomputes each block of queries.
 
-    A block holds complete rows of scores, so extra memory is ``block x keys``. What is kept for backward is the
-    arguments and one threshold for each query. Differentiable once: the gradient is not itself differentiable.
+    A block holds complete rows of scores, so extra memory is ``block x keys``. Saved for backward are the arguments and
+    one threshold for each query. Second derivatives are not supported.
     """
 
     @staticmethod
@@ -31,18 +31,18 @@ class EntmaxRows(torch.autograd.Function):
         dropout: float,
         seed: int,
     ) -> Tensor:
-        """Mix the values.
+        """Forward pass: mix the values by entmax weights.
 
         Args:
-            ctx: Keeps what backward needs.
+            ctx: Autograd context, which holds the tensors saved for backward.
             q: Scaled queries, ``(batch, heads, queries, head_dim)``.
             k: Keys, ``(batch, heads, keys, head_dim)``.
             v: Values, ``(batch, heads, keys, any)``.
             alpha: Above 1; a number, or one for each head, ``(heads, 1, 1)``.
             mask: Boolean, four-dimensional, broadcastable to the scores; True = may be seen.
             block: Queries computed at a time.
-            dropout: Probability of dropping a weight.
-            seed: Makes the dropped weights of forward and backward the same.
+            dropout: Probability of dropping an attention weight.
+            seed: Seed of the dropout mask, so that forward and backward drop the same weights.
 
         Returns:
             The mixed values, ``(batch, heads, queries, any)``.
@@ -67,7 +67,7 @@ class EntmaxRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients to q, k, v and alpha."""
+        """Backward pass: gradients with respect to q, k, v and alpha."""
         q, k, v, mask, threshold, learned = ctx.saved_tensors
         order = (ctx.fixed if learned is None else learned) - 1
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
@@ -96,9 +96,9 @@ class EntmaxRows(torch.autograd.Function):
 
 
 def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the scores of scaled queries as distances below the largest of each row, -inf where hidden.
+    """Return masked attention scores minus the maximum of their row; -inf where hidden.
 
-    Weights depend on distances alone, and these keep the digits that thresholds near large scores would lose.
+    Entmax is invariant to a shift of a row, and differences keep the digits that large scores would lose.
     """
     scores = q @ k.transpose(-2, -1)
     if mask is not None:
@@ -108,7 +108,7 @@ def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def solve(scores: Tensor, order: Tensor | float) -> Tensor:
-    """Find the threshold of every row at which its weights sum to 1.
+    """Solve for the entmax threshold tau of each row, at which its weights sum to 1.
 
     Newton's method on the p-norm of the bases, which is convex and falls: started at the largest score it climbs
     to the root without overshooting, in one step for equal scores and in about as many as softmax needs (one) as
@@ -138,7 +138,7 @@ def solve(scores: Tensor, order: Tensor | float) -> Tensor:
 
 
 def weights_and_slopes(gap: Tensor, order: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Return the weights and their derivatives by score at a fixed threshold.
+    """Return the entmax weights and their derivatives by score at a fixed threshold.
 
     Args:
         gap: Scores minus threshold; overwritten.
@@ -157,7 +157,7 @@ def weights_and_slopes(gap: Tensor, order: Tensor | float) -> tuple[Tensor, Tens
 
 
 def kept(p: Tensor, dropout: float, seed: int) -> Tensor:
-    """Return a factor for every weight: 0 where dropped, else ``1 / (1 - dropout)``; the same for the same seed."""
+    """Return dropout factors: 0 where dropped, else ``1 / (1 - dropout)``; the same for the same seed."""
     generator = torch.Generator(p.device).manual_seed(seed)
     draws = torch.rand(p.shape, generator=generator, dtype=p.dtype, device=p.device)
     return (draws >= dropout).to(p.dtype) / (1 - dropout)

@@ -1,4 +1,4 @@
-"""Softmax attention by the fastest exact kernel: the one function behind every softmax of this package."""
+"""Softmax attention by a fused, exact kernel: the function behind every softmax of this package."""
 
 from contextlib import nullcontext
 
@@ -21,7 +21,7 @@ LONG = 4096
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """Softmax attention; a query that may see nothing yields zeros.
+    """Scaled dot-product attention by a fused kernel; a query that may see nothing yields zeros.
 
     Args:
         q: Queries, ``(batch, heads, queries, head_dim)``.
@@ -40,9 +40,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
 
 
 def in_launches(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, limit: int) -> Tensor:
-    """Attend with at most ``limit`` elements of the batch in one kernel, and no row that the kernel must call empty.
+    """Scaled dot-product attention with at most ``limit`` batch elements in each kernel launch.
 
-    Kernels differ in what they make of a row that may see nothing, so it sees everything and is zeroed afterwards.
+    Kernels differ in their output for a fully masked row: such a row is unmasked for the kernel, and its output is set
+    to zero.
 
     Args:
         q: Queries, ``(batch, heads, queries, head_dim)``.

@@ -9,7 +9,7 @@ from tabattn.attention.scores import key_mask
 
 
 class Inducing(Mechanism):
-    """Pooled attention: a few learned queries summarise all tokens, then every token attends to the summaries.
+    """Inducing-point attention: learned queries summarise all tokens, then each token attends to the summaries.
 
     ``softmax(q K^T) softmax(P k^T) v`` with scores over ``sqrt(head_dim)``, P the ``points`` learned queries of each
     head and K the keys of their summaries.
@@ -21,7 +21,7 @@ class Inducing(Mechanism):
     Args:
         heads: Number of attention heads.
         head_dim: Width of one head.
-        points: Learned queries for each head.
+        points: Inducing points (learned queries) for each head.
         dropout: Probability of dropping an attention weight while training.
     """
 

@@ -1,4 +1,4 @@
-"""Kernelised attention."""
+"""Linear attention by a kernel feature map."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,11 @@ from tabattn.attention.scores import full_precision, key_mask
 
 
 class Linear(Mechanism):
-    """Kernel attention: the exponential of a score becomes a product of features, so keys are summed up once.
+    """Linear attention: a feature map in place of the exponential of scores, so that keys are summed once.
 
-    ``phi(q) (phi(k)^T v) / (phi(q) sum phi(k))`` with ``phi(x) = elu(x) + 1``. It is computed as the two softmaxes that
-    it is, from log phi: each feature mixes the values of its keys, then each query mixes the features; so no number is
-    too negative to count. Sums are kept in float32.
+    ``phi(q) (phi(k)^T v) / (phi(q) sum phi(k))`` with ``phi(x) = elu(x) + 1``. It is computed in log space as two
+    softmaxes: each feature mixes the values of the keys, then each query mixes the features; so no weight underflows to
+    zero. Sums are kept in float32.
 
     Cost: linear time and memory (length x head_dim).
     Exactness: another kernel than Softmax.

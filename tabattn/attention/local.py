@@ -13,7 +13,7 @@ from tabattn.attention.scores import four_dimensional
 
 
 class Local(Mechanism):
-    """Sliding window: every position sees its neighbours up to ``window`` away, and only these scores are computed.
+    """Sliding-window attention: a position sees those up to ``window`` away; no other score is computed.
 
     ``softmax(q k^T / sqrt(head_dim) where |i - j| <= window) v``, in blocks of ``window`` queries that look at
     their own and both neighbouring blocks of keys.
@@ -25,11 +25,11 @@ class Local(Mechanism):
     Args:
         heads: Number of attention heads.
         head_dim: Width of one head.
-        window: Reach on either side, in tokens.
+        window: Tokens seen on either side.
         dropout: Probability of dropping an attention weight while training.
-        edges: Beyond the ends of the sequence there is nothing (``exact``), or there are keys and values of zeros that
-            take their share of the softmax (``zero``), so that positions near an end are drawn to zero and their
-            weights sum to less than one. The latter is for networks trained that way; a mask does not hide these keys.
+        edges: Padding at the ends of the sequence. ``exact``: none. ``zero``: keys and values of zeros that take part
+            in the softmax, so that the weights of positions near an end sum to less than 1; for networks trained that
+            way. A mask does not hide these keys.
     """
 
     cross = False
@@ -74,7 +74,7 @@ class Local(Mechanism):
         return x.reshape(*x.shape[:2], blocks + 2 * around, self.window, x.shape[3])
 
     def _neighbours(self, x: Tensor, blocks: int) -> Tensor:
-        """Give every block the tokens of the one before, its own and the one after.
+        """Concatenate each block of tokens with the blocks before and after it.
 
         Args:
             x: ``(batch, heads, length, any)``.
@@ -87,7 +87,7 @@ class Local(Mechanism):
         return torch.cat([x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:]], dim=3)
 
     def _visible(self, length: int, blocks: int, mask: Tensor | None, device: torch.device) -> Tensor:
-        """Return who may see whom within the blocks, ``(batch or 1, blocks, heads or 1, window, 3 window)``.
+        """Return the mask within the blocks, ``(batch or 1, blocks, heads or 1, window, 3 window)``.
 
         A mask is read at the scores that exist, never widened to length x length.
         """

@@ -1,4 +1,4 @@
-"""What every attention mechanism is: a module that mixes values, given queries, keys and values."""
+"""Abstract base class of attention mechanisms, and checks of their arguments."""
 
 import copy
 import inspect
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Mechanism(nn.Module, ABC):
-    """Decides how queries mix values; owns no projections.
+    """Abstract attention mechanism: mixes values by queries and keys, without projections.
 
     Shapes, everywhere: q ``(batch, heads, queries, head_dim)``, k ``(batch, heads, keys, head_dim)``,
     v ``(batch, heads, keys, any)``, out ``(batch, heads, queries, any)``. A mask is boolean, broadcastable to
@@ -39,7 +39,7 @@ class Mechanism(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mix the values.
+        """Mix the values by attention.
 
         Args:
             q: Queries, ``(batch, heads, queries, head_dim)``.
@@ -52,7 +52,7 @@ class Mechanism(nn.Module, ABC):
         """
 
     def arguments(self) -> dict[str, Any]:
-        """The class's own arguments, by name, that make another mechanism like this one."""
+        """Constructor arguments, by name, of an equal mechanism."""
         own = inspect.signature(type(self)).parameters.values()
         return {
             argument.name: getattr(self, argument.name) for argument in own if argument.kind is argument.KEYWORD_ONLY
@@ -60,10 +60,10 @@ class Mechanism(nn.Module, ABC):
 
     @torch.no_grad()
     def weights(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the map the mechanism really applies, ``(batch, heads, queries, keys)``.
+        """Return the attention map that the mechanism applies, ``(batch, heads, queries, keys)``.
 
-        A mechanism is linear in its values, so the identity as values yields its matrix. Costs
-        queries x keys x keys: for looking, not for training. Dropout is off while looking.
+        A mechanism is linear in its values, so the identity as values yields its matrix. Costs queries x keys x keys,
+        so it is meant for inspection, not for training. Dropout is off.
         """
         identity = torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
         return _evaluating(self).forward(q, k, identity.expand(*k.shape[:2], -1, -1), mask)

@@ -1,4 +1,4 @@
-"""Attention from landmarks by the Nystrom method."""
+"""Nystrom attention from landmarks."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from tabattn.attention.scores import full_precision, key_mask, masked_softmax
 
 
 class Nystrom(Mechanism):
-    """Landmark attention: the score matrix is rebuilt from its rows and columns at a few segment means.
+    """Nystrom attention: the score matrix is approximated from its rows and columns at segment means.
 
     ``softmax(q K^T) pinv(softmax(Q K^T)) softmax(Q k^T) v`` with scores over ``sqrt(head_dim)`` and Q, K the means of
     ``landmarks`` consecutive segments of q and k. Weights can be negative, and rows sum to 1 only as far as
@@ -21,8 +21,8 @@ class Nystrom(Mechanism):
     Args:
         heads: Number of attention heads.
         head_dim: Width of one head.
-        landmarks: Segments whose means stand for the tokens.
-        iterations: Steps of the pseudo-inverse.
+        landmarks: Segments of tokens whose means are the landmarks.
+        iterations: Iterations of the pseudo-inverse.
     """
 
     cross = False
@@ -67,7 +67,7 @@ class Nystrom(Mechanism):
 
 
 def pseudo_inverse(matrix: Tensor, iterations: int) -> Tensor:
-    """Approximate the Moore-Penrose inverse of matrices without negative entries by matrix products alone.
+    """Approximate the Moore-Penrose inverse of non-negative matrices by an iteration of matrix products.
 
     Args:
         matrix: ``(..., rows, columns)``.

@@ -1,4 +1,4 @@
-"""Who may see whom, as pure functions from sizes to boolean matrices ``(queries, keys)``; True = may be seen."""
+"""Mask patterns: pure functions from sizes to boolean masks ``(queries, keys)``; True = may be seen."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,15 @@ Device = torch.device | str | None
 
 
 def band(length: int, reach: int, device: Device = None) -> Tensor:
-    """Every position sees those at most ``reach`` away on either side.
+    """Banded mask: each position sees those at most ``reach`` away on either side.
 
     Args:
         length: Number of positions.
         reach: Largest visible distance; 0 leaves each position itself.
-        device: Where to build the matrix.
+        device: Device of the mask.
 
     Returns:
-        The pattern, ``(length, length)``.
+        The mask, ``(length, length)`` boolean.
 
     Raises:
         ValueError: If a size is negative.
@@ -25,15 +25,15 @@ def band(length: int, reach: int, device: Device = None) -> Tensor:
 
 
 def strided(length: int, stride: int, device: Device = None) -> Tensor:
-    """Every position sees those at a distance that is a multiple of ``stride``; 1 shows everything.
+    """Strided mask: each position sees those at a multiple of ``stride``; 1 shows everything.
 
     Args:
         length: Number of positions.
         stride: Distance between two visible positions.
-        device: Where to build the matrix.
+        device: Device of the mask.
 
     Returns:
-        The pattern, ``(length, length)``.
+        The mask, ``(length, length)`` boolean.
 
     Raises:
         ValueError: If ``length`` is negative or ``stride`` is below 1.
@@ -45,15 +45,15 @@ def strided(length: int, stride: int, device: Device = None) -> Tensor:
 
 
 def global_tokens(length: int, tokens: int, device: Device = None) -> Tensor:
-    """The first ``tokens`` positions see everything and are seen by everything.
+    """Global-token mask: the first ``tokens`` positions see everything and are seen by everything.
 
     Args:
         length: Number of positions.
         tokens: How many leading positions are global; more than ``length`` shows everything.
-        device: Where to build the matrix.
+        device: Device of the mask.
 
     Returns:
-        The pattern, ``(length, length)``.
+        The mask, ``(length, length)`` boolean.
 
     Raises:
         ValueError: If a size is negative.
@@ -64,16 +64,16 @@ def global_tokens(length: int, tokens: int, device: Device = None) -> Tensor:
 
 
 def random(length: int, links: int, seed: int, device: Device = None) -> Tensor:
-    """Every position sees ``links`` distinct positions drawn at random.
+    """Random mask: each position sees ``links`` distinct positions drawn at random.
 
     Args:
         length: Number of positions.
         links: Visible positions in each row; more than ``length`` shows everything.
         seed: Seed of the draw; the same on every device.
-        device: Where to put the matrix.
+        device: Device of the mask.
 
     Returns:
-        The pattern, ``(length, length)``.
+        The mask, ``(length, length)`` boolean.
 
     Raises:
         ValueError: If a size is negative.

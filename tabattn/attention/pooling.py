@@ -1,4 +1,4 @@
-"""Attention onto a learned memory."""
+"""Attention to persistent memory: learned keys and values."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from tabattn.attention.scores import four_dimensional
 
 
 class Pooling(Mechanism):
-    """Static memory: queries attend to learned keys and values instead of the tokens, so no token sees another.
+    """Persistent-memory attention: queries attend to learned keys and values only, so no token sees another.
 
     ``softmax(q K^T / sqrt(head_dim)) V`` with parameters K and V of ``points`` vectors for each head. It ignores k
     and v: a lookup table applied to every token alone. For pooled attention *between* tokens take ``Inducing``.
@@ -21,7 +21,7 @@ class Pooling(Mechanism):
     Args:
         heads: Number of attention heads.
         head_dim: Width of one head.
-        points: Learned vectors for each head.
+        points: Learned key-value pairs for each head.
         dropout: Probability of dropping an attention weight while training.
     """
 
@@ -44,7 +44,7 @@ class Pooling(Mechanism):
 
     @torch.no_grad()
     def weights(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the map onto the memory, not onto the keys: ``(batch, heads, queries, points)``."""
+        """Return the attention map over the learned keys: ``(batch, heads, queries, points)``."""
         identity = torch.eye(self.points, dtype=q.dtype, device=q.device).expand(self.heads, -1, -1)
         return self._read(q, identity, mask, dropout=0.0)
 

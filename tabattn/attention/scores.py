@@ -1,11 +1,11 @@
-"""Steps shared by the mechanisms that compute their scores themselves: masks, their softmax, their precision."""
+"""Masking, softmax and precision of attention scores, for mechanisms that compute them explicitly."""
 
 import torch
 from torch import Tensor
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax over visible keys; a row that may see nothing yields zeros with zero gradients.
+    """Masked softmax over keys; a row that may see nothing yields zeros with zero gradients.
 
     Args:
         scores: ``(batch, heads, queries, keys)``.
@@ -41,10 +41,10 @@ def key_mask(mask: Tensor | None, mechanism: object) -> Tensor | None:
 
     Args:
         mask: Boolean mask given to the mechanism.
-        mechanism: Whose name the error shows.
+        mechanism: Mechanism to name in the error.
 
     Raises:
-        ValueError: If the mask has a row for each query. Equal rows are not looked for.
+        ValueError: If the mask has a row for each query. Whether such rows are equal is not checked.
     """
     if mask is None:
         return None

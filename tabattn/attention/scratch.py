@@ -1,4 +1,4 @@
-"""Dense softmax attention, written out."""
+"""Softmax attention written out, as a reference."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Dense softmax attention, fused."""
+"""Softmax attention by a fused kernel."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Softmax attention over a band, computed densely."""
+"""Banded softmax attention, computed densely."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from tabattn.attention.patterns import band
 
 
 class Sparse(Mechanism):
-    """Softmax over a band of keys around each position, as a mask on the full score matrix.
+    """Banded softmax attention: a mask on the full score matrix leaves the keys around each position.
 
     ``softmax(q k^T / sqrt(head_dim) where |i - j| <= window // 2) v``
 

@@ -1,4 +1,4 @@
-"""Softmax attention over the best keys of each query."""
+"""Top-k softmax attention."""
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,11 @@ from tabattn.attention.scores import four_dimensional, full_precision, mask_rows
 
 
 class TopK(Mechanism):
-    """Softmax over the ``keep`` best keys of each query; all others get a weight of exactly zero.
+    """Top-k attention: softmax over the ``keep`` largest scores of each query; other keys get a weight of zero.
 
-    ``softmax(q k^T / sqrt(head_dim) where among the keep largest of its row) v``, for ``block`` queries at a time;
-    the backward pass computes a block again instead of storing it. Scores are float32 so that half precision
-    does not make ties.
+    ``softmax(q k^T / sqrt(head_dim) where among the keep largest of its row) v``, for ``block`` queries at a time; the
+    backward pass computes a block again instead of storing it. Scores are computed in float32, as half precision would
+    round different ones to ties.
 
     Cost: quadratic time, linear memory (block x length).
     Exactness: exact over the kept keys; equals Softmax where keep >= keys.

@@ -1,4 +1,4 @@
-"""What a datamodule promises a task: batches as NamedTuples, built once and never re-parsed."""
+"""Batch types: the NamedTuples that datamodules yield and tasks read."""
 
 from typing import NamedTuple, Self
 
@@ -6,16 +6,16 @@ from torch import Tensor
 
 
 class TableBatch(NamedTuple):
-    """Tables of one size, each with its context rows first and its target rows behind them.
+    """Batch of in-context classification tables of one size, context rows before target rows.
 
     Attributes:
         x: Cells, ``(batch, rows, features)`` float; NaN = missing.
-        y: Class index of every row, ``(batch, rows)`` long; -1 = a target row that is never scored, such as padding. A
+        y: Class index of each row, ``(batch, rows)`` long; -1 = a target row that is not scored, such as padding. A
             target's class must occur among the context rows.
-        context: How many leading rows are context (labels known to the model).
-        columns: Real columns of each table, ``(batch,)`` long; the rest is padding. None = all.
-        table: Index of the table each task was cut from, ``(batch,)`` long, into the datamodule's ``tables`` names
-            where it has them. None in training.
+        context: Number of leading rows that are context (their labels are given to the network).
+        columns: Number of columns of each table, ``(batch,)`` long; those behind are padding. None = all are real.
+        table: Index of the table that each task was cut from, ``(batch,)`` long, into the datamodule's ``tables`` where
+            it has these. None in training.
     """
 
     x: Tensor
@@ -25,14 +25,14 @@ class TableBatch(NamedTuple):
     table: Tensor | None = None
 
     def unscored(self) -> Self:
-        """The same batch without a target to score."""
+        """Return the batch with the labels of all targets unknown (-1), so that none is scored."""
         y = self.y.clone()
         y[:, self.context :] = -1
         return self._replace(y=y)
 
 
 class Oracle(NamedTuple):
-    """What the process that made a batch predicts for its targets: nothing that sees the same context can do better.
+    """Oracle predictions for the targets of a batch: those of the process that made the data.
 
     Attributes:
         mean: Mean of each target given the context, ``(batch, targets)``.
@@ -46,18 +46,18 @@ class Oracle(NamedTuple):
 
 
 class PairBatch(NamedTuple):
-    """Tasks of one size: observations of several sequences in one list, context first and targets behind.
+    """Batch of inference tasks between sequences, of one size: observations, context before targets.
 
     Attributes:
-        x: Place of each observation on the axis all members share, ``(batch, points)`` float.
-        y: Its value, ``(batch, points)`` float; NaN = unknown: a context point that is not there, such as padding, or
-            a target that is predicted and never scored.
-        member: The sequence it belongs to, ``(batch, points)`` long.
-        context: How many leading points are context (values known to the model).
-        oracle: What can be known at best; None where nobody knows, and in training.
-        padding: Points that only fill a task up to the size of the others, ``(batch, points)``; True = neither shown
-            nor scored nor inferred. None = there are none.
-        task: Which task of the data each is, ``(batch,)`` long, such as the first row of a window; None = drawn anew.
+        x: Location of each observation on the axis that the members share, ``(batch, points)`` float.
+        y: Value of each observation, ``(batch, points)`` float; NaN = missing in the context (such as padding), or a
+            target that is predicted but not scored.
+        member: Index of the sequence of each observation, ``(batch, points)`` long.
+        context: Number of leading points that are context (their values are given to the network).
+        oracle: Oracle predictions for the targets; None where there is no oracle, and in training.
+        padding: Padding mask, ``(batch, points)`` boolean; True = a filler point, neither shown nor predicted nor
+            scored. None = no padding.
+        task: Number of each task in the data, ``(batch,)`` long, such as the first row of its window; None = synthetic.
     """
 
     x: Tensor
@@ -69,22 +69,23 @@ class PairBatch(NamedTuple):
     task: Tensor | None = None
 
     def first(self, count: int) -> Self:
-        """The first tasks of the batch, without an oracle."""
+        """Return the first ``count`` tasks of the batch, without their oracle."""
         x, y, member = (part[:count] for part in self[:3])
         padding, task = (None if part is None else part[:count] for part in (self.padding, self.task))
         return self._replace(x=x, y=y, member=member, oracle=None, padding=padding, task=task)
 
     def unscored(self) -> Self:
-        """The same batch without a target to score."""
+        """Return the batch with the values of all targets unknown (NaN), so that none is scored."""
         y = self.y.clone()
         y[:, self.context :] = float("nan")
         return self._replace(y=y)
 
 
 class Scaling(NamedTuple):
-    """What is known of the data before training: the ends of the axis, and mean and spread of the values.
+    """Scaling of pairs: the range of locations, and the mean and standard deviation of values.
 
-    A network works on ``x`` mapped to [-2, 2] and on ``(y - y_mean) / y_std``, and answers in the data's own units.
+    A network works on ``x`` mapped from ``[x_low, x_high]`` to [-2, 2] and on ``(y - y_mean) / y_std``; its predictions
+    are in the data's own units.
     """
 
     x_low: float = -2.0

@@ -1,23 +1,23 @@
-"""Errors with a message for the user in the place of a traceback."""
+"""Exceptions and warnings whose message is shown to the user without a traceback."""
 
 
 class DataError(Exception):
-    """Data cannot be read, fetched or understood; the message says what to do about it."""
+    """Data error: data cannot be read, fetched or understood; the message says what to do about it."""
 
 
 class DivergenceError(Exception):
-    """A training has diverged: its loss, its gradient or its weights are NaN or infinite."""
+    """Divergence of a training: its loss, gradient or weights are NaN or infinite."""
 
 
 class TableWarning(UserWarning):
-    """A table was read by a guess, or something in it could not be read; the message names the column or the file.
+    """Warning about a table: something was guessed or could not be read; the message names column or file.
 
     Silence it with ``warnings.simplefilter("ignore", TableWarning)``.
     """
 
 
 def message_of(ex: Exception) -> str:
-    """Return the message an exception was raised with, also where a data loader's worker process raised it.
+    """Return an exception's message, also where a worker process of a data loader raised it.
 
     The loader raises such an exception again in the training process, with the worker's traceback as its message.
     """
@@ -31,7 +31,7 @@ MOST_MESSAGE = 600
 
 
 def one_line(text: str) -> str:
-    """A message in one line, its middle left out where it is longer than ``MOST_MESSAGE``."""
+    """Return a message on one line, shortened in the middle beyond ``MOST_MESSAGE`` characters."""
     line = " ".join(text.split())
     half = MOST_MESSAGE // 2
     return line if len(line) <= MOST_MESSAGE else f"{line[:half]} ... {line[-half:]}"

@@ -1,4 +1,4 @@
-"""Warnings of libraries about one another, of which a user can do nothing: avoided here, and nowhere else."""
+"""Filters for warnings of libraries about one another that a user can do nothing about."""
 
 import logging
 import warnings
@@ -15,7 +15,7 @@ _pytree.__dict__["LeafSpec"] = getattr(torch_pytree, "treespec_leaf", torch_pytr
 
 @contextmanager
 def deprecated_parsing() -> Iterator[None]:
-    """Leave out, inside, that Lightning calls the parser by names that it has deprecated."""
+    """Context that silences Lightning's deprecation warnings of the parser's names."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
         yield
@@ -23,7 +23,7 @@ def deprecated_parsing() -> Iterator[None]:
 
 @contextmanager
 def ordinary_runs(resumes: bool) -> Iterator[None]:
-    """Leave out, inside, what Lightning warns of where a run is in order.
+    """Context that silences warnings of Lightning about ordinary runs.
 
     Args:
         resumes: Whether the run starts from a checkpoint.
@@ -41,10 +41,10 @@ def ordinary_runs(resumes: bool) -> Iterator[None]:
 
 @contextmanager
 def overridden_optimizers(default: bool) -> Iterator[None]:
-    """Leave out, inside, that the command line's optimizer takes the place of the task's.
+    """Context that silences the warning that the command line's optimizer replaces the task's.
 
     Args:
-        default: Whether that is the default of all tasks.
+        default: Whether the optimizer is the default of all tasks.
     """
     with warnings.catch_warnings():
         if default:
@@ -53,7 +53,7 @@ def overridden_optimizers(default: bool) -> Iterator[None]:
 
 
 def without_advertisements() -> None:
-    """Leave out Lightning's advertisement of a service at the start of a run."""
+    """Silence Lightning's advertisement of a service at the start of a run."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
 
 

@@ -1,4 +1,4 @@
-"""Divergence of a training: noticed in its losses and gradients, and never written to a checkpoint."""
+"""Divergence guard: NaN or infinite losses, gradients and weights, which are never saved to a checkpoint."""
 
 import math
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ MOST_SKIPPED = 100
 
 
 class DivergenceGuard(Callback):
-    """Divergence check: stops a training whose loss or gradient is NaN or infinite, and never saves such weights.
+    """Divergence guard: stops a training whose loss or gradient is NaN or infinite; saves no such weights.
 
     On a CPU, and everywhere with ``skip``, a step whose gradient is not finite is left out: parameters and the state of
     the optimizer stay as they are. ``patience`` bad steps in a row stop the run. On other devices, and with several
@@ -64,7 +64,7 @@ class DivergenceGuard(Callback):
         self.skipped_in_a_row, self.taken = 0, False
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Measure the gradient, and leave the step out where it is not finite and looking costs nothing."""
+        """Compute the largest gradient, and skip the step where it is not finite and the check needs no sync."""
         if self.action == "off":
             return
         self.gradient = largest_gradient(optimizer)
@@ -95,7 +95,7 @@ class DivergenceGuard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count bad steps in a row, and stop where there are too many.
+        """Count consecutive bad steps, and stop the run at ``patience`` of them.
 
         Raises:
             DivergenceError: The loss or the gradient has not been finite for ``patience`` steps.
@@ -112,7 +112,7 @@ class DivergenceGuard(Callback):
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look once more before checkpoints of the epoch are written, which is shorter than the interval of looks.
+        """Check at the end of each epoch, before its checkpoints, as epochs may be shorter than the interval.
 
         Raises:
             DivergenceError: The loss or the gradient has not been finite for ``patience`` steps.
@@ -121,7 +121,7 @@ class DivergenceGuard(Callback):
             self._look(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to end as if all were well with weights that are not finite, or were never updated."""
+        """Refuse to end a run normally with weights that are not finite, or were never updated."""
         if self.action == "skip" and self.skipped_in_a_row and not self.taken:
             self._give_up(trainer)
         if self.action != "off":
@@ -169,7 +169,7 @@ ADVICE = "; a lower learning rate or --trainer.gradient_clip_val may help, --gua
 
 
 def refuse_diverged(trainer: Trainer | None, module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-    """Raise DivergenceError where the weights of a checkpoint that is to be saved are not finite."""
+    """Raise DivergenceError where the weights of a checkpoint to be saved are not finite."""
     if name := non_finite_in_checkpoint(module, checkpoint):
         when = "" if trainer is None else f" at step {trainer.global_step}"
         raise DivergenceError(
@@ -179,7 +179,7 @@ def refuse_diverged(trainer: Trainer | None, module: LightningModule, checkpoint
 
 
 def refuse_loaded(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-    """Raise DataError where the weights of a checkpoint that is to be used are not finite."""
+    """Raise DataError where the weights of a checkpoint to be loaded are not finite."""
     if name := non_finite_in_checkpoint(module, checkpoint):
         raise DataError(
             f"the checkpoint holds weights that are not finite, in {name}: its training had diverged; take another one"
@@ -187,7 +187,7 @@ def refuse_loaded(module: LightningModule, checkpoint: Mapping[str, Any]) -> Non
 
 
 def last_good(trainer: Trainer | None) -> str:
-    """Name the newest checkpoint of a run, for the end of a message."""
+    """Name the newest checkpoint of a run, as the end of a message."""
     written = [] if trainer is None else trainer.checkpoint_callbacks
     callbacks = [callback for callback in written if isinstance(callback, ModelCheckpoint)]
     named = [Path(path) for each in callbacks for path in (each.best_model_path, each.last_model_path) if path]
@@ -198,7 +198,7 @@ def last_good(trainer: Trainer | None) -> str:
 
 
 def largest_gradient(optimizer: Optimizer) -> Tensor | None:
-    """Largest magnitude in the gradients of an optimizer's parameters, NaN where one is; None without gradients."""
+    """Largest absolute gradient of an optimizer's parameters; NaN where one is, None without gradients."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if not gradients:
         return None
@@ -208,9 +208,9 @@ def largest_gradient(optimizer: Optimizer) -> Tensor | None:
 
 
 def leave_step_out(optimizer: Optimizer) -> None:
-    """Make the step that an optimizer is about to take change nothing.
+    """Turn the next step of an optimizer into one that changes nothing.
 
-    Parameters without a gradient are left alone by optimizers; what some count in their groups is put back.
+    Gradients are set to None, so that optimizers skip the parameters; counters in their groups are restored.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:

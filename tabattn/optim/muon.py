@@ -1,4 +1,4 @@
-"""Muon over matrices of one shape at a time, instead of one matrix at a time."""
+"""Muon optimizer that orthogonalises all matrices of one shape in a batch."""
 
 import math
 from collections import defaultdict
@@ -14,12 +14,11 @@ NARROW = 128
 
 
 class BatchedMuon(Muon):
-    """Muon whose matrices of one shape are orthogonalised together: the update of ``torch.optim.Muon``, sooner.
+    """Muon with batched orthogonalisation: the update of ``torch.optim.Muon``, for equal shapes at once.
 
-    A network of narrow layers has dozens of small matrices of few shapes. One at a time, their Newton-Schulz
-    iterations take a good part of a training step on a CPU, and hundreds of launches on a GPU. In full
-    precision where a CPU has matrices so narrow that bfloat16 does not pay; elsewhere in bfloat16, as
-    ``torch.optim.Muon``.
+    A network of narrow layers has dozens of small matrices of few shapes. One at a time, their Newton-Schulz iterations
+    take a good part of a training step on a CPU, and hundreds of launches on a GPU. The iterations run in bfloat16, as
+    in ``torch.optim.Muon``, but in full precision for narrow matrices on a CPU, where bfloat16 is slower.
     """
 
     @torch.no_grad()
@@ -27,10 +26,10 @@ class BatchedMuon(Muon):
         """Update every matrix that has a gradient.
 
         Args:
-            closure: Computes the loss and the gradients anew.
+            closure: Recomputes the loss and the gradients; optional.
 
         Returns:
-            The loss of the closure, where there is one.
+            The loss of the closure; None without one.
         """
         loss = None
         if closure is not None:
@@ -65,7 +64,7 @@ class BatchedMuon(Muon):
 
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """Bring the singular values of matrices close to 1, by a quintic Newton-Schulz iteration.
+    """Orthogonalise matrices approximately (singular values near 1) by a quintic Newton-Schulz iteration.
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
 
@@ -92,20 +91,21 @@ def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps
 
 
 class MuonAdamW(Optimizer):
-    """Muon for weight matrices, AdamW for everything else, as one optimizer with one state.
+    """Muon for weight matrices and AdamW for all other parameters, as one optimizer with one state.
 
-    Muon replaces a matrix's momentum by the nearest orthogonal matrix (Jordan et al. 2024), which leaves the plateau
-    before in-context learning several times sooner than AdamW. Embeddings and the narrow layers at a network's ends
-    are better served by AdamW: they are told by their smaller side, so a wide embedding asks for a larger ``smallest``.
+    Muon replaces a matrix's momentum by the nearest orthogonal matrix (Jordan et al. 2024), which leaves the loss
+    plateau before in-context learning in a fraction of the steps of AdamW. AdamW is better for embeddings and for the
+    narrow layers at a network's ends. Both are recognised by their smaller dimension, so a wide embedding needs a
+    larger ``smallest``.
 
     Args:
         params: Parameters to update.
         lr: Learning rate of matrices.
         adamw_lr: Learning rate of everything else.
         momentum: Momentum of matrices.
-        betas: Averaging of AdamW's two moments.
+        betas: Decay rates of AdamW's two moments.
         weight_decay: Decoupled weight decay of matrices.
-        smallest: Smaller side from which a parameter counts as a matrix.
+        smallest: Least size of the smaller dimension of a parameter that Muon updates.
     """
 
     def __init__(
@@ -138,10 +138,10 @@ class MuonAdamW(Optimizer):
         """Update every parameter.
 
         Args:
-            closure: Computes the loss and the gradients anew.
+            closure: Recomputes the loss and the gradients; optional.
 
         Returns:
-            The loss of the closure, where there is one.
+            The loss of the closure; None without one.
         """
         loss = None
         if closure is not None:
@@ -152,7 +152,7 @@ class MuonAdamW(Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` gave."""
+        """Load the state of both optimizers."""
         super().load_state_dict(state_dict)
         self._link()
 

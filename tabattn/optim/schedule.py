@@ -9,18 +9,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 SHAPE = ("total_steps", "warmup", "final")
-"""What the curve of ``WarmupCosine`` follows from."""
+"""Attributes of ``WarmupCosine`` that determine its curve."""
 
 
 class WarmupCosine(LRScheduler):
-    """Raises the learning rate linearly, then lowers it along half a cosine; stepped once per batch.
+    """Cosine schedule with linear warmup, stepped once per batch.
 
     Args:
-        optimizer: Whose learning rates are scheduled.
-        total_steps: Optimizer steps of the whole run; by default ``with_schedule`` fills in those of the trainer.
-        warmup: Fraction of the steps that raise the learning rate.
+        optimizer: Optimizer whose learning rates are scheduled.
+        total_steps: Optimizer steps of the whole run; none = those of the trainer, set by ``with_schedule``.
+        warmup: Fraction of the steps in which the learning rate rises to its peak.
         final: Learning rate at the end, as a fraction of the peak.
-        last_epoch: Steps already made, less one.
+        last_epoch: Index of the last step, for a resumed schedule; -1 = from the start.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class WarmupCosine(LRScheduler):
         return {key: value for key, value in super().state_dict().items() if key not in SHAPE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` gave, and set the learning rate that the own curve has at that step."""
+        """Load a state, and set the learning rate of its step on this curve."""
         super().load_state_dict({key: value for key, value in state_dict.items() if key not in SHAPE})
         if self.total_steps is not None:
             self.plan(self.total_steps)
@@ -85,10 +85,10 @@ def _check_steps(total_steps: int | None) -> int | None:
 
 
 def with_schedule(module: LightningModule, optimizer: Optimizer, lr_scheduler: LRScheduler | None) -> Any:
-    """Optimizer and schedule as ``configure_optimizers`` returns them: stepped after every batch, over the whole run.
+    """Optimizer and schedule in the form that ``configure_optimizers`` returns, stepped after every batch.
 
     Args:
-        module: The task, whose trainer knows how many steps the run has.
+        module: The task; its trainer tells the number of steps.
         optimizer: Updates the parameters.
         lr_scheduler: Sets its learning rate; ``ReduceLROnPlateau`` by a metric, once per epoch. None = a
             constant learning rate.

@@ -1,4 +1,4 @@
-"""Optimizers whose weights to train with are not their weights to use: schedule-free ones."""
+"""Schedule-free optimizers: switching between the weights that are trained and their average."""
 
 from typing import Any, Literal
 
@@ -14,12 +14,12 @@ from tabattn.storage.trusted import resolve
 
 
 class ScheduleFree(Callback):
-    """Shows the averaged weights of a schedule-free optimizer to all that look at them.
+    """Callback for schedule-free optimizers: evaluates and saves the averaged weights.
 
-    Such an optimizer (Defazio et al. 2024, arXiv 2405.15682) takes gradients at one point and has its result, an
-    average, at another; its methods ``train`` and ``eval`` move the weights between them. They are at the average in
-    validation, after training and whenever the module's state is asked for, so in every checkpoint; they are back with
-    the next training batch. Optimizers without these methods are left alone.
+    Such an optimizer (Defazio et al. 2024, arXiv 2405.15682) computes gradients at one set of weights, while its result
+    is their average; its methods ``train`` and ``eval`` switch the parameters between the two. They hold the average in
+    validation, after training and whenever the module's state is read, so in every checkpoint; training weights return
+    with the next training batch. Optimizers without these methods are left alone.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class ScheduleFree(Callback):
         self._versions: list[int] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights to train with, exactly: from the average they follow only up to rounding."""
+        """Training weights, bit for bit: recomputed from the average they would differ by rounding."""
         return {"training": self._training} if self._training else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ class ScheduleFree(Callback):
 
 
 def check_schedule(config: Namespace, asked: bool) -> None:
-    """Leave out the default schedule where the optimizer is schedule-free, and warn of one that was asked for.
+    """Drop the default schedule for a schedule-free optimizer, and warn of one that was asked for.
 
     Args:
         config: Configuration with the entries ``optimizer`` and ``lr_scheduler``.
@@ -100,11 +100,11 @@ def check_schedule(config: Namespace, asked: bool) -> None:
 
 
 def has_modes(optimizer: Optimizer | type[Optimizer]) -> bool:
-    """Whether an optimizer has one mode to train in and one to be looked at."""
+    """Whether an optimizer has the modes ``train`` and ``eval`` of schedule-free ones."""
     return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
 
 
 def switch(trainer: Trainer, mode: Literal["train", "eval"]) -> None:
-    """Put all optimizers that have modes into one."""
+    """Switch all optimizers that have modes to one of them."""
     for optimizer in filter(has_modes, trainer.optimizers):
         getattr(optimizer, mode)()

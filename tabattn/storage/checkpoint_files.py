@@ -1,4 +1,4 @@
-"""Checkpoints of Lightning, read from files of any origin: local files alone, weights and plain values alone."""
+"""Reader of checkpoint files of any origin: local files only, tensors and plain values only."""
 
 import itertools
 import os
@@ -45,7 +45,7 @@ SIZES = (
 
 
 def find(path: str | os.PathLike[str]) -> Path:
-    """Check that a checkpoint can be read from a path: a regular file of this machine.
+    """Check that a checkpoint path is a regular local file.
 
     Raises:
         ValueError: It is a URL or a folder, or there is no such file.
@@ -66,10 +66,10 @@ def find(path: str | os.PathLike[str]) -> Path:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Load a file of ``torch.save`` onto the CPU: tensors and plain values, nothing that could run code.
+    """Load a ``torch.save`` file onto the CPU with ``weights_only=True``: no code of it is run.
 
     Raises:
-        ValueError: The path is none of a local file; see ``find``.
+        ValueError: The path is not that of a local file; see ``find``.
         DataError: The file is damaged, holds something else, or claims to be larger than it is.
     """
     path = find(path)
@@ -91,13 +91,13 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint and check its form: the parts of ``PARTS``, and every class path in its hyperparameters.
+    """Read a checkpoint and validate it: the parts of ``PARTS``, and all class paths in its hyperparameters.
 
     Returns:
         The checkpoint, on the CPU. It has a ``state_dict`` of tensors by name.
 
     Raises:
-        ValueError: The path is none of a local file; see ``find``.
+        ValueError: The path is not that of a local file; see ``find``.
         DataError: The file is damaged or no checkpoint, or names a class that is not allowed; see ``trusted``.
     """
     checkpoint = load(path)
@@ -122,7 +122,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Check that no size of a network is larger than its weights can be, before anything of that size is made.
+    """Check that no size in the hyperparameters exceeds what the weights allow, before memory is allocated.
 
     Raises:
         DataError: One is, or a weight claims more values than the file holds.
@@ -145,7 +145,7 @@ def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weight
 
 
 def _check_archive(path: Path) -> None:
-    """Check that a zip archive holds what it says: nothing compressed, and no more bytes than the file has.
+    """Check the sizes in a zip archive: nothing compressed, and no more bytes than the file has.
 
     Raises:
         DataError: It does not, or the file is no zip archive.

@@ -1,4 +1,4 @@
-"""The checkpoint a run goes on from."""
+"""Checkpoints of a run: ``last.ckpt``, the paths in callback state, and the file that ``--ckpt_path`` means."""
 
 import os
 import traceback
@@ -21,12 +21,12 @@ WORDS = {"best", "last", "hpc"}
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt`` at the end of every epoch and of the training.
+    """Callback that writes ``last.ckpt`` at the end of every epoch and of the training.
 
     ``save_last`` of ``ModelCheckpoint`` does not: where a metric is monitored, it saves the last *improvement*.
 
     Args:
-        fresh: Whether no checkpoint of an earlier run may be in the folders of the trainer's checkpoints.
+        fresh: Whether to refuse checkpoint folders that hold checkpoints of an earlier run.
     """
 
     def __init__(self, fresh: bool = False) -> None:
@@ -53,32 +53,32 @@ class LastCheckpoint(ModelCheckpoint):
                 )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where the training stopped, if that was within an epoch."""
+        """Save at the end of the training, if that was within an epoch."""
         if self._last_global_step_saved != trainer.global_step and trainer.global_step > 0:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> str:
-        """Save the training as it stands; returns the path."""
+        """Save a checkpoint of the current state; return its path."""
         self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         return self.best_model_path
 
 
 class OwnPaths(Callback):
-    """Keeps a checkpoint from naming files to delete: see ``forget_foreign_paths``."""
+    """Callback that drops foreign file paths from a restored checkpoint; see ``forget_foreign_paths``."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         forget_foreign_paths(trainer, checkpoint)
 
 
 def forget_foreign_paths(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Drop what a checkpoint says of the files of another folder than that of the run; a training says so.
+    """Drop paths outside the run folder from the callback state of a checkpoint, and warn of it.
 
     ``ModelCheckpoint`` saves the paths of the checkpoints it keeps and deletes them when there are better ones. Only
     those that resolve into the folder it writes to in this run are its own; the files of an older run, from which this
     one goes on, stay as they are.
 
     Args:
-        trainer: Whose callbacks are about to be restored.
+        trainer: Trainer whose callbacks are about to be restored.
         checkpoint: Changed in place.
     """
     states = checkpoint.get("callbacks", {})
@@ -124,7 +124,7 @@ def _is_checkpoint_in(path: Any, folder: str) -> bool:
 
 
 def located(path: str, checkpoints: Path | None, trainer: Any) -> Path:
-    """The file that ``--ckpt_path`` means.
+    """Resolve ``--ckpt_path`` to a file.
 
     Args:
         path: A path, or one of ``WORDS``: the best or the last checkpoint of this run's own folder, or the one that the
@@ -154,7 +154,7 @@ def located(path: str, checkpoints: Path | None, trainer: Any) -> Path:
 
 
 def restoring(ex: BaseException) -> bool:
-    """Whether an exception arose while a run took over the state of a checkpoint."""
+    """Whether an exception was raised while a run restored the state of a checkpoint."""
     frames = (frame.f_code for frame, _ in traceback.walk_tb(ex.__traceback__))
     return any(
         code.co_filename == checkpoint_connector.__file__ and code.co_name.startswith(("restore", "resume"))

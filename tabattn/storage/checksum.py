@@ -64,9 +64,9 @@ Span = tuple[int, int]
 
 
 def seal(target: str | Path | BinaryIO) -> str:
-    """Put the checksum into a finished file: a zip archive (``torch.save``), HDF5, or safetensors with ``PLACEHOLDER``.
+    """Write the SHA-256 into a finished file: zip (``torch.save``), HDF5, or safetensors with ``PLACEHOLDER``.
 
-    A file that has one already gets it anew. The file is changed in place, so call this before the file has its name.
+    An existing checksum is replaced. The file is changed in place, so call this before it is renamed to its final name.
 
     Args:
         target: The file: its path, or an open file for reading and writing, such as an ``io.BytesIO``.
@@ -76,7 +76,7 @@ def seal(target: str | Path | BinaryIO) -> str:
 
     Raises:
         OSError: The file cannot be written, for example because the disk is full.
-        ValueError: The file is of no known kind, or has no place for a checksum.
+        ValueError: The format is unknown, or the file has no place for a checksum.
     """
     if isinstance(target, (str, Path)):
         with Path(target).open("r+b") as file:
@@ -111,16 +111,16 @@ def _seal(file: BinaryIO, name: str) -> str:
 
 
 def verify(path: str | Path) -> bool:
-    """Compare a file with the checksum in it.
+    """Verify the checksum in a file.
 
     Args:
         path: The file.
 
     Returns:
-        True where it matches, False where the file has none.
+        True if it matches, False if the file has none.
 
     Raises:
-        DataError: The file is not what was written: it is damaged, cut short, or was changed.
+        DataError: The checksum differs: the file is damaged, truncated or was changed.
         OSError: The file cannot be read.
     """
     with Path(path).open("rb") as file:

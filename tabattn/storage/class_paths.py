@@ -1,4 +1,4 @@
-"""The allow list of ``trusted`` as jsonargparse holds it, in the command line and in ``load_from_checkpoint``."""
+"""Allow list of class paths for jsonargparse, in the command line and in ``load_from_checkpoint``."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,17 +20,17 @@ DEEPEST = 50
 
 @contextmanager
 def guard(packages: Iterable[str] = ()) -> Iterator[None]:
-    """Hold jsonargparse to the allow list.
+    """Context in which jsonargparse resolves allowed class paths only.
 
     Inside, a class path is resolved only in an allowed package and only to a class. Where no type says which classes
     are expected, as for ``Any`` or for a callable that returns no class, none is built. Configurations are read from
     local files only, and YAML whose aliases multiply without bound is refused.
 
-    The library's own list of denied import paths knows neither functions from classes nor the last two, so functions of
-    the library are replaced for the time being. One that is not there any more raises AttributeError.
+    The library's own deny list cannot tell functions from classes and does not cover local files and aliases, so
+    functions of the library are patched inside the context. One that a later version lacks raises AttributeError.
 
     Args:
-        packages: Names that are allowed inside beside those of ``trusted.allowed``.
+        packages: Names allowed inside, beside those of ``trusted.allowed``.
 
     Raises:
         ValueError: One is not the name of a package or module.
@@ -70,10 +70,10 @@ _loader: Callable[[], Any] = _loaders_dumpers.get_yaml_default_loader
 
 
 def load_yaml(stream: str) -> Any:
-    """``yaml_load`` of the library, for texts of bounded size.
+    """Load YAML of bounded size and depth, in place of ``yaml_load`` of jsonargparse.
 
     Raises:
-        yaml.YAMLError: The text is no YAML, or stands for too many values, or is nested too deeply.
+        yaml.YAMLError: The text is no YAML, expands to too many values, or is nested too deeply.
     """
     try:
         _size(yaml.compose(stream, Loader=_loader()), {}, 0)

@@ -1,8 +1,7 @@
-"""Arguments of earlier versions: checkpoints and configurations hold them, and they are found elsewhere today.
+"""Migration of arguments: those of earlier versions in checkpoints and configurations.
 
-A class says in its attribute ``moved`` where: by the name of each earlier argument, the path of today's in a
-configuration, such as ``network.init_args.dim``. Where values changed too, its class method ``upgraded`` translates
-them.
+The attribute ``moved`` of a class maps the name of an earlier argument to the path of today's in a configuration, such
+as ``network.init_args.dim``. Where values changed too, the class method ``upgraded`` translates them.
 """
 
 import copy
@@ -11,10 +10,10 @@ from typing import Any
 
 
 def upgraded(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of any version as those of today; today's as they are.
+    """Migrate arguments of any version to today's; today's are returned unchanged.
 
     Raises:
-        ValueError: They are of an earlier version and make no sense.
+        ValueError: They are of an earlier version and invalid.
     """
     if not is_earlier(cls, arguments):
         return dict(arguments)
@@ -23,26 +22,26 @@ def upgraded(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_earlier(cls: type, arguments: Mapping[str, Any]) -> bool:
-    """Whether arguments hold any of an earlier version."""
+    """Whether arguments include any of an earlier version."""
     return not moves(cls).keys().isdisjoint(arguments)
 
 
 def moves(cls: type) -> Mapping[str, str]:
-    """Return where each earlier argument of a class is found today."""
+    """Map of earlier argument names of a class to their paths today."""
     found: Mapping[str, str] = getattr(cls, "moved", {})
     return found
 
 
 def flag(path: str) -> str:
-    """Return the path of an argument in a configuration as its flag is written: without the words for classes."""
+    """Flag of an argument path: without ``class_path`` and ``init_args``."""
     return ".".join(word for word in path.split(".") if word not in {"init_args", "class_path"})
 
 
 def relocate(arguments: Mapping[str, Any], moved: Mapping[str, str]) -> dict[str, Any]:
-    """Return arguments with those that moved in their new places; see ``upgraded``.
+    """Move earlier arguments to their paths today; see ``upgraded``.
 
     Raises:
-        ValueError: They are of two versions.
+        ValueError: The arguments mix two versions.
     """
     found = {name: copy.deepcopy(value) for name, value in arguments.items() if name not in moved}
     for name in sorted(arguments.keys() & moved.keys()):
@@ -57,7 +56,7 @@ def relocate(arguments: Mapping[str, Any], moved: Mapping[str, str]) -> dict[str
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], moved: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each argument that changed its place, or is gone because its class has no use for it."""
+    """Yield a line for each argument that moved, or was dropped as its class has no use for it."""
     for name in before:
         if name in moved:
             there: Any = after

@@ -1,4 +1,4 @@
-"""Atomic and durable files: a reader, or a crash at any moment, finds the whole old file or the whole new one."""
+"""Atomic and durable file writes: after a crash at any moment the old or the new file is there, whole."""
 
 import contextlib
 import errno
@@ -35,15 +35,15 @@ FRESH = 60.0
 def write_file(path: str | Path, data: bytes | memoryview) -> None:
     """Write a file atomically: temporary file in the same folder, fsync, rename, fsync of the folder.
 
-    Until the rename, whatever stood under the name stays. Temporary files that killed writers of this name left are
-    removed first; those of living writers are locked and stay.
+    The old file stays until the rename. Temporary files of killed writers of the same name are removed first; those of
+    running writers are locked and stay.
 
     Args:
         path: Target; its folder must exist.
         data: Content.
 
     Raises:
-        OSError: The file cannot be written, such as on a full disk; nothing of it is left then.
+        OSError: The file cannot be written, for example on a full disk; no temporary file is left.
     """
     path = Path(path)
     _clean(path)
@@ -66,9 +66,9 @@ def write_file(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """``torch.save`` into an atomic file with a checksum in it; see ``tabattn.storage.checksum``.
+    """Atomic ``torch.save`` with a checksum in the file; see ``tabattn.storage.checksum``.
 
-    The bytes are made in memory: the writer of torch turns a full disk into errors that do not say so. The CRC-32 of
+    The file is serialised in memory first, as torch reports a full disk by errors that do not name it. The CRC-32 of
     each entry, which torch can be told to leave out, is part of the checksum.
     """
     buffer = io.BytesIO()
@@ -83,10 +83,10 @@ def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
 
 
 def disk_problem(ex: BaseException | None) -> str | None:
-    """Say in one line which disk error an exception comes from, None where none.
+    """Describe the disk error behind an exception in one line; None if there is none.
 
     Args:
-        ex: Its causes and contexts are looked through too: libraries wrap such errors in others.
+        ex: The exception; its causes and contexts are searched too, as libraries wrap such errors.
     """
     for link in _chain(ex):
         if isinstance(link, OSError) and link.errno in DISK:
@@ -97,10 +97,10 @@ def disk_problem(ex: BaseException | None) -> str | None:
 
 
 def path_problem(ex: BaseException) -> str | None:
-    """Say in one line which path cannot be used and why, None where an exception is about none.
+    """Describe the unusable path that an exception is about in one line; None if it is about none.
 
-    Such as a name that is too long, a folder that is a file, or one that may not be written. Unlike ``disk_problem``
-    this looks at the exception alone: that a file is missing is often a harmless step on the way to another exception.
+    Examples: a name that is too long, a file in place of a folder, a missing permission. Unlike ``disk_problem`` this
+    ignores causes and contexts, where a missing file is often harmless.
     """
     if not (isinstance(ex, OSError) and ex.strerror and ex.filename):
         return None
@@ -109,9 +109,9 @@ def path_problem(ex: BaseException) -> str | None:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take the advisory lock of an open file or folder for this process; False where another process has it.
+    """Try to take an advisory lock on an open file or folder; False where another process holds it.
 
-    True also where the system or the file system knows no locks. The lock ends with the process, whatever ends that.
+    True also where the system or the file system has no locks. The lock ends with the process, even a killed one.
     """
     try:
         fcntl = importlib.import_module("fcntl")

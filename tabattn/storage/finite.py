@@ -1,4 +1,4 @@
-"""Non-finite weights: found in state dictionaries, whoever writes or reads them."""
+"""Checks for NaN and infinity in state dictionaries."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,10 +11,10 @@ WEIGHTS = ("state_dict", "current_model_state")
 
 
 def first_non_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    """Return the name of the first tensor that holds NaN or infinity; None where all numbers are finite.
+    """Return the name of the first tensor that holds NaN or infinity; None if all are finite.
 
     Args:
-        tensors: Tensors by name, of any shape and type; waits for their device once.
+        tensors: Tensors by name, of any shape and dtype; one synchronisation with their device.
     """
     floats = [(name, value) for name, value in tensors if value.is_floating_point() or value.is_complex()]
     if not floats:
@@ -25,12 +25,12 @@ def first_non_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
 
 
 def non_finite_weight(module: nn.Module, state: Mapping[str, Any]) -> str | None:
-    """Return the first parameter of a module that is not finite in a state dictionary; None where all are.
+    """Return the name of the first non-finite parameter in a state dictionary; None if all are finite.
 
-    Buffers are left alone: a mask of -inf is a legitimate one.
+    Buffers are not checked, as one may rightly hold infinity, such as an additive mask.
 
     Args:
-        module: Whose parameters they are.
+        module: Module of the state dictionary.
         state: Its state dictionary, by the same names.
     """
     names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
@@ -38,7 +38,7 @@ def non_finite_weight(module: nn.Module, state: Mapping[str, Any]) -> str | None
 
 
 def non_finite_in_checkpoint(module: nn.Module, checkpoint: Mapping[str, Any]) -> str | None:
-    """Return the first parameter of a module that is not finite in one of a checkpoint's sets of weights."""
+    """Return the name of the first non-finite parameter in any of a checkpoint's state dictionaries."""
     found = (non_finite_weight(module, checkpoint[key]) for key in WEIGHTS if isinstance(checkpoint.get(key), Mapping))
     return next((name for name in found if name is not None), None)
 

@@ -1,4 +1,4 @@
-"""Hyperparameters in checkpoints: constructor arguments as the plain values that a configuration file would hold."""
+"""Hyperparameters in checkpoints: constructor arguments as the plain values of a configuration file."""
 
 import difflib
 import sys
@@ -19,7 +19,7 @@ FORMS = "give a class at the top of a module, functools.partial(<class>, name=va
 
 
 def plain(value: Any) -> Any:
-    """Return a constructor argument as a configuration file would hold it, nested ones included.
+    """Convert a constructor argument to the plain values of a configuration file, recursively.
 
     A class becomes ``{"class_path": ...}``, a partial of one has ``init_args`` beside it, a dataclass becomes a
     dictionary, and scalars of NumPy become Python's, so that a checkpoint loads with ``weights_only=True``.
@@ -42,10 +42,10 @@ def plain(value: Any) -> Any:
 
 
 def check_saved(name: str, value: Any) -> None:
-    """Refuse a constructor argument that ``plain`` cannot write, such as a lambda.
+    """Refuse a constructor argument that a checkpoint cannot hold, such as a lambda.
 
     Raises:
-        ValueError: A checkpoint could not say what the argument is.
+        ValueError: The argument has no plain form.
     """
     if isinstance(value, Mapping) or type(value) in (list, tuple):
         for entry in value.values() if isinstance(value, Mapping) else value:
@@ -67,29 +67,29 @@ def check_saved(name: str, value: Any) -> None:
 
 
 def mechanism(given: AttentionFactory | str, name: str = "attention") -> AttentionFactory:
-    """Return the mechanism that is given as a class, as a partial of one, or by its name.
+    """Mechanism factory from a class, a partial of a class, or a name.
 
     Args:
-        given: What a task was given.
-        name: The argument it was given as, for messages.
+        given: Argument of a task.
+        name: Name of that argument, for messages.
 
     Raises:
-        ValueError: No mechanism has this name, or what is given makes none.
+        ValueError: The name is unknown, or the argument makes no mechanism.
     """
     return factory(given, name, MECHANISMS, Mechanism)
 
 
 def factory(given: T | str, name: str, known: Mapping[str, Any], base: type) -> T:
-    """Return what is given as a class, as a partial of one, or by its name.
+    """Factory from a class, a partial of a class, or a name.
 
     Args:
-        given: What a task was given.
-        name: The argument it was given as, for messages.
+        given: Argument of a task.
+        name: Name of that argument, for messages.
         known: Classes by name.
-        base: What they are subclasses of.
+        base: Required base class.
 
     Raises:
-        ValueError: No class has this name, or what is given is no subclass of ``base``.
+        ValueError: The name is unknown, or the class is no subclass of ``base``.
     """
     if not isinstance(given, str):
         cls = _class_of(given) if isinstance(given, partial) else given
@@ -110,7 +110,7 @@ TASKS = "tabattn.tasks"
 
 
 def import_path(cls: Any) -> str:
-    """Return the public path of a class, by which configurations and checkpoints name it: the shortest there is."""
+    """Return the shortest public class path of a class, as configurations and checkpoints name it."""
     words = cls.__module__.split(".")
     prefixes = [TASKS, *(".".join(words[:length]) for length in range(1, len(words)))]
     public = (prefix for prefix in prefixes if _imported(prefix, cls.__qualname__) is cls)

@@ -1,4 +1,4 @@
-"""Partial loading: the weights of another network's checkpoint that fit a network, by name and shape."""
+"""Partial weight loading: from a checkpoint of another network, by matching name and shape."""
 
 from collections.abc import Iterable
 
@@ -19,12 +19,12 @@ LISTED = 4
 
 
 def load_matching(network: nn.Module, path: str, task: type[LightningModule] | None = None) -> None:
-    """Load the weights of a file that fit a network, and say how many do.
+    """Load the weights that match a network by name and shape, and report their number.
 
     Args:
         network: Changed in place.
         path: A checkpoint, or a file of weights (.safetensors).
-        task: The task of the network; None = the file's may be any.
+        task: Task of the network, which the file must share; None = any.
 
     Raises:
         DataError: The file cannot be read, is one of another task, or holds no weight that fits, or one that is not
@@ -52,7 +52,7 @@ def load_matching(network: nn.Module, path: str, task: type[LightningModule] | N
 
 
 def network_weights(path: str, task: type[LightningModule] | None = None) -> dict[str, Tensor]:
-    """The network's weights in a task's checkpoint, or in a file of weights such as the package has (.safetensors).
+    """Read the network's weights from a checkpoint of a task, or from a weight file (.safetensors).
 
     Raises:
         ValueError: The path is a URL or a folder, or there is no such file.
@@ -77,9 +77,9 @@ def network_weights(path: str, task: type[LightningModule] | None = None) -> dic
 
 
 def is_of(named: str | None, task: type[LightningModule]) -> bool:
-    """Whether the task that a checkpoint names is one's own: the same class, or one that shares a task's class with it.
+    """Whether a checkpoint is of a task: of its class, or of one that shares a task class with it.
 
-    A checkpoint that names none, or one that cannot be found, may be of any task.
+    True for a checkpoint that names no class, or one that cannot be imported.
     """
     if named is None:
         return True

@@ -1,4 +1,4 @@
-"""Exact resumption: what a checkpoint must hold beside weights and optimizers to go on as if never stopped."""
+"""Exact resume: random states in checkpoints, beside weights and optimizers."""
 
 import random
 from typing import Any
@@ -14,13 +14,13 @@ KEY = "random_states"
 
 
 class Resumption(Callback):
-    """State of the random generators (Python, NumPy, torch on the CPU and the GPU) in checkpoints, for each process.
+    """Callback that saves and restores the random states (Python, NumPy, torch) of each rank.
 
     The numbers that training steps draw, such as those of dropout, are a stream of their own: it goes on from the end
     of one step at the start of the next, whatever validation, loaders or other callbacks draw in between. A resumed run
     so draws what the uninterrupted one does, at the end of an epoch and within. What is drawn outside of steps, such as
     the order of a shuffled loader, goes on from the state at the time of the checkpoint. Logged step numbers are those
-    of the optimizer, also after a restart.
+    of the optimizer, also in a resumed run.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Resumption(Callback):
         self.loaded = checkpoint.get(KEY, [])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the generators of the checkpoint, before loaders draw from them."""
+        """Restore the random states of the checkpoint, before loaders draw from them."""
         loaded, self.loaded, self.stream = self.loaded, None, None
         if loaded is None:
             return
@@ -59,7 +59,7 @@ class Resumption(Callback):
         self.stream = get_state(trainer.strategy.root_device)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Collect the states of all processes, which save together."""
+        """Gather the random states of all ranks; a collective call."""
         mine = {"now": get_state(trainer.strategy.root_device), "training": self.stream}
         states: list[Any] = [mine]
         if trainer.world_size > 1:
@@ -69,10 +69,10 @@ class Resumption(Callback):
 
 
 def get_state(device: torch.device) -> dict[str, Any]:
-    """State of the global generators, as plain values and tensors.
+    """Return the state of the global random generators, as plain values and tensors.
 
     Args:
-        device: That of the training. The generators of all devices of its kind count too that this process sees.
+        device: Device of the training; the generators of all visible devices of its type are included.
     """
     name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     state = {
@@ -87,7 +87,7 @@ def get_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_state(state: dict[str, Any], device: torch.device) -> None:
-    """Put the global generators back to what ``get_state`` returned."""
+    """Restore the global random generators to a state of ``get_state``."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002

@@ -44,11 +44,11 @@ _allowed: set[str] = set()
 
 
 class UntrustedPathError(ImportError, ValueError):
-    """A class path names something that is not on the allow list; of both bases, so that the parser reports it."""
+    """Error of a class path outside the allow list; its second base lets the parser report it."""
 
 
 def allow(*packages: str) -> None:
-    """Allow the classes of further packages or modules in this process; ``--allow`` of the command line.
+    """Add packages or modules to the allow list of this process; ``--allow`` of the command line.
 
     Args:
         packages: Their dotted names. What lies below them is allowed too.
@@ -61,7 +61,7 @@ def allow(*packages: str) -> None:
 
 @contextmanager
 def allowing(packages: Iterable[str]) -> Iterator[None]:
-    """Allow further packages inside; see ``allow``."""
+    """Context in which further packages are allowed; see ``allow``."""
     before = set(_allowed)
     allow(*packages)
     try:
@@ -72,15 +72,15 @@ def allowing(packages: Iterable[str]) -> Iterator[None]:
 
 
 def allowed() -> tuple[str, ...]:
-    """All names under which classes may be named: ``PACKAGES``, those of ``VARIABLE`` and those of ``allow``."""
+    """Return the allow list: ``PACKAGES``, those of ``VARIABLE`` and those of ``allow``."""
     return (*PACKAGES, *sorted(_allowed | names([os.environ.get(VARIABLE, "")])))
 
 
 def check(path: Any) -> None:
-    """Check that a class path lies in an allowed package. Nothing is imported.
+    """Check that a class path lies in an allowed package; nothing is imported.
 
     Raises:
-        UntrustedPathError: It does not, or is no dotted path.
+        UntrustedPathError: It lies elsewhere, or is no dotted path.
     """
     words = path.split(".") if isinstance(path, str) else []
     if len(words) < 2 or not all(word.isidentifier() for word in words):
@@ -95,11 +95,11 @@ def check(path: Any) -> None:
 
 
 def resolve(path: Any, base: type[T]) -> type[T]:
-    """Import the class that a class path names.
+    """Import the class of an allowed class path.
 
     Args:
         path: The class path.
-        base: What it must be a subclass of.
+        base: Required base class.
 
     Raises:
         UntrustedPathError: Its package is not allowed.
@@ -116,7 +116,7 @@ def resolve(path: Any, base: type[T]) -> type[T]:
 
 
 def check_all(value: Any) -> None:
-    """Check every class path in nested plain values, as hyperparameters are; see ``check``.
+    """Check every class path in nested plain values, such as hyperparameters; see ``check``.
 
     Raises:
         ValueError: A class path is not allowed, or the values are nested too deeply.
@@ -136,7 +136,7 @@ def check_all(value: Any) -> None:
 
 
 def names(lists: Iterable[str]) -> set[str]:
-    """Take lists apart that are separated by commas.
+    """Split comma-separated lists of package names.
 
     Raises:
         ValueError: An entry is not the name of a package or module.
@@ -149,6 +149,6 @@ def names(lists: Iterable[str]) -> set[str]:
 
 
 def shortened(value: Any) -> str:
-    """A value for a message: one line of at most 80 characters."""
+    """Format a value for a message: one line of at most 80 characters."""
     text = value if isinstance(value, str) and value.isprintable() else repr(value)[:200]
     return text if len(text) <= 80 else f"{text[:77]}..."

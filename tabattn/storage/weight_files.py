@@ -19,7 +19,7 @@ VERSION = 1
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a header of plain values or NumPy's to one file, which appears only when it is complete."""
+    """Write tensors and a header of plain values atomically to a weight file, with a checksum."""
     text = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -33,7 +33,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``write`` wrote, once its checksum is found to match; files of earlier versions have none.
+    """Read a weight file of ``write``, once its checksum is verified; files of earlier versions have none.
 
     Raises:
         ValueError: The file is damaged, of another kind, or of a later version.

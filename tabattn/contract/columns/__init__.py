@@ -1,4 +1,4 @@
-"""From the columns of a real table, in any container, to numbers: the one place where cells are read."""
+"""Column encoding: the columns of a real table, in any container, as numbers; all cells are read here."""
 
 from tabattn.contract.columns.frames import MOST_CELLS, as_frame, check_cells
 from tabattn.contract.columns.labels import encode_labels, missing_words, sorted_labels, told, warn_of_words

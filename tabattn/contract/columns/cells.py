@@ -1,4 +1,4 @@
-"""The entries of a column: the different ones, and what each is by its Python type."""
+"""Distinct entries of a column, and the number that each is by its Python type."""
 
 import datetime as dt
 from decimal import Decimal
@@ -17,11 +17,11 @@ Kind = Literal["number", "date", "duration"]
 
 
 class Entries(NamedTuple):
-    """A column by its different entries.
+    """Factorised column: its distinct entries and a code for each row.
 
     Attributes:
-        codes: Number of the entry in each row, -1 = missing, ``(rows,)``.
-        cells: The different entries; bytes as text.
+        codes: Index into ``cells`` for each row, ``(rows,)``; -1 = missing.
+        cells: The distinct entries; bytes are decoded to text.
     """
 
     codes: NDArray[np.int64]
@@ -29,12 +29,12 @@ class Entries(NamedTuple):
 
 
 def declared(column: pd.Series) -> bool:
-    """Whether the column's type declares its categories."""
+    """Whether the dtype of a column declares its categories (a pandas categorical)."""
     return isinstance(column.dtype, pd.CategoricalDtype)
 
 
 def typed(column: pd.Series) -> tuple[Kind, Floats] | None:
-    """Values of a column whose dtype says what they are, dates and durations in days; None where it does not."""
+    """Numbers of a column with a numeric, date or duration dtype (in days); None for any other dtype."""
     kinds = pd.api.types
     if isinstance(column.dtype, (pd.ArrowDtype, pd.CategoricalDtype, pd.IntervalDtype)):
         if not (isinstance(column.dtype, pd.ArrowDtype) and column.dtype.kind in "biuf"):
@@ -52,7 +52,7 @@ def typed(column: pd.Series) -> tuple[Kind, Floats] | None:
 
 
 def entries_of(column: pd.Series) -> Entries:
-    """Find the different entries of a column; of declared categories those that occur, in their order.
+    """Factorise a column; of declared categories keep those that occur, in the declared order.
 
     Raises:
         TypeError: An entry holds several values, such as a list.
@@ -73,7 +73,7 @@ def entries_of(column: pd.Series) -> Entries:
 
 
 def value_of(cell: Any) -> tuple[Kind, float] | None:
-    """What an entry is by its type, in days where it is a date or a duration; None = text or something else.
+    """Number of an entry by its Python type, in days for dates and durations; None = text or another type.
 
     Raises:
         ValueError: A complex number.
@@ -96,7 +96,7 @@ def value_of(cell: Any) -> tuple[Kind, float] | None:
 
 
 def key(cell: Any) -> str:
-    """The name of a category: equal for 1, 1.0 and "1", which one column may hold in turn."""
+    """Name of a category: the same for 1, 1.0 and "1", which one column may mix."""
     plain = isinstance(cell, (Real, Decimal)) and not isinstance(cell, (bool, np.timedelta64))
     number = _float(cell) if plain else 0.5
     return str(int(number)) if number.is_integer() else text_of(cell)
@@ -141,7 +141,7 @@ def _days(cell: Any) -> float:
 
 
 def text_of(cell: Any) -> str:
-    """An entry as text."""
+    """Convert an entry to text."""
     if isinstance(cell, int) and cell.bit_length() > 10_000:
         # Python refuses to write out such numbers.
         return f"a whole number of {int(cell.bit_length() * 0.30103)} digits"
@@ -149,5 +149,5 @@ def text_of(cell: Any) -> str:
 
 
 def texts_of(cells: list[Any]) -> list[str]:
-    """Entries that are not typed, as text without spaces around it."""
+    """Convert entries to text, stripped of surrounding spaces."""
     return [strip(text_of(cell)) for cell in cells]

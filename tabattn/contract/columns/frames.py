@@ -1,4 +1,4 @@
-"""Containers of tables (arrays, lists, data frames, sparse matrices) as one: a pandas DataFrame of plain columns."""
+"""Conversion of tables (arrays, lists, data frames, sparse matrices) to pandas data frames."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ NESTED = (list, dict, set, frozenset, tuple, np.ndarray, pd.Series, pd.DataFrame
 
 
 def as_frame(x: Any) -> pd.DataFrame:
-    """Convert anything two-dimensional to a DataFrame; columns without names are numbered.
+    """Convert a two-dimensional container to a DataFrame; columns without names are numbered.
 
     Args:
         x: A DataFrame of pandas, or of another library that speaks Arrow (``__arrow_c_stream__``) or the interchange
@@ -31,7 +31,7 @@ def as_frame(x: Any) -> pd.DataFrame:
 
 
 def check_cells(frame: pd.DataFrame) -> None:
-    """Refuse columns whose cells hold several values.
+    """Refuse columns whose cells hold several values each.
 
     Raises:
         ValueError: A column has lists, records or the like in its cells; the message names it.
@@ -48,7 +48,7 @@ def check_cells(frame: pd.DataFrame) -> None:
 
 
 def plain_dtype(dtype: Any) -> bool:
-    """Whether a dtype itself says that cells are numbers, truth values or text."""
+    """Whether a dtype is numeric, boolean or text."""
     return getattr(dtype, "kind", "O") in "biufSUMm" or isinstance(dtype, pd.StringDtype)
 
 

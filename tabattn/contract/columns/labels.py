@@ -1,4 +1,4 @@
-"""Labels of rows as class numbers."""
+"""Label encoding: labels of rows as class indices."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from tabattn.contract.errors import TableWarning
 
 
 def encode_labels(y: pd.Series) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Number the classes that occur: in the declared order of categories, else sorted.
+    """Encode labels as class indices: in the declared order of categories, else sorted.
 
     Args:
         y: One label for each row, none missing.
@@ -38,7 +38,7 @@ def encode_labels(y: pd.Series) -> tuple[NDArray[np.int64], tuple[str, ...]]:
 
 
 def sorted_labels(y: Any) -> tuple[NDArray[np.int64], list[Any]]:
-    """Number labels of any type that can be sorted: numbers, text, dates, intervals, decimals.
+    """Encode labels of any sortable type: numbers, text, dates, intervals, decimals.
 
     Returns:
         Class index of each row, and the different labels in their order.
@@ -55,11 +55,12 @@ def sorted_labels(y: Any) -> tuple[NDArray[np.int64], list[Any]]:
 
 
 class Words(NamedTuple):
-    """Labels that are words for a missing cell.
+    """Labels that look like a missing value.
 
     Attributes:
-        missing: Rows of each word that is no label: an empty text, and what delimited text has for a missing cell.
-        doubtful: Rows of each word that is taken as a class, although it may mean that there is none.
+        missing: Number of rows by word, of words that are missing labels: empty text, and the markers of delimited
+            files.
+        doubtful: Number of rows by word, of words taken as classes that may mean a missing label.
     """
 
     missing: dict[str, int]
@@ -67,7 +68,7 @@ class Words(NamedTuple):
 
 
 def missing_words(y: Any) -> Words:
-    """Find labels that are words for a missing cell, such as ``N/A``.
+    """Find labels that may be missing values, such as ``N/A``.
 
     Categories that are declared are classes, whatever they are called, and so is ``-`` beside ``+``.
 
@@ -87,12 +88,12 @@ def missing_words(y: Any) -> Words:
 
 
 def told(words: dict[str, int]) -> str:
-    """Words and the number of their rows, for a message."""
+    """Format words and their numbers of rows for a message."""
     return " and ".join(f"{word!r} in {rows}" for word, rows in words.items())
 
 
 def warn_of_words(words: Words, column: str, rows: int) -> None:
-    """Say by a ``TableWarning`` which words for a missing cell are taken as classes."""
+    """Warn (``TableWarning``) of words for a missing value that are taken as classes."""
     if words.doubtful:
         warnings.warn(
             f"{column} has {told(words.doubtful)} of {rows} rows, taken as a class: leave such rows out if they have "

@@ -1,4 +1,4 @@
-"""How a column is read: learned from the rows of a fit, and then the same for every row that follows."""
+"""Column readings: how a column becomes numbers, learned from the rows of ``fit`` and applied to all others."""
 
 from typing import Any, Literal, NamedTuple, Self
 
@@ -36,12 +36,12 @@ Kinds = Literal["number", "date", "duration", "category", "any"]
 
 
 class Unread(NamedTuple):
-    """An entry that is no missing cell, and yet not read.
+    """Entry that is neither missing nor readable as a finite number.
 
     Attributes:
         text: The entry as text.
         row: The first row that has it, counted from 0.
-        infinite: Whether it is of its column's kind, but infinite or too large for double precision.
+        infinite: Whether it is of the column's kind, but infinite or beyond double precision.
     """
 
     text: str
@@ -50,14 +50,14 @@ class Unread(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How the entries of a column become numbers.
+    """Parser of a column: how its entries become numbers.
 
     Attributes:
         kind: ``number``; ``date`` (days since 1970, universal time); ``duration`` (days); ``category`` (ranks); or
-            ``any``: numbers, dates and durations by their types, as estimators that were saved before know no kind.
-        decimal: The sign before the decimals of numbers that are written as text.
-        group: What separates their groups of three digits.
-        form: Form of dates that are written as text; empty = ISO 8601. Of numbers the unit behind each, if any.
+            ``any``: numbers, dates and durations by their Python types, in estimators saved by early versions.
+        decimal: Decimal mark of numbers in text.
+        group: Thousands separator of numbers in text.
+        form: Format of dates in text; empty = ISO 8601. Of numbers, the unit behind each, if any.
         categories: Rank of each category by its name.
     """
 
@@ -68,12 +68,12 @@ class Reading(NamedTuple):
     categories: dict[str, int] | None = None
 
     def plain(self) -> dict[str, str]:
-        """Everything but the categories, in plain values."""
+        """State of the reading in plain values, without the categories."""
         return {"kind": self.kind, "decimal": self.decimal, "group": self.group, "form": self.form}
 
     @classmethod
     def of(cls, plain: dict[str, Any] | None, categories: dict[str, int] | None) -> Self:
-        """The reading of its plain values; None = a column of categories, or of any other kind."""
+        """Build a reading from its plain values; None = a column of categories, or of any kind."""
         if plain is None:
             return cls("any" if categories is None else "category", categories=categories)
         found = cls(**plain, categories=categories)
@@ -82,11 +82,11 @@ class Reading(NamedTuple):
         return found
 
     def apply(self, column: pd.Series) -> tuple[Floats, list[Unread]]:
-        """Read a column.
+        """Apply the reading to a column.
 
         Returns:
-            A number for each row, NaN where it is missing, infinite or unknown; and the different entries that are
-            neither missing nor finite ones of this kind. Of categories, those are unknown and not listed.
+            A number for each row, NaN where it is missing, infinite or unknown; and the distinct entries that could not
+            be read. Unknown categories are not listed.
         """
         known = typed(column) if self.kind != "category" else None
         if known is not None and self.kind in ("any", known[0]):
@@ -128,15 +128,15 @@ class Reading(NamedTuple):
 
 
 def is_numeric(column: pd.Series) -> bool:
-    """Whether a column is read as numbers, dates or durations rather than categories."""
+    """Whether a column is read as numbers, dates or durations, not as categories."""
     return learn(column)[0].kind != "category"
 
 
 def learn(column: pd.Series) -> tuple[Reading, str | None]:
-    """Find out how to read a column.
+    """Infer how to read a column.
 
     Returns:
-        The reading, and what of it is a guess, in words that follow the column's name; None = nothing.
+        The reading, and a warning about what was guessed, as text behind the column's name; None = nothing was guessed.
 
     Raises:
         TypeError: An entry holds several values, such as a list.

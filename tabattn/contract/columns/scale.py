@@ -1,4 +1,4 @@
-"""Numbers on a common scale, in double precision: large ones such as unix seconds keep their differences."""
+"""Standardisation in double precision, so that large numbers such as Unix seconds keep their differences."""
 
 from typing import Any, NamedTuple, Self
 
@@ -16,10 +16,10 @@ TOO_LARGE = "has a value of {:g}, beside which single precision does not tell th
 
 
 class Standard(NamedTuple):
-    """Mean and standard deviation of columns (z-scores), ``(columns,)`` each.
+    """Standardisation (z-scores): mean and standard deviation of columns, ``(columns,)`` each.
 
     Attributes:
-        mean: Mean of what is not missing; 0 where everything is.
+        mean: Mean without missing cells; 0 where all are missing.
         size: Standard deviation; 1 where a column is constant.
     """
 
@@ -28,7 +28,7 @@ class Standard(NamedTuple):
 
     @classmethod
     def of(cls, x: Floats) -> Self:
-        """Measure rows ``(rows, columns)``; NaN = missing."""
+        """Compute mean and standard deviation of rows, ``(rows, columns)``; NaN = missing."""
         seen = ~np.isnan(x)
         number = np.maximum(seen.sum(0), 1)
         mean = np.where(seen, x / number, 0.0).sum(0)
@@ -39,12 +39,12 @@ class Standard(NamedTuple):
         return cls(mean, size)
 
     def __call__(self, x: Floats) -> NDArray[np.float32]:
-        """Standardise rows in double precision, and only then round to single precision."""
+        """Standardise rows in double precision, then round to single precision."""
         return np.clip((x - self.mean) / self.size, -LARGEST, LARGEST).astype(np.float32)
 
 
 def drowning(values: Floats) -> int | None:
-    """Row of a number beside which most others of its column become equal in single precision; None = there is none.
+    """Row of an outlier so large that most others are equal in single precision; None = none.
 
     Args:
         values: A column, ``(rows,)``; NaN = missing.
@@ -60,7 +60,7 @@ def drowning(values: Floats) -> int | None:
 
 
 def recode(x: NDArray[Any], categorical: NDArray[np.bool_], context: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Encode anew, by its context alone, a task cut from a table that is already numbers.
+    """Re-encode a task cut from an encoded table, by its context rows alone.
 
     Args:
         x: Cells, context rows first, ``(rows, columns)``; NaN = missing.
@@ -68,8 +68,8 @@ def recode(x: NDArray[Any], categorical: NDArray[np.bool_], context: int) -> tup
         context: Number of context rows.
 
     Returns:
-        Cells whose codes are ranks among those of the context, NaN for all others, without the columns that are
-        constant in the context; and the numbers of the columns that are left.
+        Cells in which a category is its rank among those of the context, or NaN if not among them, without the columns
+        that are constant in the context; and the indices of the columns kept.
     """
     x = x.copy()
     for column in np.flatnonzero(categorical):
@@ -86,10 +86,10 @@ def recode(x: NDArray[Any], categorical: NDArray[np.bool_], context: int) -> tup
 
 
 def to_single(x: Floats, context: int) -> NDArray[np.float32]:
-    """Round a task's cells to single precision without losing their differences.
+    """Round a task's cells to single precision, standardised first where that would lose their differences.
 
-    Columns that are far from 0 for their spread, such as unix seconds, or too large are standardised first, in double
-    precision and by the context rows; all others keep their values.
+    Columns whose mean is large against their standard deviation (such as Unix seconds), or whose values are too large,
+    are standardised in double precision by the context rows; all others keep their values.
 
     Args:
         x: Cells, context rows first, ``(rows, columns)``; NaN = missing.

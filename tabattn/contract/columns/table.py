@@ -1,4 +1,4 @@
-"""From the columns of a real table to numbers, by what its context rows show and by nothing else."""
+"""Table encoder: columns of any type as numbers, learned from the context rows alone."""
 
 import warnings
 from typing import Any, Self
@@ -20,24 +20,24 @@ WHOLE = 2.0**53
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Encodes the columns of a table of any types as numbers (a scikit-learn transformer).
+    """Encoder of tables with columns of any type as numbers (a scikit-learn transformer).
 
     A column is numeric if every entry of the rows it is fitted to is a number, a truth value, a date or a duration
     (both in days), by its type or written as text: numbers also with separators of thousands, decimal commas, percent
     and currency signs; dates in ISO 8601's or another common form. The usual words for a missing cell (``N/A``,
     ``null``, a lone dash, ...) are missing there. Otherwise an entry becomes the rank of its category among those of
-    the fitted rows, in the declared order of a categorical column and in alphabetical order elsewhere. Missing
-    entries, infinities, and entries that the fitted rows could not teach - an unknown category, text in a numeric
-    column - become NaN. Columns without two different entries in the fitted rows are dropped.
+    the fitted rows, in the declared order of a categorical column and in alphabetical order elsewhere. Missing entries,
+    infinities, and entries unlike the fitted rows (an unknown category, text in a numeric column) become NaN. Columns
+    without two different entries in the fitted rows are dropped.
 
-    What had to be guessed, what could not be read in a numeric column, and a number so large that single precision does
-    not tell the others apart beside it, is said by a ``TableWarning``.
+    A ``TableWarning`` names what was guessed, what could not be read in a numeric column, and outliers so large that
+    the other numbers are equal in single precision.
 
     Attributes:
         feature_names_in_: Names of the columns of a DataFrame with text names.
         n_features_in_: Number of columns.
-        columns_: Numbers of the columns that are kept.
-        readings_: How each kept column is read.
+        columns_: Indices of the columns that are kept.
+        readings_: The ``Reading`` of each kept column.
         labels_: Names of all columns, of any type.
         categorical_: Whether each kept column holds codes, ``(kept columns,)``.
     """
@@ -59,15 +59,15 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> Floats:
-        """Learn from rows, as ``fit`` does, and encode them, as ``transform`` does."""
+        """Fit to rows and encode them."""
         return self.fit_encode(X)
 
     def fit_encode(self, X: Any, source: str = "") -> Floats:
-        """Like ``fit_transform``, an array whatever output scikit-learn is configured for.
+        """Fit to rows and encode them as an array, whatever output scikit-learn is configured for.
 
         Args:
             X: The rows.
-            source: Where they come from, for warnings.
+            source: Name of their source, for warnings.
         """
         frame = as_frame(X)
         if not len(frame):
@@ -116,7 +116,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self.encode(X)
 
     def encode(self, X: Any) -> Floats:
-        """Like ``transform``, an array whatever output scikit-learn is configured for."""
+        """Encode rows as an array, whatever output scikit-learn is configured for."""
         check_is_fitted(self)
         frame = as_frame(X)
         if frame.shape[1] != self.n_features_in_:
@@ -148,7 +148,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def categories_(self) -> list[dict[str, int] | None]:
-        """For each kept column the ranks of its categories, or None where it is numeric."""
+        """Ranks of the categories of each kept column; None where it is numeric."""
         return [reading.categories for reading in self.readings_]
 
     @property

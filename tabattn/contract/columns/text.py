@@ -1,4 +1,4 @@
-"""Numbers, dates and durations that are written as text, and the words for a missing cell."""
+"""Parsing of numbers, dates and durations in text, and the markers of missing cells."""
 
 import calendar
 import re
@@ -52,11 +52,11 @@ INFINITY = re.compile(r"^[+-]?inf(?:inity)?$", re.IGNORECASE)
 
 
 class Notation(NamedTuple):
-    """How a column writes its numbers.
+    """Number notation of a column: its decimal mark and thousands separator.
 
     Attributes:
-        decimal: The sign before decimals.
-        group: The sign that may separate groups of three digits, beside spaces, underscores and apostrophes.
+        decimal: Decimal mark.
+        group: Thousands separator, allowed beside spaces, underscores and apostrophes.
     """
 
     decimal: str = "."
@@ -64,20 +64,20 @@ class Notation(NamedTuple):
 
 
 NOTATIONS = (Notation(), Notation(".", ","), Notation(","), Notation(",", "."))
-"""In the order in which they are believed."""
+"""Number notations in order of preference."""
 
 
 JUDGED = 500
-"""Texts of a longer column by which it is judged whether they are numbers at all."""
+"""Number of texts that decide whether a longer column is numeric at all."""
 
 
 def is_missing(text: str) -> bool:
-    """Whether a text stands for a missing cell where other cells are numbers or dates."""
+    """Whether a text marks a missing cell in a column of numbers or dates."""
     return text.casefold() in WORDS or MARKS.match(text) is not None
 
 
 def strip(text: str) -> str:
-    """A text without spaces, also non-breaking ones, and byte-order marks around it."""
+    """Strip spaces, also non-breaking ones, and byte-order marks from a text."""
     return text.strip().strip("\ufeff\u200b").strip()
 
 
@@ -91,7 +91,7 @@ def _body(notation: Notation) -> re.Pattern[str]:
 
 
 def to_number(text: str, notation: Notation) -> float | None:
-    """A number that is written in a notation, infinite where it is too large; None = it is none."""
+    """Parse a number in a notation; infinite beyond double precision, None where it is none."""
     if text[-1:].isdigit() and notation == NOTATIONS[0] and "_" not in text:
         try:
             return float(text)  # most are written as the computer does
@@ -116,7 +116,7 @@ def to_number(text: str, notation: Notation) -> float | None:
 
 
 def unit(text: str) -> str:
-    """The percent or currency sign of a number, if any."""
+    """Percent or currency sign of a number, if any."""
     if text[:1].isdigit() and text[-1:].isdigit():
         return ""
     found = NUMBER.match(text)
@@ -124,14 +124,14 @@ def unit(text: str) -> str:
 
 
 def notation_of(texts: list[str]) -> tuple[Notation, list[float | None], list[str]]:
-    """Find the notation of numbers that are written as text.
+    """Infer the number notation of texts.
 
     Args:
         texts: Different texts.
 
     Returns:
-        The first notation that reads most of them; the numbers, None for what is none in it; and two texts that leave
-        a doubt about it, or none.
+        The first notation that parses most of them; the numbers, None where a text is none; and two texts that make the
+        notation ambiguous, or none.
     """
     few = texts[:: 1 + len(texts) // JUDGED]
     if all(sum(to_number(text, notation) is not None for text in few) < len(few) / 2 for notation in NOTATIONS):
@@ -160,7 +160,7 @@ LONGEST_UNIT = 20
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """A number in text and the unit behind it, such as ``5`` and ``kg``; of ``2 years`` the unit is ``year``."""
+    """Split a number in text from its unit: ``5 kg`` is ``5`` and ``kg``; the unit of ``2 years`` is ``year``."""
     found = COUNTED.search(text)
     word = found["unit"].strip() if found else ""
     if found is None or not 0 < len(word) <= LONGEST_UNIT:
@@ -224,15 +224,15 @@ SHAPES = {
 
 
 def form_of(texts: list[str], share: float = 1.0) -> tuple[str | None, list[str]]:
-    """Find the form of dates that are written as text.
+    """Infer the format of dates in text.
 
     Args:
         texts: Different texts.
-        share: How many of them must be of the form.
+        share: Share of them that must match the format.
 
     Returns:
-        The form that reads all of them, None where there is none; and two texts that leave in doubt what is the day
-        and what the month, or none.
+        The format that parses all of them, None where there is none; and two texts for which day and month are
+        ambiguous, or none.
     """
     few = texts[:: 1 + len(texts) // SAMPLE]
     enough = share if share == 1 else share / 2  # of the few
@@ -254,7 +254,7 @@ def form_of(texts: list[str], share: float = 1.0) -> tuple[str | None, list[str]
 
 
 def to_days(texts: list[str], form: str) -> Floats:
-    """Dates as days since 1970, universal time; NaN for what is no date of this form or of ISO 8601's."""
+    """Parse dates as days since 1970 (UTC); NaN where a text is no date of this format or ISO 8601's."""
     days = _days(texts, form)
     if form != ISO:
         return days
@@ -282,7 +282,7 @@ ISO_DURATION = re.compile(r"^-?P(?:\d+D)?(?:T(?:\d+H)?(?:\d+M)?(?:[\d.]+S)?)?$")
 
 
 def duration(text: str) -> float | None:
-    """A duration or a time of day, such as ``2 days 03:00:00`` or ``12:30``, in days; None = it is none."""
+    """Parse a duration or a time of day, such as ``2 days 03:00:00`` or ``12:30``, in days; None = it is none."""
     if ISO_DURATION.match(text) and DIGITS.search(text):
         return float(pd.Timedelta(text).total_seconds()) / DAY
     found = DURATION.match(text)
