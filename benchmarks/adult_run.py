@@ -7,7 +7,6 @@ Further arguments go to the command line of the training, such as ``--data.batch
 
 import argparse
 import hashlib
-import inspect
 import json
 import statistics
 from collections.abc import Sequence
@@ -104,9 +103,9 @@ def start_alike(task: PriorClassification, seed: int) -> None:
     Parameters of a mechanism's own would otherwise shift the random numbers of all that is made after them.
     """
     torch.manual_seed(seed)
-    kind = type(task.network)
-    names = [name for name in inspect.signature(kind).parameters if not name.endswith("attention")]
-    reference = kind(**{name: getattr(task.network, name) for name in names})
+    network = task.network
+    options = {name: value for name, value in network.arguments.items() if not name.endswith("attention")}
+    reference = type(network)(**options)
     task.network.load_state_dict(reference.state_dict(), strict=False)
 
 

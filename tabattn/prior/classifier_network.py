@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from tabattn.attention import AttentionFactory
+from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism
 from tabattn.nn.table import KeysValues
 from tabattn.prior.encoders import Statistics
 
@@ -30,14 +31,15 @@ class Memory(NamedTuple):
 class ContextClassifier(nn.Module, ABC):
     """Reads labelled context rows and classifies target rows in one forward pass.
 
-    A subclass takes ``(attention, feature_attention, target_attention)`` and, by name, options of its own. It keeps
-    each argument under its name, so that a file can say how it was built.
+    A subclass takes ``(attention, feature_attention, target_attention)`` and, by name, options of its own.
     """
 
     family: ClassVar[str] = "networks"
     """What the subclasses are called in messages."""
     classes: int
     """Largest number of classes."""
+    arguments: dict[str, Any]
+    """All that it was built with, for files: options, and what each attention is in plain values."""
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor, context: int, columns: Tensor | None = None) -> Tensor:
@@ -64,6 +66,21 @@ class ContextClassifier(nn.Module, ABC):
 
 NetworkFactory = Callable[[AttentionFactory, AttentionFactory, AttentionFactory | None], ContextClassifier]
 """Called with ``(attention, feature_attention, target_attention)``; a class, or one with some options filled in."""
+
+
+def described(heads: int, head_dim: int, **attentions: AttentionFactory | None) -> dict[str, Any]:
+    """Return class and arguments of the mechanisms that factories make, in plain values, by the factories' names."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return {
+            name: None if attention is None else _described(attention(heads, head_dim))
+            for name, attention in attentions.items()
+        }
+
+
+def _described(mechanism: Mechanism) -> dict[str, Any]:
+    name = type(mechanism).__name__
+    home = "tabattn.attention" if MECHANISMS.get(name) is type(mechanism) else type(mechanism).__module__
+    return {"class_path": f"{home}.{name}", "init_args": mechanism.arguments()}
 
 
 def check_context(x: Tensor, y: Tensor, context: int) -> None:

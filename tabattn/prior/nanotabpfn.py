@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.nn.table import KeysValues
-from tabattn.prior.classifier_network import ContextClassifier, Memory, check_context, check_least
+from tabattn.prior.classifier_network import ContextClassifier, Memory, check_context, check_least, described
 from tabattn.prior.encoders import Statistics
 
 
@@ -44,8 +44,7 @@ class NanoTabPFN(ContextClassifier):
     ) -> None:
         super().__init__()
         check_least(layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1))
-        self.attention, self.feature_attention, self.target_attention = attention, feature_attention, target_attention
-        self.dim, self.heads, self.hidden, self.layers, self.classes = dim, heads, hidden, layers, classes
+        self.classes = classes
         self.cells = NanoCellEncoder(dim)
         self.labels = NanoLabelEncoder(dim)
         self.blocks = nn.ModuleList(
@@ -55,6 +54,9 @@ class NanoTabPFN(ContextClassifier):
         if layers == 1 and not isinstance(mechanism := attention(heads, dim // heads), Softmax):
             raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")
         self.decoder = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, classes))
+        attentions = {"feature_attention": feature_attention, "target_attention": target_attention}
+        self.arguments = described(heads, dim // heads, attention=attention, **attentions)
+        self.arguments |= {"dim": dim, "heads": heads, "hidden": hidden, "layers": layers, "classes": classes}
 
     def forward(self, x: Tensor, y: Tensor, context: int, columns: Tensor | None = None) -> Tensor:
         check_context(x, y, context)

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.nn.table import TableBlock
-from tabattn.prior.classifier_network import ContextClassifier, Memory, check_context, check_least
+from tabattn.prior.classifier_network import ContextClassifier, Memory, check_context, check_least, described
 from tabattn.prior.encoders import CellEncoder, LabelEncoder, Statistics
 from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
 from tabattn.prior.row_stage import RowStage
+from tabattn.storage.hyperparameters import mechanism
 
 
 class PriorNetwork(ContextClassifier):
@@ -57,12 +58,10 @@ class PriorNetwork(ContextClassifier):
     ) -> None:
         super().__init__()
         check_least(layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1), thinking_rows=(thinking_rows, 0))
-        if cell_attention is not None and not options.row_layers:
-            raise ValueError("cell_attention needs options.row_layers of at least 1, got 0")
-        self.attention, self.feature_attention = attention, feature_attention
-        self.target_attention, self.cell_attention = target_attention, cell_attention
-        self.dim, self.heads, self.hidden, self.layers = dim, heads, hidden, layers
-        self.thinking_rows, self.feature_group = thinking_rows, feature_group
+        if cell_attention is not None:
+            cell_attention = mechanism(cell_attention, "cell_attention")
+            if not options.row_layers:
+                raise ValueError("cell_attention needs options.row_layers of at least 1, got 0")
         self.classes = classes
         self.options = options
         radial = options.radial if options.embedding == "rbf" else 0
@@ -99,6 +98,12 @@ class PriorNetwork(ContextClassifier):
         read = width if self.rows is not None else max(1, options.summaries) * dim
         self.norm = nn.LayerNorm(read)
         self.decoder = nn.Sequential(nn.Linear(read, hidden_out), nn.GELU(), nn.Linear(hidden_out, classes))
+        others = {"target_attention": target_attention, "cell_attention": cell_attention}
+        self.arguments = described(
+            heads, dim // heads, attention=attention, feature_attention=feature_attention, **others
+        )
+        self.arguments |= {"dim": dim, "heads": heads, "hidden": hidden, "layers": layers, "classes": classes}
+        self.arguments |= {"thinking_rows": thinking_rows, "feature_group": feature_group, "options": options}
 
     def forward(self, x: Tensor, y: Tensor, context: int, columns: Tensor | None = None) -> Tensor:
         """Classify target rows.
@@ -163,9 +168,9 @@ class PriorNetwork(ContextClassifier):
     def _column_mask(self, x: Tensor, columns: Tensor | None) -> Tensor | None:
         if columns is None:
             return None
-        mechanism = next(iter(self._layers())).features.mechanism
-        if not mechanism.cross:
-            name = type(mechanism).__name__
+        along_columns = next(iter(self._layers())).features.mechanism
+        if not along_columns.cross:
+            name = type(along_columns).__name__
             raise ValueError(f"tables of unequal width cannot share a batch with feature_attention {name}")
         if self.summaries is not None:
             return (

@@ -1,6 +1,5 @@
 """Networks in files: their weights as safetensors, and beside them in the header all it takes to build them again."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +21,7 @@ from tabattn.storage import trusted
 from tabattn.storage.checkpoint_files import REMOTE, find
 from tabattn.storage.checkpoint_files import read as read_parts
 from tabattn.storage.finite import non_finite_weight
-from tabattn.storage.hyperparameters import check_saved, import_path, plain
+from tabattn.storage.hyperparameters import import_path, plain
 from tabattn.storage.weight_files import read, write
 
 PREFIX = "network."
@@ -172,19 +171,9 @@ def plain_defaults() -> Iterator[None]:
 
 
 def described(network: ContextClassifier) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of a network under ``PREFIX``, and its class with its arguments in plain values.
-
-    Raises:
-        ValueError: An attention is nothing that a file can name, such as a lambda.
-    """
-    given = {name: getattr(network, name) for name in inspect.signature(type(network)).parameters}
-    for name, value in given.items():
-        check_saved(name, value)
-    init = {name: plain(value) for name, value in given.items()}
-    return (
-        {PREFIX + name: value for name, value in network.state_dict().items()},
-        {"class_path": import_path(type(network)), "init_args": init},
-    )
+    """Weights of a network under ``PREFIX``, and its class with its arguments in plain values."""
+    weights = {PREFIX + name: value for name, value in network.state_dict().items()}
+    return weights, {"class_path": import_path(type(network)), "init_args": plain(network.arguments)}
 
 
 def _factory(given: Any, where: str) -> AttentionFactory | None:

@@ -94,7 +94,7 @@ def test_every_argument_is_described(tmp_path: Path, changes: Any) -> None:
     [
         ({"row_dim": 10**9}, "options.row_dim is 1000000000, and its weights allow"),
         ({"row_layers": 10**9}, "options.row_layers is 1000000000, and its weights allow"),
-        ({"row_layers": 0}, "weights are unexpected"),
+        ({"row_layers": 0}, "weights are missing, such as thinking"),
         ({"row_hidden": 19}, "weight .* has the shape"),
         ({"summaries": 3}, "weight .* has the shape"),
         ({"row_heads": 0}, "dim must be a multiple of heads, got dim 12 and heads 0"),
