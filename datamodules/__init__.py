@@ -1,4 +1,4 @@
-"""One LightningDataModule per source of data; the only place that touches bytes."""
+"""Datamodules: one LightningDataModule for each source of data; all file access of the package is here."""
 
 from datamodules.pairs.long import LongPairs
 from datamodules.pairs.synthetic import SyntheticPairs

@@ -1,4 +1,4 @@
-"""Batches by number: batch i is a function of (seed, i), whatever the workers, ranks and restarts."""
+"""Counter-based loading: batch i is a function of (seed, i), whatever the workers, ranks and resumes."""
 
 import signal
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ Item = TypeVar("Item", covariant=True)
 
 
 def generator(*counters: int) -> torch.Generator:
-    """A generator seeded by whole numbers, well mixed: near counters give unrelated streams."""
+    """Random generator seeded by a tuple of counters, hashed so that near counters give unrelated streams."""
     state = 0
     for counter in counters:
         state = (state + (counter & _MASK) + _MIX) & _MASK
@@ -27,15 +27,15 @@ def generator(*counters: int) -> torch.Generator:
 
 
 class CounterSampler(SequentialSampler):
-    """Yields the numbers of this rank's batches: ``(position + i) * world + rank``.
+    """Distributed sampler by counter: yields batch numbers ``(position + i) * world + rank``.
 
-    A sequential sampler to the trainer, which would put one in its place where ``overfit_batches`` is set.
+    A subclass of ``SequentialSampler``, as Lightning replaces any other where ``overfit_batches`` is set.
 
     Args:
         length: Batches per epoch of one rank.
-        rank: This process.
-        world: Number of processes.
-        position: Batches of this rank that came before.
+        rank: Rank of this process.
+        world: Number of ranks.
+        position: Batches that this rank has taken already.
     """
 
     def __init__(self, length: int, rank: int = 0, world: int = 1, position: int = 0) -> None:
@@ -54,17 +54,17 @@ class CounterSampler(SequentialSampler):
 
 
 class CounterLoader(DataLoader[Any]):
-    """Loads batches by ever-increasing number and remembers its place, so that a resumed run goes on where it was.
+    """Stateful data loader of numbered batches: a resumed run goes on with the next batch of its stream.
 
     Args:
-        dataset: Map-style; item i is the whole batch i.
+        dataset: Map-style dataset; item i is the whole batch i.
         length: Batches per epoch of one rank.
-        rank: This process.
-        world: Number of processes.
-        position: Batches of this rank that came before.
-        num_workers: Processes that make batches ahead; 0 = in the training process.
-        pin_memory: Whether to stage batches for fast copies to a GPU.
-        repeat: Whether every epoch has the same batches, the first ones.
+        rank: Rank of this process.
+        world: Number of ranks.
+        position: Batches that this rank has taken already.
+        num_workers: Worker processes; 0 = load in the training process.
+        pin_memory: Whether to pin the memory of batches, for fast copies to a GPU.
+        repeat: Whether every epoch repeats the first ``length`` batches.
     """
 
     def __init__(
@@ -98,24 +98,24 @@ class CounterLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The place of the next batch."""
+        """Position in the stream, for a checkpoint."""
         return {"position": self.counter.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a saved place."""
+        """Restore the position of a checkpoint."""
         self.counter.position = 0 if self.repeat else state["position"]
 
 
 def batches_seen(trainer: Trainer | None) -> int:
-    """Training batches a run has taken so far, those before a restart included.
+    """Number of training batches that a run has taken, those before a resume included.
 
-    Lightning gives a loader its state back only where the run stopped within an epoch; this holds everywhere.
+    Lightning restores the state of a loader only within an epoch; this count holds at its end too.
     """
     return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
 class Scored(Protocol):
-    """A batch whose targets can be left out."""
+    """Protocol of batches whose targets can be excluded from scoring."""
 
     def unscored(self) -> Self: ...
 
@@ -124,7 +124,7 @@ Batch = TypeVar("Batch", bound=Scored)
 
 
 class Numbered(Protocol[Item]):
-    """Things by number: a list, or a map-style dataset of known length."""
+    """Protocol of indexed batches: a list, or a map-style dataset of known length."""
 
     def __len__(self) -> int: ...
 
@@ -132,14 +132,14 @@ class Numbered(Protocol[Item]):
 
 
 class RankSlice(Dataset[Batch], Generic[Batch]):
-    """Every ``world``-th of some batches, from ``rank`` on: nothing padded, nothing scored twice.
+    """A rank's share of batches to score: every ``world``-th from ``rank`` on, none padded, none scored twice.
 
     Args:
         items: The batches.
-        rank: This process.
-        world: Number of processes.
-        together: Whether processes have common steps, from which a loader without batches would keep one for which
-            none is left: it gets the first with no target to score. Otherwise it gets none.
+        rank: Rank of this process.
+        world: Number of ranks.
+        together: Whether ranks take part in collective calls. An idle rank, for which no batch is left, then gets the
+            first batch with no target to score, so that collectives match. Otherwise it gets none.
     """
 
     def __init__(self, items: Numbered[Batch], rank: int, world: int, *, together: bool = True) -> None:
@@ -156,13 +156,13 @@ class RankSlice(Dataset[Batch], Generic[Batch]):
 
 
 def endless(trainer: Trainer | None, batches: Dataset[Any], length: int, num_workers: int) -> CounterLoader:
-    """Load this process's part of a stream of batches, from where its run stands.
+    """Training loader: this rank's share of an endless stream of batches, from the run's position on.
 
     Args:
-        trainer: Of the run; None outside one.
-        batches: Map-style; item i is the whole batch i.
-        length: Batches per epoch of one process.
-        num_workers: Processes that make batches ahead; 0 = in the training process.
+        trainer: Trainer of the run; None outside one.
+        batches: Map-style dataset; item i is the whole batch i.
+        length: Batches per epoch of one rank.
+        num_workers: Worker processes; 0 = load in the training process.
     """
     return CounterLoader(
         batches,
@@ -176,12 +176,12 @@ def endless(trainer: Trainer | None, batches: Dataset[Any], length: int, num_wor
 
 
 def shared(trainer: Trainer | None, batches: Numbered[Batch], num_workers: int = 0) -> DataLoader[Batch]:
-    """Load this process's part of some batches to score or to predict.
+    """Evaluation loader: this rank's share of batches to score or to predict.
 
     Args:
-        trainer: Of the run; None outside one.
-        batches: Things by number; item i is the whole batch i.
-        num_workers: Processes that make batches ahead; 0 = in the training process.
+        trainer: Trainer of the run; None outside one.
+        batches: Indexed; item i is the whole batch i.
+        num_workers: Worker processes; 0 = load in the training process.
     """
     return DataLoader(
         RankSlice(batches, *place(trainer), together=trainer is None or not trainer.predicting),
@@ -194,10 +194,11 @@ def shared(trainer: Trainer | None, batches: Numbered[Batch], num_workers: int =
 
 
 def place(trainer: Trainer | None) -> tuple[int, int]:
-    """The rank of this process and the number of processes; 0 of 1 outside a run.
+    """Return rank and world size; (0, 1) outside a run.
 
     Raises:
-        MisconfigurationException: Lightning would share the batches out a second time.
+        MisconfigurationException: Lightning's own distributed sampler is on, which would split the batches a second
+            time.
     """
     if trainer is None:
         return 0, 1
@@ -210,9 +211,10 @@ def place(trainer: Trainer | None) -> tuple[int, int]:
 
 
 def single_thread(worker: int) -> None:
-    """Keep a worker to one thread, as threads would fight with training, and leave signals to the training process.
+    """Worker initialisation: one thread per worker, and no reaction to SIGINT, SIGTERM and SIGHUP.
 
-    A signal to the whole process group, such as that of Ctrl-C, would end workers before the training is saved.
+    More threads would compete with training. A signal to the process group, such as that of Ctrl-C, would end workers
+    before the training process has saved its checkpoint.
     """
     torch.set_num_threads(1)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):

@@ -1,4 +1,4 @@
-"""Single numbers drawn from a generator."""
+"""Random scalars from a torch generator."""
 
 import math
 
@@ -7,25 +7,25 @@ from torch import Generator
 
 
 def uniform(low: float, high: float, generator: Generator) -> float:
-    """One number between two bounds."""
+    """Uniform number between two bounds."""
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
 def chance(probability: float, generator: Generator) -> bool:
-    """True with a probability; with probability 0 nothing is drawn, so that other draws stay what they were."""
+    """Bernoulli draw; with probability 0 nothing is drawn, so that the stream of other draws stays the same."""
     return probability > 0 and uniform(0, 1, generator) < probability
 
 
 def log_uniform(low: float, high: float, generator: Generator) -> float:
-    """One number between two positive bounds, uniform in its logarithm."""
+    """Log-uniform number between two positive bounds."""
     return math.exp(uniform(math.log(low), math.log(high), generator))
 
 
 def integer(low: int, high: int, generator: Generator) -> int:
-    """One whole number between two bounds, both included."""
+    """Uniform integer between two bounds, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
 def log_integer(low: int, high: int, generator: Generator) -> int:
-    """One whole number between two positive bounds, both included, small ones likelier."""
+    """Log-uniform integer between two positive bounds, both included."""
     return min(high, int(log_uniform(low, high + 1, generator)))

@@ -1,7 +1,7 @@
-"""Reading HDF5 files of any origin: each process has a handle of its own, and a bad file is one line.
+"""HDF5 reader for files of any origin: a handle for each process, and one-line errors for damaged files.
 
-A file with our checksum is compared with it before the library parses anything. A file without one is first read by
-another process with a time limit, for the library loops for ever in some damaged files and crashes in others.
+A file with a checksum is verified before the library parses anything. A file without one is first read in a subprocess
+with a time limit, as the library hangs on some damaged files and crashes on others.
 """
 
 import os
@@ -39,11 +39,11 @@ SEALED = "sealed"
 
 
 class Reader:
-    """A file to read; opened when first used, once in every process.
+    """Lazy HDF5 file handle, opened at first use in each process.
 
     Args:
-        path: The file.
-        advice: What to do where it cannot be read, for the end of the message.
+        path: Path of the file.
+        advice: What to do about an unreadable file, as the end of the message.
     """
 
     def __init__(self, path: str | Path, advice: str = "") -> None:
@@ -56,7 +56,7 @@ class Reader:
         return {**self.__dict__, "handle": None, "owner": 0}
 
     def file(self) -> h5py.File:
-        """The open file."""
+        """Open ``h5py.File``."""
         if self.handle is None or self.owner != os.getpid():
             self.handle = h5py.File(self.path, "r")
             self.owner = os.getpid()
@@ -64,10 +64,10 @@ class Reader:
 
     @contextmanager
     def checked(self, *, unfinished: bool = False) -> Iterator[h5py.File]:
-        """Open the file to look at it, once its checksum is found to match.
+        """Verify the checksum, then open the file.
 
         Args:
-            unfinished: Whether the file may still be without the checksum that it is to have.
+            unfinished: Whether the checksum may be missing, as in a file still being written.
 
         Raises:
             DataError: The file is damaged, or cannot be read.
@@ -85,10 +85,10 @@ class Reader:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Report whatever the library finds wrong in one message that names the file.
+        """Context that turns errors of the HDF5 library into one-line errors that name the file.
 
         Raises:
-            DataError: The file cannot be read; or whoever reads it found that it cannot be used.
+            DataError: The file cannot be read, or the block raised an error about its content.
         """
         try:
             yield
@@ -103,16 +103,17 @@ class Reader:
 
 
 def array(group: h5py.Group, name: str, kinds: str, dimensions: int | None = None) -> h5py.Dataset:
-    """An array of a file, if it can be read without harm.
+    """Return a dataset of a file, checked for type, dimensions and declared size.
 
     Args:
-        group: Where it stands.
+        group: Group that holds it.
         name: Its name.
-        kinds: NumPy's letters of the types it may have, such as ``"iu"``.
-        dimensions: How many it must have; None = any.
+        kinds: Allowed NumPy dtype kinds, such as ``"iu"``.
+        dimensions: Required number of dimensions; None = any.
 
     Raises:
-        DataError: It is no such array, is empty, stands in another file, or declares far more than the file holds.
+        DataError: It is missing or of another type, empty, in an external file, or declares far more than the file
+            holds.
     """
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
@@ -134,7 +135,7 @@ def array(group: h5py.Group, name: str, kinds: str, dimensions: int | None = Non
 
 
 def missing_chunks(found: h5py.Dataset) -> int:
-    """Number of chunks of an array that were never written: they would be read as fill values."""
+    """Number of chunks of a dataset that were never written and would be read as fill values."""
     if not found.chunks or found.shape is None:
         return 0
     expected = 1

@@ -1,8 +1,8 @@
 """Run as a program of its own: read the structure of the HDF5 file named in the arguments, and end with status 0.
 
-The HDF5 library loops for ever in some damaged files, and crashes in others. ``datamodules.hdf5`` therefore lets this
-program, which it can stop, meet a file of unknown origin first. Errors that the library reports are no concern here:
-they will be reported again.
+The HDF5 library hangs on some damaged files and crashes on others. ``datamodules.hdf5`` therefore runs this program,
+which it can stop, on files of unknown origin first. Errors that the library raises are ignored here, as the caller
+meets them again.
 """
 
 import sys
@@ -14,7 +14,7 @@ MOST = 1 << 26
 
 
 def walk(path: str) -> None:
-    """Read every attribute, every chunk index, and every array or its ends."""
+    """Read every attribute, every chunk index, and every dataset (of large ones both ends)."""
     with h5py.File(path, "r") as file:
         for name in file:
             if isinstance(file.get(name, getlink=True), h5py.HardLink):

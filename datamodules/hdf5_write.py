@@ -1,8 +1,8 @@
-"""Writing HDF5 files so that a full disk or a signal cannot crash the library or leave half a file under its name.
+"""HDF5 writer: atomic, and safe from crashes of the library on a full disk or a signal.
 
 The HDF5 library cannot recover from a write that fails: it keeps the data, tries again when the file is closed and when
-the process ends, and then dies with signal 11. Therefore it writes to memory here (``WriteBuffer``), and what it wrote
-is saved to the disk in between, outside the library, where an error is an ordinary OSError.
+the process ends, and then dies with signal 11. Therefore it writes to memory here (``WriteBuffer``), which is saved to
+disk outside the library, where an error is an ordinary OSError.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class WriteBuffer:
-    """A write-back buffer between the HDF5 library and a file: ``save`` writes to the disk, nothing else does.
+    """Write-back buffer between the HDF5 library and a file; only ``save`` writes to the disk.
 
     It has the methods that h5py's driver for file-like objects calls. The buffer holds what was written since the
     last ``save``: the tail behind the saved part of the file, and changed pages within it.
@@ -44,13 +44,13 @@ class WriteBuffer:
         self.place = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to an offset from the start, from here, or from the end."""
+        """Seek to an offset from the start, the current position or the end."""
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.saved + len(self.tail)}
         self.place = origin[whence] + offset
         return self.place
 
     def tell(self) -> int:
-        """The place of the next byte."""
+        """Current position."""
         return self.place
 
     def read(self, count: int) -> bytes:
@@ -73,7 +73,7 @@ class WriteBuffer:
         return len(content)
 
     def write(self, content: Any) -> int:
-        """Take bytes over any that are here."""
+        """Write bytes at the current position, into memory."""
         data = memoryview(content).cast("B")
         start, stop = self.place, self.place + len(data)
         for page in range(start // PAGE, -(-min(stop, self.saved) // PAGE)):
@@ -88,7 +88,7 @@ class WriteBuffer:
         return len(data)
 
     def truncate(self, size: int) -> int:
-        """Cut the file, or extend it with zeros."""
+        """Truncate the file, or extend it with zeros."""
         if size < self.saved:
             self.saved = size
             self.tail.clear()
@@ -99,13 +99,13 @@ class WriteBuffer:
         return size
 
     def flush(self) -> None:
-        """Nothing: the library's flush is no reason to write."""
+        """Do nothing: only ``save`` writes to the disk."""
 
     def save(self) -> None:
-        """Write to the disk what the library wrote since the last time: first what is new, then what changed.
+        """Write all changes since the last save to the disk: first the new tail, then changed pages.
 
         Raises:
-            OSError: It cannot be written. If new data found no place, the file is still what was last saved.
+            OSError: The disk cannot be written. If there was no space for the tail, the file is as last saved.
         """
         try:
             self._put(self.saved, self.tail)
@@ -139,26 +139,26 @@ class WriteBuffer:
 
 
 class Part(NamedTuple):
-    """An HDF5 file that is being written: what the library has of it, and what the disk has."""
+    """HDF5 file being written: the handle of the library, and its buffer."""
 
     file: h5py.File
     buffer: WriteBuffer
 
     def save(self) -> None:
-        """Bring the disk up to date; see ``WriteBuffer.save``."""
+        """Save the buffer to the disk; see ``WriteBuffer.save``."""
         self.file.flush()
         self.buffer.save()
 
 
 @contextmanager
 def writing(path: Path, *, fresh: bool) -> Iterator[Part]:
-    """Open an HDF5 file for writing, which no other process may do at the same time.
+    """Context that opens an HDF5 file for exclusive writing.
 
-    What was not saved is lost where the block is left by an exception; otherwise the rest is saved at its end.
+    The rest is saved at the end of the block; after an exception, changes since the last save are lost.
 
     Args:
         path: The file.
-        fresh: Whether to begin anew, rather than to go on with what is there.
+        fresh: Whether to start an empty file rather than append to the existing one.
 
     Raises:
         BlockingIOError: Another process is writing it.
@@ -182,9 +182,9 @@ def writing(path: Path, *, fresh: bool) -> Iterator[Part]:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP wait for the end of the block, if this program handles them in Python.
+    """Context that defers SIGINT, SIGTERM and SIGHUP to its end, if Python code handles them.
 
-    An exception that a handler raises within a call of the HDF5 library is an error of the disk to it.
+    The HDF5 library takes an exception of a handler within its calls for a disk error.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -205,11 +205,11 @@ def signals_held() -> Iterator[None]:
 
 @contextmanager
 def in_one_piece(path: Path, unfinished: Path) -> Iterator[None]:
-    """Give a file that is written inside its checksum and its name when it is whole and on the disk, and not before.
+    """Context of an atomic write: the file is written under another name, sealed, synced and then renamed.
 
     Args:
-        path: Its name; whatever bears it is replaced.
-        unfinished: Its name while it is written, in the same folder, which is made.
+        path: Final path; an existing file is replaced.
+        unfinished: Path while it is written, in the same folder, which is created.
 
     Raises:
         DataError: The file cannot be written.

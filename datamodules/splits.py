@@ -1,4 +1,4 @@
-"""Parts of what there is to train, validate and test on, and the units that the first of them sets."""
+"""Splits into training, validation and test parts, and standardisation by the training part."""
 
 import math
 import warnings
@@ -16,16 +16,16 @@ PARTS = ("train", "val", "test")
 
 
 def standardise(y: Tensor, train: slice | Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the known values of each column in its training part.
+    """Mean and standard deviation of the observed values of each column in the training part.
 
     Args:
         y: Values, ``(rows, columns)``; NaN = not observed.
-        train: The rows for training.
+        train: Rows of the training part.
         names: Names of the columns.
 
     Raises:
-        ValueError: A column has no value there, or always the same; or it has values so large that single precision
-            does not tell the others apart.
+        ValueError: A column has no value there, or a constant one; or an outlier so large that all others are equal in
+            single precision.
     """
     part = y[train]
     mean = part.nanmean(0)
@@ -61,16 +61,16 @@ def _check_outliers(name: str, values: Tensor, scaled: Tensor) -> None:
 
 
 def split_borders(total: int, shares: tuple[float, float, float], least: int, unit: str) -> tuple[int, int, int, int]:
-    """Where the parts to train, validate and test on start and end.
+    """Start and end of the parts to train, validate and test on.
 
     Args:
-        total: What there is to split.
-        shares: Of the parts.
-        least: What each part must have.
-        unit: What is split, in words.
+        total: Number of things to split.
+        shares: Share of each part; they sum to 1.
+        least: Least size of a part.
+        unit: Name of the things, for messages.
 
     Raises:
-        ValueError: The shares are no shares of a whole, or a part is too small.
+        ValueError: The shares do not sum to 1, or a part is too small.
     """
     if min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
         raise ValueError(f"shares must be greater than 0 and sum to 1, got {list(shares)}")

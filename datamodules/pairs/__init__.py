@@ -1,1 +1,1 @@
-"""Tasks of inference between sequences: from Gaussian processes and from columns of real tables."""
+"""Datamodules of inference between sequences: Gaussian processes, and columns of real tables."""

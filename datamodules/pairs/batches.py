@@ -1,4 +1,4 @@
-"""Batches of synthetic pairs by number."""
+"""Synthetic batches of pairs by index."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -19,12 +19,12 @@ Knowledge = Literal["known", "marginal"]
 
 
 class Tasks(NamedTuple):
-    """Tasks before their points are arranged.
+    """Drawn tasks before a regime splits them into context and targets.
 
     Attributes:
-        process: Where their values come from.
+        process: Gaussian process of each task.
         y: Values, ``(batch, points)`` double.
-        points: Places, members, the sequence to infer, and how much of it is shown.
+        points: Locations, members, the sequence to infer, and the size of its context.
     """
 
     process: Process
@@ -38,14 +38,15 @@ class PairBatches(Dataset[PairBatch]):
     The values of a task do not depend on the regime.
 
     Args:
-        plan: What tasks are drawn from.
-        regimes: One, or several of which each batch takes one.
-        swap_roles: Whether the sequence to infer is drawn; otherwise it is the last.
+        plan: Distribution of the tasks.
+        regimes: Regime, or several of which each batch draws one.
+        swap_roles: Whether the sequence to infer is drawn at random; otherwise it is the last.
         batch_size: Tasks in a batch.
         seed: Seed of the stream.
-        split: Which of the seed's streams.
+        split: Stream of the seed: training, validation or test.
         length: Number of batches.
-        knowledge: What the oracle knows: the process of each task, or only what it was drawn from; None = no oracle.
+        knowledge: What the oracle conditions on: the process of each task, or only the distribution that it was drawn
+            from; None = no oracle.
     """
 
     def __init__(

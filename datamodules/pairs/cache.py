@@ -1,4 +1,4 @@
-"""Tasks kept in an HDF5 file: written in one piece or not at all, and used only for what they were written for."""
+"""HDF5 cache of tasks: written atomically, and reused only for the same configuration."""
 
 import hashlib
 import json
@@ -27,15 +27,14 @@ CONTEXT, TARGET = 0, 1
 
 
 class PairCache:
-    """A file of tasks: for each split the arrays ``x, y, k, role``, ``(tasks, points)``, and their oracle.
+    """HDF5 cache: for each split the arrays ``x, y, k, role``, ``(tasks, points)``, and the oracle.
 
-    ``k`` is the sequence of a point and ``role`` 0 where it is context, 1 where it is a target. Tasks shorter than the
-    longest end in points of value NaN; ``points`` and ``context`` hold the size of each batch. What the tasks were
-    drawn from stands in the file's attributes.
+    ``k`` is the member of a point, and ``role`` is 0 for context and 1 for a target. Shorter tasks are padded with NaN;
+    ``points`` and ``context`` hold the size of each batch. The configuration of the tasks is in the file's attributes.
 
     Args:
         path: The file.
-        facts: What its tasks must be drawn from; plain types by name.
+        facts: Configuration that the tasks must have, in plain values by name.
     """
 
     def __init__(self, path: str | Path, facts: Facts) -> None:
@@ -44,13 +43,13 @@ class PairCache:
         self.reader = Reader(self.path, "; delete it to have it written anew")
 
     def prepare(self, splits: dict[str, PairBatches]) -> None:
-        """Write the tasks where the file is not there yet; make sure that it holds them where it is.
+        """Write the cache if it is missing, else check that it holds the tasks of this configuration.
 
         Args:
-            splits: Batches by the name of their split; splits without batches are left out.
+            splits: Batches by split; empty splits are not written.
 
         Raises:
-            MisconfigurationException: The file holds tasks drawn from something else.
+            MisconfigurationException: The file holds tasks of another configuration.
             DataError: The file cannot be read or written.
         """
         if not self.path.exists():
@@ -104,12 +103,12 @@ class PairCache:
 
 
 class CachedPairs(Dataset[PairBatch]):
-    """Batches of a file, from the first on again when they are at an end.
+    """Batches of a cache file, repeated cyclically.
 
     Args:
-        cache: The file.
-        split: Which of its parts.
-        length: Batches of that part.
+        cache: The cache.
+        split: Name of the split.
+        length: Number of batches of the split.
     """
 
     def __init__(self, cache: PairCache, split: str, length: int) -> None:

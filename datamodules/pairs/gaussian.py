@@ -1,4 +1,4 @@
-"""Drawing from Gaussian processes, and what can be known of targets at best: exact predictive densities."""
+"""Gaussian processes: sampling, and exact predictive densities of targets (the oracle)."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -20,13 +20,13 @@ LOG_TWO_PI = math.log(2 * math.pi)
 
 
 class Prediction(NamedTuple):
-    """What a process says of the targets of each task given its context, in double precision.
+    """Predictive distribution of the targets of each task given its context, in double precision.
 
     Attributes:
         mean: Mean of each target, ``(batch, targets)``.
-        variance: Variance of each target alone, noise included, ``(batch, targets)``.
-        joint: Log-density of all targets together, ``(batch,)``.
-        evidence: Log-density of the context, ``(batch,)``.
+        variance: Marginal variance of each target, noise included, ``(batch, targets)``.
+        joint: Joint log-density of all targets, ``(batch,)``, nats.
+        evidence: Log marginal likelihood of the context, ``(batch,)``, nats.
     """
 
     mean: Tensor
@@ -35,24 +35,24 @@ class Prediction(NamedTuple):
     evidence: Tensor
 
     def log_density(self, y: Tensor) -> Tensor:
-        """Log-density of each target's value alone, ``(batch, targets)``."""
+        """Marginal log-density of the value of each target, ``(batch, targets)``, nats."""
         return -0.5 * ((y - self.mean).square() / self.variance + self.variance.log() + LOG_TWO_PI)
 
 
 def draw(process: Process, x: Tensor, member: Tensor, normals: Tensor) -> Tensor:
-    """Draw one value for each point.
+    """Sample the process at given locations.
 
     Args:
-        process: Of each task.
-        x: Places, ``(batch, points)``.
-        member: Sequence of each point, ``(batch, points)``.
-        normals: Standard normal numbers, ``(batch, points)``.
+        process: Gaussian process of each task.
+        x: Locations, ``(batch, points)``.
+        member: Member of each point, ``(batch, points)``.
+        normals: Standard normal samples, ``(batch, points)``.
 
     Returns:
         Values, ``(batch, points)``, double precision.
 
     Raises:
-        ValueError: Values depend on each other so closely that they cannot be told apart without noise.
+        ValueError: The covariance is singular in double precision; more noise helps.
     """
     values = []
     for tasks in _portions(x):
@@ -62,17 +62,17 @@ def draw(process: Process, x: Tensor, member: Tensor, normals: Tensor) -> Tensor
 
 
 def predict(process: Process, x: Tensor, y: Tensor, member: Tensor, context: int) -> Prediction:
-    """Predict targets from the context.
+    """Gaussian process regression: predict targets from the context.
 
-    The factor of the whole covariance, context first, holds all of it: its last rows are the targets' regression on
-    the context and the factor of what that leaves open.
+    One Cholesky factor of the whole covariance, context first, is enough: its last rows hold the regression of the
+    targets on the context and the factor of their posterior covariance.
 
     Args:
-        process: Of each task.
-        x: Places, ``(batch, points)``, those of the context first.
+        process: Gaussian process of each task.
+        x: Locations, ``(batch, points)``, context first.
         y: Values, ``(batch, points)``.
-        member: Sequence of each point, ``(batch, points)``.
-        context: How many leading points are context.
+        member: Member of each point, ``(batch, points)``.
+        context: Number of leading points that are context.
 
     Raises:
         ValueError: As ``draw`` does.
@@ -89,17 +89,17 @@ def predict(process: Process, x: Tensor, y: Tensor, member: Tensor, context: int
 
 
 def oracle(process: Process, x: Tensor, y: Tensor, member: Tensor, context: int) -> Oracle:
-    """What is known of the targets by who knows the process; arguments as of ``predict``."""
+    """Oracle that knows the process of each task; arguments as for ``predict``."""
     known = predict(process, x, y, member, context)
     density = known.log_density(y[:, context:].double())
     return Oracle(known.mean.float(), density.float(), known.joint.float())
 
 
 def marginal(processes: Iterable[Process], x: Tensor, y: Tensor, member: Tensor, context: int) -> Oracle:
-    """What is known of the targets by who knows that the process is one of several, equally likely beforehand.
+    """Oracle that knows the distribution of processes: a mixture over equally likely ones.
 
-    The densities are those of the mixture weighted by how well each process explains the context; other arguments as
-    of ``predict``.
+    The processes are weighted by the likelihood of the context (Bayesian model averaging); other arguments as for
+    ``predict``.
     """
     found = [predict(process, x, y, member, context) for process in processes]
     targets = y[:, context:].double()

@@ -1,4 +1,4 @@
-"""Covariances of Gaussian processes over places and members, in double precision."""
+"""Covariance functions of Gaussian processes over locations and members, in double precision."""
 
 import math
 from collections.abc import Callable
@@ -11,13 +11,13 @@ Kernel = Literal["rbf", "matern32", "matern52", "periodic"]
 
 
 class Term(NamedTuple):
-    """One sum of a covariance: ``members[i, j] * kernel(distance)`` between a point of member i and one of member j.
+    """Additive term of a covariance: ``members[i, j] * kernel(distance)`` between points of members i and j.
 
     Attributes:
-        kernel: How it falls with distance; None = not at all.
+        kernel: Stationary kernel; None = constant.
         length: Length scale of each task, ``(batch,)``.
-        period: Period of each task, ``(batch,)``; only periodic kernels read it.
-        members: Covariance of the members at one place, ``(batch, members, members)``.
+        period: Period of each task, ``(batch,)``, of periodic kernels.
+        members: Covariance of the members at one location, ``(batch, members, members)``.
     """
 
     kernel: Kernel | None
@@ -27,41 +27,41 @@ class Term(NamedTuple):
 
 
 class Process(NamedTuple):
-    """A Gaussian process over (place, member) for each task of a batch: a sum of terms, and noise.
+    """Gaussian process over (location, member) for each task of a batch: a sum of terms, and noise.
 
     Attributes:
-        terms: What values of different points share.
-        noise: Variance that each observation has to itself, ``(batch,)``.
+        terms: Terms of the covariance.
+        noise: Variance of the observation noise, ``(batch,)``.
     """
 
     terms: tuple[Term, ...]
     noise: Tensor
 
     def tasks(self, which: slice) -> "Process":
-        """The process of some of the tasks."""
+        """Process of a slice of the tasks."""
         terms = (Term(kernel, *(part[which] for part in parts)) for kernel, *parts in self.terms)
         return Process(tuple(terms), self.noise[which])
 
 
 def rbf(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
-    """``exp(-d^2 / 2 l^2)``."""
+    """RBF (squared exponential) kernel: ``exp(-d^2 / 2 l^2)``."""
     return (distance * (1 / length)).square_().mul_(-0.5).exp_()
 
 
 def matern32(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
-    """``(1 + a) exp(-a)``, ``a = sqrt(3) d / l``."""
+    """Matern 3/2 kernel: ``(1 + a) exp(-a)``, ``a = sqrt(3) d / l``."""
     scaled = distance * (math.sqrt(3) / length)
     return (1 + scaled).mul_(scaled.neg_().exp_())
 
 
 def matern52(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
-    """``(1 + a + a^2 / 3) exp(-a)``, ``a = sqrt(5) d / l``."""
+    """Matern 5/2 kernel: ``(1 + a + a^2 / 3) exp(-a)``, ``a = sqrt(5) d / l``."""
     scaled = distance * (math.sqrt(5) / length)
     return (1 + scaled + scaled.square() / 3).mul_(scaled.neg_().exp_())
 
 
 def periodic(distance: Tensor, length: Tensor, period: Tensor) -> Tensor:
-    """``exp(-2 sin^2(pi d / p) / l^2)``."""
+    """Periodic kernel: ``exp(-2 sin^2(pi d / p) / l^2)``."""
     return (distance * (math.pi / period)).sin_().mul_(1 / length).square_().mul_(-2).exp_()
 
 
@@ -75,7 +75,7 @@ KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def covariance(process: Process, x: Tensor, member: Tensor) -> Tensor:
-    """Covariance matrices of a batch's observations.
+    """Covariance matrices of the observations of a batch.
 
     Args:
         process: Of each task.
@@ -83,7 +83,7 @@ def covariance(process: Process, x: Tensor, member: Tensor) -> Tensor:
         member: Sequence of each point, ``(batch, points)``.
 
     Returns:
-        Double precision, ``(batch, points, points)``.
+        Covariance matrices in double precision, ``(batch, points, points)``.
     """
     x = x.double()
     distance = (x.unsqueeze(2) - x.unsqueeze(1)).abs_()

@@ -1,4 +1,4 @@
-"""Kinds of tasks by name: which Gaussian process values come from, how many points there are, and where."""
+"""Kinds of synthetic tasks by name: distributions of Gaussian processes, sizes and locations."""
 
 import math
 from typing import Literal, NamedTuple
@@ -32,25 +32,25 @@ GRID = (12, 13)
 
 
 class PairPlan(NamedTuple):
-    """Everything that tasks are drawn from.
+    """Distribution of synthetic tasks.
 
     Attributes:
-        structure: What sequences share: ``shift`` = a function, each moved by a constant; ``detail`` = a function, to
-            which each but the first adds one of its own; ``correlated`` = correlated functions; ``single`` = there is
-            one sequence.
-        sizes: How a batch's sizes come about: ``fixed`` = as ``points`` says; ``halves`` = each point belongs to any
-            sequence; ``fewer`` = after the context, 3 targets or more, ``points`` at most in all.
+        structure: Relation of the sequences: ``shift`` = one function, plus a constant for each; ``detail`` = one
+            function, to which each but the first adds one of its own; ``correlated`` = correlated functions; ``single``
+            = one sequence.
+        sizes: Distribution of the sizes of a batch: ``fixed`` = as ``points`` says; ``halves`` = each point belongs to
+            any sequence; ``fewer`` = after the context, 3 targets or more, ``points`` at most in all.
         points: Points of each sequence.
-        context: Fewest and most points shown of the sequence to infer.
-        every: Whether half of the batches show any number of them instead, from ``FEW`` to all but one.
+        context: Fewest and most context points of the sequence to infer.
+        every: Whether half of the batches draw the number of context points from ``FEW`` to all but one instead.
         x_range: Ends of the axis.
         eps: Standard deviation of the noise.
-        kernel: Of the common function, or of the correlated ones.
+        kernel: Kernel of the shared function, or of the correlated ones.
         length: Smallest and largest length scale.
         amplitude: Smallest and largest standard deviation of the function.
         period: Smallest and largest period.
         correlation: Smallest and largest correlation of two sequences; of more, partial correlation.
-        shift: Standard deviation of the constants.
+        shift: Standard deviation of the constants of ``shift``.
     """
 
     structure: Literal["shift", "detail", "correlated", "single"] = "correlated"
@@ -79,7 +79,7 @@ class PairPlan(NamedTuple):
 
     @property
     def ranges(self) -> tuple[tuple[float, float], ...]:
-        """What is drawn for each task: length, amplitude, period, then the partial correlations."""
+        """Ranges drawn from for each task: length scale, amplitude, period, then the partial correlations."""
         partial = self.members * (self.members - 1) // 2 if self.structure == "correlated" else 0
         return (self.length, self.amplitude, self.period, *[self.correlation] * partial)
 
@@ -98,7 +98,7 @@ class PairPlan(NamedTuple):
         return math.sqrt(function + extra + self.eps**2)
 
     def check(self) -> None:
-        """Raise ValueError where a value is out of its bounds."""
+        """Raise ValueError for a value out of its bounds."""
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {self.kernel!r}")
         if not self.points or min(self.points) < 2:
@@ -155,7 +155,7 @@ KINDS: dict[str, PairPlan] = {
 
 
 def draw_sizes(plan: PairPlan, source: Generator) -> tuple[tuple[int, ...], int]:
-    """Draw the points of each sequence of a batch, and how many of the one to infer are shown."""
+    """Draw the number of points of each sequence of a batch, and of the context of the one to infer."""
     shown = integer(*plan.context, source)
     if plan.sizes == "fewer":
         return (shown + integer(plan.margin, plan.points[0] - shown, source),), shown
@@ -169,7 +169,7 @@ def draw_sizes(plan: PairPlan, source: Generator) -> tuple[tuple[int, ...], int]
 
 
 def make_process(plan: PairPlan, uniforms: Tensor) -> Process:
-    """The process of each task from uniform random numbers, one for each of the plan's ranges, ``(batch, ranges)``."""
+    """Gaussian processes from uniform numbers, one for each range of the plan, ``(batch, ranges)``."""
     low, high = torch.tensor(plan.ranges, dtype=torch.float64).unbind(1)
     length, amplitude, period, *partial = (low + (high - low) * uniforms.double()).unbind(1)
     variance = amplitude.square()[:, None, None]
@@ -187,10 +187,10 @@ def make_process(plan: PairPlan, uniforms: Tensor) -> Process:
 
 
 def grid(plan: PairPlan) -> Tensor:
-    """Uniform numbers that stand for all of a plan's processes: a grid over what is unknown, ``(processes, ranges)``.
+    """Quadrature grid over the unknown parameters of a plan, as uniform numbers, ``(processes, ranges)``.
 
     Raises:
-        ValueError: More than two things are unknown.
+        ValueError: More than two parameters are unknown.
     """
     unknown = [i for i, (low, high) in enumerate(plan.ranges) if low < high and (i != 2 or plan.kernel == "periodic")]
     if len(unknown) > len(GRID):

@@ -1,4 +1,4 @@
-"""Pairs from long tables: tasks of irregular observations, each with a place of its own."""
+"""Datamodule of long tables: irregular observations, each with a location of its own."""
 
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,14 @@ DEFAULT_NAMES = LongNames()
 
 
 class LongPairs(TaskPairs):
-    """Tasks from a table with one observation in each row: task, sequence (member), place and value.
+    """Tasks from a long table, with one observation in each row: task, sequence (member), location and value.
 
-    Sequences may have any number of points at any places. In a batch each is padded to its longest by points that are
-    neither shown nor scored, and so are missing values. The tasks are split into some to train, validate and test on.
+    Sequences may have any number of points at any locations. In a batch they are padded with points that are neither
+    shown nor scored; missing values are treated likewise. The tasks are split into some to train, validate and test on.
     **Values come standardised** by each sequence's mean and standard deviation in the tasks to train on, so errors and
-    likelihoods are in these units; the attributes ``mean`` and ``std`` lead back. Tasks without a known value of some
-    sequence, or with none of the one to infer among its first ``context`` points, or none behind them, are left out.
+    likelihoods are in these units; the attributes ``mean`` and ``std`` convert back. Tasks without a known value of
+    some sequence, or with none of the one to infer among its first ``context`` points, or none behind them, are left
+    out.
 
     Args:
         path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz); from Python a DataFrame too.
@@ -34,27 +35,27 @@ class LongPairs(TaskPairs):
             dictionary by these roles too.
         sequences: Names of the sequences, in the order of their numbers; none = all there are, in order of their names.
         infer: Name of the sequence to infer; none = the last.
-        unit: What dates are counted in: ``s``, ``min``, ``h`` or ``D`` (days).
-        from_start: Whether each task's places count from its first point.
-        ordered: Whether the tasks are split in the order of the table, the last ones to test on; otherwise at random.
-        context: How many points of the sequence to infer validation, test and prediction show. Half of the batches of
-            training show as many, the others any number from 1 to all but one. Two numbers, the fewest and the most,
-            are drawn from in training too, and nothing else: ``[8, 8]`` trains on 8 alone.
-        eval_context: What validation, test and prediction show instead, one number or two; none = ``context``.
-        regime: Which points are shown in training. ``forecast``: all of the other sequences and the first points of the
-            one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
+        unit: Unit of dates: ``s``, ``min``, ``h`` or ``D`` (days).
+        from_start: Whether the locations of each task count from its first point.
+        ordered: Whether tasks are split in the order of the table, the last ones for test; otherwise at random.
+        context: Number of context points of the sequence to infer in validation, test and prediction. Half of the
+            training batches have as many, the others any number from 1 to all but one. Of two numbers, the fewest and
+            the most, each batch draws from this range, in training too: ``[8, 8]`` trains on 8 alone.
+        eval_context: The same for validation, test and prediction alone, one number or two; none = ``context``.
+        regime: Which points are context in training. ``forecast``: all of the other sequences and the first points of
+            the one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
             ``shuffle``: random points of all, on average as many of each. ``half_half``: full_infer or shuffle.
-            ``mix``: shuffle, forecast or interp. Of several, each batch takes one.
+            ``mix``: shuffle, forecast or interp. Of several, each batch draws one.
         val_regime: The same for validation.
         test_regime: The same for test.
-        swap_roles: Whether training draws the sequence to infer, so that inference goes both ways.
-        drift: Standard deviation, in standardised units, of a constant that training adds to each sequence of a task:
-            for levels that will leave those of the training part.
-        shares: Of the tasks, to train, validate and test on.
+        swap_roles: Whether training draws the sequence to infer at random, so that every direction is learned.
+        drift: Standard deviation, in standardised units, of a random constant added to each sequence of a training
+            task: augmentation for test data at other levels.
+        shares: Shares of the tasks for training, validation and test.
         batch_size: Tasks in a batch (on each device).
-        steps_per_epoch: Batches in an epoch, after which validation may run.
+        steps_per_epoch: Batches per epoch; validation may run at its end.
         seed: Seed of the split and of the batches.
-        num_workers: Processes that make batches ahead; 0 = in the training process.
+        num_workers: Worker processes of the loaders; 0 = load in the training process.
     """
 
     tasks: "Observations"

@@ -1,4 +1,4 @@
-"""Long tables: one observation in each row, of some sequence of some task."""
+"""Reader of long tables: one observation in each row."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -17,16 +17,16 @@ from tabattn.contract.checks import nearest
 
 
 class Observations(NamedTuple):
-    """Tasks of any size: the points of a sequence of a task are side by side, in order of their places.
+    """Irregular tasks of any size: the points of each sequence of a task are contiguous and sorted by location.
 
     Attributes:
-        x: Places, ``(rows,)`` double.
+        x: Locations, ``(rows,)`` double.
         y: Values, ``(rows,)`` double; NaN = not observed.
-        member: Sequence of each point, ``(rows,)``.
-        task: Task of each point, numbered as they come in the table, ``(rows,)``.
+        member: Member of each point, ``(rows,)``.
+        task: Task of each point, numbered in the order of the table, ``(rows,)``.
         first: First row of each sequence of each task, ``(tasks, members)``.
-        size: Rows of each, ``(tasks, members)``.
-        least: Fewest places of each sequence in a batch.
+        size: Number of rows of each sequence of each task, ``(tasks, members)``.
+        least: Least padded length of each sequence in a batch.
     """
 
     x: Tensor
@@ -38,13 +38,13 @@ class Observations(NamedTuple):
     least: int = 1
 
     def take(self, numbers: Tensor) -> Points:
-        """Some tasks, each sequence padded to its length in the longest of them."""
+        """Return tasks by index, each sequence padded to the longest of them."""
         parts = [self._sequence(numbers, member) for member in range(self.size.shape[1])]
         x, y, member, padding = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         return Points(x, y, member, padding)
 
     def known(self, numbers: Tensor, shown: int) -> tuple[Tensor, Tensor]:
-        """How many of the first points of each sequence are known, and how many of the others."""
+        """Number of observed values among the first points of each sequence, and among the others."""
         place = torch.arange(len(self.y)) - self.first[self.task, self.member]
         seen = self.y.isfinite()
         group = self.task * self.first.shape[1] + self.member
@@ -75,7 +75,7 @@ def read_long(
         source: A file (csv, tsv, arff, parquet, each plain or with .gz), or a DataFrame.
         columns: Which column is what; of a mapping, roles that it leaves out have their own names.
         sequences: The sequences to read, in this order; none = all, in order of their names.
-        unit: What dates are counted in, from the start of 1970, universal time.
+        unit: Unit of dates, which count from 1970 (UTC).
 
     Returns:
         Names of the sequences, and the tasks.

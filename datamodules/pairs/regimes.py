@@ -1,4 +1,4 @@
-"""Regimes: named ways to choose which points of a task are context, which are targets, and in what order they come."""
+"""Regimes: named splits of the points of a task into context and targets, and their order."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -19,11 +19,11 @@ MIXTURES: dict[str, tuple[str, ...]] = {
 
 
 class Layout(NamedTuple):
-    """Where the points of each task go.
+    """Order of the points of each task.
 
     Attributes:
-        order: Which point comes at each place, ``(batch, points)`` long.
-        context: How many leading points are context.
+        order: Index of the point at each position, ``(batch, points)`` long.
+        context: Number of leading points that are context.
     """
 
     order: Tensor
@@ -31,15 +31,15 @@ class Layout(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What a regime arranges.
+    """Points to split by a regime.
 
     Attributes:
-        x: Places, ``(batch, points)``.
-        member: Sequence of each point, ``(batch, points)``.
-        role: The sequence to infer of each task, ``(batch,)``; in a batch all of one length.
-        chance: Random numbers, ``(batch, points)``.
-        shown: How many points of the sequence to infer are context.
-        total: How many points are context where these are of all sequences; None = on average ``shown`` of each.
+        x: Locations, ``(batch, points)``.
+        member: Member of each point, ``(batch, points)``.
+        role: Member to infer of each task, ``(batch,)``; in a batch all of one length.
+        chance: Uniform random numbers, ``(batch, points)``.
+        shown: Number of context points of the sequence to infer.
+        total: Number of context points where these are of all sequences; None = on average ``shown`` of each.
     """
 
     x: Tensor
@@ -51,7 +51,7 @@ class Drawn(NamedTuple):
 
 
 def choose(regimes: tuple[str, ...], source: Generator) -> str:
-    """Choose the regime of a batch: one of several, and in turn one of those it mixes."""
+    """Draw the regime of a batch: one of several, and of a mixed one its component."""
     while regimes[0] in MIXTURES or len(regimes) > 1:
         regime = regimes[int(torch.randint(len(regimes), (), generator=source))]
         regimes = MIXTURES.get(regime, (regime,))

@@ -1,4 +1,4 @@
-"""Columns of a table that go along one axis, such as measurements over time, read as numbers."""
+"""Reader of columns along one axis, such as measurements over time."""
 
 import warnings
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ SECONDS: dict[Unit, int] = {"s": 1, "min": 60, "h": 3600, "D": 86400}
 
 
 class Series(NamedTuple):
-    """Columns along one axis.
+    """Aligned sequences: columns of a table along one axis.
 
     Attributes:
         names: Names of the columns.
-        x: Place of each row on the axis, ``(rows,)``, never falling.
+        x: Location of each row, ``(rows,)``, non-decreasing.
         y: Values, ``(rows, columns)``; NaN = not observed.
     """
 
@@ -37,16 +37,16 @@ class Series(NamedTuple):
 
 
 def read_series(source: Source, columns: Sequence[Name], x: Name | None, unit: Unit) -> Series:
-    """Read columns of a table.
+    """Read columns of a table as numbers along an axis.
 
     Args:
         source: A file (csv, tsv, arff, parquet, each plain or with .gz), or a DataFrame.
-        columns: Those to read.
-        x: Column of numbers or dates that is the axis; none = the number of the row.
-        unit: What dates are counted in, from the start of 1970, universal time.
+        columns: Columns to read.
+        x: Column of locations, numbers or dates; none = the row number.
+        unit: Unit of dates, which count from 1970 (UTC).
 
     Raises:
-        ValueError: A column is not there, is there twice, is not numeric, or the axis falls.
+        ValueError: A column is missing, ambiguous or not numeric, or the axis is decreasing.
         DataError: The file cannot be read.
     """
     frame, path = read_table(source)
@@ -62,7 +62,7 @@ def read_series(source: Source, columns: Sequence[Name], x: Name | None, unit: U
 
 
 def find_column(frame: pd.DataFrame, name: Name, path: str) -> str:
-    """Name of a column that may be given by its place.
+    """Resolve a column given by name or by position.
 
     Raises:
         ValueError: There is no such column, or there are several.
@@ -80,7 +80,7 @@ def find_column(frame: pd.DataFrame, name: Name, path: str) -> str:
 
 
 def numbers(column: pd.Series, path: str) -> NDArray[np.float64]:
-    """Values of a column of numbers; NaN where there is none.
+    """Values of a numeric column; NaN = missing.
 
     Raises:
         ValueError: An entry is not a number, or not a finite one.
@@ -98,7 +98,7 @@ def numbers(column: pd.Series, path: str) -> NDArray[np.float64]:
 
 
 def places(column: pd.Series, unit: Unit) -> NDArray[np.float64]:
-    """Places on an axis from a column of numbers or dates.
+    """Locations on an axis from a column of numbers or dates.
 
     Raises:
         ValueError: An entry is missing, or neither a number nor a date.

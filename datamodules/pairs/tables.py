@@ -1,4 +1,4 @@
-"""Pairs from tables: windows of columns that go along one axis."""
+"""Datamodule of wide tables: windows of columns along one axis."""
 
 import math
 from itertools import pairwise
@@ -17,13 +17,13 @@ from tabattn.contract.checks import check_least
 
 
 class Windows(NamedTuple):
-    """Windows of columns by their first row.
+    """Windows of columns, by their first row.
 
     Attributes:
-        axis: Place of each row, ``(rows,)`` double.
-        origin: What is 0 on the axis of the window that starts at each row, ``(rows,)`` double.
-        values: Standardised, ``(rows, columns)``; NaN = not observed.
-        length: Rows of a window.
+        axis: Location of each row, ``(rows,)`` double.
+        origin: Location that becomes 0 in the window that starts at each row, ``(rows,)`` double.
+        values: Standardised values, ``(rows, columns)``; NaN = not observed.
+        length: Number of rows of a window.
     """
 
     axis: Tensor
@@ -32,7 +32,7 @@ class Windows(NamedTuple):
     length: int
 
     def take(self, numbers: Tensor) -> Points:
-        """The windows that start at some rows."""
+        """Return the windows that start at the given rows."""
         rows = numbers[:, None] + torch.arange(self.length)
         x = (self.axis[rows] - self.origin[numbers, None]).float()
         members = self.values.shape[1]
@@ -41,7 +41,7 @@ class Windows(NamedTuple):
         return Points(x.repeat(1, members), y, member.expand(len(numbers), -1))
 
     def known(self, numbers: Tensor, shown: int) -> tuple[Tensor, Tensor]:
-        """How many of the first values of each column of a window are known, and how many of the others."""
+        """Number of observed values among the first of each column of a window, and among the others."""
         zero = torch.zeros(1, self.values.shape[1], dtype=torch.long)
         counts = torch.cat([zero, self.values.isfinite().cumsum(0)])
         border = counts[numbers + shown]
@@ -49,46 +49,46 @@ class Windows(NamedTuple):
 
 
 class TablePairs(TaskPairs):
-    """Columns of a table over time: some are given in full, another is to be inferred from its first points.
+    """Windows of a wide table: one column is inferred from the others and from its own first points.
 
     A task is a window of rows; each column is a sequence (member). The table is split by time into parts to train,
     validate and test on, and no window crosses from one into another. **Values come standardised** by each column's
     mean and standard deviation in the training part, so errors and likelihoods are in these units; the attributes
-    ``mean`` and ``std`` lead back. Missing cells are points that are not there: they are neither shown nor scored.
-    Windows without a known value in some column, or with none of the column to infer among its first ``context``
-    points, or none behind them, are left out.
+    ``mean`` and ``std`` convert back. Missing cells are neither shown nor scored. Windows without a known value in some
+    column, or with none of the column to infer among its first ``context`` points, or none behind them, are left out.
 
     Windows to train on start anywhere, those to validate and test on every ``stride`` rows. Each has an axis of its
     own that starts at 0, or with ``cycle`` at its place in the cycle.
 
     Args:
         path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz); from Python a DataFrame too.
-        columns: Two columns or more, by name or by place counted from 0.
+        columns: Two columns or more, by name or by position counted from 0.
         infer: Name of the column to infer; none = the last of ``columns``.
-        x: Column with the axis, numbers or dates, along which the table is sorted; none = the number of the row.
-        unit: What dates are counted in: ``s``, ``min``, ``h`` or ``D`` (days).
+        x: Column of locations, numbers or dates, by which the table is sorted; none = the row number.
+        unit: Unit of dates: ``s``, ``min``, ``h`` or ``D`` (days).
         cycle: Length of a cycle in units of the axis, such as 24 where these are hours: windows then tell the time of
             day, and the axis ends at the cycle times a power of 2. Rows without ``x`` count from the first one.
-        window: Rows of a window.
-        stride: Rows between the starts of windows to validate and test on.
-        context: How many points of the column to infer validation, test and prediction show. Half of the batches of
-            training show as many, the others any number from 1 to all but one. Two numbers, the fewest and the most,
-            are drawn from in training too, and nothing else: ``[8, 8]`` trains on 8 alone.
-        eval_context: What validation, test and prediction show instead, one number or two; none = ``context``.
-        regime: Which points are shown in training. ``forecast``: all of the other columns and the first points of the
+        window: Number of rows of a window.
+        stride: Rows between the starts of validation and test windows.
+        context: Number of context points of the column to infer in validation, test and prediction. Half of the
+            training batches have as many, the others any number from 1 to all but one. Of two numbers, the fewest and
+            the most, each batch draws from this range, in training too: ``[8, 8]`` trains on 8 alone.
+        eval_context: The same for validation, test and prediction alone, one number or two; none = ``context``.
+        regime: Which points are context in training. ``forecast``: all of the other columns and the first points of the
             one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
             ``shuffle``: random points of all, on average as many of each. ``half_half``: full_infer or shuffle.
-            ``mix``: shuffle, forecast or interp. Of several, each batch takes one.
+            ``mix``: shuffle, forecast or interp. Of several, each batch draws one.
         val_regime: The same for validation.
         test_regime: The same for test.
-        swap_roles: Whether training draws the column to infer for each task, so that inference goes both ways.
-        drift: Standard deviation, in standardised units, of a constant that training adds to each sequence of a task:
-            for levels that will leave those of the training part.
-        shares: Of the rows, to train, validate and test on.
+        swap_roles: Whether training draws the column to infer at random for each task, so that every direction is
+            learned.
+        drift: Standard deviation, in standardised units, of a random constant added to each sequence of a training
+            task: augmentation for test data at other levels.
+        shares: Shares of the rows for training, validation and test.
         batch_size: Tasks in a batch (on each device).
-        steps_per_epoch: Batches in an epoch, after which validation may run.
+        steps_per_epoch: Batches per epoch; validation may run at its end.
         seed: Seed of the batches.
-        num_workers: Processes that make batches ahead; 0 = in the training process.
+        num_workers: Worker processes of the loaders; 0 = load in the training process.
     """
 
     tasks: Windows
@@ -163,6 +163,6 @@ class TablePairs(TaskPairs):
 
 
 def check_below(name: str, shown: tuple[int, int], window: int) -> None:
-    """Raise ValueError unless points are left to infer in a window."""
+    """Raise ValueError unless a window has points left as targets."""
     if shown[1] >= window:
         raise ValueError(f"{name} must be less than the window's {window} rows, got {shown[1]}")

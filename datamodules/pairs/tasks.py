@@ -1,4 +1,4 @@
-"""Pairs from tasks that exist: which of them make up a batch, and what of each is context."""
+"""Batches of existing tasks: which tasks make up a batch, and which of their points are context."""
 
 import math
 from typing import NamedTuple, Protocol
@@ -20,13 +20,13 @@ STREAMS = {"train": 1, "val": 2, "test": 3, "predict": 3}
 
 
 class Points(NamedTuple):
-    """Whole tasks of one size, the points of one sequence after those of another.
+    """Whole tasks of one size, sequence after sequence.
 
     Attributes:
-        x: Places, ``(batch, points)``.
+        x: Locations, ``(batch, points)``.
         y: Values, ``(batch, points)``; NaN = not observed, or padding.
-        member: Sequence of each point, ``(batch, points)``.
-        padding: Points that only fill a task up, ``(batch, points)``; None = there are none.
+        member: Member of each point, ``(batch, points)``.
+        padding: Padding mask, ``(batch, points)`` boolean; True = a filler point. None = no padding.
     """
 
     x: Tensor
@@ -36,7 +36,7 @@ class Points(NamedTuple):
 
 
 class Tasks(Protocol):
-    """Tasks by number."""
+    """Protocol of tasks by index."""
 
     def take(self, numbers: Tensor) -> Points: ...
 
@@ -44,13 +44,13 @@ class Tasks(Protocol):
 
 
 class TaskBatches(Dataset[PairBatch]):
-    """Batch i of tasks, a function of (seed, stage, i).
+    """Batches of existing tasks: batch i is a function of (seed, stage, i).
 
     Args:
-        tasks: Where tasks come from.
-        numbers: Those to use.
-        stage: ``train``: an endless stream, each batch a random choice; else each task once, in order.
-        options: How tasks become batches.
+        tasks: All tasks.
+        numbers: Indices of the tasks to use.
+        stage: ``train``: an endless stream of random batches; otherwise each task once, in order.
+        options: Options of the batches.
     """
 
     def __init__(self, tasks: Tasks, numbers: Tensor, stage: str, options: PairOptions) -> None:
@@ -60,7 +60,7 @@ class TaskBatches(Dataset[PairBatch]):
         self.options = options
 
     def __len__(self) -> int:
-        """Batches in which each task comes once."""
+        """Number of batches in which each task occurs once."""
         return -(-len(self.numbers) // self.options.batch_size)
 
     def __getitem__(self, index: int) -> PairBatch:
@@ -114,7 +114,7 @@ class TaskBatches(Dataset[PairBatch]):
 
 
 class TaskPairs(NotInCheckpoints, LightningDataModule):
-    """What datamodules of existing tasks share: checks and loaders; values come standardised.
+    """Base of datamodules of existing tasks: checks and loaders; values come standardised.
 
     Attributes:
         names: Names of the sequences, in the order of ``PairBatch.member``.
@@ -122,24 +122,23 @@ class TaskPairs(NotInCheckpoints, LightningDataModule):
         std: Standard deviation of each sequence in the training part, which is 1 in a batch.
         scaling: Ends of the axis in training.
         tasks: All tasks.
-        numbers: Numbers of the tasks of each stage: ``train``, ``val``, ``test``, ``predict``.
-        complete: Whether every value is known, so that no batch need be looked through.
+        numbers: Indices of the tasks of each stage: ``train``, ``val``, ``test``, ``predict``.
+        complete: Whether no value is missing, so that batches need no check.
 
     Args:
         names: Names of the sequences.
-        infer: The one to infer; none = the last.
-        context: How many points of it are shown to score, and in training any number; or the fewest and the most of
-            both.
-        eval_context: How many are shown to score instead; none = ``context``.
-        regime: Which points are shown in training; of several, each batch takes one.
+        infer: Name of the sequence to infer; none = the last.
+        context: Number of its context points in evaluation, in training any number; or the fewest and the most in both.
+        eval_context: The same for evaluation alone; none = ``context``.
+        regime: Which points are context in training; of several, each batch draws one.
         val_regime: The same for validation.
         test_regime: The same for test.
-        swap_roles: Whether training draws the sequence to infer for each task.
-        drift: Standard deviation of a constant that training adds to each sequence of a task.
+        swap_roles: Whether training draws the sequence to infer at random for each task.
+        drift: Standard deviation of a random constant added to each sequence of a training task.
         batch_size: Tasks in a batch.
         steps_per_epoch: Batches in an epoch of training.
-        seed: Seed of all choices.
-        num_workers: Processes that make batches ahead; 0 = in the training process.
+        seed: Seed of all random choices.
+        num_workers: Worker processes of the loaders; 0 = load in the training process.
     """
 
     batch = PairBatch
@@ -202,10 +201,10 @@ class TaskPairs(NotInCheckpoints, LightningDataModule):
         self.num_workers = num_workers
 
     def usable(self, stage: str, numbers: Tensor) -> Tensor:
-        """Of the tasks of a stage those with something to infer from and, but for ``predict``, something to score.
+        """Tasks of a stage with observed context values and, except for ``predict``, observed targets.
 
         Raises:
-            ValueError: There is none.
+            ValueError: No task is usable.
         """
         options = self.options[stage]
         shown, rest = self.tasks.known(numbers, options.shown[0])
@@ -230,19 +229,19 @@ class TaskPairs(NotInCheckpoints, LightningDataModule):
         return len(self.names)
 
     def train_dataloader(self) -> CounterLoader:
-        """This rank's part of the endless stream."""
+        """Training loader: this rank's share of an endless stream."""
         return endless(self.trainer, self.batches("train"), self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
-        """This rank's part of the tasks to validate on."""
+        """Validation loader: this rank's share of the validation tasks."""
         return shared(self.trainer, self.batches("val"), self.num_workers)
 
     def test_dataloader(self) -> DataLoader[PairBatch]:
-        """This rank's part of the tasks to test on."""
+        """Test loader: this rank's share of the test tasks."""
         return shared(self.trainer, self.batches("test"), self.num_workers)
 
     def predict_dataloader(self) -> DataLoader[PairBatch]:
-        """This rank's part of the tasks to test on, and of those that have nothing to score."""
+        """Prediction loader: this rank's share of the test tasks and of those without observed targets."""
         return shared(self.trainer, self.batches("predict"), self.num_workers)
 
     def batches(self, stage: str) -> TaskBatches:

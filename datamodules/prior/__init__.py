@@ -1,1 +1,1 @@
-"""Tasks of in-context classification: synthetic tables, and tasks cut from real ones."""
+"""Datamodules of in-context classification: synthetic tables, and tasks cut from real ones."""

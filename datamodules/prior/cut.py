@@ -1,4 +1,4 @@
-"""In-context tasks cut from one real table: rows of its own for training and for scoring, drawn without replacement."""
+"""In-context tasks cut from one real table, with disjoint rows for training and for evaluation."""
 
 from typing import Any, NamedTuple
 
@@ -22,15 +22,15 @@ Ints = NDArray[np.int64]
 
 
 class CutOptions(NamedTuple):
-    """How a task is cut.
+    """Options of tasks cut from a table.
 
     Attributes:
-        rows: Rows of a task.
-        context: How many of them are context.
-        features: Columns of a task; None = all. A task has fewer where fewer tell its context rows apart.
-        permute_labels: Whether each task numbers the classes anew.
-        permute_columns: Whether each task orders its columns anew.
-        fixed_columns: Whether all tasks take the same columns, rather than each its own.
+        rows: Number of rows of a task.
+        context: Number of context rows of a task.
+        features: Number of columns of a task; None = all. A task has fewer where fewer vary in its context.
+        permute_labels: Whether each task permutes the class indices.
+        permute_columns: Whether each task permutes its columns.
+        fixed_columns: Whether all tasks have the same columns; otherwise each draws its own.
     """
 
     rows: int = 100
@@ -44,19 +44,19 @@ class CutOptions(NamedTuple):
 class TaskCutter:
     """Cuts tasks from some rows of a table: task i is a function of (seed, stream, i).
 
-    Rows are drawn without replacement, each class by its share of the table and at least once on either side of the
-    split. Codes of categories are those of the task's context rows; columns that are constant there are left out.
+    Rows are drawn without replacement and stratified; each class occurs in the context and among the targets.
+    Categories are encoded by the task's context rows; columns that are constant there are dropped.
 
     Args:
         table: The table.
-        part: Numbers of the rows to draw from.
-        options: How a task is cut.
+        part: Indices of the rows to draw from.
+        options: Options of the tasks.
         seed: Seed of the tasks.
-        stream: Number that gives these tasks a stream of their own.
-        scored: Numbers of the rows that may be targets, among the others; None = all.
+        stream: Number of their random stream.
+        scored: Indices of the rows that may be targets, a subset of ``part``; None = all.
 
     Raises:
-        ValueError: The rows cannot make such a task.
+        ValueError: The rows are too few for such a task.
     """
 
     def __init__(
@@ -115,13 +115,14 @@ class TaskCutter:
 
 
 class CutBatches(Dataset[TableBatch]):
-    """Batches of cut tasks: a finite list of them, repeated for as long as it is read, or an endless stream.
+    """Batches of cut tasks: an endless stream, or a finite list that is repeated.
 
     Args:
-        cutter: What cuts a task.
+        cutter: Source of the tasks.
         batch_size: Tasks in a batch.
-        tasks: Number of different tasks; None = endless.
-        scored: Whether a batch says the number of each task, so that each is scored alone, and the last one is short.
+        tasks: Number of distinct tasks; None = endless.
+        scored: Whether a batch holds the number of each task, so that each is scored alone; the last batch may be
+            short.
     """
 
     def __init__(self, cutter: TaskCutter, batch_size: int, tasks: int | None, scored: bool = False) -> None:
@@ -145,7 +146,7 @@ class CutBatches(Dataset[TableBatch]):
 
 
 def stack_tables(tables: list[Table], context: int) -> TableBatch:
-    """Tables of as many rows each as one batch; narrow ones are padded with columns of zeros."""
+    """Stack tables with equal numbers of rows to one batch; narrow ones are zero-padded."""
     widths = torch.tensor([table.x.shape[1] for table in tables])
     widest = int(widths.max())
     x = torch.stack([torch.nn.functional.pad(table.x, (0, widest - table.x.shape[1])) for table in tables])
@@ -154,10 +155,10 @@ def stack_tables(tables: list[Table], context: int) -> TableBatch:
 
 
 def split_rows(table: RealTable, held_out: float, seed: int) -> tuple[Ints, Ints]:
-    """Split the rows of a table, each class by its share, into those to train on and those held out.
+    """Stratified split of the rows of a table into training and held-out ones.
 
     Raises:
-        ValueError: The share is not between 0 and 1, or a class has fewer than 4 rows, 2 for each part.
+        ValueError: The share is not between 0 and 1, or a class has fewer than 4 rows (2 for each part).
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out must be between 0 and 1, got {held_out}")
@@ -176,7 +177,7 @@ def split_rows(table: RealTable, held_out: float, seed: int) -> tuple[Ints, Ints
 
 
 def halves(table: RealTable, rows: Ints, seed: int) -> tuple[Ints, Ints]:
-    """Share out some rows of a table, each class by halves: those scored in validation and those scored in the test."""
+    """Stratified split of rows into two halves: scored in validation, and scored in the test."""
     source = generator(seed, 1)
     shares: tuple[list[Any], list[Any]] = ([], [])
     for label in range(len(table.classes)):
@@ -188,7 +189,7 @@ def halves(table: RealTable, rows: Ints, seed: int) -> tuple[Ints, Ints]:
 
 
 def apportion(total: int, weights: Ints, low: Ints, high: Ints, source: Generator) -> Ints:
-    """Whole numbers between bounds, by weight, randomly rounded so that they sum to a total (or come nearest to it)."""
+    """Apportion a total: randomly rounded integers by weight, within bounds, that sum to it or nearly so."""
     total = min(max(total, int(low.sum())), int(high.sum()))
     quota = total * weights / weights.sum()
     # Steps of one common random offset: each share is rounded up as often as its fraction says, and the sum stays.

@@ -1,9 +1,9 @@
-"""Labels that the context of a task can tell."""
+"""Labels of targets whose class occurs in the context."""
 
 import torch
 
 
 def answerable(y: torch.Tensor, context: int, classes: int) -> torch.Tensor:
-    """Labels ``(batch, rows)`` with -1 for the targets whose class no context row has."""
+    """Set the label of targets whose class is missing in the context to -1; ``(batch, rows)``."""
     shown = torch.zeros(len(y), classes, dtype=torch.bool).scatter_(1, y[:, :context], True)
     return torch.cat([y[:, :context], y[:, context:].where(shown.gather(1, y[:, context:]), -1)], dim=1)

@@ -1,4 +1,4 @@
-"""Synthetic tables from random structural causal models: the default prior, in pure torch."""
+"""Structural-causal-model prior: synthetic classification tables from random networks, in pure torch."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
 
 
 class Table(NamedTuple):
-    """Cells ``(rows, features)`` with NaN where missing, and classes ``(rows,)``."""
+    """Synthetic table: cells ``(rows, features)``, NaN = missing, and class indices ``(rows,)``."""
 
     x: Tensor
     y: Tensor
@@ -22,21 +22,21 @@ class Table(NamedTuple):
 def draw_table(
     rows: int, features: int, classes: int, context: int, generator: Generator, options: ScmOptions = DEFAULT_OPTIONS
 ) -> Table:
-    """Draw one table whose context and target rows hold the same classes.
+    """Draw a synthetic table whose context and target rows hold the same classes.
 
     Args:
         rows: Number of rows.
         features: Number of features.
         classes: Number of classes.
-        context: Leading rows that must hold every class, as must the rest.
-        generator: Source of all randomness.
-        options: What the model may look like.
+        context: Number of leading rows that are context; they hold every class, and so do the others.
+        generator: Random generator.
+        options: Options of the prior.
 
     Returns:
-        The table, its rows in random order, its classes and columns permuted.
+        The table, its rows, classes and columns in random order.
 
     Raises:
-        ValueError: Too few rows on one side to hold every class.
+        ValueError: Too few context or target rows to hold every class.
     """
     if min(context, rows - context) < classes:
         raise ValueError(
@@ -60,7 +60,7 @@ def draw_table(
 
 
 def another_view(table: Table, classes: int, context: int, generator: Generator) -> Table:
-    """The same table with its rows split anew into context and targets, and its columns and classes permuted."""
+    """Another view of a table: its split into context and targets, columns and classes drawn again."""
     order = _balanced_order(table.y, classes, context, generator)
     if order is None:
         order = torch.arange(len(table.y))

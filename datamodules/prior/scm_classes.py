@@ -1,4 +1,4 @@
-"""Classes of synthetic tables: pieces of one score, or regions of several nodes."""
+"""Class labels of synthetic tables: intervals of one score, or regions of several nodes."""
 
 import torch
 from torch import Generator, Tensor
@@ -12,7 +12,7 @@ FEWEST = 4
 
 
 def cut_classes(score: Tensor, classes: int, generator: Generator, options: ScmOptions) -> Tensor:
-    """Cut a score into pieces of random size, at times several for each class, and deal them to the classes."""
+    """Ordered classes: a score is cut into intervals of random size, some classes getting several."""
     pieces = classes
     if uniform(0, 1, generator) < 0.3:
         pieces = classes * integer(1, 3, generator)
@@ -26,7 +26,7 @@ def cut_classes(score: Tensor, classes: int, generator: Generator, options: ScmO
 
 
 def region_classes(nodes: Tensor, classes: int, generator: Generator, options: ScmOptions) -> Tensor:
-    """Classes without an order: each row gets the class whose score is largest.
+    """Unordered classes: each row gets the class with the largest of several scores.
 
     The scores are random projections of a few nodes, or closeness to prototypes that are rows of the table.
 
@@ -34,10 +34,10 @@ def region_classes(nodes: Tensor, classes: int, generator: Generator, options: S
         nodes: All nodes of a random network, ``(rows, nodes)``.
         classes: Number of classes.
         generator: Source of all randomness.
-        options: Their imbalance.
+        options: Options of the prior, of which ``imbalance`` is used.
 
     Returns:
-        ``(rows,)``.
+        Class indices, ``(rows,)``.
     """
     rows, total = nodes.shape
     picked = torch.randperm(total, generator=generator)[: integer(2, max(2, min(total, 12)), generator)]

@@ -1,4 +1,4 @@
-"""What happens to the columns of a synthetic table once they are drawn: scales, categories, noise, missing cells."""
+"""Postprocessing of the columns of a synthetic table: scales, categories, noise, missing cells."""
 
 import math
 
@@ -11,7 +11,7 @@ from datamodules.prior.scm_options import ScmOptions
 
 
 def finish_columns(x: Tensor, generator: Generator, options: ScmOptions) -> Tensor:
-    """Permute, warp and cut columns, clip outliers, drop cells."""
+    """Permute, warp and discretise columns, clip outliers and drop cells."""
     rows, features = x.shape
     x = standardise(x[:, torch.randperm(features, generator=generator)]).clamp(-6, 6)
     if chance(options.irrelevant, generator):
@@ -41,7 +41,7 @@ def finish_columns(x: Tensor, generator: Generator, options: ScmOptions) -> Tens
 
 
 def categories(column: Tensor, levels: int, generator: Generator) -> Tensor:
-    """Cut a column ``(rows,)`` into 2 to ``levels`` categories (few likelier), in their order or shuffled: codes."""
+    """Discretise a column ``(rows,)`` to the codes of 2 to ``levels`` categories (few likelier)."""
     count = log_integer(2, levels, generator)
     bounds = column[torch.randint(0, len(column), (count - 1,), generator=generator)].sort().values
     codes = torch.bucketize(column.contiguous(), bounds)

@@ -26,7 +26,7 @@ ACTIVATIONS: tuple[Activation, ...] = (
 
 
 def draw_layer(h: Tensor, width: int, generator: Generator, options: ScmOptions) -> Tensor:
-    """Draw a layer and apply it to nodes ``(rows, nodes)``: ``(rows, width)``."""
+    """Draw a random layer and apply it: ``(rows, nodes)`` to ``(rows, width)``."""
     kind = uniform(0, 1, generator)
     if kind < options.trees:
         return _tree_layer(h, width, integer(*options.depth, generator), generator)
@@ -38,7 +38,7 @@ def draw_layer(h: Tensor, width: int, generator: Generator, options: ScmOptions)
 
 
 def standardise(x: Tensor) -> Tensor:
-    """Columns of mean 0 and variance 1; constant ones are 0."""
+    """Standardise columns to mean 0 and variance 1; constant ones become 0."""
     return (x - x.mean(0)) / x.std(0, unbiased=False).clamp(min=1e-6)
 
 

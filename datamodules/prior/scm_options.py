@@ -1,4 +1,4 @@
-"""What the random causal models of the default prior may look like."""
+"""Options of the structural-causal-model prior."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ PROBABILITIES = (
 
 @dataclass(frozen=True)
 class ScmOptions:
-    """What the random causal models may look like; every range is sampled anew for each table.
+    """Options of the structural-causal-model prior; each range is sampled for each table.
 
     Args:
         layers: Fewest and most hidden layers (few likelier).

@@ -1,4 +1,4 @@
-"""Synthetic tables for training, real ones for validation and test."""
+"""Datamodule of synthetic tables for training, and real ones for validation and test."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class TableSizes(NamedTuple):
     context: tuple[float, float] = (0.3, 0.9)
 
     def grown(self, share: float) -> "TableSizes":
-        """The same ranges with their upper ends moved from twice the lower ones (share 0) to their own (share 1)."""
+        """Ranges whose upper ends grow from twice the lower ones (share 0) to their own (share 1): a curriculum."""
 
         def most(bounds: tuple[int, int]) -> tuple[int, int]:
             least = min(bounds[1], 2 * bounds[0])
@@ -36,7 +36,7 @@ class TableSizes(NamedTuple):
 
 
 def fewest_rows(classes: int) -> int:
-    """Fewest rows on either side of the split for a number of classes: three of each, two where there are two."""
+    """Fewest context rows, and target rows, for a number of classes: 3 of each class, 2 of two classes."""
     return 4 if classes == 2 else 3 * classes
 
 
@@ -45,12 +45,12 @@ class ScmBatches(Dataset[TableBatch]):
 
     Args:
         sizes: Ranges of table sizes.
-        options: What the random causal models may look like.
+        options: Options of the prior.
         batch_size: Most tables in a batch.
-        max_cells: Most cells in a batch: large tables come in smaller batches.
-        grow: Batches over which the largest sizes grow from the smallest ones to their own.
+        max_cells: Most cells in a batch; larger tables come in smaller batches.
+        grow: Curriculum: batches over which the largest sizes grow from small ones to their own.
         seed: Seed of the stream.
-        views: How often each table is in its batch, each time with other context rows, columns and classes permuted.
+        views: Views of each table in its batch, each with other context rows, and with columns and classes permuted.
     """
 
     def __init__(
@@ -95,27 +95,27 @@ class ScmBatches(Dataset[TableBatch]):
 class SyntheticPrior(NotInCheckpoints, LightningDataModule):
     """Endless synthetic classification tables for training; folds of real tables for validation and test.
 
-    Table i is a function of (seed, i), whatever the workers, processes and restarts.
+    Table i is a function of (seed, i), whatever the workers, ranks and resumes.
 
     Args:
         batch_size: Most tables in a batch (on each device).
-        steps_per_epoch: Batches in an epoch, after which validation may run.
+        steps_per_epoch: Batches per epoch; validation may run at its end.
         rows: Fewest and most rows of a table (small ones likelier).
         features: Fewest and most features.
-        classes: Fewest and most classes (few likelier); at most a third of the rows on either side of the split.
-        context: Smallest and largest share of rows whose labels are shown, as far as both sides can hold the classes.
-        max_cells: Most cells (tables x rows x features) in a batch: large tables come in smaller batches.
-        grow: Batches over which the largest sizes grow from small ones to their own: easy tables first.
-        scm: What the random causal models may look like.
+        classes: Fewest and most classes (few likelier); at most a third of the context rows and of the target rows.
+        context: Smallest and largest share of context rows, as far as context and targets can hold all classes.
+        max_cells: Most cells (tables x rows x features) in a batch; larger tables come in smaller batches.
+        grow: Curriculum: batches over which the largest sizes grow from small ones to their own.
+        scm: Options of the prior.
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv,
             arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target; from Python frames too.
-        folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
-            are for test and prediction, so that no row is scored by both.
-        max_rows: Most rows of a real table; larger ones are sampled, stratified.
+        folds: Stratified folds of each real table: the first half of them, rounded down, for validation, the others for
+            test and prediction, so that no row is scored by both.
+        max_rows: Most rows of a real table; of a larger one a stratified sample is taken.
         seed: Seed of the tables and of the folds.
-        num_workers: Processes that make tables ahead; 0 = in the training process.
-        views: How often each table is in its batch, each time with other context rows, columns and classes permuted:
-            more to learn from where tables are dearer than steps.
+        num_workers: Worker processes of the loaders; 0 = draw tables in the training process.
+        views: Views of each table in its batch, each with other context rows, and with columns and classes permuted:
+            for when drawing tables takes longer than training on them.
     """
 
     batch = TableBatch
@@ -164,11 +164,11 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
         self.folds = Folds.of(self.real, folds, seed)
 
     def class_names(self, table: int) -> tuple[str, ...]:
-        """Names of a real table's classes."""
+        """Class names of a real table, by its index."""
         return self.real[table].classes
 
     def target_rows(self, number: int) -> NDArray[np.int64]:
-        """Rows of the real table that are the targets of a batch to predict, by its number; they count from 0."""
+        """Target rows of a prediction batch, by its number: indices into the real table."""
         return self.folds.rows[number]
 
     @property
@@ -177,26 +177,26 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
         return tuple(table.name for table in self.real)
 
     def column_names(self, table: int) -> tuple[str, ...]:
-        """Names of a real table's columns."""
+        """Column names of a real table, by its index."""
         return self.real[table].features
 
     @property
     def classes(self) -> int:
-        """Most classes a model will meet here."""
+        """Largest number of classes of any table here."""
         return max([self.sizes.classes[1], *(len(table.classes) for table in self.real)])
 
     def train_dataloader(self) -> CounterLoader:
-        """This rank's part of the endless stream."""
+        """Training loader: this rank's share of an endless stream."""
         sizes, options = self.sizes, self.options
         batches = ScmBatches(sizes, options, self.batch_size, self.max_cells, self.grow, self.seed, self.views)
         return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the folds to validate on."""
+        """Validation loader: this rank's share of the validation folds."""
         return shared(self.trainer, self.folds.val)
 
     def test_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the folds to test on."""
+        """Test loader: this rank's share of the test folds."""
         return shared(self.trainer, self.folds.test)
 
     predict_dataloader = test_dataloader

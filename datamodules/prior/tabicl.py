@@ -1,4 +1,4 @@
-"""Synthetic tables of TabICL's priors, through the package ``tabicl``."""
+"""Datamodule of TabICL's priors: synthetic tables drawn by the package ``tabicl``."""
 
 import importlib
 import random
@@ -105,22 +105,23 @@ class TabiclBatches(Dataset[TableBatch]):
 class TabiclPrior(NotInCheckpoints, LightningDataModule):
     """Endless synthetic tables of TabICL's priors for training; folds of real tables for validation and test.
 
-    Needs the extra ``priors``. Slower than the built-in prior: write a dump once, or use worker processes.
+    Needs the extra ``priors``. Drawing is slower than for ``SyntheticPrior``: write a dump once, or use worker
+    processes.
 
     Args:
         kind: Which prior: networks, trees, both, or random graphs.
         batch_size: Tables in a batch (on each device).
-        steps_per_epoch: Batches in an epoch, after which validation may run.
+        steps_per_epoch: Batches per epoch; validation may run at its end.
         rows: Fewest and most rows of a table.
         features: Fewest and most features.
         classes: Most classes.
-        context: Smallest and largest share of rows whose labels are shown.
+        context: Smallest and largest share of context rows.
         tables: Real tables for validation and test, by their sources.
-        folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
-            are for test and prediction, so that no row is scored by both.
-        max_rows: Most rows of a real table; larger ones are sampled, stratified.
+        folds: Stratified folds of each real table: the first half of them, rounded down, for validation, the others for
+            test and prediction, so that no row is scored by both.
+        max_rows: Most rows of a real table; of a larger one a stratified sample is taken.
         seed: Seed of the tables and of the folds.
-        num_workers: Processes that make tables ahead; 0 = in the training process.
+        num_workers: Worker processes of the loaders; 0 = draw tables in the training process.
     """
 
     batch = TableBatch
@@ -152,11 +153,11 @@ class TabiclPrior(NotInCheckpoints, LightningDataModule):
         self.folds = Folds.of(self.real, folds, seed)
 
     def class_names(self, table: int) -> tuple[str, ...]:
-        """Names of a real table's classes."""
+        """Class names of a real table, by its index."""
         return self.real[table].classes
 
     def target_rows(self, number: int) -> NDArray[np.int64]:
-        """Rows of the real table that are the targets of a batch to predict, by its number; they count from 0."""
+        """Target rows of a prediction batch, by its number: indices into the real table."""
         return self.folds.rows[number]
 
     @property
@@ -165,15 +166,15 @@ class TabiclPrior(NotInCheckpoints, LightningDataModule):
         return tuple(table.name for table in self.real)
 
     def train_dataloader(self) -> CounterLoader:
-        """This rank's part of the endless stream."""
+        """Training loader: this rank's share of an endless stream."""
         return endless(self.trainer, self.batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the folds to validate on."""
+        """Validation loader: this rank's share of the validation folds."""
         return shared(self.trainer, self.folds.val)
 
     def test_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the folds to test on."""
+        """Test loader: this rank's share of the test folds."""
         return shared(self.trainer, self.folds.test)
 
     predict_dataloader = test_dataloader

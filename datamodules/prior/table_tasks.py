@@ -1,4 +1,4 @@
-"""Training and scoring on tasks cut from one real table."""
+"""Datamodule of in-context tasks cut from one real table."""
 
 from typing import TYPE_CHECKING
 
@@ -19,33 +19,33 @@ STREAMS = {"train": 1, "val": 2, "test": 3}
 
 
 class TableTasks(NotInCheckpoints, LightningDataModule):
-    """In-context tasks cut from one real table as they are needed.
+    """In-context tasks cut from one real table, drawn during training.
 
-    The rows are split first, each class by its share: tasks to train on come from one part, tasks to validate and test
-    on from the held-out one, so that no row is both. Half of the held-out rows are scored in validation and the other
-    half in the test; both may be context. Each task is scored alone, and the scores are averaged.
+    The rows are first split, stratified, into a training and a held-out part. Half of the held-out rows are targets in
+    validation and the other half in the test; both may be context. Each task is scored alone, and the scores are
+    averaged.
 
     Args:
         source: The table: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv, arff, parquet, each plain
             or with .gz); ``::<column>`` behind it names the target. From Python a DataFrame too.
-        target: Column with the labels; none = the source's own.
-        num_tasks: Number of different tasks to train on; none = endless.
-        val_tasks: Number of tasks to validate on.
-        test_tasks: Number of tasks to test on.
-        rows: Rows of a task.
-        context: How many of them are context.
-        features: Columns of a task, a random choice; none = all. A task has fewer where fewer tell its context rows
-            apart.
-        permute_labels: Whether each task to train on numbers the classes anew, so that the network cannot learn
-            this table's classifier by heart in the place of reading the context.
-        permute_columns: Whether each task orders its columns anew.
-        fixed_columns: Whether all tasks take the same columns.
-        held_out: Share of the rows for validation and test.
+        target: Target column; none = that of the source.
+        num_tasks: Number of distinct training tasks; none = endless.
+        val_tasks: Number of validation tasks.
+        test_tasks: Number of test tasks.
+        rows: Number of rows of a task.
+        context: Number of context rows of a task.
+        features: Number of columns of a task, drawn at random; none = all. A task has fewer where fewer vary in its
+            context.
+        permute_labels: Whether each training task permutes the class indices, so that the network must read the context
+            and cannot memorise a classifier of this table.
+        permute_columns: Whether each task permutes its columns.
+        fixed_columns: Whether all tasks have the same columns.
+        held_out: Share of the rows held out for validation and test.
         batch_size: Tasks in a batch (on each device).
-        steps_per_epoch: Batches in an epoch (on each device), after which validation may run.
-        cache_dir: Folder of OpenML's files; none = ``$OPENML_CACHE_DIR``, else OpenML's own.
+        steps_per_epoch: Batches per epoch (on each device); validation may run at its end.
+        cache_dir: Cache folder of OpenML; none = ``$OPENML_CACHE_DIR``, else OpenML's default.
         seed: Seed of the split and of the tasks.
-        num_workers: Processes that cut tasks ahead; 0 = in the training process.
+        num_workers: Worker processes of the loaders; 0 = cut tasks in the training process.
     """
 
     batch = TableBatch
@@ -102,15 +102,15 @@ class TableTasks(NotInCheckpoints, LightningDataModule):
         self.tables: tuple[str, ...] = ()
 
     def train_dataloader(self) -> CounterLoader:
-        """This rank's part of the stream of tasks."""
+        """Training loader: this rank's share of the stream of tasks."""
         return endless(self.trainer, self._batches("train"), self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the tasks to validate on."""
+        """Validation loader: this rank's share of the validation tasks."""
         return shared(self.trainer, self._batches("val"))
 
     def test_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the tasks to test on."""
+        """Test loader: this rank's share of the test tasks."""
         return shared(self.trainer, self._batches("test"))
 
     predict_dataloader = test_dataloader

@@ -1,1 +1,1 @@
-"""Reading real tables: in files, from scikit-learn and from OpenML, as frames and as numbers."""
+"""Real tables from files, scikit-learn and OpenML, as data frames and as numbers."""

@@ -1,4 +1,4 @@
-"""ARFF files, dense and sparse: the header is read here, as Weka and OpenML write it; the rows by liac-arff."""
+"""ARFF parser, dense and sparse, for headers as Weka and OpenML write them; liac-arff parses the rows."""
 
 import re
 import warnings
@@ -35,7 +35,7 @@ JAVA = {
 
 
 class Attribute(NamedTuple):
-    """A column as the header declares it: its kind, the values of a nominal one, the Python format of a date."""
+    """Attribute declaration of an ARFF header: its kind, nominal values, and Python date format."""
 
     name: str
     kind: str
@@ -47,11 +47,11 @@ def read_arff(content: bytes, name: str) -> pd.DataFrame:
     """Parse an ARFF file.
 
     Args:
-        content: The file.
-        name: What the file is called in warnings.
+        content: Bytes of the file.
+        name: Name of the file, for warnings.
 
     Raises:
-        ValueError: The header or a row is not understood; the message names the line or the attribute.
+        ValueError: The header or a row is invalid; the message names the line or the attribute.
     """
     lines = decode(content, name).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     attributes, start = _header(lines)

@@ -1,4 +1,4 @@
-"""Delimited text (CSV, TSV): its encoding, its separator and the shape of its rows, checked before pandas parses it."""
+"""Delimited text (CSV, TSV): encoding, separator and row lengths are checked before pandas parses it."""
 
 import csv
 import io
@@ -28,14 +28,14 @@ NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
 class Layout(NamedTuple):
-    """How a text is laid out.
+    """Layout of delimited text.
 
     Attributes:
-        text: The text behind its header, without comments.
-        separator: What separates fields.
+        text: The text after its header, without comments.
+        separator: Field separator.
         header: Names of the columns, without spaces around them.
-        named: Whether each row begins with its name, which the header leaves out.
-        trailing: Whether each row ends with a separator, behind which is nothing.
+        named: Whether each row begins with a row name, for which the header has no field.
+        trailing: Whether each row ends with a separator.
     """
 
     text: str
@@ -50,8 +50,8 @@ def read_delimited(content: bytes, separator: str | None, name: str) -> pd.DataF
 
     Args:
         content: The file.
-        separator: What is expected to separate fields; another is recognised where it does not.
-        name: What the file is called in warnings.
+        separator: Expected field separator; another one is detected where it does not fit.
+        name: Name of the file, for warnings.
 
     Raises:
         ValueError: The text cannot be decoded, or its rows do not fit its header.
@@ -89,7 +89,7 @@ def _stripped(column: pd.Series) -> pd.Series:
 
 
 def decode(content: bytes, name: str) -> str:
-    """Decode a text: UTF-8, UTF-16 and UTF-32 by their marks, else Windows-1252, which is said.
+    """Decode UTF-8, or UTF-16 and UTF-32 with a byte-order mark, else Windows-1252 with a warning.
 
     Raises:
         ValueError: It is no text.
@@ -124,10 +124,10 @@ def _decode_western(content: bytes, name: str) -> str:
 
 
 def lay_out(text: str, separator: str | None) -> Layout:
-    """Find the separator and the header of a text, and check the number of fields of each row.
+    """Detect separator and header of delimited text, and check the number of fields of each row.
 
     Raises:
-        ValueError: No columns; or rows of another number of fields than the header.
+        ValueError: No columns, or rows whose number of fields differs from that of the header.
     """
     lines = list(io.StringIO(text, newline=""))
     first = next((number for number, line in enumerate(lines) if line.strip()), None)

@@ -1,4 +1,4 @@
-"""Tables in files: CSV, TSV, ARFF and Parquet, each plain or gzipped."""
+"""Table files: CSV, TSV, ARFF and Parquet, each plain or gzipped."""
 
 import gzip
 import io
@@ -20,14 +20,14 @@ Reader = Callable[[bytes, str], pd.DataFrame]
 
 
 def read_file(path: Path) -> pd.DataFrame:
-    """Read a table.
+    """Read a table file into a data frame.
 
     Args:
-        path: The file; its suffix tells its format.
+        path: The file; its suffix determines the format.
 
     Raises:
-        ValueError: There is no such file, or its suffix is not known.
-        DataError: The file cannot be read or understood.
+        ValueError: There is no such file, or its suffix is unknown.
+        DataError: The file cannot be read or parsed.
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
@@ -56,7 +56,7 @@ def read_table(source: Source) -> tuple[pd.DataFrame, str]:
 
     Raises:
         ValueError: There is no such file, or the source is neither; the frame is empty, or two columns have one name.
-        DataError: The file cannot be read or understood.
+        DataError: The file cannot be read or parsed.
     """
     if isinstance(source, str | os.PathLike):
         return read_file(Path(source)), str(source)
@@ -71,7 +71,7 @@ def read_table(source: Source) -> tuple[pd.DataFrame, str]:
 
 
 def stem(path: Path) -> str:
-    """Name of a table: its file's without the suffixes of format and compression."""
+    """Table name from a file name: without the suffixes of format and compression."""
     name = path.name
     for suffix in (".gz", *READERS):
         if name.lower().endswith(suffix):

@@ -1,4 +1,4 @@
-"""Tables of OpenML through its own client, with timeouts, a cache, and every failure as one line."""
+"""OpenML tables through its own client, with timeouts, a cache, and one-line errors."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ NO_RESULT = (111, 372)
 
 
 class Fetched(NamedTuple):
-    """A data set of OpenML: its name, its columns, the target it proposes, and facts about it in plain types."""
+    """OpenML data set: name, columns, default target, and provenance in plain values."""
 
     name: str
     frame: pd.DataFrame
@@ -35,11 +35,11 @@ class Fetched(NamedTuple):
 
 
 def fetch(name: str, cache_dir: str | Path | None = None) -> Fetched:
-    """Fetch a data set, or read it from the cache without a request.
+    """Fetch an OpenML data set, or read it from the cache without a request.
 
     Args:
-        name: Its id, or its name: of several the oldest active one.
-        cache_dir: Folder of the files; none = ``$OPENML_CACHE_DIR``, else the client's own.
+        name: Id or name of the data set; of several with this name the oldest active one.
+        cache_dir: Cache folder; none = ``$OPENML_CACHE_DIR``, else the client's default.
 
     Raises:
         DataError: It does not exist, cannot be fetched, or cannot be read.

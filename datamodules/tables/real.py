@@ -1,4 +1,4 @@
-"""Real tables as numbers: loading them by their source, and cutting them into folds."""
+"""Real tables as arrays: loading by source, and stratified folds."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,19 +17,19 @@ from tabattn.contract.columns import TableEncoder, encode_labels, recode, to_sin
 
 
 class RealTable(NamedTuple):
-    """One table as numbers.
+    """Real table as arrays of numbers.
 
     Attributes:
         name: Its short name.
-        x: Cells, ``(rows, features)`` double; NaN = missing. Columns of categories hold codes that mean no more than
-            equal or different: whoever cuts a task from the table encodes them anew by the task's context, and rounds
-            the cells to single precision so that they stay apart.
+        x: Cells, ``(rows, features)`` double; NaN = missing. Categorical columns hold arbitrary codes: a task cut from
+            the table re-encodes them by its context (``recode``) and rounds the cells to single precision
+            (``to_single``).
         y: Class index of each row, ``(rows,)``.
         features: Names of the columns; those constant over the whole table are left out.
         classes: Names of the classes.
-        categorical: Which columns hold codes, ``(features,)``.
-        provenance: Where the table came from, in plain types.
-        rows: Which rows of the source these are, where only some were taken; None = all.
+        categorical: Whether each column is categorical, ``(features,)`` boolean.
+        provenance: Source of the table, in plain values.
+        rows: Indices of the rows in the source, where only a sample was taken; None = all.
     """
 
     name: str
@@ -43,16 +43,16 @@ class RealTable(NamedTuple):
 
 
 def load_table(source: Source, target: str | None = None, cache_dir: str | Path | None = None) -> RealTable:
-    """Load a table by its source.
+    """Load a real table by its source and encode it as numbers.
 
     Args:
         source: ``sklearn:<name>``, ``openml:<id or name>`` or a file; ``::<column>`` behind it names the target. Or a
             DataFrame.
-        target: Column with the labels; none = the source's own.
-        cache_dir: Folder of OpenML's files.
+        target: Target column; none = that of the source.
+        cache_dir: Cache folder of OpenML; none = its default.
 
     Raises:
-        ValueError: No such source or target, or nothing in it to tell apart.
+        ValueError: No such source or target, or no column that varies.
         DataError: The table cannot be read or fetched.
     """
     frame = load_frame(source, target, cache_dir)
@@ -73,13 +73,13 @@ def load_table(source: Source, target: str | None = None, cache_dir: str | Path 
 
 
 def load_tables(sources: tuple[Source, ...], max_rows: int, seed: int) -> list[RealTable]:
-    """Load tables by their sources, of large ones a stratified sample of rows.
+    """Load several real tables by their sources; large ones as a stratified sample of rows.
 
     DataFrames are called by their ``attrs["name"]``, else ``table``, ``table 2`` and so on; the last column is the
     target.
 
     Raises:
-        ValueError: As for ``load_table``; or two tables have the same name.
+        ValueError: As for ``load_table``, or two tables have the same name.
         DataError: As for ``load_table``.
     """
     if isinstance(sources, str | pd.DataFrame):
@@ -96,7 +96,7 @@ def load_tables(sources: tuple[Source, ...], max_rows: int, seed: int) -> list[R
 
 
 def stratified_rows(table: RealTable, limit: int, seed: int) -> RealTable:
-    """At most ``limit`` rows of a table, each class by its share."""
+    """Stratified sample of at most ``limit`` rows of a table."""
     if len(table.y) <= limit:
         return table
     rows, _ = train_test_split(np.arange(len(table.y)), train_size=limit, stratify=table.y, random_state=seed)
@@ -104,12 +104,12 @@ def stratified_rows(table: RealTable, limit: int, seed: int) -> RealTable:
 
 
 class Folds(NamedTuple):
-    """Folds of real tables, disjoint: no row that is scored in the test is scored in a validation.
+    """Cross-validation folds of real tables, split between validation and test so that no row is scored by both.
 
     Attributes:
-        val: Folds to validate on: of each table the first half of its folds, rounded down.
-        test: Folds to test on: the others.
-        rows: Of each of the latter, the rows of its table that are the targets, counted from 0 in the source.
+        val: Validation folds: the first half of the folds of each table, rounded down.
+        test: Test folds: the others.
+        rows: Target rows of each test fold, as indices into the source.
     """
 
     val: list[TableBatch]
@@ -118,7 +118,7 @@ class Folds(NamedTuple):
 
     @classmethod
     def of(cls, tables: list[RealTable], folds: int, seed: int) -> "Folds":
-        """Cut each table into stratified folds and share them out."""
+        """Cut tables into stratified folds, and split these between validation and test."""
         each = [fold_batches(table, index, folds, seed) for index, table in enumerate(tables)]
         if tables:
             rank_zero_info(
@@ -135,13 +135,13 @@ class Folds(NamedTuple):
 
 
 def fold_batches(table: RealTable, index: int, folds: int, seed: int) -> list[TableBatch]:
-    """Cut a table into stratified folds: each a batch of one task whose targets are the fold.
+    """Stratified folds of a table, each as a batch of one task whose targets are the fold.
 
     Args:
         table: The table.
-        index: Its number among the datamodule's tables.
+        index: Index of the table among the datamodule's tables.
         folds: Number of folds.
-        seed: Decides who is in which fold.
+        seed: Seed of the assignment of rows to folds.
 
     Raises:
         ValueError: A class has fewer rows than there are folds.

@@ -1,4 +1,4 @@
-"""The one notation for real tables: ``sklearn:<name>``, ``openml:<id or name>`` or a file, ``::<target>`` at will."""
+"""Sources of real tables: ``sklearn:<name>``, ``openml:<id or name>`` or a file, optionally ``::<target>``."""
 
 import hashlib
 from collections.abc import Callable
@@ -20,14 +20,14 @@ SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits")
 
 
 class Frame(NamedTuple):
-    """A table as it came.
+    """Real table as a data frame, with its labels and provenance.
 
     Attributes:
         name: Short name of the table.
-        x: Its features.
-        y: Its labels; of categorical type where the source declares the order of the classes.
-        categorical: Names of the features that are categories rather than numbers.
-        provenance: Where it came from: source, target, sizes, and the SHA-256 of its content, in plain types.
+        x: Feature columns.
+        y: Labels; categorical where the source declares the order of the classes.
+        categorical: Names of the categorical columns.
+        provenance: Source, target, sizes and SHA-256 of the content, in plain values.
     """
 
     name: str
@@ -47,13 +47,13 @@ class _Raw(NamedTuple):
 
 
 def load_frame(source: Source, target: str | None = None, cache_dir: str | Path | None = None) -> Frame:
-    """Load a table by its source.
+    """Load a real table by its source as a data frame.
 
     Args:
         source: ``sklearn:<name>``, ``openml:<id or name>``, or the path of a file (csv, tsv, arff, parquet, each
             plain or with .gz); ``::<column>`` behind any of them names the target. Or a DataFrame.
-        target: Column with the labels; none = the source's ``::``, else OpenML's default, else the last column.
-        cache_dir: Folder of OpenML's files; none = ``$OPENML_CACHE_DIR``, else OpenML's own.
+        target: Target column; none = the source's ``::<column>``, else OpenML's default, else the last column.
+        cache_dir: Cache folder of OpenML; none = ``$OPENML_CACHE_DIR``, else OpenML's default.
 
     Raises:
         ValueError: No such source or target, or a target without two classes or with missing labels.
@@ -94,7 +94,7 @@ def load_frame(source: Source, target: str | None = None, cache_dir: str | Path 
 
 
 def content_hash(frame: pd.DataFrame) -> str:
-    """SHA-256 of a table's names and cells."""
+    """SHA-256 of a table's column names and cells."""
     digest = hashlib.sha256()
     for name in frame.columns:
         digest.update(f"{name}\n".encode())

@@ -1,4 +1,4 @@
-"""``--ckpt_path``: the file it means, and the arguments of the model and the optimizer that it brings."""
+"""``--ckpt_path``: resolving the file, and merging its hyperparameters into the configuration."""
 
 from collections.abc import Iterator, Sequence
 from inspect import signature
@@ -19,15 +19,15 @@ from tabattn.training.runs import path_of
 
 
 def with_hyperparameters(parser: ArgumentParser, config: Namespace, words: Sequence[str]) -> Namespace:
-    """Put the model's and the optimizer's arguments of the checkpoint that ``--ckpt_path`` names into a configuration.
+    """Merge the hyperparameters of the checkpoint of ``--ckpt_path`` into the model's configuration.
 
     Args:
-        parser: Parser of the command line; a mistake in the arguments is its error.
-        config: What it parsed, with its subcommand.
+        parser: Parser of the command line, which reports wrong arguments.
+        config: Parsed configuration, with its subcommand.
         words: The command line; a flag that asks for another model, or another class of optimizer, is such a mistake.
 
     Returns:
-        The configuration, the same where no checkpoint is named.
+        The merged configuration; unchanged without a checkpoint.
 
     Raises:
         DataError: The checkpoint is damaged, or its hyperparameters are unknown.
@@ -83,7 +83,7 @@ def _with_settings(
 
 
 def leave_init_from_aside(parser: ArgumentParser, model: Namespace, flags: set[str]) -> None:
-    """A checkpoint brings all weights: refuse a flag for others; a configuration tells how its run once began."""
+    """Drop ``init_from``, as a checkpoint brings all weights; refuse it as a flag."""
     if source := model.get("init_args.init_from"):
         if "model.init_from" in flags:
             parser.error(
@@ -95,7 +95,7 @@ def leave_init_from_aside(parser: ArgumentParser, model: Namespace, flags: set[s
 
 
 def run_names(model: Namespace) -> dict[str, str]:
-    """Names in the path of a run: ``task``, and ``attention``, empty where the task has no argument called so.
+    """Names in the path of a run: ``task``, and ``attention`` (empty if the task has no such argument).
 
     Args:
         model: Configuration of the task.
@@ -114,7 +114,7 @@ def flags_of(words: Sequence[str]) -> set[str]:
 
 
 def short(key: str) -> str:
-    """Return a key of the configuration as its flag is commonly written."""
+    """Shorten a configuration key to its usual flag."""
     return ".".join(word for word in key.split(".") if word not in {"init_args", "class_path"})
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint input and output of a trainer: every checkpoint appears whole or not at all."""
+"""Atomic checkpoint input and output for a trainer."""
 
 import os
 from typing import Any
@@ -12,7 +12,7 @@ from tabattn.storage.files import write_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """CheckpointIO plugin that writes local checkpoints atomically and durably; for ``Trainer(plugins=...)``.
+    """CheckpointIO plugin that writes local checkpoints atomically; for ``Trainer(plugins=...)``.
 
     The checkpoint is written beside its target, synced and renamed, so a kill or a full disk at any moment leaves the
     checkpoint that was there. Lightning's own goes through the folder of temporary files, which may be on another file
@@ -21,10 +21,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
-        """Write a checkpoint.
+        """Write a checkpoint atomically.
 
         Raises:
-            OSError: The disk is full or refuses; what was there before is untouched.
+            OSError: The disk is full or fails; the previous file is untouched.
         """
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -35,10 +35,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: _PATH, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint, once its checksum is found to match; one without a checksum is read as it is.
+        """Read a checkpoint after verifying its checksum, if it has one.
 
         Raises:
-            DataError: The file is not what was written.
+            DataError: The checksum differs.
         """
         if os.path.isfile(path):
             verify(path)
@@ -46,6 +46,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def install(trainer: Trainer) -> None:
-    """Let a trainer write its checkpoints atomically, unless it has a plugin of the user's for them."""
+    """Install the plugin in a trainer, unless the user gave one."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -1,4 +1,4 @@
-"""Checks of a built trainer: nothing it keeps may be written outside of its folders or over an earlier run."""
+"""Checks of a trainer: that it writes only into its own folders, and over no earlier run."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tabattn.storage.trusted import shortened
 
 
 def check_filenames(trainer: Trainer) -> None:
-    """Check that checkpoints are named within their folder.
+    """Check that the file names of checkpoints stay within their folder.
 
     Raises:
         MisconfigurationException: A file name leads out of it.
@@ -26,7 +26,7 @@ def check_filenames(trainer: Trainer) -> None:
 
 @rank_zero_only
 def check_loggers(trainer: Trainer) -> None:
-    """Check that a logger of the user's, such as one with a fixed version, writes into no earlier run's folder.
+    """Check that a user's logger writes into no earlier run's folder.
 
     Raises:
         MisconfigurationException: Its folder is not empty.

@@ -1,4 +1,4 @@
-"""The command line: any task on any data, with any attention mechanism, optimizer and schedule."""
+"""Command-line interface: any task on any datamodule, with any mechanism, optimizer and schedule."""
 
 import os
 import sys
@@ -55,11 +55,11 @@ WATCH = Watch()
 
 
 class CLI(LightningCLI):
-    """Builds what a configuration describes, and runs it.
+    """LightningCLI that builds and runs what a configuration describes.
 
     Args:
-        args: Command line, as a list of strings or a nested dictionary; that of the process if None.
-        run: Whether the arguments start with a subcommand to run; if not, everything is only built.
+        args: Command line, as a list of strings or a nested dictionary; None = that of the process.
+        run: Whether to run the subcommand that the arguments start with; otherwise objects are only built.
     """
 
     def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
@@ -129,7 +129,7 @@ class CLI(LightningCLI):
             check_schedule(config, named or config.lr_scheduler != default)
 
     def instantiate_classes(self) -> None:
-        """Build everything; what a constructor refuses is a mistake in the arguments."""
+        """Instantiate task, datamodule and trainer; an error of a constructor is reported as wrong use."""
         try:
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as ex:
@@ -237,15 +237,15 @@ class CLI(LightningCLI):
     def configure_optimizers(
         lightning_module: LightningModule, optimizer: Optimizer, lr_scheduler: LRSchedulerTypeUnion | None = None
     ) -> Any:
-        """Step the schedule every batch and tell it how long the run is.
+        """Combine optimizer and schedule, stepped every batch over the length of the run.
 
         Args:
             lightning_module: The task.
-            optimizer: What updates it.
-            lr_scheduler: The schedule; None for a constant learning rate.
+            optimizer: Optimizer of its parameters.
+            lr_scheduler: Learning-rate schedule; None = constant.
 
         Returns:
-            What Lightning takes for the pair.
+            Optimizer and schedule in the form that Lightning expects.
         """
         return with_schedule(lightning_module, optimizer, lr_scheduler)
 
@@ -272,14 +272,13 @@ class CLI(LightningCLI):
 
 
 def main(args: ArgsType = None) -> int:
-    """Run a command line.
+    """Run a command line and return its exit status.
 
     Args:
-        args: The arguments; those of the process if None.
+        args: Arguments; None = those of the process.
 
     Returns:
-        The status for the shell: 0 done, 2 wrong use, 3 data or disk, 4 diverged, 129 hung up, 130 interrupted, 143
-        terminated.
+        Exit status: 0 done, 2 wrong use, 3 data or disk error, 4 diverged, 129 SIGHUP, 130 SIGINT, 143 SIGTERM.
     """
     without_advertisements()
     threading.excepthook = thread_fault

@@ -1,4 +1,4 @@
-"""Command lines for the user to type: what goes on with a run, tests it and looks at it."""
+"""Suggested commands at the end of a run: how to resume, test and inspect it."""
 
 import shlex
 import sys
@@ -12,17 +12,17 @@ SEVERAL = 3
 
 
 def program() -> list[str]:
-    """Words that begin a command line of this program."""
+    """Words that start a command line of this program."""
     path = Path(sys.argv[0])
     return ["python", str(path)] if path.name == "train.py" else ["python", "-m", "tabattn"]
 
 
 def going_on(given: Iterable[str], packages: Iterable[str], checkpoint: str) -> str:
-    """The command line of a run, with another checkpoint to start from.
+    """Command line that resumes a run from a checkpoint.
 
     Args:
         given: Words of the command line.
-        packages: Those of ``--allow``.
+        packages: Packages of ``--allow``.
         checkpoint: Path of the checkpoint.
     """
     words = [f"--allow={package}" for package in packages]
@@ -36,13 +36,13 @@ def going_on(given: Iterable[str], packages: Iterable[str], checkpoint: str) -> 
 
 
 def closing(command: str, folder: Path, packages: Iterable[str], trainer: Trainer) -> str:
-    """What a run says at its end: its folder, what it wrote, and the commands that come next.
+    """Closing message of a run: its folder, files and suggested commands.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.
         folder: The folder of the run.
-        packages: Those of ``--allow``.
-        trainer: Whose run it was.
+        packages: Packages of ``--allow``.
+        trainer: Trainer of the run.
     """
     lines = [f"The {command} run is in {folder}: {', '.join(_written(folder))}"]
     allowed = [f"--allow={package}" for package in packages]

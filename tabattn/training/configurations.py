@@ -1,4 +1,4 @@
-"""Configuration files of a command line: which are meant, and whether they can be merged."""
+"""Configuration files on the command line: which are named, and whether they can be merged."""
 
 import os
 import re
@@ -22,9 +22,9 @@ NAME = re.compile(r"[\w./-]+")
 
 
 def two_tasks(words: Sequence[str]) -> str | None:
-    """Say in one line that two configurations are of different tasks; None where they can be laid over one another.
+    """Report two configurations of different tasks in one line; None if they can be merged.
 
-    The parser would take the later class with whatever arguments of the earlier one have the same names.
+    The parser would otherwise build the later class with arguments of the earlier one.
 
     Args:
         words: A command line.
@@ -68,7 +68,7 @@ def _subclasses(base: Any) -> Iterator[type[Task]]:
 
 
 def with_packaged(words: ArgsType) -> ArgsType:
-    """Replace names of the package's configurations in a command line by their paths.
+    """Resolve names of packaged configurations in a command line to their paths.
 
     ``--config`` takes a file, or the name of a configuration (``prior``, ``experiments/adult``); wherever a value is
     ``configs/...yaml`` and there is no such file, it means the package's.

@@ -1,4 +1,4 @@
-"""Help of the command line: what there is, and every argument by the flag that one types."""
+"""Help of the command line: lists of classes, and arguments by the flags that one types."""
 
 import argparse
 import collections.abc
@@ -51,14 +51,14 @@ arguments of a class by its name behind these.
 
 
 def parser_kwargs() -> dict[str, Any]:
-    """Arguments of the parsers: what the command line and its commands say of themselves."""
+    """Keyword arguments of the parsers: descriptions of the program and its subcommands."""
     name = " ".join(program())
     commands = {each: {"description": text + "\n" + COMMAND} for each, text in DESCRIPTIONS.items()}
     return {"prog": name.removeprefix("python "), "epilog": EXAMPLES.format(program=name), **commands}
 
 
 def needed(words: ArgsType, commands: Iterable[str]) -> list[str]:
-    """Which commands have to know their arguments: the one that is given, none where only their names are shown.
+    """Subcommands whose parsers must be filled with arguments: the one given, or none for a list of them.
 
     Args:
         words: A command line, or a nested dictionary.
@@ -75,7 +75,7 @@ def needed(words: ArgsType, commands: Iterable[str]) -> list[str]:
 
 
 def asked(words: Sequence[str]) -> tuple[str, str | None] | None:
-    """Find the argument whose help a command line asks for, and the class that is named behind it."""
+    """Parse a help flag, ``--model.attention.help=Local``: the argument and the class or None; None without one."""
     for word, following in zip(words, [*words[1:], "--"], strict=True):
         if found := FLAG.fullmatch(word):
             named = found[2] if found[2] is not None else following
@@ -84,16 +84,16 @@ def asked(words: Sequence[str]) -> tuple[str, str | None] | None:
 
 
 def answer(parser: ArgumentParser, words: Sequence[str], key: str, name: str | None) -> str | None:
-    """Help for an argument: the classes it takes, or the arguments of one of them.
+    """Help text of an argument: its classes, or the arguments of one class.
 
     Args:
         parser: Parser of the command.
-        words: The command line, which may say whose argument it is.
+        words: The command line, which may name the class that has the argument.
         key: The argument, such as ``model.attention``.
-        name: Name or path of a class; None = list what there is.
+        name: Name or class path; None = list all classes.
 
     Returns:
-        The text; None where the parser knows no such argument.
+        The text; None if the parser has no such argument.
 
     Raises:
         ValueError: There is no such class.

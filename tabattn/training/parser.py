@@ -1,4 +1,4 @@
-"""The command line's parser: no abbreviations, and errors of one short message that name the nearest match."""
+"""Argument parser: no abbreviated flags, and one-line errors with the nearest match."""
 
 import collections.abc
 import difflib
@@ -80,7 +80,7 @@ class HelpFormatter(DefaultHelpFormatter):
 
 
 class Parser(LightningArgumentParser):
-    """Accepts flags by their whole names only and reports a mistake in one short message.
+    """Argument parser that takes full flag names only and reports an error in one line.
 
     Args:
         args: As for the base class.
@@ -94,11 +94,11 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with status 2 and one message; raise instead inside another parser or where debugging is asked for.
+        """Exit with status 2 and a one-line message; raise inside another parser or when debugging.
 
         Args:
-            message: What is wrong, in the parser's words.
-            ex: Where it was noticed.
+            message: Message of the parser.
+            ex: Exception behind it.
         """
         if not self.exit_on_error or debugging():
             super().error(message, ex)
@@ -133,7 +133,7 @@ class Parser(LightningArgumentParser):
 
 
 def split_allowed(args: ArgsType) -> tuple[ArgsType, list[str]]:
-    """Take ``--allow`` out of a command line: configurations must not be able to set it.
+    """Split ``--allow`` from a command line, as configurations must not be able to set it.
 
     Args:
         args: Words of a command line; a nested dictionary is returned as it is.
@@ -142,7 +142,7 @@ def split_allowed(args: ArgsType) -> tuple[ArgsType, list[str]]:
         The other words, and the values of ``--allow``.
 
     Raises:
-        MisconfigurationException: A value is no name of a package.
+        MisconfigurationException: A value is not a package name.
     """
     if not isinstance(args, list):
         return args, []
@@ -167,7 +167,7 @@ def split_allowed(args: ArgsType) -> tuple[ArgsType, list[str]]:
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted in the place of messages: ``JSONARGPARSE_DEBUG`` is set."""
+    """Whether tracebacks are requested (``JSONARGPARSE_DEBUG`` is set)."""
     return os.environ.get("JSONARGPARSE_DEBUG", "").lower() not in {"", "0", "false", "no"}
 
 
@@ -179,7 +179,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def tidy(message: str) -> str:
-    """Return one line that says what is wrong, once, without the workings of the parser."""
+    """Reduce a parser error to the one line that says what is wrong."""
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     kept = " ".join(dict.fromkeys(line for line in lines if line and not NOISE.match(line)))
     for pattern, replacement in REWRITES:
@@ -233,7 +233,7 @@ def family(base: type) -> str:
 
 
 def bases(hint: Any) -> Iterator[type]:
-    """Yield the classes in a type hint of which an argument takes subclasses."""
+    """Yield the base classes in a type hint whose subclasses an argument takes."""
     if isinstance(hint, type) and hint.__module__ != "builtins":
         yield hint
     arguments = get_args(hint)
@@ -242,7 +242,7 @@ def bases(hint: Any) -> Iterator[type]:
 
 
 def concrete_classes(base: type) -> Iterator[type]:
-    """Yield the subclasses that can be built; of Lightning's, only what is meant for use."""
+    """Yield the concrete subclasses of a class; of Lightning's, only public ones."""
     internal = "lightning." if base in {LightningModule, LightningDataModule} else "lightning.pytorch.demos"
     subclasses: list[type] = base.__subclasses__()
     for subclass in subclasses:

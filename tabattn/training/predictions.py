@@ -1,4 +1,4 @@
-"""What ``predict`` finds, as files."""
+"""Prediction files of ``predict``."""
 
 import importlib.util
 import io
@@ -19,21 +19,21 @@ FOLDER = "predictions"
 
 
 class Predictions(Callback):
-    """Writes what a task predicts into ``predictions`` in the folder of the run: a file for each batch.
+    """Prediction writer: writes the predictions of each batch into ``predictions`` in the run folder.
 
     ``batch<number>.npz`` holds the tensors by name, those of a NamedTuple by the names of its fields, so ``numpy.load``
     reads them; a single tensor is called ``prediction``. Tasks that lay out their predictions as a table
     (``prediction_table``) have it as ``batch<number>.csv`` too, and as ``batch<number>.parquet`` where pyarrow is
-    installed. Batches are counted over all processes: each takes every so many of them, and the files are those of a
-    single process. ``data.json`` beside them says what leads back to the data, where the datamodule knows it: the
-    ``names`` of its sequences, their ``mean`` and ``std``.
+    installed. Batches are numbered over all ranks, so the files are the same for any number of them. ``data.json``
+    beside them holds what converts predictions to the data's units, if the datamodule has it: ``names``, ``mean`` and
+    ``std`` of the sequences.
     """
 
     def __init__(self) -> None:
         self.folder: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder of the run, which all processes have to ask for together."""
+        """Get the run folder; a collective call."""
         if stage == "predict":
             self.folder = Path(trainer.log_dir or trainer.default_root_dir) / FOLDER
 
@@ -46,7 +46,7 @@ class Predictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the tensors of one batch."""
+        """Write the predictions of one batch."""
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ class Predictions(Callback):
             _write_table(self.folder / f"batch{number:05d}", columns)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what leads back to the data, and say where the files are."""
+        """Write ``data.json``, and print where the files are."""
         data = getattr(trainer, "datamodule", None)
         known = {name: getattr(data, name) for name in ("names", "mean", "std") if hasattr(data, name)}
         if self.folder is not None and known and trainer.is_global_zero:
@@ -68,7 +68,7 @@ class Predictions(Callback):
         rank_zero_info(f"Predictions are in {self.folder}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Wait for the other processes: a run of which one fails has failed."""
+        """Synchronise with the other ranks, so that a run in which one fails has failed."""
         if stage == "predict":
             trainer.strategy.barrier()
 

@@ -1,4 +1,4 @@
-"""Processes of a distributed run on one machine: where one fails, the others end soon, and one of them says why."""
+"""Monitoring of the ranks on one machine: if one fails, the others end soon and one reports the cause."""
 
 import os
 import re
@@ -37,10 +37,10 @@ CONNECTION = re.compile(
 
 
 class ProcessLost(Exception):
-    """Another process of the run has ended: the cause of the error in a process that waited for it.
+    """Error of a rank that waited for another one that has ended.
 
     Args:
-        text: What to tell the user; None where the process that failed has told it.
+        text: Message for the user; None if the failed process has reported it.
         status: Exit status of the run.
     """
 
@@ -51,10 +51,10 @@ class ProcessLost(Exception):
 
 
 class Siblings:
-    """Health check of the processes that Lightning's launcher starts, in the place of its own.
+    """Health check of the processes started by Lightning's launcher, in place of Lightning's own.
 
-    Lightning's kills all of them, the first included, so that the run has neither a message nor a status of its own;
-    and nothing ends the others where the first is killed. Here the first watches the others and they watch the first.
+    Lightning's check kills all processes including rank 0, which loses message and exit status, and leaves the others
+    running when rank 0 is killed. Here rank 0 monitors the others, and they monitor rank 0.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Siblings:
         self._parent = os.getppid()
 
     def watch(self, trainer: Trainer) -> None:
-        """Begin to watch, once the processes are there."""
+        """Start monitoring, once all processes run."""
         self.take(trainer)
         self._done = threading.Event()
         self._parent = os.getppid()
@@ -73,11 +73,11 @@ class Siblings:
             threading.Thread(target=self._watch_parent, args=(self._done,), daemon=True).start()
 
     def stop(self) -> None:
-        """Stop watching: the run is done."""
+        """Stop monitoring at the end of the run."""
         self._done.set()
 
     def take(self, trainer: Trainer) -> None:
-        """Take the processes from Lightning's observer."""
+        """Take over the processes from Lightning's own health check."""
         watched: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
         if watched and all(isinstance(child, subprocess.Popen) for child in watched):
             self.children = list(watched)
@@ -87,12 +87,12 @@ class Siblings:
         """End the other processes after an exception in this one.
 
         Args:
-            trainer: Of the run.
+            trainer: Trainer of the run.
             ex: The exception.
             together: Whether the others stop by themselves for the same reason.
 
         Returns:
-            The loss of another process, where the exception comes from that.
+            ``ProcessLost`` if the exception was caused by the loss of another process; otherwise None.
         """
         self._done.set()
         self.take(trainer)
@@ -156,17 +156,17 @@ GONE = "the first process of the run was killed, or ended without a word: often 
 
 
 def lost_connection(ex: BaseException | None) -> bool:
-    """Whether an exception says that another process can no longer be reached."""
+    """Whether an exception reports a lost connection to another rank."""
     return isinstance(ex, torch.distributed.DistError) or (
         isinstance(ex, RuntimeError) and CONNECTION.search(str(ex)) is not None
     )
 
 
 def described(codes: list[int | None]) -> ProcessLost | None:
-    """What the exit statuses of the other processes tell of the one that failed.
+    """Describe from the exit statuses of the other processes which one failed and how.
 
     Args:
-        codes: Of the second process, the third, ...; negative: a signal's number; None: still running.
+        codes: Exit statuses of ranks 1, 2, ...; negative = minus the number of a signal, None = still running.
     """
     for number, code in enumerate(codes, 1):
         if code is None or code in (0, LOST):
@@ -181,14 +181,14 @@ def described(codes: list[int | None]) -> ProcessLost | None:
 
 
 def process_lost(ex: BaseException | None) -> ProcessLost | None:
-    """The loss of another process that ``conclude`` found to be the cause of an exception; None where none."""
+    """The ``ProcessLost`` that ``conclude`` found behind an exception; None if there is none."""
     while ex is not None and not isinstance(ex, ProcessLost):
         ex = ex.__cause__
     return ex
 
 
 def is_first() -> bool:
-    """Whether this is the first process of a run, or the only one."""
+    """Whether this is rank 0, or the only process."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 

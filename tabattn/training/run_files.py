@@ -1,4 +1,4 @@
-"""Files of a run other than its checkpoints: the table of its metrics and its configuration."""
+"""Metrics table and configuration in a run folder."""
 
 import csv
 import io
@@ -19,11 +19,11 @@ from tabattn.storage.hyperparameters import import_path
 
 
 class MetricsTable(CSVLogger):
-    """CSV logger whose ``metrics.csv`` is never shortened: a resumed run appends to the rows that are there."""
+    """CSV logger whose ``metrics.csv`` a resumed run appends to."""
 
     @property
     def experiment(self) -> Any:
-        """Writer of the file; a stand-in that does nothing on all ranks but the first."""
+        """CSV writer on rank 0; a dummy on all other ranks."""
         if self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0:
             os.makedirs(self.log_dir, exist_ok=True)
             self._experiment = MetricsWriter(self.log_dir)
@@ -31,7 +31,7 @@ class MetricsTable(CSVLogger):
 
 
 class MetricsWriter(ExperimentWriter):
-    """Appends rows; new columns are added by replacing the file atomically.
+    """CSV writer that appends rows; for a new column the file is rewritten atomically.
 
     Args:
         log_dir: Folder of ``metrics.csv``.
@@ -62,13 +62,13 @@ class MetricsWriter(ExperimentWriter):
 
 
 class SavedConfig(SaveConfigCallback):
-    """Saves the configuration of a run atomically: ``config.yaml``, or ``config_<command>.yaml`` beside one.
+    """Callback that writes the configuration atomically: ``config.yaml``, or else ``config_<command>.yaml``.
 
-    The latter where a trained run's folder is tested in: its own configuration stays.
+    The latter where the folder already holds the ``config.yaml`` of a training.
 
     Args:
         parser: Parser of the command.
-        config: What it parsed.
+        config: Parsed configuration.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
@@ -76,7 +76,7 @@ class SavedConfig(SaveConfigCallback):
         self.folder: str | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ask for the folder on all ranks together, write on the first."""
+        """Get the run folder on all ranks (a collective call), and write on rank 0."""
         self.folder = trainer.log_dir
         super().setup(trainer, pl_module, stage)
 
@@ -90,7 +90,7 @@ class SavedConfig(SaveConfigCallback):
 
 
 def public(value: Any) -> Any:
-    """A configuration with every class named by its public path, such as ``tabattn.tasks.PriorClassification``."""
+    """Replace every class path in a configuration by the public one, such as ``tabattn.tasks.PairInference``."""
     if isinstance(value, Namespace):
         return Namespace(public(vars(value)))  # type: ignore[no-untyped-call]
     if isinstance(value, dict):

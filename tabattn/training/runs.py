@@ -1,4 +1,4 @@
-"""Where a run leaves its files: one folder with its logs, its configuration and its checkpoints."""
+"""Run folders: logs, configuration and checkpoints of one run."""
 
 import contextlib
 import os
@@ -21,18 +21,18 @@ REFUSED = ("config*.yaml", "hparams.yaml", "events.out.*")
 
 @dataclass
 class RunFolder:
-    """The folder of a run: ``<root>/<name>/<version>``.
+    """Run folder: ``<root>/<name>/<version>``.
 
-    What tests, validates or predicts with a checkpoint of a run writes below that run's folder, as ``test_<n>``,
-    ``validate_<n>`` or ``predict_<n>``, unless a flag says where.
+    A test, validation or prediction with a checkpoint of a run writes into ``test_<n>``, ``validate_<n>`` or
+    ``predict_<n>`` below that run's folder, unless a flag names another one.
 
     Args:
-        root: Folder above all runs.
-        name: Path from the root, alike for runs to be compared; ``{task}`` and ``{attention}`` in it stand for the
-            names of the task and of its attention mechanism. By default ``{task}/{attention}``.
-        version: Last part of the path; by default the next free ``version_<n>``, or ``test_<n>`` and so on for what
-            does not train. A version that is there already is refused, unless ``--ckpt_path`` is a checkpoint in it:
-            then the run goes on in that folder.
+        root: Parent folder of all runs.
+        name: Path below the root, the same for runs to compare; ``{task}`` and ``{attention}`` are replaced by the
+            names of the task and of its mechanism. By default ``{task}/{attention}``.
+        version: Last part of the path; by default the next free ``version_<n>`` (``test_<n>`` and so on without
+            training). An existing version is refused, unless ``--ckpt_path`` is a checkpoint in it: then the run
+            resumes in that folder.
     """
 
     root: str = "runs"
@@ -59,14 +59,14 @@ class RunFolder:
         command: str = "fit",
         home: Path | None = None,
     ) -> list[Logger]:
-        """Claim the folder, for this process alone until ``release``, and return the loggers that write to it.
+        """Claim and lock the folder, and return the loggers that write to it.
 
         Args:
-            name: The name to use where none was given.
-            checkpoint: What the run starts from; one in the folder lets the run go on there.
-            once: Name of a subfolder that must not be there yet in a named version.
-            command: What is run: ``fit``, ``validate``, ``test`` or ``predict``.
-            home: Folder of the run that is tested or applied, to write below it; None = ``<root>/<name>``.
+            name: Name to use where none was given.
+            checkpoint: Checkpoint to start from; with one in the folder the run resumes there.
+            once: Name of a subfolder that must not exist in a named version.
+            command: Subcommand: ``fit``, ``validate``, ``test`` or ``predict``.
+            home: Folder of the run that is tested or used to predict, to write below it; None = ``<root>/<name>``.
 
         Returns:
             A TensorBoard logger and one that writes ``metrics.csv``.
@@ -90,14 +90,14 @@ class RunFolder:
         ]
 
     def release(self) -> None:
-        """Let other runs have the folder."""
+        """Release the lock on the folder."""
         lock, self._lock = self._lock, None
         if lock is not None:
             _HELD.discard(lock)
             os.close(lock)
 
     def discard(self) -> None:
-        """Release the folder and remove what this run has made of it, unless it holds more than a beginning."""
+        """Release the folder, and remove what this run created if that is only ``config.yaml`` and empty logs."""
         self.release()
         made, self._made = self._made, []
         if not made or self.folder is None:
@@ -164,7 +164,7 @@ class RunFolder:
 
 
 def path_of(name: str | None, names: dict[str, str]) -> str:
-    """Put names in the place of ``{task}`` and ``{attention}``; where there is no attention, its part is left out."""
+    """Fill ``{task}`` and ``{attention}`` into a path; an empty attention drops its part."""
     name = name or "{task}/{attention}"
     for key, value in names.items():
         name = name.replace(f"{{{key}}}", value)
@@ -172,7 +172,7 @@ def path_of(name: str | None, names: dict[str, str]) -> str:
 
 
 def home_of(checkpoint: str | None) -> Path | None:
-    """Folder of the run that a checkpoint is of; None where it lies in no run's ``checkpoints``."""
+    """Run folder of a checkpoint; None if it is in no run's ``checkpoints``."""
     if checkpoint is None:
         return None
     folder = Path(checkpoint).parent

@@ -1,4 +1,4 @@
-"""Signals that end a run: the training is saved where it stands, and the status says which signal it was."""
+"""Signals: a run saves its state, ends, and reports the signal by its exit status."""
 
 import os
 import re
@@ -34,11 +34,11 @@ MEMORY = "often memory ran out; fewer --data.num_workers need less"
 
 
 class Interrupted(BaseException):
-    """A run ends because of a signal.
+    """Exception that ends a run because of a signal.
 
     Args:
-        number: Of the signal.
-        said: Whether the user has been told.
+        number: Number of the signal.
+        said: Whether a message has been printed.
     """
 
     def __init__(self, number: int, said: bool = False) -> None:
@@ -48,10 +48,10 @@ class Interrupted(BaseException):
 
 
 class Watch:
-    """Signal handler of this process: notes the first signal, exits at once on a second one.
+    """Signal handler: records the first signal, exits at once on the second.
 
-    Outside of training there is no step to wait for, so the first raises ``Interrupted`` where it arrives. A process
-    that is forked from this one, such as a loader's worker, does with signals what it would have done before.
+    Outside of training, where there is no step to finish, the first signal raises ``Interrupted`` at once. Forked
+    processes, such as workers of loaders, get the previous handlers.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take the signals for the time of a run, whatever was received in an earlier one."""
+        """Context that installs the handler for a run and forgets signals of earlier runs."""
         self.number, self.waits, self._before = None, False, {}
         self.install()
         try:
@@ -72,7 +72,7 @@ class Watch:
             self._restore()
 
     def install(self) -> None:
-        """Take the signals; a hang-up that is ignored, as under ``nohup``, stays ignored."""
+        """Install the handler; a SIGHUP that is ignored, as under ``nohup``, stays ignored."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._process = os.getpid()
@@ -103,17 +103,17 @@ class Watch:
 
 
 class Interruption(Checkpoint):
-    """Saves ``last.ckpt`` and stops at the first step boundary after a signal, on all processes together.
+    """Callback that saves ``last.ckpt`` and stops all ranks at the first step boundary after a signal.
 
-    A signal in a validation stops that with one process; the resumed run validates anew. With several processes, of
-    which any may have been signalled, they agree after each step, so a validation is finished first. An exception ends
-    the processes this one has started, so that none waits for it for ever.
+    With one process a signal also stops a validation, which the resumed run repeats. Several ranks agree on a signal
+    after each training step, so a validation is finished first. An exception ends the processes that this one started,
+    so that none waits forever.
 
     Args:
-        watch: Receives the signals.
-        last: Writes ``last.ckpt``; None = no checkpoints are kept.
-        command: Returns the command that goes on from a checkpoint.
-        on_fault: Whether any other exception also saves, to ``exception.ckpt``; one process only.
+        watch: Handler that receives the signals.
+        last: Callback that writes ``last.ckpt``; None = no checkpoints.
+        command: Returns the command line that resumes from a checkpoint.
+        on_fault: Whether other exceptions save ``exception.ckpt``; with one process only.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Interruption(Checkpoint):
         self.watch.waits = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Wait for the processes that stop too, or end those that would wait for this one; save where that is safe."""
+        """Wait for ranks that stop too, or end those that would wait for this one; save where that is safe."""
         self.watch.waits = False
         together = isinstance(exception, Interrupted) and exception.said
         if lost := self.siblings.conclude(trainer, exception, together):
@@ -208,7 +208,7 @@ class Interruption(Checkpoint):
 
 
 def lost_worker(ex: BaseException | None) -> str | None:
-    """Say in one line that a loader's worker was lost, None where an exception is about something else."""
+    """Describe the loss of a worker process of a loader in one line; None for any other exception."""
     while ex is not None:
         if isinstance(ex, RuntimeError) and (found := WORKER.search(str(ex))):
             how = f"was killed by signal {found[2]}" if found[2] else "ended unexpectedly"
@@ -224,7 +224,10 @@ def lost_worker(ex: BaseException | None) -> str | None:
 
 
 def take_over(trainer: Trainer) -> bool:
-    """Turn ``save_on_exception`` off, and return whether it was on: it would write an untried step over the best."""
+    """Turn ``save_on_exception`` of Lightning off, and return whether it was on.
+
+    Lightning would save in the middle of a step, over the best checkpoint.
+    """
     asked = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     asked = [each for each in asked if each.save_on_exception]
     for each in asked:
@@ -233,7 +236,7 @@ def take_over(trainer: Trainer) -> bool:
 
 
 def ending(ex: Interrupted) -> int:
-    """Tell what was interrupted, where nobody has, and return the status for the shell."""
+    """Report an interruption, if not yet reported, and return the exit status."""
     if not ex.said:
         _say(f"{signal.Signals(ex.number).name}: stopped outside of training, there is nothing to save")
     return 128 + ex.number

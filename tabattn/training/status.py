@@ -1,4 +1,4 @@
-"""Exit statuses: what the shell and the user are told of the exception that ended a run."""
+"""Exit statuses and error messages of runs that end with an exception."""
 
 import sys
 import threading
@@ -19,17 +19,17 @@ STATUSES: dict[type[Exception], int] = {DataError: 3, DivergenceError: 4, Miscon
 
 
 def status_of(ex: BaseException, signalled: int | None) -> int:
-    """Exit status of a run that an exception ended; where it is the user's to know, one line of it on stderr.
+    """Exit status of a run that ended with an exception; its message is printed to stderr.
 
     Args:
         ex: The exception, while it is being handled.
-        signalled: Number of the signal that the process had received by then, None if none.
+        signalled: Number of a signal received before, None if none.
 
     Returns:
-        2 wrong use, 3 data or disk, 4 diverged, 128 plus the number of a signal.
+        2 wrong use, 3 data or disk error, 4 diverged, or 128 plus the number of a signal.
 
     Raises:
-        BaseException: The one given, where it is a fault of the program, or tracebacks are asked for.
+        BaseException: ``ex`` itself, if it is a bug or tracebacks are requested.
     """
     if isinstance(ex, Interrupted):
         return ending(ex)
@@ -60,7 +60,7 @@ def status_of(ex: BaseException, signalled: int | None) -> int:
 
 
 def thread_fault(fault: threading.ExceptHookArgs) -> None:
-    """Leave a thread's disk error, such as that of TensorBoard's writer, to the main thread, which meets it too."""
+    """Exception hook of threads: ignores disk errors, which the main thread meets too."""
     if disk_problem(fault.exc_value) is None or debugging():
         threading.__excepthook__(fault)
 

@@ -1,1 +1,1 @@
-"""HDF5 files of in-context tasks: ``python -m datamodules.dump`` writes them, ``PriorDump`` trains on them."""
+"""Prior dumps: HDF5 files of in-context tasks, written by ``python -m datamodules.dump``."""

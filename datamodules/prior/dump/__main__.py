@@ -34,7 +34,7 @@ TABLE_FLAGS = ("target", "split", "held_out", "keep_labels", "keep_columns", "fi
 
 
 class Job(NamedTuple):
-    """One file to write."""
+    """One dump to write."""
 
     path: Path
     batches: Dataset[TableBatch]
@@ -42,13 +42,13 @@ class Job(NamedTuple):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
+    """Write the dumps that a command line asks for.
 
     Args:
-        arguments: The command line; that of the process if None.
+        arguments: Arguments of the command line; None = those of the process.
 
     Returns:
-        Status for the shell.
+        Exit status.
     """
     options = parser().parse_args(arguments)
     try:

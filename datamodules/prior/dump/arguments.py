@@ -1,4 +1,4 @@
-"""Arguments of ``python -m datamodules.dump``."""
+"""Argument parser of ``python -m datamodules.dump``."""
 
 import argparse
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ An interrupted command goes on where it was when it is given again. Exit status:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+    """Build the argument parser."""
     command = argparse.ArgumentParser(
         prog="python -m datamodules.dump",
         description="Write in-context tasks, cut from a real table or drawn from a prior, to an HDF5 file.",
@@ -69,7 +69,7 @@ def _table_arguments(table: argparse._ArgumentGroup) -> None:
 
 
 def single(options: argparse.Namespace, name: str, default: int) -> int:
-    """The one whole number that an argument must be where tasks are cut from a table."""
+    """Check that an argument is a single integer, as for tasks cut from a table."""
     values = getattr(options, name) or [default]
     if len(values) > 1 or int(values[0]) != values[0]:
         raise ValueError(f"--{name} of tasks cut from a table must be one whole number, got {_text(values)}")
@@ -77,7 +77,7 @@ def single(options: argparse.Namespace, name: str, default: int) -> int:
 
 
 def span(options: argparse.Namespace, name: str, default: tuple[int, int]) -> tuple[int, int]:
-    """The range that an argument is where tasks are drawn from a prior: two numbers, or one for both ends."""
+    """Range from an argument of one or two numbers; one number is both ends."""
     values = getattr(options, name) or default
     if len(values) > 2:
         raise ValueError(f"--{name} must be one number or two, fewest and most, got {_text(values)}")
@@ -85,7 +85,7 @@ def span(options: argparse.Namespace, name: str, default: tuple[int, int]) -> tu
 
 
 def shares(options: argparse.Namespace, rows: tuple[int, int]) -> tuple[float, float]:
-    """Shares of context rows; a number of rows is a share where all tables are of one size."""
+    """Range of context shares from an argument; a number of rows is divided by the rows of a table."""
     values = options.context or (0.3, 0.9)
     if len(values) == 1 and values[0] >= 1 and rows[0] == rows[1]:
         return values[0] / rows[0], values[0] / rows[0]
@@ -95,7 +95,7 @@ def shares(options: argparse.Namespace, rows: tuple[int, int]) -> tuple[float, f
 
 
 def refuse(options: argparse.Namespace, needed: str, *names: str) -> None:
-    """Raise ValueError for a flag that only another kind of dump has."""
+    """Raise ValueError for a flag that only another kind of dump takes."""
     for name in names:
         if getattr(options, name):
             raise ValueError(f"--{name.replace('_', '-')} goes with {needed} only")

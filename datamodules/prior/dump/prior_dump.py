@@ -1,4 +1,4 @@
-"""Training on the tasks of a prior dump, an HDF5 file."""
+"""Datamodule of prior dumps: HDF5 files of in-context tasks."""
 
 from pathlib import Path
 
@@ -17,33 +17,32 @@ from tabattn.contract.checks import NotInCheckpoints, check_least, check_shares
 
 
 class PriorDump(NotInCheckpoints, LightningDataModule):
-    """Tasks of an HDF5 file for training: ours, nanoTabPFN's or TFM-Playground's.
+    """Prior dump: in-context tasks of an HDF5 file in this package's, nanoTabPFN's or TFM-Playground's format.
 
     Batches hold tasks of equal size; every epoch visits all of them in an order that is a function of (seed, epoch).
     Validation and test take the tasks of other files, each scored alone and averaged, or folds of real tables.
 
     Args:
-        path: File with the tasks to train on.
-        val_path: File with the tasks to validate on; none = the real tables.
-        test_path: File with the tasks to test on; none = the file of ``val_path``, or the real tables where there is
-            none.
+        path: Prior dump to train on.
+        val_path: Prior dump to validate on; none = the real tables.
+        test_path: Prior dump to test on; none = that of ``val_path``, else the real tables.
         batch_size: Most tasks in a batch (on each device).
-        steps_per_epoch: Batches in an epoch (on each device), after which validation may run; none = the whole file.
-        resample_context: Smallest and largest share of context rows, drawn anew for each training batch, which is
-            legal because rows are exchangeable; none = the stored split.
+        steps_per_epoch: Batches per epoch (on each device); validation may run at its end; none = the whole file.
+        resample_context: Smallest and largest share of context rows, drawn for each training batch (rows are
+            exchangeable); none = the stored split.
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file;
             ``::<column>`` behind it names the target; from Python DataFrames too.
-        folds: Stratified folds of each real table; the first half of them, rounded down, is for validation, the others
-            are for test and prediction, so that no row is scored by both.
-        max_rows: Most rows of a real table; larger ones are sampled, stratified.
-        seed: Seed of the order of batches, of new splits and of the folds.
-        num_workers: Processes that read batches ahead; 0 = in the training process.
-        apart: Whether no task of a file serves two purposes. A file that is named for several of them is shared out at
-            random: one half trains, or as much as is left of it, and validation and test score the same number of the
-            others. If false, each takes all tasks of its file.
+        folds: Stratified folds of each real table: the first half of them, rounded down, for validation, the others for
+            test and prediction, so that no row is scored by both.
+        max_rows: Most rows of a real table; of a larger one a stratified sample is taken.
+        seed: Seed of the order of batches, of resampled contexts and of the folds.
+        num_workers: Worker processes of the loaders; 0 = read in the training process.
+        apart: Whether training, validation and test take disjoint tasks of a file named for several of them: a random
+            half for training (if it is), equal numbers for validation and test. If false, each takes all tasks of its
+            file.
 
     Raises:
-        ValueError: A file has fewer tasks than purposes.
+        ValueError: A file has fewer tasks than parts.
     """
 
     batch = TableBatch
@@ -84,11 +83,11 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         self.folds = Folds.of(self.real, folds, seed)
 
     def class_names(self, table: int) -> tuple[str, ...]:
-        """Names of a real table's classes."""
+        """Class names of a real table, by its index."""
         return self.real[table].classes
 
     def target_rows(self, number: int) -> NDArray[np.int64] | None:
-        """Rows of the real table that are the targets of a batch to predict, by its number; they count from 0."""
+        """Target rows of a prediction batch, by its number: indices into the real table."""
         return self.folds.rows[number] if self.test_batches is None else None
 
     @property
@@ -100,21 +99,21 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
 
     @property
     def classes(self) -> int:
-        """Most classes a model will meet here."""
+        """Largest number of classes of any table here."""
         dumps = [batches.dump for batches in (self.batches, self.val_batches, self.test_batches) if batches is not None]
         return max([dump.sizes.classes for dump in dumps] + [len(table.classes) for table in self.real])
 
     def train_dataloader(self) -> CounterLoader:
-        """This rank's part of the file, epoch after epoch."""
+        """Training loader: this rank's share of the file, epoch after epoch."""
         steps = self.steps_per_epoch or max(1, len(self.batches) // place(self.trainer)[1])
         return endless(self.trainer, self.batches, steps, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the tasks to validate on, or of the folds."""
+        """Validation loader: this rank's share of the validation tasks, or of the folds."""
         return self._slice(self.val_batches, self.folds.val)
 
     def test_dataloader(self) -> DataLoader[TableBatch]:
-        """This rank's part of the tasks to test on, or of the folds."""
+        """Test loader: this rank's share of the test tasks, or of the folds."""
         return self._slice(self.test_batches, self.folds.test)
 
     predict_dataloader = test_dataloader
@@ -138,7 +137,7 @@ def _shared_out(paths: dict[str, str], seed: int) -> dict[str, Ints]:
         Numbers of the tasks of each purpose that does not have a file of its own.
 
     Raises:
-        ValueError: A file has fewer tasks than purposes.
+        ValueError: A file has fewer tasks than parts.
     """
     served: dict[Path, list[str]] = {}
     for purpose, path in paths.items():

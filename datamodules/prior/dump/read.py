@@ -1,4 +1,4 @@
-"""Reading tasks from an HDF5 file: ours, nanoTabPFN's, TFM-Playground's."""
+"""Reader of prior dumps in this package's, nanoTabPFN's and TFM-Playground's format."""
 
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ LARGEST = 1e18
 
 
 class DumpSizes(NamedTuple):
-    """What a dump says of its tasks: rows, context rows and features of each, ``(tasks,)``, and the most classes."""
+    """Sizes of the tasks of a dump: rows, context rows and features, ``(tasks,)``, and the most classes."""
 
     rows: Ints
     context: Ints
@@ -38,14 +38,14 @@ class DumpSizes(NamedTuple):
 
 
 class Dump:
-    """A file of in-context tasks; opened when first read, once in every process.
+    """Prior dump; the file is opened at first use in each process.
 
     Args:
         path: The file.
 
     Raises:
         ValueError: There is no such file.
-        DataError: It cannot be read, or is no dump of classification tasks.
+        DataError: It cannot be read, or holds no classification tasks.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -61,13 +61,13 @@ class Dump:
         return len(self.sizes.rows)
 
     def read(self, tasks: Ints, context: int | None = None) -> TableBatch:
-        """Read tasks of as many rows each as one batch, in whole pieces where their numbers follow each other.
+        """Read tasks with equal numbers of rows as one batch, contiguous ones in one read.
 
-        A target whose class no context row has cannot be answered and is not scored: its label is -1.
+        A target whose class is missing in the context gets label -1 and is not scored.
 
         Args:
-            tasks: Their numbers, in rising order.
-            context: Number of context rows in the place of the stored one.
+            tasks: Indices of the tasks, ascending.
+            context: Number of context rows, instead of the stored one.
 
         Raises:
             DataError: The file is damaged.
@@ -102,27 +102,27 @@ class Dump:
             )
 
     def verify(self) -> None:
-        """Read the whole file and compare its content with the checksum it was written with.
+        """Verify the SHA-256 of the whole content.
 
         Raises:
-            DataError: It differs, or there is none.
+            DataError: It differs, or the file has none.
         """
         with self.reader.checked() as file:
             check_content(file)
 
 
 class DumpBatches(Dataset[TableBatch]):
-    """Batches of a dump's tasks, equal in rows and context within a batch.
+    """Batches of tasks of a dump, with equal numbers of rows and context rows in a batch.
 
     Batch i of an endless stream: epoch after epoch, all batches in an order that is a function of (seed, epoch).
 
     Args:
         dump: The file.
         batch_size: Most tasks in a batch.
-        seed: Seed of the order and of the splits; None = in the order of the file, with the numbers of the tasks, so
-            that each is scored alone.
-        resample_context: Smallest and largest share of context rows, drawn anew for each batch; None = as stored.
-        tasks: Numbers of the tasks to take, in rising order; None = all.
+        seed: Seed of the order and of resampled contexts; None = file order, with task numbers, so that each task is
+            scored alone.
+        resample_context: Smallest and largest share of context rows, drawn for each batch; None = as stored.
+        tasks: Indices of the tasks to take, ascending; None = all.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class DumpBatches(Dataset[TableBatch]):
 
     @cached_property
     def groups(self) -> list[Ints]:
-        """Numbers of the tasks of each batch."""
+        """Task indices of each batch."""
         sizes = self.dump.sizes
         every = sizes.rows if self.resample_context else sizes.rows * (sizes.rows.max() + 1) + sizes.context
         keys = every[self.tasks]

@@ -1,4 +1,4 @@
-"""Writing tasks to an HDF5 file: in one piece or not at all, and resumed where it was interrupted."""
+"""Writer of prior dumps: atomic, and resumable after an interruption."""
 
 import hashlib
 import json
@@ -30,15 +30,15 @@ Progress = Callable[[Iterable[int], int], Iterable[int]]
 
 
 class DumpPlan(NamedTuple):
-    """What a dump is to hold.
+    """Plan of a dump: its sizes and its provenance.
 
     Attributes:
         tasks: Number of tasks.
-        batch_size: Tasks in each of the batches it is made of, the last of which may be cut short.
+        batch_size: Tasks in each batch; the last one may be cut short.
         rows: Most rows of a task.
         features: Most features of a task.
         classes: Most classes of a task.
-        facts: Where the tasks come from: prior, source, seed, versions; in plain types.
+        facts: Provenance of the tasks (prior, source, seed, versions), in plain values.
     """
 
     tasks: int
@@ -52,21 +52,21 @@ class DumpPlan(NamedTuple):
 def write_dump(
     path: Path, batches: Dataset[TableBatch], plan: DumpPlan, overwrite: bool = False, progress: Progress | None = None
 ) -> str:
-    """Write a dump under a temporary name and give it its own when it is whole and checked.
+    """Write a dump atomically: it is renamed to its path once complete and verified.
 
     Args:
         path: The file.
-        batches: The tasks; batch i must be a function of i.
-        plan: What the dump is to hold.
-        overwrite: Whether a file of this name may be replaced.
-        progress: Shows how far the writing is.
+        batches: Batches of tasks; batch i must be a function of i.
+        plan: Plan of the dump.
+        overwrite: Whether an existing file may be replaced.
+        progress: Progress bar around the loop over batches.
 
     Returns:
         SHA-256 of the content.
 
     Raises:
-        ValueError: The file exists; or an interrupted one was begun with another plan.
-        DataError: The file cannot be written; what is written so far is kept, and the same call goes on from there.
+        ValueError: The file exists, or an interrupted one has another plan.
+        DataError: The file cannot be written; the batches written so far are kept, and the same call resumes from them.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -98,10 +98,10 @@ def write_dump(
 
 
 def check_content(file: h5py.File) -> None:
-    """Read all tasks of a file and compare them with the checksums of what was to be written.
+    """Verify all tasks of a file against the checksums of the batches as handed in.
 
     Raises:
-        DataError: Tasks were never written or are not those that were to be written; or the file has no checksum.
+        DataError: Tasks are missing or differ, or the file has no checksum.
     """
     if "sha256" not in file.attrs:
         raise DataError("it has no checksum")
