@@ -70,7 +70,7 @@ def unsaveable() -> dict[str, Any]:
 @pytest.mark.parametrize(
     "form", [3, {"class_path": "tabattn.attention.Local"}, torch.nn.Linear, int, partial(dict, a=1)]
 )
-@pytest.mark.parametrize(("task", "site"), [*SITES, ("prior", "cell_attention")])
+@pytest.mark.parametrize(("task", "site"), SITES)
 def test_what_is_no_mechanism_is_refused(task: str, site: str, form: Any) -> None:
     with pytest.raises(ValueError, match=rf"^{site} must be something that a checkpoint can name, got .*no Mechanism"):
         TASKS[task](**SIZES[task], **{site: form})
@@ -85,7 +85,7 @@ def test_none_stands_for_no_mechanism_only_where_there_may_be_none(task: str, si
         TASKS[task](**SIZES[task], **{site: None})
 
 
-@pytest.mark.parametrize(("task", "site"), [*SITES, ("prior", "cell_attention")])
+@pytest.mark.parametrize(("task", "site"), SITES)
 def test_a_name_that_no_mechanism_has(task: str, site: str) -> None:
     with pytest.raises(ValueError, match=rf"^{site} must be one of Softmax, .* got 'softmx' \(did you mean Softmax"):
         TASKS[task](**SIZES[task], **{site: "softmx"})

@@ -207,3 +207,13 @@ def test_two_processes_train_from_python(options: str, tmp_path: Path) -> None:
     )
     assert (done.returncode == 0) is bool(options), done.stderr[-3000:]
     assert ("several processes need" in done.stderr) is not bool(options)
+
+
+def test_a_command_line_that_only_builds_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tabattn.cli import CLI
+
+    monkeypatch.chdir(tmp_path)
+    for name, small in (("prior", ["--data.tables=[sklearn:iris]"]), ("pairs", [])):
+        cli = CLI([f"--config={CONFIGS / name}.yaml", *small, "--trainer.accelerator=cpu"], run=False)
+        assert cli.model.task_name == name
+    assert not list(tmp_path.iterdir())
