@@ -1,4 +1,4 @@
-"""What looks at a run, draws it and times it; nothing here takes part in learning."""
+"""Callbacks that record, draw and time a run; none takes part in learning."""
 
 from callbacks.attention_maps import AttentionMaps
 from callbacks.embeddings import Embeddings

@@ -1,4 +1,4 @@
-"""Pictures and numbers of every attention map, on TensorBoard."""
+"""Attention maps on TensorBoard, as pictures and as statistics."""
 
 import re
 from collections.abc import Iterator
@@ -24,23 +24,23 @@ DEFAULT_HEADS, MOST_HEADS = 8, 16
 
 
 class AttentionMaps(FirstBatch):
-    """Shows what every attention layer looks at, on one fixed probe: the first items of the first validation batch.
+    """Logs the attention maps of every layer, for the first items of the first validation batch (the probe).
 
     After a validation, and after a test, the task's network runs once more on the probe and each layer logs a picture
     of its maps, scalars to every logger and a histogram of entropies for each drawn head. The scalars are means over
     the probe's queries: ``entropy`` in nats (not normalised: 0 = one key, ln(keys) = all keys alike), ``support`` (keys
-    with a weight other than exactly zero) and ``max_weight``. Training itself carries no hooks and stays
-    bit-identical. Only rank zero looks, which suits strategies that keep the whole network on every rank.
+    with a weight other than exactly zero) and ``max_weight``. Training itself carries no hooks and stays bit-identical.
+    Only rank 0 runs the probe, so the strategy must keep the whole network on each rank.
 
-    The task may offer ``probe(batch)``, the forward pass to look at (``predict_step`` where it does not), and
+    The task may define ``probe(batch)``, the forward pass to record (otherwise ``predict_step``), and
     ``token_names(batch)``, a dict from a part of a layer's path to the names of its tokens.
 
     Args:
-        every: Validations from one look to the next; the first is always looked at.
+        every: Log at every n-th validation, the first included.
         items: Items of the probe, and maps of each head in a picture.
         heads: Heads to draw, at most 16; None = the first eight.
-        layers: Regular expression; only layers with a match somewhere in their module path are shown. None = all.
-        max_tokens: Longest side of a drawn map; longer maps are cropped to their first tokens.
+        layers: Regular expression searched in module paths; only matching layers are shown. None = all.
+        max_tokens: Most tokens on a side of a drawn map; longer maps are cropped to their first tokens.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AttentionMaps(FirstBatch):
         self.max_tokens = max_tokens
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any work, a run in which there is nothing to draw or nowhere to draw it."""
+        """Refuse, before any work, a task without mechanisms or a run without TensorBoard."""
         if stage == "predict":
             return
         require_tensorboard(trainer, type(self).__name__)
@@ -86,7 +86,7 @@ class AttentionMaps(FirstBatch):
         return self.layers is None or re.search(self.layers, path) is not None
 
     def look(self, trainer: Trainer, task: LightningModule, split: str, batch: Any) -> None:
-        """Run the probe and log every chosen layer."""
+        """Run the probe and log every selected layer."""
         prefix = "test/attention" if split == "test" else "attention"
         with probe.unnoticed(trainer, task):
             with capture(task, items=self.items) as maps:

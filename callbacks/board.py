@@ -1,4 +1,4 @@
-"""What every drawing callback needs: where TensorBoard writes, and when it is the callback's turn."""
+"""Access to TensorBoard, and the schedule of callbacks that draw."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def require_tensorboard(trainer: Trainer, who: str) -> None:
-    """Raise MisconfigurationException if the trainer has no TensorBoard logger that ``who`` could draw on.
+    """Raise MisconfigurationException if the trainer has no TensorBoard logger for ``who``.
 
     A ``fast_dev_run``, which swaps the loggers for dummies, is let through.
     """
@@ -26,15 +26,15 @@ def require_tensorboard(trainer: Trainer, who: str) -> None:
 
 
 def writers(trainer: Trainer) -> "list[SummaryWriter]":
-    """Return the writer of every TensorBoard logger; call on rank zero only."""
+    """Return the writer of every TensorBoard logger; on rank 0 only."""
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 class Cadence:
-    """Tells a callback which validations are its turn: the first, and every n-th after it. Tests always are.
+    """Schedule of a callback over validations: the first and every n-th after it, and every test.
 
     Args:
-        every: Validations from one turn to the next, at least 1.
+        every: Validations per turn, at least 1.
     """
 
     def __init__(self, every: int) -> None:
@@ -44,7 +44,7 @@ class Cadence:
         self.validations = 0
 
     def turn(self, trainer: Trainer) -> bool:
-        """Return whether this validation or test is a turn; call it once in each. The sanity check never is."""
+        """Count a validation or test, and return whether it is a turn; the sanity check never is."""
         if trainer.sanity_checking:
             return False
         if trainer.testing:

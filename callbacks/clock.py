@@ -1,4 +1,4 @@
-"""Training time and memory: what the steps of a run take, whatever else the run does between them."""
+"""Training time and memory of the steps of a run."""
 
 import contextlib
 import time
@@ -17,11 +17,11 @@ Timing = Literal["wall", "cpu"]
 
 
 class Clock:
-    """Adds up the seconds of training steps, each from the end of the one before, so with the loading of its batch.
+    """Stopwatch of training steps: a step lasts from the end of the one before, loading included.
 
     Args:
-        timing: Which seconds.
-        seconds: Seconds of steps that came before.
+        timing: ``wall`` (elapsed time) or ``cpu`` (CPU time of the process).
+        seconds: Seconds of earlier steps, in a resumed run.
     """
 
     def __init__(self, timing: Timing = "wall", seconds: float = 0.0) -> None:
@@ -32,11 +32,11 @@ class Clock:
         self.mark = self._now()
 
     def resume(self) -> None:
-        """Begin a step now: the time since the last one counts for nothing."""
+        """Start a step now; the time since the last one does not count."""
         self.mark = self._now()
 
     def lap(self, device: torch.device) -> float:
-        """End a step and begin the next; return its seconds, all work of the device included."""
+        """End a step, after synchronising with the device, and start the next; return its seconds."""
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         now = self._now()
@@ -50,13 +50,13 @@ class Clock:
 
 
 class Memory:
-    """Memory beyond what was held when this was made, in MB of a million bytes.
+    """Memory in MB (10^6 bytes) beyond what was in use when this object was made.
 
     On CUDA it is that of tensors on the device. On the CPU it is the resident memory of the process, which counts what
     the allocator keeps for later too; outside Linux it is not known, and NaN.
 
     Args:
-        device: Whose memory.
+        device: Device of the training.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -66,19 +66,19 @@ class Memory:
         self.restart()
 
     def current(self) -> float:
-        """Memory held now."""
+        """Memory in use, in MB."""
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device) / 1e6 - self.baseline
         return _of_process("VmRSS") - self.baseline
 
     def peak(self) -> float:
-        """Most memory held at one time since the start or ``restart``; in all its life where the system cannot tell."""
+        """Peak memory since ``restart``, in MB; of the whole process where the system cannot reset it."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e6 - self.baseline
         return _of_process("VmHWM") - self.baseline
 
     def restart(self) -> None:
-        """Begin a new peak."""
+        """Reset the peak."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return

@@ -1,4 +1,4 @@
-"""Drawing sequences that are inferred from one another: whole trajectories, and what a network looked at in a step."""
+"""Plots of inferred sequences: whole trajectories, and the attention of a single step."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -27,18 +27,18 @@ Floats = NDArray[np.float64]
 
 
 class Task(NamedTuple):
-    """One task as arrays: what is known, each ``(points,)``, and what was predicted, each ending in ``(targets,)``.
+    """Task as arrays: context, each ``(points,)``, and predictions, each ending in ``(targets,)``.
 
     Attributes:
-        x: Places of the context.
-        y: Its values.
-        member: Its sequences.
-        target_x: Places of the targets.
-        target_y: Their true values; NaN = unknown.
-        target_member: Their sequences.
+        x: Locations of the context.
+        y: Values of the context.
+        member: Members of the context.
+        target_x: Locations of the targets.
+        target_y: True values of the targets; NaN = unknown.
+        target_member: Members of the targets.
         mean: The trajectory of means; None = not drawn.
         samples: Drawn trajectories, ``(samples, targets)``.
-        quantiles: ``(levels, targets)``.
+        quantiles: Quantiles of the predictions, ``(levels, targets)``.
     """
 
     x: Floats
@@ -52,11 +52,11 @@ class Task(NamedTuple):
     quantiles: Floats
 
     def given(self, of: float) -> bool:
-        """Whether a sequence is known as a whole."""
+        """Whether a sequence is given as a whole."""
         return of not in self.target_member
 
     def sequence(self, of: float) -> tuple[Floats, Floats]:
-        """Places and true values of a sequence, in order of x."""
+        """Locations and true values of a sequence, sorted by location."""
         x = np.concatenate([self.x[self.member == of], self.target_x[self.target_member == of]])
         y = np.concatenate([self.y[self.member == of], self.target_y[self.target_member == of]])
         order = np.argsort(x, kind="stable")
@@ -64,7 +64,7 @@ class Task(NamedTuple):
 
 
 def task_of(found: Trajectories, number: int) -> Task:
-    """Take one task out of a batch, without its padding."""
+    """Extract one task of a batch, without its padding."""
     context = found.batch.context
     x, y, member = (part[number].double().cpu().numpy() for part in (found.batch.x, found.batch.y, found.batch.member))
     quantiles = _array(found.quantiles[:, number])
@@ -83,7 +83,7 @@ def task_of(found: Trajectories, number: int) -> Task:
 
 
 def draw_trajectories(found: Trajectories, title: str) -> Figure:
-    """Draw every task of a batch in a panel of its own: what is given, the truth, and what was inferred."""
+    """Plot every task of a batch in a panel of its own."""
     tasks = [task_of(found, number) for number in range(len(found.batch.x))]
     figure, panels = sheet(len(tasks), title)
     for number, (axes, task) in enumerate(zip(panels, tasks, strict=True)):
@@ -94,7 +94,7 @@ def draw_trajectories(found: Trajectories, title: str) -> Figure:
 
 
 def draw_task(axes: Axes, task: Task) -> None:
-    """Draw one task: the given sequence black, the truth red, means golden, samples light blue over intervals."""
+    """Plot a task: given sequence black, truth red, mean golden, samples light blue over intervals."""
     for of in np.unique(task.target_member):
         mine = np.flatnonzero(task.target_member == of)
         mine = mine[np.argsort(task.target_x[mine], kind="stable")]
@@ -110,13 +110,13 @@ def draw_task(axes: Axes, task: Task) -> None:
 
 
 def draw_step(found: Trajectories, number: int, step: int, looked: Attended, title: str) -> Figure:
-    """Draw what a network looked at when it predicted one point of a task.
+    """Plot the attention of a network when it predicted one target.
 
     Args:
         found: The trajectories.
-        number: The task.
-        step: How many of its targets were known before.
-        looked: Weights of the points known then.
+        number: Index of the task.
+        step: Number of targets predicted before.
+        looked: Attention weights of the points known then.
         title: Heading of the picture.
     """
     task = task_of(found, number)
@@ -148,7 +148,7 @@ def draw_step(found: Trajectories, number: int, step: int, looked: Attended, tit
 
 
 def most_attended(weights: Tensor) -> list[int]:
-    """Keys that are most often among the ``TOP`` of a head, the first ``MOST`` of them.
+    """Keys that are most often among the ``TOP`` of a head, at most ``MOST``.
 
     Args:
         weights: Weights of one query, ``(heads, keys)``; a weight of 0 never counts.
@@ -164,7 +164,7 @@ def most_attended(weights: Tensor) -> list[int]:
 
 
 def sheet(panels: int, title: str, across: int = 2) -> tuple[Figure, list[Axes]]:
-    """A figure of panels, at most so many side by side, with room for a heading and a legend."""
+    """Create a figure with a grid of panels, and room for a heading and a legend."""
     across = min(across, panels)
     up = -(-panels // across)
     width, height = across * PANEL[0], up * PANEL[1] + 0.95
@@ -187,7 +187,7 @@ def sheet(panels: int, title: str, across: int = 2) -> tuple[Figure, list[Axes]]
 
 
 def legend(figure: Figure, tasks: Sequence[Task]) -> None:
-    """Say under a figure what the marks of ``draw_task`` are."""
+    """Add the legend of ``draw_task`` below a figure."""
     marks: dict[str, Line2D | Patch] = dict(_known_marks())
     if any(task.mean is not None for task in tasks):
         marks["mean trajectory"] = _dot(MEAN, EDGE)

@@ -1,4 +1,4 @@
-"""What a layer makes of the tokens, as points in TensorBoard's projector."""
+"""Layer outputs as points in TensorBoard's projector."""
 
 import difflib
 import math
@@ -23,14 +23,14 @@ MAX_POINTS = 5000
 
 @dataclass
 class Points:
-    """Vectors of one layer, gathered over batches, with a value in every metadata column."""
+    """Vectors of one layer with their metadata, collected over batches."""
 
     vectors: list[Tensor] = field(default_factory=list)
     columns: dict[str, list[object]] = field(default_factory=dict)
     count: int = 0
 
     def add(self, vectors: Tensor, columns: Mapping[str, Sequence[object]]) -> None:
-        """Take over vectors ``(points, dim)`` and their metadata."""
+        """Add vectors ``(points, dim)`` and their metadata."""
         if self.vectors and columns.keys() != self.columns.keys():
             raise ValueError(f"metadata columns were {list(self.columns)} at first, now {list(columns)}")
         self.vectors.append(vectors.float().cpu())
@@ -40,23 +40,23 @@ class Points:
 
 
 class Embeddings(Callback):
-    """Shows the output of any layer as points in TensorBoard's projector.
+    """Shows the output of chosen layers as points in TensorBoard's projector.
 
     In a validation, and in a test, the task's network runs once more on a few batches, and a bounded sample of the
-    layers' outputs is kept: every token is a point, and the same tokens are drawn each time. A token's place in
-    the output is always among its metadata. Training itself carries no hooks and stays bit-identical. Only rank zero
-    looks, which suits strategies that keep the whole network on every rank.
+    layers' outputs is kept: every token is a point, and the same tokens are drawn each time. A token's index in the
+    output is always among its metadata. Training itself carries no hooks and stays bit-identical. Only rank 0 runs the
+    network, so the strategy must keep all of it on each rank.
 
-    The task may offer ``probe(batch)``, the forward pass to look at (``predict_step`` where it does not), and
+    The task may define ``probe(batch)``, the forward pass to record (otherwise ``predict_step``), and
     ``token_metadata(layer, batch, output)``, further columns (label, prediction, table ...) as a dict of lists with one
     value for each token of the output, or None.
 
     Args:
         layers: Module paths in the task, such as ``network.blocks.0``; None = the last block that holds attention.
-        every: Validations from one look to the next; the first is always looked at.
+        every: Show every n-th validation, the first included.
         limit: Most points of a layer, at most 5000.
-        batches: Batches that share the points evenly, spread over the validation.
-        keep: Steps that stay on disk.
+        batches: Batches to sample from, spread over the validation; they share the points evenly.
+        keep: Number of latest steps kept on disk.
         sprites: Whether each point is shown as a thumbnail of its vector.
     """
 
@@ -88,7 +88,7 @@ class Embeddings(Callback):
         self.total = math.inf
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any work, layers that do not exist and a run with nowhere to write."""
+        """Refuse, before any work, unknown layers or a run without TensorBoard."""
         if stage != "predict":
             require_tensorboard(trainer, type(self).__name__)
             self._modules(pl_module)

@@ -1,4 +1,4 @@
-"""Looking, after every validation and test, at the first items of the first batch."""
+"""Base of callbacks that show the first items of the first validation and test batch."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -10,10 +10,10 @@ from callbacks.board import Cadence
 
 
 class FirstBatch(Callback, ABC):
-    """Keeps the first items of the first validation batch, and of the first test batch, and looks at them on rank zero.
+    """Keeps the first items of the first validation and test batch, and shows them on rank 0.
 
     Args:
-        every: Validations from one look to the next; the first is always looked at.
+        every: Show at every n-th validation, the first included.
         items: How many items to keep.
     """
 
@@ -24,7 +24,7 @@ class FirstBatch(Callback, ABC):
 
     @abstractmethod
     def look(self, trainer: Trainer, task: LightningModule, split: str, batch: Any) -> None:
-        """Look at the kept items, which lie where the task's parameters do; split is validation or test."""
+        """Show the kept items, on the device of the task's parameters; ``split`` is validation or test."""
 
     def on_validation_batch_end(
         self,

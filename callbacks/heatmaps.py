@@ -1,4 +1,4 @@
-"""Drawing attention maps as one picture of bounded size, without any global drawing state."""
+"""Heat maps of attention, as one picture of bounded size; no global matplotlib state."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,7 +30,7 @@ STEPS = (1, 2, 5, 10, 20)
 
 
 class TokenNames(NamedTuple):
-    """What the tokens on either axis of a map are called, where that is known."""
+    """Names of the tokens on both axes of a map, where known."""
 
     queries: Sequence[str] | None = None
     keys: Sequence[str] | None = None
@@ -40,7 +40,7 @@ UNNAMED = TokenNames()
 
 
 class Ticks(NamedTuple):
-    """What is written along one axis: where, what, how large, and the inches it needs beside the panel."""
+    """Tick labels of one axis: positions, texts, font size, and inches needed beside the panel."""
 
     places: list[int]
     labels: list[str]
@@ -54,7 +54,7 @@ def picture(
     """Draw a grid of heat maps, items down and heads across, on one colour scale.
 
     A weight of exactly zero is grey, so a sparse map shows its pattern; so is one that is not finite. Maps longer than
-    ``max_tokens`` are cropped to their beginning, and the axes say so.
+    ``max_tokens`` are cropped to their beginning, with a note on the axes.
 
     Args:
         weights: Maps, ``(items, heads, queries, keys)``.
@@ -154,7 +154,7 @@ def _axis_title(kind: str, length: int, shown: int) -> str:
 
 
 def render(figure: Figure) -> NDArray[np.uint8]:
-    """Return the pixels, ``(height, width, 3)``; text is drawn as it is, never as mathematics."""
+    """Render a figure to pixels, ``(height, width, 3)``; text is never read as mathematics."""
     without_mathematics(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]

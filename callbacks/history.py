@@ -1,4 +1,4 @@
-"""The course of a training as a table: time, loss, memory and score of its steps."""
+"""Training history as a table: time, loss, memory and score of the steps."""
 
 import csv
 from pathlib import Path
@@ -15,7 +15,7 @@ FILE = "history.csv"
 
 
 class Row(NamedTuple):
-    """One line of the table; None = nothing was measured."""
+    """Row of the history; None = not measured."""
 
     step: int
     cumulative_time: float
@@ -36,7 +36,7 @@ COLUMNS = ("step", "cumulative time", "step time", "train loss", "current mem MB
 
 
 class History(Callback):
-    """Writes ``history.csv`` in the folder of the run: a line for each training step.
+    """Writes ``history.csv`` in the run folder: a row for each training step.
 
     Its columns are the step, counted from 0; the seconds of training so far and of this step, from the end of the step
     before, so with the loading of the batch, all work of a GPU and whatever other callbacks do, but without validation;
@@ -48,11 +48,11 @@ class History(Callback):
     it writes is about itself; a ``fast_dev_run`` writes nothing.
 
     Args:
-        every: Steps from one line to the next; a step that a validation followed always has one.
-        metric: What validation logs, for a column of this name; ROC AUC has the column ``ROC AUC``; none = that one
+        every: Steps per row; a step before a validation always has one.
+        metric: Validation metric to record, in a column of this name (``ROC AUC`` for a ROC AUC); none = that column
             stays empty.
-        timing: ``wall``: seconds that pass; ``cpu``: seconds that the process computes, all its threads added up,
-            which do not depend on what else the machine does; work of a GPU is none.
+        timing: ``wall``: elapsed time; ``cpu``: CPU time of the process, summed over threads, which do not depend on
+            what else the machine does; work of a GPU is none.
     """
 
     def __init__(self, every: int = 1, metric: str | None = "val/auroc", timing: Timing = "wall") -> None:
@@ -70,7 +70,7 @@ class History(Callback):
         self.resumed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the file's folder and measure the memory that is there before the run."""
+        """Find the run folder, and measure memory use before the run."""
         if stage != "fit" or getattr(trainer, "fast_dev_run", False):
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir)
@@ -80,7 +80,7 @@ class History(Callback):
             folder.mkdir(parents=True, exist_ok=True)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the file; a resumed run goes on with that of its folder."""
+        """Start the file; a resumed run appends to that of its folder."""
         if self.path is not None and not (self.resumed and self.path.exists()):
             with self.path.open("w", newline="") as file:
                 csv.writer(file).writerow((*COLUMNS, ROC_AUC if self.metric in ROC_AUCS else self.metric))

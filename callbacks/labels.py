@@ -1,4 +1,4 @@
-"""Text in pictures as it was given: no mathematics, and nothing that fonts cannot draw."""
+"""Text in figures, without mathematics and without characters that fonts lack."""
 
 import unicodedata
 from functools import lru_cache
@@ -27,7 +27,7 @@ def drawable(text: str) -> str:
 
 
 def without_mathematics(figure: Figure) -> None:
-    """Draw every text of a figure as it is: dollar signs and backslashes are part of names."""
+    """Turn off mathematics in all texts of a figure: dollar signs and backslashes are part of names."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
 

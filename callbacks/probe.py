@@ -1,4 +1,4 @@
-"""Running a task's network once on a small fixed batch, without leaving a trace in the training."""
+"""Probe: a forward pass of a task's network on a small batch that leaves the training bit-identical."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +16,8 @@ from torch import Tensor
 def cut(batch: Any, items: int) -> Any:
     """Copy the first items of a batch to the CPU.
 
-    The leading size of the first tensor is taken as the batch size; every tensor that leads with it is cut, and
-    whatever else the batch holds stays as it is.
+    The leading size of the first tensor is taken as the batch size; every tensor that leads with it is cut, and all
+    else is kept.
 
     Args:
         batch: Tensors in any nesting of tuples, NamedTuples, lists, dicts and dataclasses.
@@ -57,7 +57,7 @@ def to_device(task: LightningModule, batch: Any) -> Any:
 
 @contextmanager
 def unnoticed(trainer: Trainer, task: LightningModule) -> Iterator[None]:
-    """Evaluate the task: no gradients, the trainer's precision; random states and training modes come back after."""
+    """Context for a probe: evaluation mode, no gradients, random states and modes restored after."""
     training = [module for module in task.modules() if module.training]
     task.eval()
     try:

@@ -1,4 +1,4 @@
-"""Points for TensorBoard's projector: files that stay few, and an index that stays true to them."""
+"""Files of TensorBoard's projector: bounded in number, with a consistent index."""
 
 import os
 import shutil
@@ -28,16 +28,16 @@ def write_points(
     sprites: bool,
     keep: int,
 ) -> None:
-    """Write points at a step and forget all but the last steps of their tag; points that are not finite are left out.
+    """Write points of a step and delete all but the latest steps of their tag; non-finite points are dropped.
 
     Args:
-        writer: Where to; its log directory must be a local one.
+        writer: TensorBoard writer with a local log directory.
         tag: Name of the points in the projector.
         step: Step they belong to; points of the same tag and step are replaced.
         points: One vector a point, ``(points, dim)``.
         columns: Metadata by column name, one value a point.
         sprites: Whether each point is shown as a thumbnail of its vector.
-        keep: Steps of this tag that stay on disk.
+        keep: Number of latest steps of this tag kept on disk.
     """
     finite = points.isfinite().all(dim=1)
     if not finite.all():
@@ -71,7 +71,7 @@ def write_points(
 
 
 def thumbnails(points: Tensor) -> Tensor:
-    """Draw each vector row by row as a small grey image, on one scale for all: ``(points, 3, 16, 16)`` in [0, 1]."""
+    """Draw each vector as a small grey image on a common scale: ``(points, 3, 16, 16)`` in [0, 1]."""
     pixels = F.interpolate(points.float()[:, None], THUMBNAIL**2, mode="area")
     low, high = pixels.min(), pixels.max()
     shades = (pixels - low) / (high - low).clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""Numbers that say what an attention map looks like, one for every query."""
+"""Statistics of attention maps for each query."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class Spread(NamedTuple):
-    """How each query spreads its attention; NaN for a query that sees nothing.
+    """Entropy, support and largest weight of each query; NaN for a query that sees nothing.
 
     Attributes:
-        entropy: Nats, not normalised: 0 = one key, ln(keys) = all keys alike; ``(items, heads, queries)``.
-        support: Keys with a weight other than exactly zero, ``(items, heads, queries)``.
+        entropy: Entropy in nats, ``(items, heads, queries)``: 0 = one key, ln(keys) = all keys alike.
+        support: Number of keys with a non-zero weight, ``(items, heads, queries)``.
         largest: Largest weight, ``(items, heads, queries)``.
     """
 
@@ -21,7 +21,7 @@ class Spread(NamedTuple):
 
 
 def spread(weights: Tensor) -> Spread:
-    """Describe a map ``(items, heads, queries, keys)``.
+    """Compute the statistics of a map ``(items, heads, queries, keys)``.
 
     The entropy is that of the weights' magnitudes scaled to sum to one, so that approximations with rows that do not
     sum to one, or with negative weights, still have one.

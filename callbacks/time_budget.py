@@ -1,4 +1,4 @@
-"""An end of training by the clock that counts training alone."""
+"""Time budget of a training."""
 
 from typing import Any
 
@@ -8,16 +8,15 @@ from callbacks.clock import Clock, Timing
 
 
 class TimeBudget(Callback):
-    """Stops a run after so many seconds of training steps: runs of equal budgets are compared at equal time.
+    """Stops a run after a number of seconds of training steps, for comparisons at equal time.
 
-    A step counts from the end of the one before, so with the loading of its batch; validation does not count, while
-    ``Trainer(max_time=...)`` counts all. A resumed run goes on with what is left. With several processes rank zero
-    decides.
+    A step lasts from the end of the one before, loading included. Validation does not count, unlike in
+    ``Trainer(max_time=...)``. A resumed run has the rest of the budget. Among several ranks, rank 0 decides.
 
     Args:
         seconds: Seconds of training.
-        timing: ``wall``: seconds that pass; ``cpu``: seconds that the process computes, all its threads added up,
-            which are fair on a busy machine; work of a GPU is none.
+        timing: ``wall``: elapsed time; ``cpu``: CPU time of the process, summed over threads, which are fair on a busy
+            machine; work of a GPU is none.
     """
 
     def __init__(self, seconds: float, timing: Timing = "wall") -> None:

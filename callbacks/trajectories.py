@@ -1,4 +1,4 @@
-"""Pictures of inferred sequences, on TensorBoard and as files."""
+"""Plots of inferred sequences, on TensorBoard and as files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ FOLDER = "figures"
 
 
 class Trajectories(FirstBatch):
-    """Draws what the task infers for the first items of the first validation batch, and of the first test batch.
+    """Plots the inferred trajectories of the first items of the first validation and test batch.
 
     One picture shows the tasks: the given sequence black, the truth red, the context as red dots, the trajectory of
     means golden, samples light blue over the intervals of 50 and 90 %. A picture for each of the first steps shows
@@ -28,13 +28,12 @@ class Trajectories(FirstBatch):
     strongest of a head. Pictures go to every TensorBoard logger, and as PNG into ``figures`` in the folder of the run.
     Training stays bit-identical. Only rank zero draws.
 
-    The task offers ``trajectories(batch)``, as ``tabattn.pairs.trajectories`` returns them, and the ``network``
-    they come from.
+    The task must define ``trajectories(batch)``, with the result of ``tabattn.pairs.trajectories``, and ``network``.
 
     Args:
-        every: Validations from one picture to the next; the first always has one.
-        tasks: Tasks in a picture.
-        attention_steps: Steps whose attention is drawn, for the first task, from the first target on.
+        every: Plot at every n-th validation, the first included.
+        tasks: Number of tasks to plot.
+        attention_steps: Number of steps, from the first target on, whose attention is plotted for the first task.
     """
 
     def __init__(self, every: int = 1, tasks: int = 4, attention_steps: int = 3) -> None:
@@ -47,7 +46,7 @@ class Trajectories(FirstBatch):
         self.folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any work, a task that infers no sequences; find the folder of the run."""
+        """Refuse, before any work, a task without trajectories; find the run folder."""
         if not callable(getattr(pl_module, "trajectories", None)):
             raise MisconfigurationException(
                 f"{type(pl_module).__name__} draws no trajectories: the callback Trajectories is for tasks like "
@@ -62,7 +61,7 @@ class Trajectories(FirstBatch):
         self.folder = Path(trainer.log_dir or trainer.default_root_dir, FOLDER)
 
     def look(self, trainer: Trainer, task: Any, split: str, batch: Any) -> None:
-        """Infer the kept items and draw them; nothing where the weights are not finite."""
+        """Infer the kept items and plot them; nothing where the weights are not finite."""
         from callbacks.curves import MOST, TOP, draw_step, draw_trajectories
 
         if name := first_non_finite(task.named_parameters()):

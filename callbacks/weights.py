@@ -1,4 +1,4 @@
-"""Weights and gradients as histograms, and the rows of weight matrices as points in TensorBoard's projector."""
+"""Histograms of weights and gradients, and rows of weight matrices in the projector."""
 
 import re
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ MAX_ROWS = 5000
 
 
 class Weights(Callback):
-    """Shows on TensorBoard what the weights are and where they go.
+    """Logs histograms of weights and gradients, and rows of chosen matrices as points in the projector.
 
     Every trainable parameter has a histogram, and one of its gradient as the optimizer saw it. Chosen matrices are
     points in the projector, a point for each row, in the rows' order: its metadata say which ``row`` it is, the
     ``norm`` of its weights, and how far it has ``moved`` since this run began, so that rows no training example ever
-    touched stand out. Only rank zero writes, which suits strategies that keep the whole network on every rank; training
-    stays bit-identical.
+    touched stand out. Only rank 0 writes, so the strategy must keep the whole network on each rank; training stays
+    bit-identical.
 
     Args:
-        every: Training steps from one look to the next; the first step and the end are always looked at.
-        matrices: Regular expression; matrices with a match somewhere in their parameter's name are shown in the
-            projector. None = the weights of every embedding, or the first matrix where there is no embedding.
-        histograms: Whether weights and gradients have histograms.
-        keep: Steps of the projector that stay on disk.
+        every: Log at every n-th training step, and at the first and the last.
+        matrices: Regular expression searched in parameter names; matching matrices are shown in the projector. None =
+            all embeddings, or the first matrix where there is none.
+        histograms: Whether to log histograms of weights and gradients.
+        keep: Number of latest steps of the projector kept on disk.
     """
 
     def __init__(self, every: int = 500, matrices: str | None = None, histograms: bool = True, keep: int = 3) -> None:
@@ -43,7 +43,7 @@ class Weights(Callback):
         self.seen = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any work, matrices that do not exist and a run with nowhere to write."""
+        """Refuse, before any work, unknown matrices or a run without TensorBoard."""
         if stage != "fit":
             return
         require_tensorboard(trainer, type(self).__name__)
@@ -52,7 +52,7 @@ class Weights(Callback):
             raise MisconfigurationException(f"matrices={self.matrices!r} matches no matrix; there are: {there}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember where the shown matrices start."""
+        """Store the initial values of the shown matrices."""
         self.seen = trainer.global_step
         if trainer.is_global_zero:
             self.start = {name: _copy(matrix) for name, matrix in self._chosen(pl_module).items()}

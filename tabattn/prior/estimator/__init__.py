@@ -1,4 +1,4 @@
-"""The scikit-learn estimator on top of the in-context classifier."""
+"""Scikit-learn estimator of in-context classification."""
 
 from tabattn.prior.estimator.classifier import TabularClassifier
 

@@ -1,4 +1,4 @@
-"""What an estimator's arguments may be, and the place and the way to run that they mean."""
+"""Arguments of the estimator: their checks, and the device and precision that they resolve to."""
 
 import math
 from numbers import Integral, Real
@@ -12,14 +12,14 @@ AVERAGES = ("logits", "probabilities")
 
 
 class Run(NamedTuple):
-    """How to run a network.
+    """Settings of a prediction.
 
     Attributes:
-        device: Where it runs.
-        dtype: Type of its matrix products.
-        temperature: Divides logits.
-        chunk_rows: Target rows that are answered at one time.
-        cache: Whether contexts are remembered from call to call.
+        device: Device of the network.
+        dtype: Data type of matrix products.
+        temperature: Divisor of the logits.
+        chunk_rows: Target rows per forward pass.
+        cache: Whether to keep the KV cache of the context between calls.
     """
 
     device: torch.device
@@ -30,7 +30,7 @@ class Run(NamedTuple):
 
 
 def check_arguments(given: dict[str, Any]) -> Run:
-    """Check the arguments of ``TabularClassifier`` by name.
+    """Check the arguments of ``TabularClassifier``, given by name.
 
     Raises:
         ValueError: One of them is out of bounds.
@@ -56,7 +56,7 @@ def check_arguments(given: dict[str, Any]) -> Run:
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device of a name; ``auto`` = the GPU where there is one.
+    """Resolve the name of a device; ``auto`` is a GPU if there is one.
 
     Raises:
         ValueError: There is no such device.

@@ -1,4 +1,4 @@
-"""In-context classification for users of scikit-learn: ``fit`` keeps the table, ``predict`` reads it."""
+"""Scikit-learn classifier by in-context learning: ``fit`` stores the table, ``predict`` conditions on it."""
 
 import copy
 import warnings
@@ -26,38 +26,37 @@ from tabattn.storage.finite import non_finite_weight
 
 
 class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Classifies the rows of a table by reading labelled rows, with a network that was trained beforehand.
+    """In-context classifier of tables (a scikit-learn estimator): a pretrained network conditions on labelled rows.
 
-    Nothing is trained: ``fit`` encodes and keeps the rows, and the network reads them at the first prediction.
-    Columns may hold numbers, text, categories, dates and missing cells, in a table of any kind: pandas, Arrow, lists of
-    rows, arrays, sparse matrices. What has to be guessed of them is said by
-    ``tabattn.contract.errors.TableWarning``. Labels may be of any type whose values can be sorted: numbers,
-    text, truth values, dates, intervals, decimals.
+    ``fit`` trains nothing: it encodes and stores the rows, which are the context of every prediction. Columns may hold
+    numbers, text, categories, dates and missing cells, in a table of any kind: pandas, Arrow, lists of rows, arrays,
+    sparse matrices. Guesses about them are reported by ``tabattn.contract.errors.TableWarning``. Labels may be of any
+    type whose values can be sorted: numbers, text, truth values, dates, intervals, decimals.
 
     Args:
         model: The network: None = the weights that ship with the package; or a file of weights (.safetensors), a
             checkpoint of ``PriorClassification`` (.ckpt), or a network, such as a ``PriorNetwork``, which is copied.
-        n_estimators: Number of members of the ensemble, each with its own scale and order of columns and classes.
-        average: What the members' mean is taken of: ``logits`` or ``probabilities``.
-        temperature: Divides the network's logits; below 1 makes predictions more certain.
-        max_context: Most rows that a member reads. Of larger tables each member reads a stratified sample of its own,
-            and a warning says so.
-        chunk_rows: Rows that are predicted at one time: less memory, the same predictions.
-        cache: Whether to remember what the network read of the table, so that further predictions need not read it
-            anew. Takes for each member ``4 x layers x context rows x columns x 2 dim`` bytes.
+        n_estimators: Number of ensemble members, each with its own scaling and its own order of columns and classes.
+        average: Whether to average the members' ``logits`` or ``probabilities``.
+        temperature: Divisor of the logits; below 1 makes predictions more confident.
+        max_context: Most context rows of a member. Of a larger table each member gets its own stratified sample, with a
+            warning.
+        chunk_rows: Rows per forward pass; fewer take less memory and give the same predictions.
+        cache: Whether to keep the KV cache of the context, so that only the first prediction computes it. Takes ``4 x
+            layers x context rows x columns x 2 dim`` bytes for each member.
         device: ``auto`` (a GPU where there is one), or the name of a torch device.
-        dtype: Type of the matrix products: ``float32``, or on a GPU ``bfloat16`` or ``float16``.
-        random_state: Decides over orders and samples.
+        dtype: Data type of matrix products: ``float32``, or on a GPU ``bfloat16`` or ``float16``.
+        random_state: Seed of the orders and samples of the members, or a NumPy random state.
 
     Attributes:
         classes_: The labels, sorted.
         n_features_in_: Number of columns.
         feature_names_in_: Names of the columns of a DataFrame with text names.
-        encoder_: Turns columns into numbers.
+        encoder_: Fitted ``TableEncoder`` of the columns.
         network_: The network.
         x_: Encoded rows, ``(rows, features)``.
-        y_: Class of each row, ``(rows,)``.
-        seed_: What ``random_state`` gave.
+        y_: Class index of each row, ``(rows,)``.
+        seed_: Seed drawn from ``random_state``.
     """
 
     def __init__(
@@ -86,14 +85,14 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Keep a table.
+        """Store a labelled table as the context of predictions.
 
         Args:
             X: Its rows: a DataFrame or anything two-dimensional, ``(rows, columns)``.
             y: Their labels, ``(rows,)``.
 
         Raises:
-            ValueError: The table, the labels, the model or an argument will not do.
+            ValueError: The table, the labels, the model or an argument is invalid.
             FileNotFoundError: There are no weights.
         """
         check_arguments(self.get_params(deep=False))
@@ -136,14 +135,14 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.classes_[probabilities.argmax(1)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy: the share of rows, or of their weight, whose most probable label is the given one."""
+        """Accuracy, optionally weighted: the share of rows whose predicted label is the true one."""
         given = number_labels(column_or_1d(y), self.classes_)
         found = self.predict_proba(X).argmax(1)
         check_consistent_length(found, given, sample_weight)
         return float(np.average(found == given, weights=sample_weight))
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to one safetensors file: network, encoder, labels and table; no code.
+        """Save the fitted estimator as one safetensors file (network, encoder, labels, table), without pickle.
 
         Raises:
             ValueError: The labels are of a type that cannot be written.
@@ -153,11 +152,11 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
-        """Read what ``save`` wrote; predictions are in float32 until ``dtype`` is set to something else.
+        """Load a saved estimator; it predicts in float32 until ``dtype`` is set.
 
         Args:
             path: The file.
-            device: Where to predict.
+            device: Device of predictions.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -167,7 +166,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def cached_bytes(self) -> int:
-        """Memory that the remembered table takes; 0 before the first prediction."""
+        """Size of the KV caches in bytes; 0 before the first prediction."""
         check_is_fitted(self)
         return 0 if self._reader is None else self._reader.cached_bytes
 

@@ -1,4 +1,4 @@
-"""Numbers for classes: in any order, and by a tree of groups where a network has too few outputs."""
+"""Class codes: permutations of class indices, and a tree of groups for more classes than outputs."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,18 +8,18 @@ Codes = NDArray[np.int64]
 
 
 def class_codes(order: Codes, outputs: int) -> list[Codes]:
-    """Number the classes so that a network with few outputs can tell all of them apart.
+    """Assign output indices to classes, by a tree of groups if the network has too few outputs.
 
-    While there are more classes than outputs, neighbours in the order are put into groups of nearly one size: one
-    question asks for the group, and one question for each group asks on, in the same way, among its classes. The
-    probability of a class is the product over the questions it takes part in.
+    While there are more classes than outputs, neighbours in the order form groups of nearly equal size: one
+    classification problem (question) decides the group, and one for each group, built in the same way, decides among
+    its classes. The probability of a class is the product over its questions.
 
     Args:
-        order: The classes in the order in which they are numbered and grouped, ``(classes,)``.
+        order: Permutation of the classes, by which they are indexed and grouped, ``(classes,)``.
         outputs: Most classes of one question.
 
     Returns:
-        The questions, the first of which has all classes.
+        Codes of each question, the first of which has all classes.
 
     Raises:
         ValueError: There are fewer than 2 outputs.
@@ -41,15 +41,15 @@ def class_codes(order: Codes, outputs: int) -> list[Codes]:
 
 
 def sample_rows(y: Codes, limit: int, random: np.random.RandomState) -> NDArray[np.int64]:
-    """Draw rows without replacement, each class by its share and at least once.
+    """Stratified sample of rows without replacement, with at least one of each class.
 
     Args:
         y: Class of each row, ``(rows,)``.
-        limit: Number of rows to draw; all where there are no more.
-        random: Where the chance comes from.
+        limit: Number of rows to draw, or all if there are fewer.
+        random: NumPy random generator.
 
     Returns:
-        The rows' numbers, in their order.
+        Indices of the rows, ascending.
 
     Raises:
         ValueError: There are more classes than rows to draw.

@@ -1,4 +1,4 @@
-"""The members of an ensemble: the same table seen through other scales, in another order of columns and classes."""
+"""Ensemble members: the same table under other scalings and orders of columns and classes."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ from tabattn.prior.estimator.codes import Codes, class_codes, sample_rows
 
 
 class Question(NamedTuple):
-    """What a member asks the network once: some context rows, and numbers for their classes.
+    """Classification problem that a member poses to the network: context rows and class codes.
 
     Attributes:
-        member: Number of the member.
+        member: Index of the member.
         rows: Context rows, ``(context,)``.
-        codes: Number of each class, ``(classes,)``; -1 = takes no part.
+        codes: Output index of each class, ``(classes,)``; -1 = not part of the problem.
     """
 
     member: int
@@ -25,10 +25,10 @@ class Question(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One way to see a table.
+    """Ensemble member: a scaling and an order of columns.
 
     Attributes:
-        scale: Which of the scales of ``Scales``.
+        scale: Index of its scaling in ``Scales``.
         columns: Order of the columns, ``(features,)``.
     """
 
@@ -37,17 +37,17 @@ class Member(NamedTuple):
 
 
 class Ensemble(NamedTuple):
-    """All members, and all their questions, those of one member in a row."""
+    """All members, and all their questions, grouped by member."""
 
     members: list[Member]
     questions: list[Question]
 
 
 class Scales:
-    """Two scales for the columns of a table, learned from context rows: plain, and normal scores of the ranks.
+    """Scalings of columns fitted to context rows: standardised, and rank-based normal scores.
 
-    Plain columns have mean 0 and variance 1, which keeps large numbers exact in float32. Between the values that the
-    context rows have, normal scores are interpolated; beyond them they stay at the outermost.
+    Standardisation keeps the differences of large numbers in float32. Normal scores are interpolated between the values
+    of the context rows, and constant beyond them.
 
     Args:
         x: Context rows, ``(rows, features)``; NaN = missing.
@@ -60,7 +60,7 @@ class Scales:
         self.scores = [_normal_scores(column[~np.isnan(column)]) for column in x.T]
 
     def __call__(self, x: Floats) -> list[NDArray[np.float32]]:
-        """Rows ``(rows, features)`` on every scale."""
+        """Scale rows ``(rows, features)``, once for each scaling."""
         ranks = [np.interp(column, *scores) for column, scores in zip(x.T, self.scores, strict=True)]
         return [self.standard(x), np.stack(ranks, axis=1).astype(np.float32)]
 
@@ -68,10 +68,9 @@ class Scales:
 def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, seed: int) -> Ensemble:
     """Draw the members of an ensemble.
 
-    The scale alternates from member to member. The numbers of the classes move on by one with each member, and by one
-    more after each round, so that every class is met under every number and on every scale. Where the classes have to
-    be grouped, a group has neighbours in their sorted order, because that often means something, and each member cuts
-    it elsewhere.
+    Scalings alternate between members. The class indices are rotated by one with each member, and by one more after
+    each round, so that every class occurs under every index and scaling. Groups of classes are neighbours in the sorted
+    order, which often has a meaning, and each member cuts the order elsewhere.
 
     Args:
         y: Class of each row, ``(rows,)``; every class occurs.
@@ -79,7 +78,7 @@ def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, see
         size: Number of members.
         outputs: Most classes of one question.
         max_context: Most context rows of one question.
-        seed: Decides everything.
+        seed: Seed of all random choices.
     """
     # Unlike those of a Generator, the numbers of a RandomState are the same in every version of NumPy.
     random = np.random.RandomState(seed)

@@ -1,4 +1,4 @@
-"""Fitted estimators in files: tensors and plain values only, so that reading one runs no code of the file's."""
+"""Files of fitted estimators: tensors and plain values only, so that loading runs no code of the file."""
 
 from numbers import Integral
 from pathlib import Path
@@ -21,7 +21,7 @@ PARAMETERS = ("n_estimators", "average", "temperature", "max_context", "chunk_ro
 
 
 def save(estimator: "TabularClassifier", path: str | Path) -> None:
-    """Write a fitted estimator; see ``TabularClassifier.save``."""
+    """Save a fitted estimator; see ``TabularClassifier.save``."""
     tensors, network = described(estimator.network_)
     tensors |= {"table.x": torch.from_numpy(estimator.x_), "table.y": torch.from_numpy(estimator.y_)}
     encoder = estimator.encoder_
@@ -42,7 +42,7 @@ def save(estimator: "TabularClassifier", path: str | Path) -> None:
 
 
 def load(cls: "type[TabularClassifier]", path: str | Path, device: str | torch.device) -> "TabularClassifier":
-    """Read what ``save`` wrote; see ``TabularClassifier.load``."""
+    """Load a fitted estimator; see ``TabularClassifier.load``."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
     tensors, header = read(path)

@@ -1,4 +1,4 @@
-"""Validation of a saved estimator's header: every value is checked before an estimator is made of it."""
+"""Validation of the header of a saved estimator, before an estimator is built from it."""
 
 import itertools
 import math
@@ -41,7 +41,7 @@ def check_parameters(parameters: Any, names: tuple[str, ...]) -> None:
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:
-    """A whole number within bounds.
+    """Check an integer and its bounds.
 
     Raises:
         ValueError: It is something else.
@@ -53,10 +53,10 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
 
 
 def labels(described: Any) -> NDArray[Any]:
-    """The labels that a header describes: different ones in rising order, as ``fit`` makes them.
+    """Validate the labels of a header: distinct and ascending, as ``fit`` makes them.
 
     Raises:
-        ValueError: They are of another type than is said, not in order, or not different.
+        ValueError: They are not of the stated type, not ascending, or not distinct.
     """
     values, dtype = described["values"], np.dtype(described["dtype"])
     if dtype.kind not in PLAIN or not isinstance(values, list) or not values:
@@ -75,7 +75,7 @@ def labels(described: Any) -> NDArray[Any]:
 
 
 def names(given: Any, columns: int) -> NDArray[np.object_] | None:
-    """Names of the columns, or None.
+    """Validate column names; None = the table had none.
 
     Raises:
         ValueError: They are not one text for each column.
@@ -88,7 +88,7 @@ def names(given: Any, columns: int) -> NDArray[np.object_] | None:
 
 
 def kept_columns(given: Any, columns: int) -> NDArray[np.int64]:
-    """Numbers of the columns that are kept, in rising order.
+    """Validate the indices of the kept columns, ascending.
 
     Raises:
         ValueError: They are something else.
@@ -102,7 +102,7 @@ def kept_columns(given: Any, columns: int) -> NDArray[np.int64]:
 
 
 def categories(given: Any, kept: int) -> list[dict[str, int] | None]:
-    """For each kept column the codes of its categories, or None where it is numeric.
+    """Validate the category codes of each kept column; None = numeric.
 
     Raises:
         ValueError: They are something else, or codes are not 0, 1, 2, ...
@@ -121,7 +121,7 @@ def categories(given: Any, kept: int) -> list[dict[str, int] | None]:
 
 
 def readings(given: Any, codes: list[dict[str, int] | None]) -> list[Reading]:
-    """How each kept column is read; files of earlier versions do not say it."""
+    """Validate the readings of the kept columns, which files of earlier versions lack."""
     if given is None:
         return [Reading.of(None, entry) for entry in codes]
     if not isinstance(given, list) or len(given) != len(codes):

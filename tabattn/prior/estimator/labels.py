@@ -1,4 +1,4 @@
-"""Labels of an estimator: the different ones in their order, and the number of each row's."""
+"""Label encoding of the estimator: sorted classes, and the class index of each row."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from tabattn.contract.columns import missing_words, sorted_labels, told, warn_of
 
 
 def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Number labels.
+    """Check labels and encode them as indices of sorted classes.
 
     Args:
         y: Labels, ``(rows,)``, of any type whose values can be sorted.
 
     Returns:
-        The different labels, sorted, and the number of each row's label.
+        The distinct labels, sorted, and the class index of each row.
 
     Raises:
-        ValueError: A label is missing or infinite; they are continuous numbers; or they cannot be sorted.
+        ValueError: A label is missing or infinite, or the labels are continuous or not sortable.
     """
     given = _entries(_plain(y))
     y = column_or_1d(given, warn=True)
@@ -50,7 +50,7 @@ def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def number_labels(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Number of each label among the classes, -1 = none of them."""
+    """Class index of each label; -1 = none of the classes."""
     known = {label: number for number, label in enumerate(pd.Series(classes))}
     return np.asarray([known.get(label, -1) for label in pd.Series(y)], np.int64)
 

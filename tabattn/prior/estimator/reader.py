@@ -1,4 +1,4 @@
-"""Runs the questions of an ensemble through a network, many at a time, and remembers what it read of the context."""
+"""Batched inference of an ensemble, with the KV cache of each context kept between calls."""
 
 import copy
 import warnings
@@ -27,13 +27,13 @@ CACHE_BYTES = 4 * 2**30
 
 
 class Reader:
-    """A network and a labelled table, which answers what the classes of further rows are.
+    """Network and labelled table, from which class probabilities of further rows are computed.
 
     Args:
-        network: The network; not changed.
+        network: The network; it is not modified.
         x: Context rows, ``(rows, features)``; NaN = missing.
-        y: Class of each row, ``(rows,)``.
-        ensemble: How to ask.
+        y: Class index of each context row, ``(rows,)``.
+        ensemble: Members and their questions.
     """
 
     _network: ContextClassifier
@@ -49,7 +49,7 @@ class Reader:
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes along: not the memories, which it can read anew."""
+        """State without the KV caches, which can be recomputed."""
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -58,18 +58,18 @@ class Reader:
 
     @property
     def cached_bytes(self) -> int:
-        """Memory that the remembered contexts take."""
+        """Size of the KV caches in bytes."""
         return sum(_size(memory) for memory in self._memories.values())
 
     def log_probabilities(self, x: Floats, run: Run) -> NDArray[np.float32]:
-        """Ask every member for the classes of rows.
+        """Log-probabilities of the classes of rows by each member.
 
         Args:
-            x: The rows, ``(rows, features)``; NaN = missing.
-            run: How to run.
+            x: Target rows, ``(rows, features)``; NaN = missing.
+            run: Settings of the prediction.
 
         Returns:
-            ``(members, rows, classes)``.
+            Log-probabilities, ``(members, rows, classes)``.
         """
         self._settle(run)
         views = self.scales(x)
