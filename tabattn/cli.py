@@ -1,4 +1,4 @@
-"""The command line with every task, datamodule and callback of the project known by name."""
+"""Command line with every task, datamodule and callback of the project known by name."""
 
 import importlib.util
 import sys
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def hidden(package: str) -> str | None:
-    """Say in one line that another module hides a package of ours, such as a file of the user's; None where none does.
+    """Report in one line a module, such as a file of the user, that shadows a package of this project; or None.
 
     Args:
-        package: Name of a package that lies beside this one.
+        package: Name of a top-level package beside ``tabattn``.
     """
     found = importlib.util.find_spec(package)
     origin = None if found is None else found.origin

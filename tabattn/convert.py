@@ -1,13 +1,12 @@
-"""``python -m tabattn.convert OLD NEW``: files of earlier versions, and of nanoTabPFN, as files of today.
+"""Converter ``python -m tabattn.convert OLD NEW``: files of earlier versions and of nanoTabPFN.
 
-A configuration (.yaml) and a checkpoint of a task keep all they hold; arguments that moved since are put in their
-places of today, and what moved is said.
+In a configuration (.yaml) or a checkpoint of a task, arguments that moved are put where they belong today, each with a
+message; all else is kept.
 
-Of nanoTabPFN comes a checkpoint of ``PriorClassification``.
-Reads those of nanoTabPFN, of its attention fork and of TFM-Playground. The result is loaded by ``train.py test
---ckpt_path``, by ``PriorClassification.load_from_checkpoint`` and by ``--model.init_from``. Its logits are those of the
-original, except for a column that is constant in the context: there TFM-Playground adds 1e-8 to the spread, not 1e-20.
-Dropout is in no checkpoint and starts at 0.
+Checkpoints of nanoTabPFN, of its attention fork and of TFM-Playground become checkpoints of ``PriorClassification``.
+The result is loaded by ``train.py test --ckpt_path``, by ``PriorClassification.load_from_checkpoint`` and by
+``--model.init_from``. Its logits are those of the original, except for a column that is constant in the context: there
+TFM-Playground adds 1e-8 to the standard deviation, not 1e-20. Dropout is in no checkpoint and starts at 0.
 """
 
 import argparse
@@ -58,7 +57,7 @@ DEFAULT_HEADS = 4
 
 
 class Conversion(NamedTuple):
-    """What a file held: name, attention type, window where that has one, heads, sizes, and whether weights were unread.
+    """Result of a conversion: name, attention type and window, heads, sizes, and whether weights were dropped.
 
     As text it is one line.
     """
@@ -84,20 +83,21 @@ def convert(
     window: int | None = None,
     heads: int | None = None,
 ) -> Conversion:
-    """Convert one checkpoint.
+    """Convert a checkpoint of nanoTabPFN, its fork or TFM-Playground.
 
     Args:
-        source: Their file.
-        out: Our file; written whole or not at all.
-        attention: Type of the attention between context rows, by the fork's name; None = told by weights and file name.
-        window: The fork's window size; None = told by the file's name.
-        heads: Number of heads; None = told by the file, else 4.
+        source: The file to convert.
+        out: The checkpoint to write, atomically.
+        attention: Type of the attention between context rows, by the fork's name; None = inferred from weights and file
+            name.
+        window: Window size of the fork; None = inferred from the file name.
+        heads: Number of heads; None = as stored in the file, else 4.
 
     Returns:
-        What was found and what was left out.
+        What the file held, and whether weights were dropped.
 
     Raises:
-        ValueError: An argument is missing, or does not go with the weights.
+        ValueError: An argument is missing, or does not match the weights.
         DataError: A file cannot be read or written, or holds something else.
     """
     source, out = Path(source), Path(out)
@@ -124,10 +124,10 @@ def convert(
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], int | None]:
-    """Read their weights, and the number of heads where the file tells it.
+    """Read the weights, and the number of heads if the file holds it.
 
     Raises:
-        DataError: The file cannot be read, or does not hold weights and plain values alone.
+        DataError: The file cannot be read, or holds more than weights and plain values.
     """
     try:
         content = load(path)
@@ -169,10 +169,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: The arguments; those of the process if None.
+        argv: Arguments; None = those of the process.
 
     Returns:
-        The status for the shell: 0 done, 2 wrong use, 3 a file.
+        Exit status: 0 done, 2 wrong use, 3 file error.
     """
     parser = argparse.ArgumentParser(
         prog="python -m tabattn.convert",
@@ -196,13 +196,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def upgrade(source: Path, out: Path) -> str | None:
-    """Rewrite a configuration or a checkpoint of a task; see ``tabattn.upgrade``.
+    """Migrate a configuration or a checkpoint of a task; see ``tabattn.upgrade``.
 
     Returns:
-        What moved; None where the file is neither.
+        A line for each argument that moved; None if the file is neither.
 
     Raises:
-        ValueError: Arguments make no sense, or both files are one.
+        ValueError: Arguments are invalid, or both paths are the same file.
         DataError: A file cannot be read or written.
     """
     is_config = source.suffix in (".yaml", ".yml")

@@ -1,4 +1,4 @@
-"""What every task shares: weights to start from, a way to be looked at, checkpoints that load safely."""
+"""Abstract base class of tasks: initial weights, optimizers, safe checkpoints, and hooks for callbacks."""
 
 import inspect
 import io
@@ -34,11 +34,12 @@ from tabattn.storage.resumption import Resumption
 
 
 class Task(LightningModule):
-    """A loss and its metrics around a network.
+    """Abstract base of tasks: a LightningModule with a loss and metrics around a network.
 
     Args:
-        init_from: Checkpoint, or file of weights (.safetensors), whose matching weights start the network. Unlike
-            ``--ckpt_path`` it keeps the command line's model, so a trained network can be run with another mechanism.
+        init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape.
+            Unlike ``--ckpt_path`` it keeps the command line's model, so a trained network can be run with another
+            mechanism.
 
     Raises:
         ValueError: ``init_from`` is a URL or a folder, or there is no such file.
@@ -86,10 +87,10 @@ class Task(LightningModule):
         frame: FrameType | None = None,
         logger: bool = True,
     ) -> None:
-        """Remember the constructor's arguments for checkpoints, and check that a checkpoint can hold them.
+        """Store the constructor's arguments as hyperparameters, and check that a checkpoint can hold them.
 
         Raises:
-            ValueError: An argument, such as a lambda, is nothing that a checkpoint can name.
+            ValueError: A checkpoint cannot hold an argument, such as a lambda.
         """
         current = inspect.currentframe()
         super().save_hyperparameters(*args, ignore=ignore, frame=frame or (current and current.f_back), logger=logger)
@@ -98,10 +99,10 @@ class Task(LightningModule):
                 check_saved(name, value)
 
     def check_data(self, datamodule: Any) -> None:
-        """Check that a datamodule that says what batches it makes (``batch``) makes those that the task reads.
+        """Check that a datamodule that declares its batch type (``batch``) makes the one that the task reads.
 
         Raises:
-            MisconfigurationException: It makes others.
+            MisconfigurationException: It makes another one.
         """
         made = getattr(datamodule, "batch", None)
         if isinstance(made, type) and not issubclass(made, self.batch):
@@ -127,9 +128,9 @@ class Task(LightningModule):
         self._initial = None
 
     def on_validation_start(self) -> None:
-        """Warn where a network as initialised is scored or asked for predictions, on its own and not within a training.
+        """Warn if an untrained network is evaluated or asked for predictions outside of a training.
 
-        A network whose weights were loaded or trained in any way in this process is left alone.
+        A network whose weights were loaded or trained in any way in this process counts as trained.
         """
         if self.trainer.state.fn == "fit" or self._initial is None or self._initial != _versions(self.network):
             return
@@ -141,7 +142,7 @@ class Task(LightningModule):
     on_test_start = on_predict_start = on_validation_start
 
     def setup(self, stage: str) -> None:
-        """Check the data, and load the weights to start from, once."""
+        """Check the data, and load the initial weights once."""
         self.check_data(getattr(self.trainer, "datamodule", None))
         if self.init_from is not None:
             load_matching(self.network, self.init_from, type(self))
@@ -150,9 +151,9 @@ class Task(LightningModule):
     def use_optimizer(
         self, optimizer: OptimizerFactory | None = None, lr_scheduler: ScheduleFactory | None = WarmupCosine
     ) -> Self:
-        """Choose the optimizer and the schedule of a training from Python.
+        """Set the optimizer and the schedule of a training from Python.
 
-        They are no hyperparameters: a task that is loaded from a checkpoint has its defaults again.
+        They are not saved as hyperparameters: a task loaded from a checkpoint has its defaults again.
 
         Args:
             optimizer: Makes the optimizer from the parameters, such as ``functools.partial(torch.optim.SGD, lr=0.1)``;
@@ -188,7 +189,7 @@ class Task(LightningModule):
         return with_schedule(self, optimizer, None if schedule is None else schedule(optimizer))
 
     def configure_callbacks(self) -> list[Callback]:
-        """Bring what an exact resumption and schedule-free optimizers need to a trainer that does not have it."""
+        """Add the callbacks for exact resume and for schedule-free optimizers to a trainer without them."""
         callbacks: list[Callback] = cast("Any", self.trainer).callbacks
         present = {type(callback) for callback in callbacks}
         if Resumption not in present:
@@ -197,29 +198,29 @@ class Task(LightningModule):
         return [] if ScheduleFree in present else [ScheduleFree()]
 
     def of_data(self, name: str) -> Any:
-        """An attribute of the datamodule; None where it has none."""
+        """Attribute of the datamodule; None if it has none."""
         return getattr(getattr(self.trainer, "datamodule", None), name, None)
 
     def prediction_table(self, batch: Any, output: Any, number: int) -> dict[str, list[Any]] | None:
-        """What ``predict_step`` found for a batch as the columns of a table, for people to read; None = no table.
+        """Predictions of a batch as columns of a table; None = no table.
 
         Args:
             batch: The batch.
             output: What ``predict_step`` returned.
-            number: The batch's number, over all processes.
+            number: Number of the batch over all ranks.
         """
         return None
 
     def probe(self, batch: Any) -> Any:
-        """Run the network on a batch for a look inside: no loss, no logging, no collective call."""
+        """Forward pass for callbacks: no loss, no logging, no collective call."""
         return self.predict_step(batch, 0)
 
     def token_names(self, batch: Any) -> dict[str, list[str]] | None:
-        """Names of the tokens of each attention site, by a part of its module path; None = no names."""
+        """Token names of each attention site, by a part of its module path; None = no names."""
         return None
 
     def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
-        """Columns that describe the tokens a layer puts out, flattened; None = only their indices."""
+        """Metadata columns of the tokens that a layer outputs, flattened; None = only their indices."""
         return None
 
     @_restricted_classmethod
@@ -232,21 +233,21 @@ class Task(LightningModule):
         weights_only: bool | None = True,
         **kwargs: Any,
     ) -> Self:
-        """Build a task from a checkpoint of any origin: nothing in it runs code.
+        """Load a task from a checkpoint of any origin, without running code of it.
 
         Args:
-            checkpoint_path: A file of this machine.
+            checkpoint_path: Path of a local file.
             map_location: Device of the weights; by default the one they were saved on.
             hparams_file: YAML file with other hyperparameters than the checkpoint's.
-            strict: Whether the weights must be those of the network and no others.
+            strict: Whether the weights must match the network exactly.
             weights_only: Kept for the signature of the base class: a checkpoint with more than weights and plain values
                 is refused.
             kwargs: Hyperparameters that replace those of the checkpoint.
 
         Raises:
-            ValueError: The path is none of a local file; the checkpoint is of another task, or its hyperparameters and
-                weights do not fit together, or name a class that is not allowed (see ``trusted``).
-            DataError: The file is damaged or no checkpoint.
+            ValueError: The path is not that of a local file; the checkpoint is of another task; its hyperparameters and
+                weights do not match, or name a class that is not allowed (see ``trusted``).
+            DataError: The file is damaged or not a checkpoint.
         """
         try:
             with guard([cls.__module__]):
@@ -283,10 +284,10 @@ class Task(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the weights of another network, or not finite ones; forget files outside of the run's folder.
+        """Refuse weights that are not finite or of another network; drop paths outside the run folder.
 
         Raises:
-            ValueError: The checkpoint is one of another task, or its network has other tensors.
+            ValueError: The checkpoint is of another task, or its network has other tensors.
             DataError: The weights are not finite.
         """
         self._check_own(checkpoint)

@@ -1,4 +1,4 @@
-"""Every task by name; importing this module makes them known to the command line."""
+"""Registry of tasks: importing this module makes every task known to the command line."""
 
 from tabattn.pairs.task import PairInference
 from tabattn.prior.task import PriorClassification

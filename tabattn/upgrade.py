@@ -1,4 +1,4 @@
-"""Configurations and checkpoints of earlier versions as those of today, where arguments moved; see ``convert``."""
+"""Migration of configurations and checkpoints of earlier versions; see ``tabattn.convert``."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +23,14 @@ KINDS: dict[str, tuple[Any, type]] = {
 
 
 def upgrade_config(source: Path, out: Path) -> list[str]:
-    """Rewrite a configuration; comments at its head are kept.
+    """Migrate a configuration file; comments at its head are kept.
 
     Returns:
         A line for each argument that moved.
 
     Raises:
         DataError: A file cannot be read or written, or is no configuration.
-        ValueError: Arguments make no sense, or name a class that is not allowed.
+        ValueError: Arguments are invalid, or name a class that is not allowed.
     """
     try:
         text = source.read_text(encoding="utf-8")
@@ -51,14 +51,14 @@ def upgrade_config(source: Path, out: Path) -> list[str]:
 
 
 def upgrade_checkpoint(source: Path, out: Path) -> list[str]:
-    """Rewrite the arguments in a task's checkpoint; weights and all else stay as they are.
+    """Migrate the hyperparameters in a checkpoint of a task; weights and all else are kept.
 
     Returns:
         A line for each argument that moved.
 
     Raises:
         DataError: A file cannot be read or written, or is no checkpoint.
-        ValueError: Arguments make no sense, or name a class that is not allowed.
+        ValueError: Arguments are invalid, or name a class that is not allowed.
     """
     checkpoint = checkpoint_files.read(source)
     given = checkpoint.get("hyper_parameters", {})
@@ -98,7 +98,7 @@ def _head(text: str) -> Iterator[str]:
 
 
 def is_of_task(path: Path) -> bool:
-    """Whether a file is the checkpoint of a task, rather than of a program other than this one."""
+    """Whether a file is a checkpoint of a task of this project, not of another program."""
     try:
         content = checkpoint_files.load(path)
     except (DataError, ValueError):

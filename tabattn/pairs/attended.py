@@ -1,4 +1,4 @@
-"""What a network looks at while it infers a sequence."""
+"""Attention of a network along an inferred trajectory."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ from tabattn.pairs.trajectories import Trajectories
 
 
 class Attended(NamedTuple):
-    """What the last layer looked at when it predicted one point.
+    """Attention of the last layer when it predicted one target.
 
     Attributes:
         layer: Module path of its mechanism.
-        weights: Weight of every known point, ``(heads, points)``: those of the context in their order, then those
+        weights: Attention weights of the known points, ``(heads, points)``: the context in its order, then the targets
             predicted before in the order of the path.
     """
 
@@ -25,16 +25,16 @@ class Attended(NamedTuple):
 
 @torch.no_grad()
 def attended(network: PairNetwork, found: Trajectories, task: int, steps: int) -> list[Attended]:
-    """Follow the mean trajectory of a task, or its first sample where there is none, and watch every step of its path.
+    """Record the attention of each step along the mean trajectory of a task, or along its first sample.
 
     Args:
-        network: The network that drew the trajectories.
+        network: Network that drew the trajectories.
         found: The trajectories.
-        task: Which task of the batch.
-        steps: Most steps to watch, counted from the first.
+        task: Index of the task in the batch.
+        steps: Most steps to record, from the first on.
 
     Returns:
-        One entry for each step; the points it knew are the context and those predicted before.
+        One entry for each step, whose known points are the context and the targets predicted before.
     """
     values = (found.samples[0] if found.mean is None else found.mean)[task]
     path = found.path[task, : min(steps, int(values.isfinite().sum()))]

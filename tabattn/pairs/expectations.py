@@ -1,4 +1,4 @@
-"""What can be expected of a value before any learning: that of a neighbour, or of another sequence moved alongside."""
+"""Residual baselines: simple predictions from known values, from which a network learns the difference."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ from tabattn.pairs.tokens import Points
 
 
 def levels(known: Points, members: int) -> Tensor:
-    """The mean of the known values of each sequence.
+    """Mean of the known values of each sequence.
 
     Args:
-        known: Points that may be read.
+        known: Points with known values.
         members: Number of sequences.
 
     Returns:
-        Means, ``(batch, members)``; 0 where nothing of a sequence is known.
+        Means, ``(batch, members)``; 0 for a sequence without known values.
     """
     own = known.member[:, None] == torch.arange(members, device=known.member.device)[:, None]
     if known.seen is not None:
@@ -23,12 +23,12 @@ def levels(known: Points, members: int) -> Tensor:
 
 
 def nearest(known: Points, asked: Points, visible: Tensor | None = None) -> Tensor:
-    """The value of the nearest known point of the same sequence, for each point that is asked for.
+    """Nearest-neighbour baseline: the value of the nearest known point of the same sequence.
 
     Args:
-        known: Points that may be read.
-        asked: Points whose value is asked for.
-        visible: Which known point each may read, broadcastable to ``(batch, asked, known)``; None = all.
+        known: Points with known values.
+        asked: Points to predict.
+        visible: Which known points each may read, boolean, broadcastable to ``(batch, asked, known)``; None = all.
 
     Returns:
         Values, ``(batch, asked)``; 0 where no point may be read.
@@ -44,15 +44,15 @@ def nearest(known: Points, asked: Points, visible: Tensor | None = None) -> Tens
 
 
 def parallel(known: Points, asked: Points, members: int) -> Tensor:
-    """The other sequences moved to the height of the one that is asked for: right where they differ by constants.
+    """Parallel baseline: the other sequences, shifted to the level of the one to predict.
 
-    The nearest known value of each other sequence, plus the mean difference between the known values of one's own and
-    the nearest of the other to each; the mean over all others, and the nearest known value of one's own where there is
-    none.
+    For each other sequence: its nearest known value, plus the mean difference between the known values of the sequence
+    to predict and the other's nearest ones. Averaged over all others; ``nearest`` where there is none. Exact for
+    sequences that differ by constants.
 
     Args:
-        known: Points that may be read.
-        asked: Points whose value is asked for.
+        known: Points with known values.
+        asked: Points to predict.
         members: Number of sequences.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Tasks in the order of inference: the given sequence, what the others show, and what is to be inferred."""
+"""Layout of a task for inference: given sequences, context of the others, and targets."""
 
 import torch
 from torch import Tensor
@@ -9,21 +9,21 @@ from tabattn.pairs.options import ALL, InferenceOptions
 
 
 def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Generator | None = None) -> PairBatch:
-    """Put a batch into the order of inference: the given sequences, the shown points of the others, the targets.
+    """Reorder a batch for inference: given sequences, context points of the others, then targets.
 
-    Every point the batch knows takes part, whether it was context or target there. Tasks of unequal size are filled up
-    with ``padding``.
+    All points with known values take part, whether context or target in the batch. Shorter tasks are padded
+    (``padding``).
 
     Args:
         batch: The tasks.
-        options: How to lay them out.
-        generator: Source of randomness of ``consec=False``; None = torch's own.
+        options: Options of the layout.
+        generator: Random generator for ``consec=False``; None = torch's global one.
 
     Returns:
         The tasks laid out, without an oracle.
 
     Raises:
-        DataError: The batch has no given sequence or no other one, not enough points to show or none left to infer.
+        DataError: The batch has no given sequence or no other one, too few context points, or no targets.
     """
     known, index = batch.y.isfinite(), torch.arange(batch.x.shape[1], device=batch.x.device)
     # An unknown value is a point all the same among the targets, and as good as padding in the context.

@@ -1,4 +1,4 @@
-"""How good predictive densities of sequences are: exact sums, whatever process scored which task."""
+"""Metrics of predictive densities of sequences, as sums that are exact over ranks."""
 
 from collections.abc import Iterator
 
@@ -19,10 +19,10 @@ LEVELS = (0.5, 0.9)
 
 
 class PairScores(Metric):
-    """Scores densities of targets; all states are sums, so that several processes score as one.
+    """Metric of predictive densities; its states are sums, so the result is the same on any number of ranks.
 
     Args:
-        members: How many sequences a task may have.
+        members: Largest number of sequences in a task.
     """
 
     full_state_update = False
@@ -57,8 +57,8 @@ class PairScores(Metric):
         Args:
             batch: The tasks.
             given: Density of each target given the context, ``(batch, targets)``.
-            chain: Density of each target given the context and the targets before it; None = not known.
-            span: Length of the axis, the unit of distances.
+            chain: Density of each target given the context and the targets before it; None = not computed.
+            span: Length of the axis, by which distances are divided.
         """
         y = batch.y[:, batch.context :]
         scored = y.isfinite()
@@ -82,13 +82,13 @@ class PairScores(Metric):
             self.first_best += _first(best[1], scored)
 
     def add_trajectories(self, y: Tensor, once: Tensor, mean: Tensor, sample: Tensor) -> None:
-        """Add tasks whose targets were predicted point after point, each from those before it.
+        """Add tasks whose targets were predicted autoregressively, one after another.
 
         Args:
             y: True values of the targets, ``(batch, targets)``; NaN = not scored.
-            once: Means in one pass, given the context alone.
-            mean: The trajectory that goes on from its own means.
-            sample: One that goes on from values drawn.
+            once: Predicted means of a single pass, given the context alone.
+            mean: Trajectory of means: each prediction conditions on the means before it.
+            sample: Sampled trajectory: each prediction conditions on the samples before it.
         """
         scored = y.isfinite()
         errors = [(values - y).double().square()[scored].sum() for values in (once, mean, sample)]
@@ -117,7 +117,7 @@ class PairScores(Metric):
         self.rows += torch.stack([varied.sum(), explained.sum()])
 
     def compute(self) -> dict[str, float]:
-        """Every figure by name; NaN where nothing was scored, and none for what was never known."""
+        """Compute all metrics by name; NaN where nothing was scored."""
         sums = dict(zip(SUMS, self.sums, strict=True))
         total = {name: part.sum() for name, part in sums.items()}
         count = total["count"]

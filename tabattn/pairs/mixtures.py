@@ -1,4 +1,4 @@
-"""Gaussians and their mixtures, as tensors, and the quantiles of what they make together."""
+"""Gaussian mixtures as tensors, and their quantiles."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ HALVINGS = 30
 
 
 def components(density: Distribution) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, means and deviations of a Gaussian or a mixture of Gaussians, each ``(..., components)``."""
+    """Weights, means and standard deviations of a Gaussian or a mixture, each ``(..., components)``."""
     if isinstance(density, MixtureSameFamily):
         parts = density.component_distribution
         return density.mixture_distribution.probs, parts.mean, parts.stddev

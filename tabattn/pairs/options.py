@@ -1,4 +1,4 @@
-"""What can be asked of an inference."""
+"""Options of inference and of tokens."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,23 +9,23 @@ ALL = 999
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How a task is laid out for inference, and what is drawn.
+    """Options of inference: the layout of a task, and the trajectories to draw.
 
     Args:
-        samples: Trajectories drawn for each task; every step draws a value from the predicted density and goes on from
-            it.
-        context_p: Points that each sequence to be inferred shows; none = those that the batch shows, the first quarter
-            of a sequence that it shows as a whole.
-        consec: Whether the shown points are the first ones; else they are random ones among the first ``pool``.
-        order: Whether everything is ordered by x; else points keep the order of the batch.
-        num_steps: Most targets to predict, counted from the first; 999 = all of them.
-        mean: Whether one more trajectory goes on from predicted means.
-        given_member: The sequence that is given as a whole; none = all that the batch shows as a whole, the first
-            sequence in a task where there is no such one.
-        pool: How many points of a task, of all its sequences, random context points come from.
-        path: In which order targets are predicted: ``given`` as they are laid out, ``left_to_right`` by x, ``random``
-            in an order of its own in each trajectory.
-        seed: Another one draws other trajectories.
+        samples: Number of sampled trajectories per task; each step draws a value from the predicted density and
+            conditions on it.
+        context_p: Number of context points of each sequence to infer; none = the context of the batch, or the first
+            quarter of a sequence whose points are all context there.
+        consec: Whether the context points are the first ones; otherwise random ones among the first ``pool``.
+        order: Whether to sort points by location; otherwise they keep the order of the batch.
+        num_steps: Most targets to predict, from the first on; 999 = all.
+        mean: Whether to also follow the trajectory of means: each step conditions on the means before it.
+        given_member: Sequence that is given as a whole; none = all whose points are all context in the batch, or the
+            first sequence where there is none.
+        pool: Number of leading points of a task, over all sequences, from which random context points are drawn.
+        path: Order of prediction: ``given`` (as laid out), ``left_to_right`` (by location), or ``random`` (drawn for
+            each trajectory).
+        seed: Seed of the sampled trajectories.
     """
 
     samples: int = 10
@@ -57,11 +57,11 @@ class InferenceOptions:
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """How a token shows the place of a point, and which sequence it belongs to.
+    """Options of tokens: encodings of location and sequence.
 
     Args:
-        member_embed: Code of the sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = context tokens have none,
-            so that attention cannot follow a sequence, and first predictions fall between the sequences (not for
+        member_embed: Encoding of the sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = none in context
+            tokens, so that attention cannot tell sequences apart, and first predictions fall between them (not for
             ``SeedNetwork``, whose context never has one).
         fourier: Number of Fourier features of the location, with wavelengths from twice the axis down by halves.
     """

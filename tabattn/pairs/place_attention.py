@@ -1,4 +1,4 @@
-"""Attention that looks at places alone."""
+"""Attention whose weights depend on locations alone."""
 
 from torch import Tensor, nn
 
@@ -6,9 +6,10 @@ from tabattn.attention import AttentionFactory, Softmax
 
 
 class PlaceAttention(nn.Module):
-    """Averages values with weights that depend on places only, as the mean of a Gaussian process does.
+    """Location-only attention: values are averaged with weights that depend on locations alone.
 
-    Whose value it is plays no part: two sequences observed at one place get one weight.
+    As in the mean of a Gaussian process, but blind to the member: two sequences observed at one location get the same
+    weight.
 
     Args:
         dim: Width of a token.
@@ -26,12 +27,12 @@ class PlaceAttention(nn.Module):
         self.mechanism = attention(heads, dim // heads)
 
     def forward(self, asked: Tensor, known: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Average values for each place that asks.
+        """Average the values of known points for each target location.
 
         Args:
-            asked: Tokens of places, ``(batch, asked, dim)``.
-            known: Tokens of places, ``(batch, known, dim)``.
-            values: What is known there, ``(batch, known, dim)``.
+            asked: Tokens of target locations, ``(batch, asked, dim)``.
+            known: Tokens of known locations, ``(batch, known, dim)``.
+            values: Embedded values of the known points, ``(batch, known, dim)``.
             mask: Boolean, broadcastable to ``(batch, heads, asked, known)``; True = may be seen.
 
         Returns:

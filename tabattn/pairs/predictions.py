@@ -1,4 +1,4 @@
-"""Predictions as a table: one line for each target, with its place, its true value and what was inferred."""
+"""Prediction table: one line for each target."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from tabattn.pairs.trajectories import Trajectories
 def prediction_table(
     found: Trajectories, names: Sequence[str] | None, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> dict[str, list[Any]]:
-    """Lay out the trajectories of a batch as the columns of a table.
+    """Convert the trajectories of a batch to the columns of a table.
 
     Args:
-        found: What was inferred.
-        names: Names of the sequences; None = by their numbers.
-        mean: What was subtracted from each sequence; None = nothing.
-        std: What it was divided by then.
+        found: Trajectories of the batch.
+        names: Names of the sequences; None = their indices.
+        mean: Mean that standardisation subtracted from each sequence; None = 0.
+        std: Standard deviation that it divided by; None = 1.
 
     Returns:
         ``task``, its number in the data, or in the batch where it has none; ``member``; ``x``; ``y``, empty where it is

@@ -1,4 +1,4 @@
-"""Walking along a sequence, one point after another."""
+"""Autoregressive prediction of targets, one after another."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,25 +11,25 @@ from tabattn.nn.densities import pick
 
 
 class Sampler(ABC):
-    """Walks along the targets of tasks, one at a time, each given the context and the values appended so far."""
+    """Protocol of autoregressive prediction: each target given the context and the values appended so far."""
 
     @abstractmethod
     def step(self, x: Tensor, member: Tensor) -> Distribution:
-        """The density of the next point, at ``x`` of sequence ``member``, each ``(batch,)``."""
+        """Predict the density of the next target, at location ``x`` of ``member``, each ``(batch,)``."""
 
     @abstractmethod
     def append(self, y: Tensor) -> None:
-        """Make the value ``(batch,)`` of the point of the last ``step`` known; NaN = the point stays unknown."""
+        """Append the value ``(batch,)`` of the target of the last ``step``; NaN = it stays unknown."""
 
 
 class Rereading(Sampler):
-    """Reads all that is known again for each target: right for every network.
+    """Sampler without a KV cache: a full forward pass for each target, right for every network.
 
     Args:
-        network: What is asked: densities of targets by places, values, sequences and number of context points.
-        x: Places of the context, ``(batch, context)``.
-        y: Its values.
-        member: Its sequences.
+        network: Forward pass: densities of targets from locations, values, members and the size of the context.
+        x: Locations of the context, ``(batch, context)``.
+        y: Values of the context, ``(batch, context)``.
+        member: Members of the context, ``(batch, context)``.
     """
 
     def __init__(self, network: Callable[..., Distribution], x: Tensor, y: Tensor, member: Tensor) -> None:

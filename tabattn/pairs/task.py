@@ -56,8 +56,8 @@ class PairInference(Task):
         joint: Whether validation and test also score each target given the targets before it; none = where that takes
             a single pass.
         inference: How ``predict`` and the figures lay out a task and draw trajectories.
-        init_from: Checkpoint, or file of weights (.safetensors), whose matching weights start the network; keeps the
-            command line's model.
+        init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape;
+            keeps the command line's model.
     """
 
     task_name = "pairs"

@@ -1,4 +1,4 @@
-"""Trajectories, drawn point after point."""
+"""Trajectories: autoregressive inference of sequences."""
 
 from typing import NamedTuple
 
@@ -15,16 +15,16 @@ CELLS = 2**25
 
 
 class Trajectories(NamedTuple):
-    """What a network makes of the targets of tasks; NaN for a target that a task does not have.
+    """Inferred trajectories of the targets of a batch; NaN where a task has no such target.
 
     Attributes:
         batch: The tasks as they were laid out.
-        path: The order in which the targets of the trajectory of means were predicted, ``(batch, targets)``: their
-            numbers, padding last; that of the first sample where there is none.
-        mean: The trajectory that goes on from predicted means, ``(batch, targets)``; None where none was asked for.
-        samples: Drawn trajectories, ``(samples, batch, targets)``.
-        quantiles: Quantiles of each target at ``LEVELS``, ``(levels, batch, targets)``: those of the mixture of the
-            densities that the drawn trajectories met, of the mean trajectory's where none was drawn.
+        path: Order in which targets were predicted in the trajectory of means (of the first sample without one),
+            ``(batch, targets)``: their indices, padding last.
+        mean: Trajectory of means, ``(batch, targets)``; None if not requested.
+        samples: Sampled trajectories, ``(samples, batch, targets)``.
+        quantiles: Quantiles of each target at ``LEVELS``, ``(levels, batch, targets)``, of the mixture of the densities
+            predicted along the sampled trajectories, or along that of means without samples.
     """
 
     batch: PairBatch
@@ -42,18 +42,18 @@ def trajectories(
     generator: torch.Generator | None = None,
     rows: int | None = None,
 ) -> Trajectories:
-    """Draw trajectories of the targets, all tasks and all samples side by side.
+    """Infer trajectories of the targets, all tasks and samples in one batch.
 
     Args:
-        network: Predicts one point after the other.
+        network: Network that predicts one target after another.
         batch: Tasks as ``lay_out`` returns them.
-        options: What to draw.
-        generator: Source of randomness; None = torch's own.
-        rows: Most trajectories to draw at once: a bound on memory that changes no number. None = as many as keep the
-            maps of attention small.
+        options: Options of inference.
+        generator: Random generator; None = torch's global one.
+        rows: Most trajectories per forward pass, which bounds memory and changes no result; None = by the size of
+            attention maps.
 
     Returns:
-        Values of the targets, in the order of the batch.
+        The trajectories, with targets in the order of the batch.
     """
     if rows is not None and rows < 1:
         raise ValueError(f"rows must be at least 1, got {rows}")
@@ -78,7 +78,7 @@ def trajectories(
 
 
 def asked(batch: PairBatch) -> Tensor:
-    """Tell which targets are there, ``(batch, targets)``."""
+    """Mask of the targets that exist (are not padding), ``(batch, targets)`` boolean."""
     targets = batch.x[:, batch.context :]
     return torch.ones_like(targets, dtype=torch.bool) if batch.padding is None else ~batch.padding[:, batch.context :]
 

@@ -1,4 +1,4 @@
-"""Metrics torchmetrics lacks."""
+"""Metrics of predictions pooled over the folds of each table."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 
 class Scores(NamedTuple):
-    """Figures of one table: ROC AUC (one against the rest, macro), accuracy, log-loss in nats."""
+    """Scores of one table: ROC AUC (one-vs-rest, macro average), accuracy, and log-loss in nats."""
 
     auroc: float
     accuracy: float
@@ -17,9 +17,9 @@ class Scores(NamedTuple):
 
 
 class TableScores(Metric):
-    """Scores each table on all its predictions together, exactly, whatever process made them.
+    """Metric that scores each table on all its predictions, gathered over ranks.
 
-    Predictions of one table are pooled over its folds; AUC averages the classes present in the labels.
+    Predictions of one table are pooled over its folds; AUC is averaged over the classes present in the labels.
 
     Args:
         classes: Largest number of classes.
@@ -52,12 +52,12 @@ class TableScores(Metric):
         self.tables.append(tables[:, None].expand_as(labels)[kept])
 
     def settle(self) -> None:
-        """Let this process be gathered with the others, although it may have seen nothing: add a row of no table."""
+        """Add an empty entry, so that an idle rank can take part in the gathering."""
         labels = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         self.update(torch.zeros(1, 1, self.classes, device=self.device), labels, torch.tensor([-1], device=self.device))
 
     def compute(self) -> dict[int, Scores]:
-        """Scores by table number."""
+        """Compute the scores of each table, by its index."""
         probabilities, labels, tables = map(_concatenate, (self.probabilities, self.labels, self.tables))
         return {
             table: score(probabilities[tables == table], labels[tables == table])
@@ -66,9 +66,9 @@ class TableScores(Metric):
 
 
 def score(probabilities: Tensor, labels: Tensor) -> Scores:
-    """Score predictions ``(rows, classes)`` of one table.
+    """Compute the scores of predictions ``(rows, classes)`` of one table.
 
-    AUC is NaN where only one class is present, and everything where a prediction is not a number.
+    AUC is NaN if only one class is present; all scores are NaN if any prediction is.
     """
     if not torch.isfinite(probabilities).all():
         return Scores(float("nan"), float("nan"), float("nan"))

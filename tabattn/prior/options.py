@@ -1,4 +1,4 @@
-"""What the in-context classifier may look like beside its sizes."""
+"""Structural options of ``PriorNetwork``."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from tabattn.nn.table import Order
 
 @dataclass(frozen=True)
 class PriorOptions:
-    """Structure of the in-context classifier of tables.
+    """Structural options of the in-context classifier of tables.
 
     With ``summaries`` the network works as TabICL does (arXiv 2502.05564): labels are added to the cells of context
     rows, the layers on cells let every column's rows attend to one another, and a few learned summary tokens collect
@@ -16,14 +16,14 @@ class PriorOptions:
     between rows alone, at a cost that does not depend on the number of columns.
 
     Args:
-        embedding: Of a cell: ``linear`` in its value, or ``rbf``: by radial basis functions of it too.
+        embedding: Cell embedding: ``linear`` in the value, or ``rbf``, with radial basis functions of it too.
         radial: Number of radial basis functions.
         order: Which axis attends first in the layers on cells: ``columns`` -> rows -> MLP, or ``rows`` -> MLP ->
             columns.
-        summaries: Learned tokens that summarise each row by attention to its columns, and are read out; 0 = the label
-            is a column of its own and is read out. Needs order ``rows``.
-        row_layers: Layers over one token for each row, behind the layers on cells; 0 = none. Needs summaries.
-        row_dim: Width of a row's token.
+        summaries: Learned summary tokens of each row, which attend to its columns and are read out; 0 = the label is
+            the last column, and that is read out. Needs order ``rows``.
+        row_layers: Number of layers over one token for each row, after the layers on cells; 0 = none. Needs summaries.
+        row_dim: Width of a row token.
         row_heads: Number of heads of these layers.
         row_hidden: Width of the MLP's hidden layer there.
     """
@@ -51,7 +51,7 @@ class PriorOptions:
             raise ValueError(f"summaries must be at least 1 where there are row_layers, got 0 and {self.row_layers}")
 
     def described(self) -> dict[str, Any]:
-        """The options in plain values."""
+        """Options as plain values."""
         return asdict(self)
 
 

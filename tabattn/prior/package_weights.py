@@ -1,7 +1,7 @@
-"""``python -m tabattn.prior.package_weights run.ckpt``: shipped weights from checkpoints of a run.
+"""Packager ``python -m tabattn.prior.package_weights run.ckpt``: weight files from checkpoints of a run.
 
-Several checkpoints of one run are averaged, which often generalises better than the last one alone. The file says how
-the network is built and what is known of its training.
+The weights of several checkpoints of a run are averaged, which often generalises better than the last one. The header
+holds the class and the arguments of the network, and facts of its training.
 """
 
 import argparse
@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.prog = "python -m tabattn.prior.package_weights"
     parser.add_argument("checkpoints", type=Path, nargs="+", help="checkpoints of PriorClassification, to be averaged")
@@ -47,10 +47,10 @@ def average(paths: Sequence[Path]) -> tuple[Weights, dict[str, Any], list[dict[s
     """Average the weights of checkpoints.
 
     Returns:
-        The means, the arguments of the network, and the facts of each checkpoint.
+        The averaged weights, the arguments of the network, and the facts of each checkpoint.
 
     Raises:
-        ValueError: The checkpoints are not of one kind of network.
+        ValueError: The checkpoints are of different networks.
     """
     means: Weights = {}
     facts = []
@@ -70,16 +70,16 @@ def average(paths: Sequence[Path]) -> tuple[Weights, dict[str, Any], list[dict[s
 
 
 def package(paths: Sequence[Path], out: Path, notes: dict[str, str], dtype: torch.dtype = torch.float32) -> None:
-    """Write the average of checkpoints to a file and read it back.
+    """Write the averaged weights of checkpoints to a weight file, and check it by loading it.
 
     Args:
         paths: The checkpoints.
         out: The file.
-        notes: What else is known of the training.
-        dtype: Type of the numbers in the file.
+        notes: Further facts of the training.
+        dtype: Data type of the weights in the file.
 
     Raises:
-        ValueError: The checkpoints are not of one kind of network, or hold none, or have weights beyond the type.
+        ValueError: The checkpoints are of different networks or hold none, or a weight exceeds the range of ``dtype``.
     """
     weights, network, facts = average(paths)
     weights = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
@@ -91,10 +91,10 @@ def package(paths: Sequence[Path], out: Path, notes: dict[str, str], dtype: torc
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the file and say so.
+    """Write the weight file and print a summary.
 
     Returns:
-        The status for the shell: 0 done, 2 checkpoints that do not fit, 3 a file that cannot be read or written.
+        Exit status: 0 done, 2 checkpoints that do not match, 3 a file that cannot be read or written.
     """
     options = arguments(argv)
     try:

@@ -1,4 +1,4 @@
-"""Predictions as a table: one line for each target row, with its number, its classes and their probabilities."""
+"""Prediction table: one line for each target row."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,14 +18,14 @@ def prediction_table(
     class_names: ClassNames | None = None,
     target_rows: Sequence[int] | None = None,
 ) -> dict[str, list[Any]]:
-    """Lay out the predictions of a batch as the columns of a table.
+    """Convert the predictions of a batch to the columns of a table.
 
     Args:
-        batch: The tables.
+        batch: The batch.
         probabilities: Class probabilities of the target rows, ``(batch, target rows, classes)``.
-        tables: Names of the tables that ``batch.table`` counts; empty where they have none.
-        class_names: What their classes are called; None = by their numbers.
-        target_rows: Rows of its table that the targets of a batch of one task are; None = counted within the task.
+        tables: Names of the tables, which ``batch.table`` indexes; empty if they have none.
+        class_names: Returns the class names of a table by its index; None = class indices.
+        target_rows: Row index in its table of each target of a batch of one task; None = counted within the task.
 
     Returns:
         ``table``, its name, or the number of the task where it has none; ``row``, counted from 0 in the table, or in

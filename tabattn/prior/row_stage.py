@@ -1,4 +1,4 @@
-"""The stage of a network that sees one token for each row of a table."""
+"""Row-level stage of ``PriorNetwork``: a transformer over one token for each row."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -12,20 +12,20 @@ from tabattn.prior.encoders import LabelEncoder
 
 
 class RowStage(nn.Module):
-    """Pre-norm transformer over the rows of a table: labelled rows attend to one another, target rows to them.
+    """Pre-norm transformer over row tokens: context rows attend to one another, target rows to them.
 
-    Each row is one token, made from what an earlier stage says of it; context rows add the embedding of their class,
-    target rows a learned "unknown". The dataset-wise in-context learning stage of TabICL (arXiv 2502.05564). Its cost
+    Each row is one token, projected from the output of the cell stage; the class embedding is added to context rows, a
+    learned "unknown" to target rows. The dataset-wise in-context learning stage of TabICL (arXiv 2502.05564). Its cost
     does not depend on the number of columns.
 
     Args:
-        width: Width of what the earlier stage says of a row.
-        dim: Width of a row's token.
+        width: Width of the output of the cell stage for a row.
+        dim: Width of a row token.
         heads: Number of heads.
         hidden: Width of the MLP's hidden layer.
         layers: Number of layers.
         classes: Largest number of classes.
-        thinking_rows: Learned tokens put before the context.
+        thinking_rows: Number of learned tokens prepended to the context.
         attention: Mechanism between context rows.
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
             from outside, else Softmax.
@@ -57,11 +57,11 @@ class RowStage(nn.Module):
                 nn.init.zeros_(final.bias)
 
     def forward(self, rows: Tensor, y: Tensor, context: int) -> Tensor:
-        """Let target rows read the context.
+        """Transform rows; target rows read the context.
 
         Args:
-            rows: What is known of each row, context rows first, ``(batch, rows, width)``.
-            y: Classes of the context rows, ``(batch, context)``.
+            rows: Outputs of the cell stage, context rows first, ``(batch, rows, width)``.
+            y: Class indices of the context rows, ``(batch, context)``.
             context: Number of context rows.
 
         Returns:
@@ -73,14 +73,14 @@ class RowStage(nn.Module):
         return x
 
     def remember(self, rows: Tensor, y: Tensor) -> list[KeysValues]:
-        """Read a context once, for any number of calls of ``recall``.
+        """Prefill: compute the KV cache of a context, for any number of calls of ``recall``.
 
         Args:
-            rows: What is known of each context row, ``(batch, context, width)``.
-            y: Their classes, ``(batch, context)``.
+            rows: Outputs of the cell stage for context rows, ``(batch, context, width)``.
+            y: Class indices of the context rows, ``(batch, context)``.
 
         Returns:
-            Keys and values of each layer.
+            KV cache: keys and values of each layer.
         """
         x, _ = self._think(self._embed(rows, y))
         layers = []
@@ -90,7 +90,7 @@ class RowStage(nn.Module):
         return layers
 
     def recall(self, rows: Tensor, memory: list[KeysValues]) -> Tensor:
-        """Tokens of target rows ``(batch, target rows, width)``, given what ``remember`` kept."""
+        """Decode: tokens of target rows ``(batch, target rows, width)`` from the KV cache of ``remember``."""
         x = self._embed(rows, rows.new_zeros(len(rows), 0, dtype=torch.long))
         for block, keys_values in zip(self._layers(), memory, strict=True):
             x, _ = block.recall(x, keys_values)

@@ -1,4 +1,4 @@
-"""The weights of nanoTabPFN, of its attention fork and of TFM-Playground, by our names."""
+"""Weight names of nanoTabPFN, of its attention fork and of TFM-Playground, mapped to those of this package."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -28,7 +28,7 @@ MARKS: dict[str, tuple[str, ...]] = {
 
 
 class Sizes(NamedTuple):
-    """What the shapes of the weights say about the network; points is 0 where nothing is pooled."""
+    """Sizes of a network, read from the shapes of its weights; ``points`` is 0 without pooling."""
 
     dim: int
     hidden: int
@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
 
 
 class Weights:
-    """Weights by name, each to be taken once and in the shape that it must have.
+    """Weights by name, each taken once and checked for its shape.
 
     Args:
         weights: The weights.
@@ -51,11 +51,11 @@ class Weights:
         return name in self._left
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """Return a weight and forget it.
+        """Remove a weight and return it.
 
         Args:
             name: Its name.
-            shape: Its shape.
+            shape: Expected shape.
 
         Raises:
             DataError: There is no such weight, or it has another shape.
@@ -68,7 +68,7 @@ class Weights:
         return weight
 
     def check_empty(self) -> None:
-        """Raise DataError where weights are left over."""
+        """Raise DataError if weights are left over."""
         if self._left:
             more = f" and {len(self._left) - 1} more" if len(self._left) > 1 else ""
             raise DataError(f"the weight {min(self._left)}{more} belongs to no network of this family")
@@ -78,7 +78,7 @@ def sizes(theirs: Mapping[str, Tensor]) -> Sizes:
     """Read the sizes of a network from its weights.
 
     Raises:
-        DataError: A weight that tells a size is missing or not a matrix.
+        DataError: A weight that determines a size is missing or not a matrix.
     """
 
     def length(name: str) -> int:
@@ -99,10 +99,10 @@ def sizes(theirs: Mapping[str, Tensor]) -> Sizes:
 
 
 def kinds(theirs: Mapping[str, Tensor], layers: int) -> tuple[str, ...]:
-    """Return the attention types between context rows that the weights can belong to.
+    """Attention types between context rows that match the names of the weights.
 
     Raises:
-        DataError: They belong to none, or those of different layers to different ones.
+        DataError: None matches, or layers match different ones.
     """
     layer_marks = [[mark for mark in MARKS if f"{BLOCKS}{layer}.{mark}" in theirs] for layer in range(layers)]
     if not all(layer_marks):
@@ -114,17 +114,17 @@ def kinds(theirs: Mapping[str, Tensor], layers: int) -> tuple[str, ...]:
 
 
 def translate(theirs: Mapping[str, Tensor], size: Sizes, heads: int) -> dict[str, Tensor]:
-    """Name the weights as ``NanoTabPFN`` does.
+    """Rename the weights to those of ``NanoTabPFN``.
 
-    The attention between context rows of the last layer is left out: nothing reads it.
+    The attention between context rows of the last layer is dropped, as nothing reads it.
 
     Args:
-        theirs: Their weights.
-        size: What ``sizes`` read from them.
+        theirs: Weights of the other program.
+        size: Sizes as returned by ``sizes``.
         heads: Number of heads; must divide the width.
 
     Returns:
-        Our weights.
+        Weights by the names of this package.
 
     Raises:
         DataError: A weight is missing, left over or of another shape.
