@@ -1,4 +1,4 @@
-"""How tables are read as sequences, and how whole tasks become batches of pairs."""
+"""Options of pairs: columns of long tables, and batches of existing tasks."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
@@ -14,7 +14,7 @@ Unit = Literal["s", "min", "h", "D"]
 
 
 class LongNames(NamedTuple):
-    """Columns of a long table: the task and the sequence each row belongs to, its place and its value."""
+    """Columns of a long table: task, member, location and value of each row."""
 
     task: str = "task"
     member: str = "member"
@@ -30,18 +30,19 @@ else:
 
 
 class PairOptions(NamedTuple):
-    """How tasks become batches.
+    """Options of batches of existing tasks.
 
     Attributes:
         members: Number of sequences.
-        infer: The one to infer.
-        shown: Fewest and most points of it that are context, drawn for each batch.
-        every: Whether half of the batches show any number of them instead, from ``FEW`` to all but one of a task.
-        regimes: Which points are context; of several, each batch takes one.
-        swap_roles: Whether the sequence to infer is drawn; otherwise it is ``infer``.
-        drift: Standard deviation of a constant that is added to each sequence of a task.
+        infer: Index of the sequence to infer.
+        shown: Fewest and most context points of that sequence, drawn for each batch.
+        every: Whether half of the batches draw the number of context points from ``FEW`` to all but one of a task
+            instead.
+        regimes: Which points are context; of several, each batch draws one.
+        swap_roles: Whether the sequence to infer is drawn at random; otherwise it is ``infer``.
+        drift: Standard deviation of a random constant that is added to each sequence of a task.
         batch_size: Tasks in a batch.
-        seed: Seed of all choices.
+        seed: Seed of all random choices.
     """
 
     members: int
@@ -56,10 +57,10 @@ class PairOptions(NamedTuple):
 
 
 def as_range(name: str, count: int | tuple[int, int]) -> tuple[int, int]:
-    """A number as the range that holds nothing else.
+    """Range from a number (both ends) or a pair.
 
     Raises:
-        ValueError: It is no range of numbers from 1 on.
+        ValueError: It is not a range of integers of at least 1.
     """
     bounds = (count, count) if isinstance(count, int) else count
     check_range(name, bounds, 1)
@@ -67,7 +68,7 @@ def as_range(name: str, count: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def as_regimes(name: str, given: str | tuple[str, ...]) -> tuple[str, ...]:
-    """A regime as the tuple that holds nothing else.
+    """Tuple of regimes from one name or several.
 
     Raises:
         ValueError: There is no such regime.

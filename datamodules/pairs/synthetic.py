@@ -1,4 +1,4 @@
-"""Synthetic pairs of sequences from Gaussian processes, with all that can be known of their targets."""
+"""Datamodule of synthetic pairs: sequences from Gaussian processes, with their oracle."""
 
 from typing import Any, get_args
 
@@ -23,13 +23,13 @@ TRAIN, VAL, TEST = range(3)
 
 
 class SyntheticPairs(NotInCheckpoints, LightningDataModule):
-    """Endless synthetic tasks for training; a fixed number of others, each with its exact oracle, to score.
+    """Synthetic pairs of sequences from Gaussian processes: endless for training, fixed with an oracle to score.
 
-    A task is observations of several sequences (members) at different places of one axis, drawn from one Gaussian
-    process over (place, member). Task j of batch i is a function of (seed, i, j), whatever the workers, processes and
-    restarts. Kinds:
+    A task is observations of several sequences (members) at different locations of one axis, drawn from one Gaussian
+    process over (location, member). Task j of batch i is a function of (seed, i, j), whatever the workers, ranks and
+    resumes. Kinds:
 
-    - ``const``: one function, each sequence moved by a constant of its own.
+    - ``const``: one function, plus a constant for each sequence.
     - ``rbf``: one function, to which each sequence but the first adds a rougher one of its own.
     - ``icm``: correlated functions; length scale and correlation are drawn for each task. ``indep`` and ``copy`` are
       its ends: unrelated sequences, and one function seen twice.
@@ -37,45 +37,44 @@ class SyntheticPairs(NotInCheckpoints, LightningDataModule):
     - ``single_rbf``, ``single_periodic``, ``single_noise``, ``rbf_const_2D``, ``rbf_rbf_2D``: sequences of 200 points
       on [5, 15] without noise (``eps: 0.05`` adds some); in the last one each point belongs to either by chance.
 
-    The pairs have 32 + 32 points, 8 of them shown to score; ``points: [200, 200]`` and ``context: 50`` are the large
-    setting.
-    Where an argument is none, the kind has its own.
+    The pairs have 32 + 32 points, 8 of them context in evaluation; ``points: [200, 200]`` and ``context: 50`` are the
+    large setting. An argument of none takes the default of the kind.
 
     Args:
-        kind: Where values come from.
+        kind: Distribution of the tasks.
         points: Points of each sequence, which also says how many sequences there are; of ``tnp``, most points in all.
-        context: How many points of the sequence to infer validation, test and prediction show. Half of the batches of
-            training show as many, the others any number from 1 to all but one. Two numbers, the fewest and the most,
-            are drawn from in training too, and nothing else: ``[8, 8]`` trains on 8 alone.
-        eval_context: What validation, test and prediction show instead, one number or two; none = ``context``.
-        regime: Which points are shown in training. ``forecast``: all of the other sequences and the first points of
-            the one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast of a sequence drawn
-            at random, in causal order. ``shuffle``: random points of all, on average as many of each.
-            ``half_half``: full_infer or shuffle. ``mix``: shuffle, forecast or interp. Of several, each batch takes
-            one; none = mix (``tnp``: shuffle).
+        context: Number of context points of the sequence to infer in validation, test and prediction. Half of the
+            training batches have as many, the others any number from 1 to all but one. Of two numbers, the fewest and
+            the most, each batch draws from this range, in training too: ``[8, 8]`` trains on 8 alone.
+        eval_context: The same for validation, test and prediction alone, one number or two; none = ``context``.
+        regime: Which points are context in training. ``forecast``: all of the other sequences and the first points of
+            the one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast of a sequence drawn at
+            random, in causal order. ``shuffle``: random points of all, on average as many of each. ``half_half``:
+            full_infer or shuffle. ``mix``: shuffle, forecast or interp. Of several, each batch draws one; none = mix
+            (``tnp``: shuffle).
         val_regime: The same for validation; none = forecast (``tnp``: shuffle).
         test_regime: The same for test; none = forecast (``tnp``: shuffle).
-        swap_roles: Whether the sequence to infer is drawn for each task, so that inference goes both ways; otherwise
-            it is the last.
+        swap_roles: Whether the sequence to infer is drawn at random for each task, so that every direction is learned;
+            otherwise it is the last.
         x_range: Ends of the axis.
         eps: Standard deviation of the noise.
-        kernel: How covariance falls with distance.
+        kernel: Kernel of the Gaussian process.
         length: Smallest and largest length scale.
         amplitude: Smallest and largest standard deviation of the functions.
         period: Smallest and largest period (``kernel: periodic``).
         correlation: Smallest and largest correlation of ``icm``; of three sequences and more, partial correlation.
         shift: Standard deviation of the constants of ``const``.
-        oracle: What the oracle knows: the process of each task (``known``), or only what it was drawn from
-            (``marginal``), which is all that a network can know and slower to find out.
+        oracle: What the oracle conditions on: the process of each task (``known``), or only the distribution of
+            processes (``marginal``), which is all that a network can know and slower to compute.
         batch_size: Tasks in a batch (on each device).
-        steps_per_epoch: Batches in an epoch, after which validation may run.
-        val_batches: Batches to validate on.
-        test_batches: Batches to test on and to predict.
+        steps_per_epoch: Batches per epoch; validation may run at its end.
+        val_batches: Number of validation batches.
+        test_batches: Number of test and prediction batches.
         seed: Seed of the tasks.
-        cache_file: HDF5 file to keep the tasks of validation and test in, written once and read from then on, whatever
-            ``context`` and ``regime`` training has; none = tasks are drawn whenever they are needed.
-        cache_batches: Training batches to keep there as well, gone through again and again; 0 = training is endless.
-        num_workers: Processes that draw tasks ahead; 0 = in the training process.
+        cache_file: HDF5 cache of the validation and test tasks, written once and then read, whatever ``context`` and
+            ``regime`` training has; none = tasks are drawn when needed.
+        cache_batches: Number of training batches to cache there too and repeat; 0 = training is endless.
+        num_workers: Worker processes of the loaders; 0 = draw tasks in the training process.
     """
 
     batch = PairBatch
@@ -157,33 +156,33 @@ class SyntheticPairs(NotInCheckpoints, LightningDataModule):
 
     @property
     def members(self) -> int:
-        """How many sequences a task has."""
+        """Number of sequences of a task."""
         return self.plan.members
 
     @property
     def scaling(self) -> Scaling:
-        """The ends of the axis, and the spread of values over all tasks."""
+        """Range of locations, and mean and standard deviation of values over all tasks."""
         return Scaling(*self.plan.x_range, 0.0, self.plan.spread)
 
     def prepare_data(self) -> None:
-        """Write the file of tasks, or make sure that it holds these."""
+        """Write the cache file, or check that it holds these tasks."""
         if self.cache is not None:
             self.cache.prepare({name: self._drawn(split) for split, name in enumerate(SPLITS)})
 
     def train_dataloader(self) -> CounterLoader:
-        """This rank's part of the endless stream."""
+        """Training loader: this rank's share of the endless stream."""
         return endless(self.trainer, self._batches(TRAIN), self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
-        """This rank's part of the tasks to validate on."""
+        """Validation loader: this rank's share of the validation tasks."""
         return shared(self.trainer, self._batches(VAL), self.num_workers)
 
     def test_dataloader(self) -> DataLoader[PairBatch]:
-        """This rank's part of the tasks to test on."""
+        """Test loader: this rank's share of the test tasks."""
         return shared(self.trainer, self._batches(TEST), self.num_workers)
 
     def predict_dataloader(self) -> DataLoader[PairBatch]:
-        """This rank's part of the tasks to test on, without what can be known of their targets at best."""
+        """Prediction loader: this rank's share of the test tasks, without their oracle."""
         batches = self._batches(TEST)
         if isinstance(batches, PairBatches):
             batches.knowledge = None

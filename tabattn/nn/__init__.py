@@ -1,1 +1,1 @@
-"""Bricks shared by the tasks: projections, blocks that fold axes, embeddings."""
+"""Shared building blocks: projections, blocks that fold axes, density heads."""

@@ -1,4 +1,4 @@
-"""A layer over one list of tokens: some are known and read one another, the others ask them."""
+"""Transformer block over one sequence of tokens, context first, for context and target rows."""
 
 from typing import Literal
 
@@ -13,10 +13,10 @@ Norm = Literal["after", "before"]
 
 
 class RowBlock(nn.Module):
-    """Row attention, then an MLP for each row; what each adds up, or what each reads, is normalised.
+    """Transformer block over rows, post-norm or pre-norm: row attention, then an MLP for each row.
 
-    Normalising sums rather than inputs keeps the first steps of attention large: on sequences of which there is no end
-    it learns several times sooner than the other order.
+    Context rows attend to one another, target rows to the context. Post-norm keeps the first updates of attention
+    large: on endless streams of sequences it learns several times sooner than pre-norm.
 
     Args:
         dim: Width of a token.
@@ -25,8 +25,9 @@ class RowBlock(nn.Module):
         attention: Mechanism between context rows.
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
             from outside, else Softmax.
-        readout: Compute target rows only, because nothing reads the context rows afterwards.
-        norm: ``after``: sums are normalised; ``before``: what attention and the MLP read is.
+        readout: Whether to compute target rows only, as in a last layer, after which nothing reads the context rows.
+        norm: Layer normalisation: ``after`` = post-norm, of the sum behind each sublayer; ``before`` = pre-norm, of the
+            input of each sublayer.
     """
 
     def __init__(
@@ -50,12 +51,12 @@ class RowBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
 
     def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
-        """Transform rows.
+        """Transform context and target rows.
 
         Args:
             x: Context rows first, ``(batch, rows, dim)``.
             context: Number of context rows.
-            mask: Context rows that exist, ``(batch, 1, 1, context)``; True = may be seen. None = all.
+            mask: Key mask of context rows, ``(batch, 1, 1, context)`` boolean; True = may be seen. None = all.
 
         Returns:
             ``(batch, rows, dim)``; only the target rows where ``readout``.
@@ -64,14 +65,14 @@ class RowBlock(nn.Module):
         return self._each(x[:, context:] + mixed if self.readout else x + mixed)
 
     def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
-        """Transform context rows alone; also return the keys and values that later rows will read.
+        """Prefill: transform context rows, and return the KV cache that later rows read.
 
         Args:
             x: Context rows, ``(batch, context, dim)``.
-            mask: Those that exist, ``(batch, 1, 1, context)``; True = may be seen. None = all.
+            mask: Key mask, ``(batch, 1, 1, context)`` boolean; True = may be seen. None = all.
 
         Returns:
-            The rows, none where ``readout``, and their keys and values.
+            The transformed rows (none where ``readout``), and the KV cache: their keys and values.
         """
         read = self._read(x)
         memory = self.rows.keys_values(read)
@@ -82,16 +83,16 @@ class RowBlock(nn.Module):
     def recall(
         self, x: Tensor, memory: KeysValues, own: int = 0, mask: Tensor | None = None
     ) -> tuple[Tensor, KeysValues]:
-        """Transform rows that come after the context, given what is remembered.
+        """Decode: transform rows behind the context, given its KV cache.
 
         Args:
             x: Rows, ``(batch, rows, dim)``.
-            memory: Keys and values, each ``(batch, heads, keys, head_dim)``.
-            own: How many leading rows add their own keys and values to the memory, before any row reads it.
+            memory: KV cache: keys and values, each ``(batch, heads, keys, head_dim)``.
+            own: Number of leading rows whose keys and values are appended to the cache before any row reads it.
             mask: Boolean, broadcastable to ``(batch, heads, rows, keys + own)``; True = may be seen. None = all.
 
         Returns:
-            The rows, without the leading ``own`` where ``readout``, and the memory with theirs.
+            The transformed rows (without the leading ``own`` where ``readout``), and the extended KV cache.
         """
         if own:
             pairs = zip(memory, self.rows.keys_values(self._read(x[:, :own])), strict=True)

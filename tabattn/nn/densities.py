@@ -1,4 +1,4 @@
-"""From tokens to predictive densities in the data's own units, and what a density scores."""
+"""Predictive densities from tokens, in the data's own units, and the CRPS."""
 
 from collections.abc import Sequence
 from math import e, log, pi
@@ -15,15 +15,15 @@ UNIT = log(e - 1)
 
 
 class DensityHead(nn.Module):
-    """Reads a Gaussian, or a mixture of Gaussians, from each token.
+    """Density head: predicts a Gaussian, or a mixture of Gaussians, from each token.
 
-    Before training every token yields the same density: standard deviation 1, in units of the data's, around the
-    offset. The components of a mixture start side by side, for equal ones would get equal gradients and stay equal.
+    At initialisation every density is centred on the offset, with the standard deviation of the data. The components of
+    a mixture start at different means, as equal ones would get equal gradients and stay equal.
 
     Args:
         dim: Width of a token.
         hidden: Width of the hidden layer.
-        components: Gaussians in the mixture; 1 = a plain Gaussian.
+        components: Number of Gaussians in the mixture; 1 = a single Gaussian.
     """
 
     def __init__(self, dim: int, hidden: int, components: int = 1) -> None:
@@ -40,11 +40,11 @@ class DensityHead(nn.Module):
                 last.bias[:components].copy_(torch.linspace(-1.0, 1.0, components))
 
     def forward(self, tokens: Tensor, offset: Tensor, centre: Tensor, spread: Tensor) -> Distribution:
-        """Read the density of each token.
+        """Predict the density of each target.
 
         Args:
             tokens: ``(batch, targets, dim)``.
-            offset: Where to expect each value, in units of the data's spread, ``(batch, targets)``.
+            offset: Baseline that each mean is predicted as a difference from, standardised, ``(batch, targets)``.
             centre: Mean of the data, a scalar.
             spread: Standard deviation of the data, a scalar.
 
@@ -61,7 +61,7 @@ class DensityHead(nn.Module):
 
 
 def mixture(logits: Tensor, mean: Tensor, deviation: Tensor) -> MixtureSameFamily:
-    """A mixture of Gaussians, whose components are the last dimension of each argument."""
+    """Gaussian mixture, with its components in the last dimension of each argument."""
     return MixtureSameFamily(
         Categorical(logits=logits, validate_args=False),
         Normal(mean, deviation, validate_args=False),
@@ -70,7 +70,7 @@ def mixture(logits: Tensor, mean: Tensor, deviation: Tensor) -> MixtureSameFamil
 
 
 def pick(distribution: Distribution, index: int) -> Distribution:
-    """The densities of one target, of batch shape ``(batch,)``, from those of ``(batch, targets)``."""
+    """Select the densities of one target: batch shape ``(batch, targets)`` to ``(batch,)``."""
     if isinstance(distribution, MixtureSameFamily):
         logits, mean, deviation = (part[:, index] for part in _mixed(distribution))
         return mixture(logits, mean, deviation)
@@ -79,7 +79,7 @@ def pick(distribution: Distribution, index: int) -> Distribution:
 
 
 def line_up(distributions: Sequence[Distribution]) -> Distribution:
-    """Densities of batch shape ``(batch, targets)`` from those of each target, each of shape ``(batch,)``."""
+    """Stack the densities of targets, each of batch shape ``(batch,)``, to ``(batch, targets)``."""
     mixtures = [one for one in distributions if isinstance(one, MixtureSameFamily)]
     if mixtures:
         parts = zip(*(_mixed(one) for one in mixtures), strict=True)
@@ -97,7 +97,7 @@ def crps(distribution: Distribution, y: Tensor) -> Tensor:
 
     Args:
         distribution: A Normal or a MixtureSameFamily of Normals.
-        y: Values, of the distribution's batch shape.
+        y: True values, of the distribution's batch shape.
 
     Returns:
         The scores, of the same shape.
@@ -128,7 +128,7 @@ def _normal(distribution: Distribution) -> Normal:
 
 
 def _mixed(distribution: MixtureSameFamily) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, means and deviations of a mixture, components last."""
+    """Logits, means and standard deviations of a mixture, components last."""
     parts = _normal(distribution.component_distribution)
     choice = distribution.mixture_distribution
     assert isinstance(choice, Categorical)

@@ -1,4 +1,4 @@
-"""Projections around a mechanism: the only place where tokens become queries, keys and values."""
+"""Multi-head attention around any mechanism: the only module that projects tokens to queries, keys and values."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from tabattn.attention import AttentionFactory, Softmax, as_factory
 
 
 class MultiheadAttention(nn.Module):
-    """Projects tokens to queries, keys and values, mixes them by any mechanism, and projects back.
+    """Multi-head attention: projects tokens, mixes values by any mechanism, and projects back.
 
     Args:
         dim: Width of a token.
@@ -30,15 +30,15 @@ class MultiheadAttention(nn.Module):
         self.mechanism = as_factory(attention)(heads, dim // heads)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Attend from ``x`` to ``context`` (to itself where None).
+        """Self-attention of ``x``, or cross-attention from ``x`` to ``context``.
 
         Args:
-            x: Tokens that ask, ``(batch, queries, dim)``.
-            context: Tokens that are read, ``(batch, keys, dim)``.
+            x: Tokens of the queries, ``(batch, queries, dim)``.
+            context: Tokens of keys and values, ``(batch, keys, dim)``; None = ``x``.
             mask: Boolean, broadcastable to ``(batch, heads, queries, keys)``; True = may be seen.
 
         Returns:
-            One token for each of ``x``, ``(batch, queries, dim)``.
+            Tokens, ``(batch, queries, dim)``.
         """
         if context is None:
             q, k, v = (self.split(part) for part in self.qkv(x).chunk(3, dim=-1))
@@ -63,5 +63,5 @@ class MultiheadAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def merge(self, x: Tensor) -> Tensor:
-        """Undo ``split``."""
+        """Merge heads: ``(batch, heads, length, head_dim)`` to ``(batch, length, dim)``."""
         return x.transpose(1, 2).flatten(2)

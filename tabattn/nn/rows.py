@@ -1,4 +1,4 @@
-"""Attention between the rows of a table: context rows read one another, target rows read the context rows."""
+"""Row attention of tables: context rows attend to one another, target rows to the context rows."""
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +10,16 @@ from tabattn.nn.multihead import MultiheadAttention
 class RowAttention(nn.Module):
     """Row attention with one set of projections for context and target rows.
 
-    Where the mechanism can answer a query from outside (``Mechanism.cross``) all rows ask in one call. Otherwise
-    the target rows, which have no place among the context rows, get a mechanism of their own.
+    Where the mechanism serves cross-attention (``Mechanism.cross``), one call has the queries of all rows. Otherwise
+    the target rows, which have no position among the context rows, get a mechanism of their own.
 
     Args:
         dim: Width of a token.
         heads: Number of heads.
         attention: Mechanism between context rows.
-        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer them,
-            else Softmax.
-        readout: Only target rows ask, because nothing reads the context rows afterwards.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
+            from outside, else Softmax.
+        readout: Whether to compute target rows only, as in a last layer, after which nothing reads the context rows.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class RowAttention(nn.Module):
                 self.outside = outside
 
     def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
-        """Mix rows.
+        """Attention of all rows to the context rows.
 
         Args:
             x: Rows, context rows first, ``(batch, rows, dim)``.
             context: Number of context rows.
-            mask: Context rows that exist, broadcastable to ``(batch, heads, rows, context)`` and the same for every
-                row that asks; True = may be seen. None = all.
+            mask: Key mask of context rows, boolean, broadcastable to ``(batch, heads, rows, context)`` and the same for
+                every query; True = may be seen. None = all.
 
         Returns:
             ``(batch, rows, dim)``; only the target rows where ``readout``.
@@ -67,18 +67,18 @@ class RowAttention(nn.Module):
         return self.attention.out(self.attention.merge(mixed))
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of context rows, each ``(batch, heads, context rows, head_dim)``."""
+        """KV cache: keys and values of context rows, each ``(batch, heads, context rows, head_dim)``."""
         return self.attention.keys_values(x)
 
     def answer(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mix for target rows ``(batch, target rows, dim)``, given the context rows' keys and values."""
+        """Attention of target rows ``(batch, target rows, dim)``, given keys and values of the context."""
         return self.attention.out(self.attention.merge(self.outsiders(self.attention.queries(x), k, v, mask)))
 
     @property
     def outsiders(self) -> Mechanism:
-        """The mechanism that answers target rows."""
+        """Mechanism from target rows to context rows."""
         return self.attention.mechanism if self.outside is None else self.outside
 
     def outputs(self) -> list[nn.Linear]:
-        """The output projections."""
+        """Output projections."""
         return [self.attention.out]

@@ -1,4 +1,4 @@
-"""Blocks that fold the axes of a table, so that any mechanism works along its columns or along its rows."""
+"""Blocks over tables of tokens, which fold axes so that a mechanism works along columns or along rows."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -23,13 +23,14 @@ class TableBlock(nn.Module):
         hidden: Width of the MLP's hidden layer.
         attention: Mechanism between context rows.
         feature_attention: Mechanism between the columns of a row.
-        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can.
-        readout: Compute only what is read afterwards: of the target rows the last column, or the summary columns where
-            there are any. Exact: the rest is read by nothing.
-        order: Which axis attends first: ``columns`` -> rows -> MLP, or ``rows`` -> MLP -> columns.
-        summaries: Leading columns that belong to no feature: they attend along columns and pass the MLP, but take no
-            part in attention along rows. Needs order ``rows``.
-        all_rows: Where ``readout``: the summaries of context rows are read too.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
+            from outside, else Softmax.
+        readout: Whether to compute only what is read after the last layer: of target rows the last column, or the
+            summary columns if there are any. The result is the same.
+        order: Order of the sublayers: ``columns`` -> rows -> MLP, or ``rows`` -> MLP -> columns.
+        summaries: Number of leading summary columns, which belong to no feature: they take part in attention along
+            columns and in the MLP, but not in attention along rows. Needs order ``rows``.
+        all_rows: With ``readout``, whether to compute the summaries of context rows too.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class TableBlock(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
-        """Transform a table.
+        """Transform a table of tokens.
 
         Args:
             x: Tokens, context rows first and the target column last, ``(batch, rows, columns, dim)``.
             context: Number of context rows.
-            mask: Columns that exist, ``(batch, columns)``; True = may be seen. None = all.
+            mask: Column mask, ``(batch, columns)`` boolean; True = may be seen. None = all.
 
         Returns:
             ``(batch, rows, columns, dim)``; where ``readout``, ``(batch, target rows, 1 or summaries, dim)``, or all
@@ -78,7 +79,7 @@ class TableBlock(nn.Module):
         return self._sublayers(x, mask, lambda rows: self.rows(rows, context))
 
     def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
-        """Transform a table of context rows alone; also return the keys and values target rows will read."""
+        """Prefill: transform context rows alone; also return the KV cache that target rows read."""
         memory: list[KeysValues] = []
 
         def mix(rows: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class TableBlock(nn.Module):
         return self._sublayers(x, mask, mix), memory[0]
 
     def recall(self, x: Tensor, memory: KeysValues, mask: Tensor | None = None) -> Tensor:
-        """Transform a table of target rows alone, given what ``remember`` kept."""
+        """Decode: transform target rows alone, given the KV cache of ``remember``."""
         return self._sublayers(x, mask, lambda rows: self.rows.answer(rows, *memory))
 
     def _sublayers(self, x: Tensor, mask: Tensor | None, mix: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Inferring the rest of a sequence from another one: layout of a task, and trajectories of its targets."""
+"""Inference between sequences: networks, task, layout and trajectories."""
 
 from tabattn.pairs.attended import Attended, attended
 from tabattn.pairs.layout import lay_out

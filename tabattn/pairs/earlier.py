@@ -1,4 +1,4 @@
-"""Arguments of the task of versions whose networks were chosen by a word, ``arch``, and shared one list of options."""
+"""Migration of ``PairInference`` arguments of versions with one list of options and ``arch``."""
 
 import inspect
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ UNUSED = {"centred": False, "norm": "after"}
 
 
 def upgrade(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of ``PairInference`` of such a version as those of today.
+    """Migrate arguments of ``PairInference`` to today's.
 
     Raises:
-        ValueError: ``arch`` is none of the words.
+        ValueError: ``arch`` is unknown.
     """
     arch = arguments.get("arch", "tnpd")
     if arch not in NAMES:

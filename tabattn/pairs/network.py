@@ -1,4 +1,4 @@
-"""Abstract base of the networks of sequence pairs."""
+"""Abstract base class of networks of sequence pairs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from tabattn.pairs.tokens import Points
 
 
 class PairNetwork(nn.Module, ABC):
-    """Reads known points of several sequences and yields a density for each point that is asked for.
+    """Abstract network that predicts a density for each target from context points of several sequences.
 
-    Points come as places ``x``, values ``y`` and sequences ``member``, each ``(batch, points)``, context first; all
-    in the data's own units, as are the densities. A context point whose value is NaN is never read.
+    Points are given by location ``x``, value ``y`` and ``member``, each ``(batch, points)``, context first, in the
+    data's own units, as are the densities. A context point whose value is NaN is ignored.
 
     A subclass takes ``(attention, target_attention)`` and, by name, options of its own.
 
     Args:
-        dim: Width of what the densities are read from.
-        hidden: Width of the hidden layer that reads them.
-        members: Number of sequences a task may have.
-        components: Gaussians in each density.
-        residual: What a mean is counted from, one of ``residuals``.
+        dim: Width of the input of the density head.
+        hidden: Width of the hidden layer of the density head.
+        members: Largest number of sequences in a task.
+        components: Number of Gaussians in each density.
+        residual: Baseline that means are predicted as differences from, one of ``residuals``.
     """
 
     family: ClassVar[str] = "networks"
@@ -52,7 +52,7 @@ class PairNetwork(nn.Module, ABC):
         self.register_buffer("extent", torch.tensor(Scaling()))
 
     def scale(self, scaling: Scaling) -> None:
-        """Fix the units of the data; part of the state."""
+        """Set the units of the data, which are part of the state."""
         if not scaling.x_low < scaling.x_high:
             raise ValueError(f"x_high must be above x_low, got {scaling.x_low} and {scaling.x_high}")
         if not scaling.y_std > 0:
@@ -61,28 +61,28 @@ class PairNetwork(nn.Module, ABC):
 
     @property
     def scaling(self) -> Scaling:
-        """The units of the data, as fixed by ``scale``."""
+        """Units of the data, as set by ``scale``."""
         return Scaling(*self.extent.tolist())
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
-        """The density of each target given the context alone.
+        """Predict the density of each target given the context alone.
 
         Args:
-            x: Places, ``(batch, points)``.
+            x: Locations, ``(batch, points)``.
             y: Values, ``(batch, at least context)``; those of targets are not read.
-            member: Sequences, ``(batch, points)`` long.
-            context: Number of leading points whose value is known; 0 = nothing is known.
+            member: Members, ``(batch, points)`` long.
+            context: Number of leading points that are context; may be 0.
 
         Returns:
             A Normal or a MixtureSameFamily of Normals, of batch shape ``(batch, targets)``.
         """
 
     def chain(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
-        """The density of each target given the context and the true values of the targets before it.
+        """Predict the density of each target given the context and the true values of the targets before it.
 
-        The sum of their log-densities is the log-density of all targets together. A target whose value is NaN is not
-        read by those behind it.
+        By the chain rule, the sum of their log-densities is the joint log-density of all targets. A target whose value
+        is NaN is ignored by those behind it.
         """
         sampler = self.sampler(x, y, member, context)
         densities = []
@@ -92,15 +92,15 @@ class PairNetwork(nn.Module, ABC):
         return line_up(densities)
 
     def density(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Distribution:
-        """The density of each target that training maximises."""
+        """Predict the density of each target whose likelihood training maximises."""
         return self(x, y, member, context)
 
     def sampler(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Sampler:
-        """Start from the first ``context`` points to walk along targets that need not be known in advance."""
+        """Start autoregressive prediction from the first ``context`` points."""
         return Rereading(self, x[:, :context], y[:, :context], member[:, :context])
 
     def known_points(self, x: Tensor, y: Tensor, member: Tensor) -> Points:
-        """Points that may be read; always at least one, hidden where there is none."""
+        """Points with known values; a hidden one where there is none, so that the list is never empty."""
         if not x.shape[1]:
             nothing = x.new_zeros(len(x), 1)
             return Points(nothing, nothing, nothing.long(), nothing.bool())
@@ -112,23 +112,23 @@ class PairNetwork(nn.Module, ABC):
         return Points(x, y.masked_fill(missing, 0.0), member.masked_fill(missing, 0), ~missing)
 
     def asked_points(self, x: Tensor, member: Tensor) -> Points:
-        """Points whose value is asked for."""
+        """Points to predict, without values."""
         return Points(self._place(x), torch.zeros_like(x), member)
 
     def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:
-        """The points that are asked for, with what their means are counted from.
+        """Points to predict, with the baseline of their means as values.
 
         Args:
-            known: Points that may be read.
-            asked: Points whose value is asked for.
-            visible: Which known point each may read, broadcastable to ``(batch, asked, known)``; None = all.
+            known: Points with known values.
+            asked: Points to predict.
+            visible: Which known points each may read, boolean, broadcastable to ``(batch, asked, known)``; None = all.
         """
         if self.residual == "none":
             return asked
         return asked._replace(y=nearest(known, asked, visible))
 
     def split(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> tuple[Points, Points]:
-        """The context, and the targets without their values."""
+        """Split points into the context, and the targets without their values."""
         if not 0 <= context < x.shape[1]:
             raise ValueError(f"context must be at least 0 and below the number of points ({x.shape[1]}), got {context}")
         known = self.known_points(x[:, :context], y[:, :context], member[:, :context])
@@ -139,7 +139,7 @@ class PairNetwork(nn.Module, ABC):
         return (x - low) * (4 / (high - low)) - 2
 
     def answer(self, tokens: Tensor, asked: Points) -> Distribution:
-        """Read the densities of targets from their tokens ``(batch, targets, any)``."""
+        """Predict the densities of targets from their tokens ``(batch, targets, any)``."""
         _, _, centre, spread = self.extent
         return self.head(tokens, asked.y, centre, spread)
 

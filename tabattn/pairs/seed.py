@@ -1,4 +1,4 @@
-"""The network that first took up sequence pairs: one attention over places, blind to whose value it reads."""
+"""Seed network: the first network for sequence pairs, with one attention over locations, blind to the member."""
 
 from typing import Literal
 
@@ -16,25 +16,25 @@ from tabattn.pairs.tokens import MemberCode, PlaceFeatures, Points
 
 
 class SeedNetwork(PairNetwork):
-    """Weighs known values by their places, adds the value before, and learns whose value is asked for only afterwards.
+    """Baseline with location-only attention: the member of a target is used only after attention.
 
-    Kept as a baseline: with an attention that cannot tell sequences apart, predictions drop from the last known point
-    towards the average of both. Unlike the original, scores are not rectified before the softmax, values are not
-    normalised by a LayerNorm, which of a scalar keeps the sign alone, and the likelihood weighs its deviation fully.
-    Places are Fourier features rather than cells of a grid.
+    As attention cannot tell sequences apart, predictions drop from the last known point towards the average of both.
+    Differences from the original: scores are not rectified before the softmax, scalar values are not layer-normalised
+    (which keeps their sign alone), the likelihood has its full standard deviation term, and locations are Fourier
+    features instead of grid cells.
 
     Args:
         attention: Mechanism from targets to known points, which takes a mask with a row for each query.
-        target_attention: The same by its other name; give one of the two.
+        target_attention: Alias of ``attention``; give one of the two.
         dim: Width of a token.
         heads: Number of heads.
-        hidden: Width of the layers behind the attention.
-        layers: Number of layers behind the attention, of which there is one.
-        members: Number of sequences a task may have.
-        components: Gaussians in each density; 1 = a plain Gaussian.
-        residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
-            the same sequence.
-        tokens: How a target shows its location and sequence; known points never show theirs.
+        hidden: Width of the layers after attention.
+        layers: Number of layers after the single attention.
+        members: Largest number of sequences in a task.
+        components: Number of Gaussians in each density; 1 = a single Gaussian.
+        residual: Baseline that means are predicted as differences from: ``none`` = the mean of the data; ``nearest`` =
+            the nearest known value of the same sequence.
+        tokens: Encodings of location and member in targets; known points have no encoding of the member.
     """
 
     one_pass = True

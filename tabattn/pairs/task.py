@@ -1,4 +1,4 @@
-"""Inference between sequences: the rest of one from another and a few points of its own."""
+"""Task of inference between sequences: predict the rest of one from another and a few points of its own."""
 
 import warnings
 from collections.abc import Mapping
@@ -31,20 +31,20 @@ from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
 CHAINED = 2
-"""Tasks of each test batch whose targets are also predicted point after point, which takes a pass for each."""
+"""Tasks of each test batch whose trajectories are scored too, which takes a pass for each target."""
 MARGIN = 0.01
-"""Share of the axis by which a point may leave the range of training unnoticed."""
+"""Share of the axis by which a location may be outside the range of training without a warning."""
 
 
 class PairInference(Task):
     """Trains a network to infer the rest of a sequence from another sequence and a few points of its own.
 
-    Logs the log-likelihood of a target in nats (a density: it may be positive), the same of the process that made the
-    data where that is known (``ll_oracle``) and the ``gap`` to it, the squared error, the error of the first target
-    after the context, the share of explained variance, continuous ranked probability score and the coverage of
-    intervals; also for each member and for buckets of distance to the nearest known point. Test also logs the error of
-    trajectories, each value predicted from those before it, of the first 2 tasks of each batch: ``rmse_chain`` goes on
-    from means, ``rmse_chain_sample`` from drawn values, and ``rmse_chain_once`` is that of the same tasks in one pass.
+    Logs the mean log-likelihood of a target in nats (a log-density, so it may be positive), that of the oracle where
+    there is one (``ll_oracle``) and the ``gap`` to it, the squared error, the error of the first target after the
+    context, the share of explained variance, continuous ranked probability score and the coverage of intervals; also
+    for each member and for buckets of distance to the nearest known point. Test also logs the error of trajectories
+    (autoregressive predictions) of the first 2 tasks of each batch: ``rmse_chain`` conditions on the means before,
+    ``rmse_chain_sample`` on samples, and ``rmse_chain_once`` is the error of the same tasks in a single pass.
 
     Args:
         network: Network to train: ``TNPD``: context tokens attend to one another, targets to them (TNP-D, Nguyen and
@@ -53,9 +53,9 @@ class PairInference(Task):
             options are ``network.<option>``, such as the width ``network.dim``.
         attention: Mechanism between context tokens, and from targets to them where it can answer queries from outside.
         target_attention: Mechanism from targets to the context; none = ``attention`` where it can, else Softmax.
-        joint: Whether validation and test also score each target given the targets before it; none = where that takes
-            a single pass.
-        inference: How ``predict`` and the figures lay out a task and draw trajectories.
+        joint: Whether validation and test also score the joint log-likelihood, each target given the targets before it;
+            none = where that takes a single pass.
+        inference: Options of ``predict`` and of the figures: the layout of a task, and its trajectories.
         init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape;
             keeps the command line's model.
     """
@@ -89,13 +89,14 @@ class PairInference(Task):
 
     @classmethod
     def upgraded(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of an earlier version as those of today."""
+        """Migrate the arguments of an earlier version to today's."""
         return upgrade(arguments)
 
     def setup(self, stage: str) -> None:
-        """Check that the network can tell the data's sequences apart, and take over the data's units, once.
+        """Check that the network has enough members, and set the data's units once.
 
-        Weights to start from come with units: a training takes those of its data all the same, a test does not.
+        Initial weights (``init_from``) bring units too: a training replaces them by those of its data, a test keeps
+        them.
         """
         self.check_data(getattr(self.trainer, "datamodule", None))
         members, scaling = self.of_data("members"), self.of_data("scaling")
@@ -111,7 +112,7 @@ class PairInference(Task):
             self.scaled = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the units that come with the weights."""
+        """Keep the units of the checkpoint."""
         super().on_load_checkpoint(checkpoint)
         self.scaled = True
 
@@ -120,7 +121,7 @@ class PairInference(Task):
         return self.network(batch.x, batch.y, batch.member, batch.context)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        """Negative log-likelihood of the targets, nats each."""
+        """Mean negative log-likelihood of the targets, in nats."""
         y = batch.y[:, batch.context :]
         scored = y.isfinite()
         density = self.network.density(batch.x, batch.y, batch.member, batch.context)
@@ -130,11 +131,11 @@ class PairInference(Task):
         return loss
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
-        """Predict every target from the context, and where asked for from the targets before it too."""
+        """Score every target given the context and, with ``joint``, given the targets before it too."""
         self._score(batch)
 
     def test_step(self, batch: PairBatch, batch_idx: int) -> None:
-        """As validation does; the first tasks of the batch also point after point, as trajectories are drawn."""
+        """Score as in validation, and the trajectories of the first tasks of the batch."""
         given = self._score(batch)
         few = batch.first(CHAINED)
         source = torch.Generator(self.device).manual_seed(self._number(batch_idx))
@@ -157,22 +158,22 @@ class PairInference(Task):
         return batch_idx * self.trainer.world_size + self.global_rank
 
     def predict_step(self, batch: PairBatch, batch_idx: int) -> Trajectories:
-        """Draw trajectories of the sequence that is to be inferred, laid out as ``inference`` says."""
+        """Infer trajectories of the sequences to infer, laid out by ``inference``."""
         self._watch(batch)
         return self.trajectories(batch, self._number(batch_idx))
 
     def trajectories(self, batch: PairBatch, number: int = 0) -> Trajectories:
-        """Draw trajectories, the same whenever the same batch is given under the same number."""
+        """Infer trajectories; the same for the same batch and batch number."""
         mixed = np.random.SeedSequence([self.inference.seed, number]).generate_state(1)
         source = torch.Generator(self.device).manual_seed(int(mixed[0]))
         return trajectories(self.network, lay_out(batch, self.inference, source), self.inference, source)
 
     def prediction_table(self, batch: PairBatch, output: Trajectories, number: int) -> dict[str, list[Any]]:
-        """One line for each target: task, member, place, value, mean, samples and quantiles, in the data's units."""
+        """One line for each target: task, member, location, value, mean, samples and quantiles, in the data's units."""
         return prediction_table(output, self.of_data("names"), self.of_data("mean"), self.of_data("std"))
 
     def probe(self, batch: PairBatch) -> Tensor:
-        """Predict the means of the targets, for a look inside."""
+        """Predict the means of the targets, for callbacks."""
         return self(batch).mean
 
     def on_validation_epoch_end(self) -> None:
@@ -191,7 +192,7 @@ class PairInference(Task):
         self.log(f"{stage}_ll", figures[f"{stage}/ll"], prog_bar=True, logger=False, sync_dist=True)
 
     def _watch(self, batch: PairBatch) -> None:
-        """Warn, once, of places beyond the axis the network was trained on."""
+        """Warn, once, of locations outside the range of training."""
         low, high, *_ = self.network.scaling
         edge = MARGIN * (high - low)
         least, most = batch.x.min().item(), batch.x.max().item()
@@ -204,7 +205,7 @@ class PairInference(Task):
             )
 
     def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
-        """Place, value, member and role of each token of a layer that puts out observations."""
+        """Location, value, member and role of each token of a layer that outputs observations."""
         points = batch.x.shape[1]
         first = points - output.shape[1]
         if output.dim() != 3 or first not in {0, batch.context}:

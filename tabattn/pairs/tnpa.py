@@ -1,4 +1,4 @@
-"""TNP-A: targets read the context and the targets before them, all in one pass."""
+"""TNP-A: autoregressive transformer neural process."""
 
 from typing import Literal
 
@@ -16,25 +16,25 @@ from tabattn.pairs.tokens import Points
 
 
 class TNPA(TNPD):
-    """Autoregressive transformer neural process: a target may read the context and the true values before it.
+    """Autoregressive transformer neural process: a target attends to the context and to the targets before it.
 
-    Nguyen and Grover 2022 (arXiv 2207.04179), TNP-A. Each target is there twice: with its value, for those behind it
-    to read, and without, as the question. Context points do not read targets, so their keys and values are computed
-    once, however many values follow. Weights are those of ``TNPD``, and so is what one forward pass yields.
+    Nguyen and Grover 2022 (arXiv 2207.04179), TNP-A. Each target has two tokens: one with its value, which later
+    targets read, and one without, from which it is predicted. Context points do not attend to targets, so the KV cache
+    of the context stays valid while values are appended. Parameters and the forward pass are those of ``TNPD``.
 
     Args:
-        attention: Mechanism between context points, and from targets where it can.
-        target_attention: Mechanism from targets to what they may read, which takes a mask with a row for each query;
-            None = ``attention`` where it can answer queries from outside, else Softmax.
+        attention: Mechanism between context points, and from targets where it can answer queries from outside.
+        target_attention: Mechanism from targets to context and earlier targets, which takes a mask with a row for each
+            query; None = ``attention`` where it can answer queries from outside, else Softmax.
         dim: Width of a token.
         heads: Number of heads.
         hidden: Width of the hidden layer of each MLP.
         layers: Number of layers.
-        members: Number of sequences a task may have.
-        components: Gaussians in each density; 1 = a plain Gaussian.
-        residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
-            the same sequence.
-        tokens: How a token shows its location and sequence.
+        members: Largest number of sequences in a task.
+        components: Number of Gaussians in each density; 1 = a single Gaussian.
+        residual: Baseline that means are predicted as differences from: ``none`` = the mean of the data; ``nearest`` =
+            the nearest known value of the same sequence.
+        tokens: Encodings of location and member in tokens.
         norm: Layer normalisation of each layer: ``after`` = post-norm, ``before`` = pre-norm.
     """
 
@@ -98,11 +98,11 @@ class TNPA(TNPD):
 
 
 class Cached(Sampler):
-    """Reads the context once, and each appended point once.
+    """Sampler with a KV cache: the context is prefilled once, and each appended point decoded once.
 
     Args:
-        network: What is asked.
-        known: The context.
+        network: The network.
+        known: Context points.
     """
 
     def __init__(self, network: TNPA, known: Points) -> None:
@@ -137,7 +137,7 @@ class Cached(Sampler):
 
 
 def check_ordered(mechanism: Mechanism, network: str) -> None:
-    """Raise ValueError where a mechanism cannot let each of several targets read points of its own."""
+    """Raise ValueError for a mechanism that takes no mask with a row for each query."""
     name = type(mechanism).__name__
     if not mechanism.cross:
         raise ValueError(f"{network} needs a target_attention that can answer queries from outside, got {name}")

@@ -1,4 +1,4 @@
-"""TNP-D: targets read the context and not one another."""
+"""TNP-D: transformer neural process with independent targets."""
 
 from collections.abc import Iterable
 from typing import ClassVar, Literal, cast
@@ -16,26 +16,27 @@ from tabattn.pairs.tokens import PairTokens, Points
 
 
 class TNPD(PairNetwork):
-    """Transformer neural process with independent targets: context points read one another, targets the context.
+    """Transformer neural process with independent targets: context attends to itself, targets to the context.
 
     Nguyen and Grover 2022 (arXiv 2207.04179), TNP-D, with Fourier features of locations and the sequence in every
     token.
 
     Args:
-        attention: Mechanism between context points, and from targets to them where it can.
+        attention: Mechanism between context points, and from targets to them where it can answer queries from outside.
         target_attention: Mechanism from targets to context points; None = ``attention`` where it can answer queries
             from outside, else Softmax.
         dim: Width of a token.
         heads: Number of heads.
         hidden: Width of the hidden layer of each MLP.
         layers: Number of layers.
-        members: Number of sequences a task may have.
-        components: Gaussians in each density; 1 = a plain Gaussian.
-        residual: What a mean is counted from: ``none`` = the mean of the data; ``nearest`` = the nearest known value of
-            the same sequence; ``parallel`` = the other sequences, moved to the height of its known values.
-        tokens: How a token shows its location and sequence.
-        centred: Whether values are read, and told, as distances from the mean of what is known of their sequence:
-            answers then move with each sequence, whatever height it has reached.
+        members: Largest number of sequences in a task.
+        components: Number of Gaussians in each density; 1 = a single Gaussian.
+        residual: Baseline that means are predicted as differences from: ``none`` = the mean of the data; ``nearest`` =
+            the nearest known value of the same sequence; ``parallel`` = the other sequences, shifted to the level of
+            its known values.
+        tokens: Encodings of location and member in tokens.
+        centred: Whether to subtract the mean of the known values of each sequence from its values, and to predict
+            differences from it, which makes predictions equivariant to a shift of a sequence.
         norm: Layer normalisation of each layer: ``after`` = post-norm, ``before`` = pre-norm.
     """
 

@@ -1,4 +1,4 @@
-"""From observations of several sequences to tokens, and the nearest value of one's own sequence."""
+"""Tokens of observations: encodings of location, value and member."""
 
 from math import pi
 from typing import NamedTuple, Self
@@ -14,13 +14,13 @@ LONGEST = 8.0
 
 
 class Points(NamedTuple):
-    """Observations in a network's units, the axis mapped to [-2, 2] and values standardised.
+    """Observations in the network's units: locations in [-2, 2] and standardised values.
 
     Attributes:
-        x: Places, ``(batch, points)``.
-        y: Values, ``(batch, points)``; where a value is asked for, what to expect before anything was read.
-        member: Sequence of each, ``(batch, points)`` long.
-        seen: Where there is a value, ``(batch, points)``; None = everywhere.
+        x: Locations, ``(batch, points)``.
+        y: Values, ``(batch, points)``; of points to predict the baseline of their mean.
+        member: Member of each point, ``(batch, points)`` long.
+        seen: Whether a point has a value, ``(batch, points)`` boolean; None = all have.
     """
 
     x: Tensor
@@ -30,11 +30,11 @@ class Points(NamedTuple):
 
     @property
     def mask(self) -> Tensor | None:
-        """Who may be seen, for attention: ``(batch, 1, 1, points)``."""
+        """Key mask for attention, ``(batch, 1, 1, points)``; True = may be seen."""
         return None if self.seen is None else self.seen[:, None, None]
 
     def followed_by(self, other: Self) -> Self:
-        """These points, then those of another list."""
+        """Concatenate with other points."""
         seen = None
         if self.seen is not None or other.seen is not None:
             seen = torch.cat([_seen(self), _seen(other)], dim=1)
@@ -48,12 +48,12 @@ def _seen(points: Points) -> Tensor:
 
 
 class MemberCode(nn.Module):
-    """Code of a sequence: one-hot, or a learned vector.
+    """Encoding of members: one-hot, or a learned vector.
 
     Args:
         members: Number of sequences.
         dim: Width of a learned vector.
-        learned: Whether the code is a learned vector.
+        learned: Whether the encoding is a learned vector.
     """
 
     def __init__(self, members: int, dim: int, *, learned: bool) -> None:
@@ -65,7 +65,7 @@ class MemberCode(nn.Module):
         self.width = members if self.learned is None else dim
 
     def forward(self, member: Tensor, like: Tensor) -> Tensor:
-        """Codes ``(..., width)`` of sequences ``(...)``, of the number type of ``like``."""
+        """Encode members ``(...)`` as ``(..., width)``, with the dtype of ``like``."""
         if self.learned is not None:
             return self.learned(member)
         return F.one_hot(member, self.members).to(like.dtype)
@@ -84,19 +84,19 @@ class PlaceFeatures(nn.Module):
         self.width = 1 + 2 * fourier
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features ``(..., width)`` of places ``(...)`` from -2 to 2."""
+        """Features ``(..., width)`` of locations ``(...)`` in [-2, 2]."""
         doublings = torch.arange(self.fourier, device=x.device, dtype=x.dtype)
         angle = x[..., None] * (2 * pi / LONGEST * 2.0**doublings)
         return torch.cat([x[..., None], angle.sin(), angle.cos()], dim=-1)
 
 
 class PairTokens(nn.Module):
-    """Embedding of points: one token has location, value, sequence and whether the value is known.
+    """Embedding of points: location, value, member and whether the value is known.
 
     Args:
         dim: Width of a token.
         members: Number of sequences.
-        options: How a token shows its location and sequence.
+        options: Encodings of location and member.
     """
 
     def __init__(self, dim: int, members: int, options: TokenOptions = DEFAULT_TOKENS) -> None:
@@ -111,8 +111,8 @@ class PairTokens(nn.Module):
         """Embed points.
 
         Args:
-            points: Those whose value is known first, then the questions.
-            known: Number of points whose value is known.
+            points: Points with known values first, then the points to predict.
+            known: Number of points with known values.
 
         Returns:
             Tokens, ``(batch, points, dim)``.
