@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tabattn.prior.networks import NETWORKS
+from tabattn.prior import NETWORKS
 from tabattn.storage.earlier import relocate
 from tabattn.storage.hyperparameters import import_path
 

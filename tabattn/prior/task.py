@@ -13,11 +13,11 @@ from torch.optim import AdamW
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import TableBatch
+from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier, NetworkFactory
 from tabattn.prior.earlier import MOVED, upgrade
 from tabattn.prior.metrics import Scores, TableScores
 from tabattn.prior.network import PriorNetwork
-from tabattn.prior.networks import NETWORKS
 from tabattn.prior.predictions import prediction_table
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism
 from tabattn.contract.errors import DataError
+from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.earlier import upgrade
 from tabattn.prior.network_check import check_network, check_shapes
-from tabattn.prior.networks import NETWORKS
 from tabattn.prior.options import PriorOptions
 from tabattn.storage import trusted
 from tabattn.storage.checkpoint_files import REMOTE, find

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from tabattn.attention import MECHANISMS, Local
+from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.nanotabpfn import NanoTabPFN
 from tabattn.prior.network import PriorNetwork
-from tabattn.prior.networks import NETWORKS
 
 Network = TypeVar("Network", bound=ContextClassifier)
 SIZES: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 24, "layers": 3, "classes": 3}

@@ -86,20 +86,22 @@ ROWS = PriorOptions(order="rows", summaries=1, row_layers=1, row_dim=8, row_head
 
 
 @pytest.mark.parametrize(
-    "changes", [{"attention": Local}, {"attention": Inducing}, {"cell_attention": Inducing, "options": ROWS}], ids=str
+    ("changes", "options"),
+    [({"attention": Local}, {}), ({"attention": Inducing}, {}), ({}, {"cell_attention": Inducing, "options": ROWS})],
+    ids=str,
 )
-def test_a_checkpoint_loads_safely_and_whole(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_checkpoint_loads_safely_and_whole(tmp_path: Path, changes: dict[str, Any], options: dict[str, Any]) -> None:
     run = trainer(tmp_path, 1)
-    task = Fitted(NETWORK, **changes)
+    task = Fitted(partial(NETWORK, **options), **changes)
     run.fit(task, SyntheticPrior(**DATA))
     run.save_checkpoint(tmp_path / "task.ckpt")
     saved = torch.load(tmp_path / "task.ckpt", weights_only=True)
     saved["hyper_parameters"]["_class_path"] = "tabattn.tasks.PriorClassification"
     torch.save(saved, tmp_path / "task.ckpt")
     loaded = PriorClassification.load_from_checkpoint(tmp_path / "task.ckpt", weights_only=True)
-    mechanism = changes.get("cell_attention", changes.get("attention"))
+    mechanism = options.get("cell_attention", changes.get("attention"))
     assert isinstance(loaded.network.blocks[0].rows.attention.mechanism, mechanism)
-    assert loaded.network.options == changes.get("options", PriorOptions())
+    assert loaded.network.options == options.get("options", PriorOptions())
     for name, weight in task.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], weight, rtol=0, atol=0)
 

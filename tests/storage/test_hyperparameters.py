@@ -9,10 +9,10 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from tabattn.attention import Local, Mechanism, Softmax, TopK
+from tabattn.attention import Linear, Local, Mechanism, Softmax, TopK
 from tabattn.contract.batches import PairBatch, TableBatch
 from tabattn.pairs import NETWORKS, TNPA, TNPD
-from tabattn.prior.network import PriorNetwork
+from tabattn.prior import PriorNetwork, PriorOptions
 from tabattn.storage.hyperparameters import plain
 from tabattn.tasks import PairInference, PriorClassification, Task
 
@@ -89,6 +89,16 @@ def test_none_stands_for_no_mechanism_only_where_there_may_be_none(task: str, si
 def test_a_name_that_no_mechanism_has(task: str, site: str) -> None:
     with pytest.raises(ValueError, match=rf"^{site} must be one of Softmax, .* got 'softmx' \(did you mean Softmax"):
         TASKS[task](**SIZES[task], **{site: "softmx"})
+
+
+def test_an_attention_of_the_network_alone_is_checked_too() -> None:
+    rows = partial(PriorNetwork, **SMALL, options=PriorOptions(order="rows", summaries=1, row_layers=1))
+    with pytest.raises(ValueError, match=r"^cell_attention must be .*something that is no Mechanism, int"):
+        PriorClassification(partial(rows, cell_attention=int))
+    with pytest.raises(ValueError, match=r"^cell_attention must be one of .* got 'softmx' \(did you mean Softmax"):
+        PriorClassification(partial(rows, cell_attention="softmx"))
+    made = PriorClassification(partial(rows, cell_attention="Linear")).network.blocks[0]
+    assert isinstance(made.rows.attention.mechanism, Linear)
 
 
 def batch_of(task: Task) -> Any:

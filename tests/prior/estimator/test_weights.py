@@ -14,9 +14,8 @@ from lightning.pytorch import Trainer
 
 from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS, Entmax, Local, Softmax
-from tabattn.prior import package_weights, weights
+from tabattn.prior import NETWORKS, package_weights, weights
 from tabattn.prior.network import PriorNetwork
-from tabattn.prior.networks import NETWORKS
 from tabattn.prior.options import PriorOptions
 from tabattn.storage.trusted import VARIABLE
 from tabattn.tasks import PriorClassification

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from tabattn.attention import Mechanism
+from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier
-from tabattn.prior.networks import NETWORKS
 
 MakeTable = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 """Makes cells and labels, given ``rows``, ``features`` and ``classes``."""
