@@ -10,7 +10,7 @@ from torch import Tensor
 from tabattn.contract.errors import TableWarning
 
 MANY, MOST = 20, 0.99
-"""From how many values on one is suspected that makes such a share of their variance."""
+"""Least number of values in which one is an outlier if it has nearly all of the variance."""
 
 PARTS = ("train", "val", "test")
 

@@ -23,7 +23,7 @@ from tabattn.contract.errors import DataError
 Facts = dict[str, Any]
 
 CONTEXT, TARGET = 0, 1
-"""What ``role`` says of a point."""
+"""Values of ``role``."""
 
 
 class PairCache:

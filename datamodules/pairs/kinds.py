@@ -25,10 +25,10 @@ Kind = Literal[
 ]
 
 DETAIL = 0.4
-"""Length scale of what the later sequences of ``rbf`` have to themselves, as a share of the common one."""
+"""Length scale of the own functions of later sequences of ``rbf``, as a share of the shared one."""
 
 GRID = (12, 13)
-"""How finely one unknown of a process is averaged over; where there are two, the first and the second."""
+"""Grid points for a single unknown parameter; for two, those of the first and of the second."""
 
 
 class PairPlan(NamedTuple):
@@ -151,7 +151,7 @@ KINDS: dict[str, PairPlan] = {
     "rbf_const_2D": _ORIGINAL._replace(structure="shift", points=(200, 200)),
     "rbf_rbf_2D": _ORIGINAL._replace(structure="detail", sizes="halves", points=(200, 200)),
 }
-"""What each kind is unless told otherwise."""
+"""Default plan of each kind."""
 
 
 def draw_sizes(plan: PairPlan, source: Generator) -> tuple[tuple[int, ...], int]:

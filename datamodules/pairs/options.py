@@ -7,10 +7,10 @@ from datamodules.pairs.regimes import Regime
 from tabattn.contract.checks import check_range
 
 Name = str | int
-"""A column, by its name or by its place counted from 0."""
+"""A column, by its name or by its position counted from 0."""
 
 Unit = Literal["s", "min", "h", "D"]
-"""What dates are counted in."""
+"""Units of dates."""
 
 
 class LongNames(NamedTuple):

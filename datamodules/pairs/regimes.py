@@ -88,7 +88,7 @@ REGIMES: dict[str, Callable[[Drawn, int], Layout]] = {
     "interp": interp,
     "full_infer": full_infer,
 }
-"""Regimes by name; each takes what was drawn and the number of members."""
+"""Regimes by name: functions of ``Drawn`` and the number of members."""
 
 
 def _shown(drawn: Drawn, key: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, Normal
 
 FLOOR = 1e-3
-"""Smallest standard deviation a network may claim, as a share of the data's."""
+"""Smallest predicted standard deviation, as a share of the data's."""
 UNIT = log(e - 1)
-"""The softplus of this is 1."""
+"""Inverse of softplus at 1."""
 
 
 class DensityHead(nn.Module):

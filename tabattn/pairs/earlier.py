@@ -9,7 +9,7 @@ from tabattn.storage.earlier import relocate
 from tabattn.storage.hyperparameters import import_path
 
 NAMES = {"tnpd": "TNPD", "tnpa": "TNPA", "seed": "SeedNetwork"}
-"""Networks by the word."""
+"""Network class by ``arch``."""
 
 SIZES = ("dim", "heads", "hidden", "layers", "members", "components", "residual", "centred", "norm")
 MOVED = {
@@ -17,7 +17,7 @@ MOVED = {
     **{name: f"network.init_args.{name}" for name in SIZES},
     **{name: f"network.init_args.tokens.{name}" for name in ("member_embed", "fourier")},
 }
-"""Where each argument is found today."""
+"""Path of each earlier argument today."""
 
 UNUSED = {"centred": False, "norm": "after"}
 """Values of arguments that a network took only to refuse all others."""

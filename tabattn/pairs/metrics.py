@@ -11,10 +11,10 @@ from tabattn.contract.batches import PairBatch
 from tabattn.nn.densities import crps
 
 REACHES = (0.02, 0.1, 0.3)
-"""Ends of the buckets of distances, as shares of the axis."""
+"""Upper bounds of the distance buckets, as shares of the axis."""
 BUCKETS = ("adjacent", "near", "mid", "far")
 SUMS = ("count", "ll", "error", "crps", "inside50", "inside90", "y", "yy")
-"""What is added up over targets, for each member and each bucket."""
+"""Sums over targets, kept for each member and each bucket."""
 LEVELS = (0.5, 0.9)
 
 

@@ -1,4 +1,4 @@
-"""Abstract base of the networks that classify rows in context."""
+"""Abstract base class of networks for in-context classification, and their KV cache."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from tabattn.prior.encoders import Statistics
 
 
 class Memory(NamedTuple):
-    """KV cache: all that target rows read of a context.
+    """KV cache: everything of a context that target rows read.
 
     Attributes:
-        statistics: Of the columns.
-        label: What target rows have in the place of a class.
-        layers: Keys and values of each layer on cells.
-        rows: Keys and values of each layer on rows, where there are any.
+        statistics: Mean and scale of the columns.
+        label: Label embedding of target rows, whose class is unknown.
+        layers: Keys and values of each layer over cells.
+        rows: Keys and values of each layer over rows, if there are any.
     """
 
     statistics: Statistics
@@ -29,7 +29,7 @@ class Memory(NamedTuple):
 
 
 class ContextClassifier(nn.Module, ABC):
-    """Reads labelled context rows and classifies target rows in one forward pass.
+    """Abstract in-context classifier: reads labelled context rows and classifies target rows in one pass.
 
     A subclass takes ``(attention, feature_attention, target_attention)`` and, by name, options of its own.
     """
@@ -49,7 +49,7 @@ class ContextClassifier(nn.Module, ABC):
             x: Cells, context rows first, ``(batch, rows, features)``; NaN = missing.
             y: Class indices, ``(batch, at least context)``; only those of context rows are read.
             context: Number of context rows.
-            columns: Real columns of each table, ``(batch,)``; None = all.
+            columns: Number of columns of each table, ``(batch,)``; those behind are padding. None = all are real.
 
         Returns:
             Logits, ``(batch, target rows, classes)``.
@@ -57,7 +57,7 @@ class ContextClassifier(nn.Module, ABC):
 
     @abstractmethod
     def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
-        """Prefill: read a context ``(batch, context, features)`` once, for any number of calls of ``recall``."""
+        """Prefill: compute the KV cache of a context ``(batch, context, features)``, for any number of ``recall``."""
 
     @abstractmethod
     def recall(self, x: Tensor, memory: Memory, columns: Tensor | None = None) -> Tensor:
@@ -69,7 +69,7 @@ NetworkFactory = Callable[[AttentionFactory, AttentionFactory, AttentionFactory 
 
 
 def described(heads: int, head_dim: int, **attentions: AttentionFactory | None) -> dict[str, Any]:
-    """Return class and arguments of the mechanisms that factories make, in plain values, by the factories' names."""
+    """Class and arguments of the mechanisms that factories make, in plain values, by argument name."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return {
             name: None if attention is None else _described(attention(heads, head_dim))
@@ -84,7 +84,7 @@ def _described(mechanism: Mechanism) -> dict[str, Any]:
 
 
 def check_context(x: Tensor, y: Tensor, context: int) -> None:
-    """Raise ValueError where rows, labels and the size of the context do not fit."""
+    """Raise ValueError unless rows, labels and the size of the context match."""
     if not 1 <= context <= x.shape[1]:
         raise ValueError(f"context must be between 1 and the number of rows ({x.shape[1]}), got {context}")
     if y.shape[1] < context:
@@ -94,7 +94,7 @@ def check_context(x: Tensor, y: Tensor, context: int) -> None:
 
 
 def check_least(**sizes: tuple[int, int]) -> None:
-    """Raise ValueError where a size, given with its bound, is below it."""
+    """Raise ValueError unless each size is at least its bound."""
     for name, (size, least) in sizes.items():
         if size < least:
             raise ValueError(f"{name} must be at least {least}, got {size}")

@@ -1,4 +1,4 @@
-"""From cells and labels to tokens."""
+"""Encoders of cells and labels as tokens."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 MISSING_FLOOR = 1e-6
-"""A column whose spread is below this share of its size is constant: its cells say nothing."""
+"""A column whose standard deviation is below this share of its magnitude counts as constant."""
 
 RADIAL_REACH = 3.0
 """Distance of the outermost radial basis functions from the mean, in standard deviations."""
@@ -20,19 +20,19 @@ class Statistics(NamedTuple):
 
 
 class CellEncoder(nn.Module):
-    """Standardises cells by the context rows and embeds each with its neighbours and their missing flags.
+    """Cell encoder: standardises cells by the context rows and embeds each with its neighbours and missing flags.
 
-    Statistics skip missing cells, which take the context mean; constant columns become zeros; values beyond four
-    standard deviations are squashed by a logarithm. Token j sees columns j, j+1, j+3, j+7, ... (modulo the number of
-    columns), which tells columns apart: feature grouping of TabICLv2.
+    Statistics ignore missing cells, which are set to the context mean; constant columns become zeros; values beyond
+    four standard deviations are compressed by a logarithm. Token j sees columns j, j+1, j+3, j+7, ... (modulo the
+    number of columns), which tells columns apart: feature grouping of TabICLv2.
 
     With ``radial`` centres each cell is also described by Gaussian radial basis functions of its standardised value,
     which a linear layer can turn into any smooth or step-like function of it: LimiX's RaBEL (arXiv 2606.04485).
 
     Args:
         dim: Width of a token.
-        group: Columns each token sees.
-        radial: Number of radial basis functions of each cell; 0 = the value alone.
+        group: Number of columns that each token is embedded from.
+        radial: Number of radial basis functions per cell; 0 = the value alone.
     """
 
     def __init__(self, dim: int, group: int = 3, radial: int = 0) -> None:
@@ -44,7 +44,7 @@ class CellEncoder(nn.Module):
         self.linear = nn.Linear((2 + radial) * group, dim)
 
     def statistics(self, x: Tensor) -> Statistics:
-        """Measure the columns of context rows ``(batch, rows, features)``."""
+        """Compute mean and scale of the columns of context rows ``(batch, rows, features)``."""
         seen = torch.isfinite(x)
         count = seen.sum(1, keepdim=True).clamp(min=1)
         x = torch.where(seen, x, 0.0)
@@ -60,8 +60,8 @@ class CellEncoder(nn.Module):
 
         Args:
             x: Cells, ``(batch, rows, features)``; NaN and infinities are missing.
-            statistics: What ``statistics`` measured on the context rows.
-            columns: Real columns of each table, ``(batch,)``; None = all.
+            statistics: Mean and scale of the context rows.
+            columns: Number of columns of each table, ``(batch,)``; those behind are padding. None = all are real.
 
         Returns:
             Tokens, ``(batch, rows, features, dim)``.
@@ -98,7 +98,7 @@ class CellEncoder(nn.Module):
 
 
 class LabelEncoder(nn.Module):
-    """Embeds the class of a context row, and one learned "unknown" for target rows.
+    """Label encoder: class embeddings for context rows, and a learned "unknown" for target rows.
 
     Args:
         dim: Width of a token.

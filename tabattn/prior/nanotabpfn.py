@@ -1,4 +1,4 @@
-"""nanoTabPFN as published, number for number, with any attention between its rows."""
+"""NanoTabPFN: nanoTabPFN as published, numerically equal, with any mechanism between its rows."""
 
 from collections.abc import Callable, Iterable
 from typing import cast
@@ -14,7 +14,7 @@ from tabattn.prior.encoders import Statistics
 
 
 class NanoTabPFN(ContextClassifier):
-    """The original nanoTabPFN (Pfefferle et al. 2025, arXiv 2511.03634), in the form of its attention fork.
+    """The original nanoTabPFN (Pfefferle et al. 2025, arXiv 2511.03634), as in its attention fork.
 
     Every cell is a token; the label is the last column. Each post-norm layer attends along columns, then along rows,
     then applies an MLP. Context and target rows have projections of their own.
@@ -111,7 +111,7 @@ class NanoBlock(nn.Module):
         attention: Mechanism between context rows.
         feature_attention: Mechanism between the columns of a row.
         target_attention: Mechanism from target rows to context rows; None = Softmax.
-        readout: Compute the last column of target rows alone. Exact: the rest is read by nothing.
+        readout: Whether to compute only the last column of target rows, as in the last layer. The result is the same.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class NanoBlock(nn.Module):
         return self._sublayers(x, mask, lambda rows: self.rows(rows, context))
 
     def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
-        """Prefill: transform context rows alone; also return the keys and values that target rows will read."""
+        """Prefill: transform context rows alone; also return the KV cache that target rows read."""
         memory: list[KeysValues] = []
 
         def mix(rows: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class NanoBlock(nn.Module):
         return self._sublayers(x, mask, mix), memory[0]
 
     def recall(self, x: Tensor, memory: KeysValues, mask: Tensor | None = None) -> Tensor:
-        """Decode: transform target rows alone, given what ``remember`` returned."""
+        """Decode: transform target rows alone, given the KV cache of ``remember``."""
         return self._sublayers(x, mask, lambda rows: self.rows.answer(rows, *memory))
 
     def _sublayers(self, x: Tensor, mask: Tensor | None, mix: Callable[[Tensor], Tensor]) -> Tensor:
@@ -178,7 +178,7 @@ class SplitRowAttention(nn.Module):
         heads: Number of heads.
         attention: Mechanism between context rows.
         target_attention: Mechanism from target rows to context rows; None = Softmax.
-        readout: Only target rows ask, because nothing reads the context rows afterwards.
+        readout: Whether to compute target rows only, as in the last layer, after which nothing reads the context rows.
     """
 
     def __init__(
@@ -195,27 +195,27 @@ class SplitRowAttention(nn.Module):
         self.target = MultiheadAttention(dim, heads, target_attention or Softmax)
 
     def forward(self, x: Tensor, context: int) -> Tensor:
-        """Mix rows; see ``RowAttention.forward``."""
+        """Attention of all rows to the context rows; see ``RowAttention.forward``."""
         # One split, rather than a slice for each use, spares the backward pass tables of zeros.
         known, asked = x.split([context, x.shape[1] - context], dim=1)
         answers = self.target(asked, known)
         return answers if self.context is None else torch.cat([self.context(known), answers], dim=1)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of context rows as target rows read them."""
+        """KV cache: keys and values of context rows, by the projections of target rows."""
         return self.target.keys_values(x)
 
     def answer(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Mix for target rows ``(batch, target rows, dim)``, given the context rows' keys and values."""
+        """Attention of target rows ``(batch, target rows, dim)``, given keys and values of the context."""
         return self.target.out(self.target.merge(self.target.mechanism(self.target.queries(x), k, v)))
 
     def outputs(self) -> list[nn.Linear]:
-        """The output projections."""
+        """Output projections."""
         return [self.target.out] if self.context is None else [self.context.out, self.target.out]
 
 
 class NanoCellEncoder(nn.Module):
-    """nanoTabPFN's encoder: missing cells are zero before statistics, unbiased spread, hard clip at 100.
+    """Cell encoder of nanoTabPFN: missing cells are zero before statistics, unbiased std, hard clip at 100.
 
     Args:
         dim: Width of a token.
@@ -226,7 +226,7 @@ class NanoCellEncoder(nn.Module):
         self.linear = nn.Linear(1, dim)
 
     def statistics(self, x: Tensor) -> Statistics:
-        """Measure the columns of context rows ``(batch, rows, features)``; at least two rows."""
+        """Compute mean and scale of the columns of at least 2 context rows ``(batch, rows, features)``."""
         if x.shape[1] < 2:
             raise ValueError(f"NanoTabPFN needs at least 2 context rows, got {x.shape[1]}")
         x = torch.nan_to_num(x, nan=0.0)
@@ -239,7 +239,7 @@ class NanoCellEncoder(nn.Module):
 
 
 class NanoLabelEncoder(nn.Module):
-    """nanoTabPFN's encoder: the class index as a number; target rows take the context mean.
+    """Label encoder of nanoTabPFN: the class index as a number; target rows get the context mean.
 
     Args:
         dim: Width of a token.

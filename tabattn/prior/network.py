@@ -1,4 +1,4 @@
-"""The default network of the task: nanoTabPFN with any attention, in today's form."""
+"""PriorNetwork: the default network of in-context classification."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -16,15 +16,16 @@ from tabattn.storage.hyperparameters import mechanism
 
 
 class PriorNetwork(ContextClassifier):
-    """Reads labelled context rows and classifies target rows in one forward pass.
+    """In-context classifier after nanoTabPFN: cell tokens, attention along columns and rows, pre-norm.
 
-    Every cell is a token; the label is the last column. Each layer attends along columns, then along rows (target
-    rows read context rows only, so they do not influence one another), then applies an MLP. Pfefferle et al. 2025
-    (arXiv 2511.03634), with pre-norm layers, feature groups, missing flags, class embeddings and thinking rows;
-    ``options`` change the structure further.
+    Every cell is a token; the label is the last column. Each layer has attention along columns, then along rows (target
+    rows attend to context rows only, so they do not influence one another), then an MLP. Pfefferle et al. 2025 (arXiv
+    2511.03634), with pre-norm layers, feature groups, missing flags, class embeddings and thinking rows; ``options``
+    change the structure further.
 
     Args:
-        attention: Mechanism between context rows (and from target rows to them, where it can).
+        attention: Mechanism between context rows, and from target rows to them where it can answer queries from
+            outside.
         feature_attention: Mechanism between the columns of a row.
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer
             queries from outside, else Softmax.
@@ -33,11 +34,11 @@ class PriorNetwork(ContextClassifier):
         hidden: Width of the MLP's hidden layer.
         layers: Number of layers.
         classes: Largest number of classes.
-        thinking_rows: Learned rows put before the context.
-        feature_group: Columns each token sees.
-        cell_attention: Mechanism between the rows of a column where layers on whole rows follow
+        thinking_rows: Number of learned rows prepended to the context.
+        feature_group: Number of columns that each token is embedded from.
+        cell_attention: Mechanism between the rows of a column if layers over row tokens follow
             (``options.row_layers``); None = ``attention``.
-        options: Structure beside the sizes.
+        options: Structural options.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class PriorNetwork(ContextClassifier):
         return self._decode(h)
 
     def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
-        """Read a context ``(batch, context, features)`` once, for any number of calls of ``recall``."""
+        """Prefill: compute the KV cache of a context ``(batch, context, features)``."""
         check_context(x, y, x.shape[1])
         statistics = self.cells.statistics(x)
         h, _ = self._think(self._embed(x, y, statistics, columns))
@@ -142,7 +143,7 @@ class PriorNetwork(ContextClassifier):
         return Memory(statistics, self.labels(y, 1)[:, -1:], layers, rows)
 
     def recall(self, x: Tensor, memory: Memory, columns: Tensor | None = None) -> Tensor:
-        """Classify target rows ``(batch, target rows, features)`` from a memory: equal to ``forward``."""
+        """Decode: classify target rows ``(batch, target rows, features)`` from a KV cache, as ``forward`` does."""
         cells = self.cells(x, memory.statistics, columns)
         h = self._join(cells, memory.label.expand(-1, x.shape[1], -1, -1))
         mask = self._column_mask(x, columns)

@@ -1,4 +1,4 @@
-"""Validation of a file's description of a network against its weights, before anything of the declared size is made."""
+"""Validation of a network's arguments in a file against its weights, before memory is allocated."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def check_network(cls: type, arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Check that the sizes among a network's arguments are whole numbers that its weights allow.
+    """Check that the sizes among a network's arguments are integers that its weights allow.
 
-    Sizes are the arguments, and those of its options, whose default is a whole number. None can be larger than the
-    largest weight is long, no number of layers than there are weights.
+    Sizes are the arguments and options whose default is an integer. None may exceed the longest dimension of the
+    weights, and no number of layers the number of weights.
 
     Args:
         cls: Class of the network.
@@ -48,10 +48,10 @@ def _sizes(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterato
 
 
 def check_shapes(network: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Check the names and shapes of weights against a network, which may be on the device ``meta``.
+    """Check names and shapes of weights against a network, which may be on the ``meta`` device.
 
     Raises:
-        ValueError: They are not the network's.
+        ValueError: They do not match.
     """
     needed = network.state_dict()
     for difference, word in (

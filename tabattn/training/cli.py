@@ -51,7 +51,7 @@ from tabattn.training.signals import Interrupted, Interruption, Watch, take_over
 from tabattn.training.status import status_of, thread_fault
 
 WATCH = Watch()
-"""Receives the signals of this process."""
+"""Signal handler of this process."""
 
 
 class CLI(LightningCLI):

@@ -29,7 +29,7 @@ FAMILIES: dict[type, str] = {
     Optimizer: "optimizers",
     LRScheduler: "schedules",
 }
-"""What the subclasses of a type are called in messages."""
+"""Plural nouns for the subclasses of a type, in messages."""
 
 DESCRIPTION = f"""\
 Train, validate, test and apply models whose attention is chosen by a flag. Classes of a package of your own are

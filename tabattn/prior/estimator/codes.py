@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]
-"""Number of each class in one question to the network, ``(classes,)``; -1 = the class takes no part in it."""
+"""Output index of each class in one question to the network, ``(classes,)``; -1 = not part of it."""
 
 
 def class_codes(order: Codes, outputs: int) -> list[Codes]:

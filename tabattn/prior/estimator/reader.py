@@ -23,7 +23,7 @@ A CPU is fastest with what fits its caches, a GPU with much at a time.
 """
 
 CACHE_BYTES = 4 * 2**30
-"""Most memory that remembered contexts may take."""
+"""Most bytes of KV caches kept."""
 
 
 class Reader:
