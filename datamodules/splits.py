@@ -43,7 +43,7 @@ def standardise(y: Tensor, train: slice | Tensor, names: tuple[str, ...]) -> tup
 
 
 def _check_outliers(name: str, values: Tensor, scaled: Tensor) -> None:
-    """Refuse values that make all others equal once they are standardised; warn of one that makes nearly all spread."""
+    """Refuse an outlier beside which others become equal in single precision; warn of one with most variance."""
     worst = float(values[(values / 2 - values.median() / 2).abs().argmax()])
     different = len(values.unique())
     if different > 2 and len(scaled.float().unique()) <= different / 2:

@@ -127,7 +127,7 @@ def _scaling(x: Tensor, training: Tensor) -> Scaling:
     """The ends of the axis in training.
 
     Raises:
-        ValueError: All places are the same, or too far from 0 to be told apart in single precision.
+        ValueError: All locations are equal, or too far from 0 to differ in single precision.
     """
     low, high = x[training].float().aminmax()
     if not low < high:

@@ -106,7 +106,7 @@ def _complete(drawn: Drawn, key: Tensor, members: int) -> Layout:
 
 
 def _staged(drawn: Drawn, stage: Tensor, last: int) -> Layout:
-    """Points stage after stage, in order of place within each; the last stage are the targets."""
+    """Points by stage, sorted by location within each; the last stage are the targets."""
     order = drawn.x.argsort(1)
     order = order.gather(1, stage.gather(1, order).argsort(dim=1, stable=True))
     return Layout(order, int((stage[0] < last).sum()))

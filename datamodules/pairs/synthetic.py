@@ -223,7 +223,7 @@ def _range(count: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def _plan(kind: str, changes: dict[str, Any]) -> PairPlan:
-    """What a kind is, with whatever is not None in its place."""
+    """Plan of a kind, with its defaults replaced by arguments that are not None."""
     plan = KINDS[kind]._replace(**{name: value for name, value in changes.items() if value is not None})
     plan.check()
     for name, read in plan.optional.items():

@@ -57,8 +57,8 @@ class TablePairs(TaskPairs):
     ``mean`` and ``std`` convert back. Missing cells are neither shown nor scored. Windows without a known value in some
     column, or with none of the column to infer among its first ``context`` points, or none behind them, are left out.
 
-    Windows to train on start anywhere, those to validate and test on every ``stride`` rows. Each has an axis of its
-    own that starts at 0, or with ``cycle`` at its place in the cycle.
+    Windows to train on start anywhere, those to validate and test on every ``stride`` rows. Each has an axis of its own
+    that starts at 0, or with ``cycle`` at its phase in the cycle.
 
     Args:
         path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz); from Python a DataFrame too.

@@ -73,6 +73,6 @@ def parallel(known: Points, asked: Points, members: int) -> Tensor:
 
 
 def _nearest_of(known: Points, there: Tensor, x: Tensor) -> Tensor:
-    """Values of the points ``there`` that are nearest to places ``(batch, any)``."""
+    """Values of the points ``there`` that are nearest to locations ``(batch, any)``."""
     distance = (x[:, :, None] - known.x[:, None]).abs().masked_fill(~there[:, None], torch.inf)
     return known.y.gather(1, distance.argmin(2))

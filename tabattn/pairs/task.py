@@ -144,7 +144,7 @@ class PairInference(Task):
         self.scores.add_trajectories(few.y[:, few.context :], given.mean[:CHAINED], drawn.mean, drawn.samples[0])
 
     def _score(self, batch: PairBatch) -> Distribution:
-        """Score a batch in one pass; returns the density of each target given the context."""
+        """Score a batch in one pass; return the density of each target given the context."""
         self._watch(batch)
         parts = (batch.x, batch.y, batch.member, batch.context)
         chain = self.network.chain(*parts) if self.joint else None
@@ -154,7 +154,7 @@ class PairInference(Task):
         return given
 
     def _number(self, batch_idx: int) -> int:
-        """The number of a batch among those of all processes."""
+        """Number of a batch over all ranks."""
         return batch_idx * self.trainer.world_size + self.global_rank
 
     def predict_step(self, batch: PairBatch, batch_idx: int) -> Trajectories:

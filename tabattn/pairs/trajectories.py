@@ -109,8 +109,8 @@ def _draw(
     """Draw trajectories along paths ``(rows, targets)``, each through a task of its own.
 
     Returns:
-        Values ``(rows, targets)``, and weights, means and deviations of the densities they come from,
-        ``(rows, targets, components)``, in the order of the batch.
+        Values ``(rows, targets)``, and weights, means and standard deviations of the densities they come from, ``(rows,
+        targets, components)``, in the order of the batch.
     """
     x, y, member = batch.x[task], batch.y[task], batch.member[task]
     context = batch.context

@@ -1,4 +1,4 @@
-"""In-context classification of tables: its networks, by name."""
+"""In-context classification of tables: registry of its networks."""
 
 from tabattn.prior.classifier_network import ContextClassifier, NetworkFactory
 from tabattn.prior.nanotabpfn import NanoTabPFN

@@ -1,4 +1,4 @@
-"""Arguments of the task of versions whose network was chosen by a word, ``profile``, and of networks in their files."""
+"""Migration of ``PriorClassification`` arguments of versions with ``profile``, and of weight files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,24 +8,24 @@ from tabattn.storage.earlier import relocate
 from tabattn.storage.hyperparameters import import_path
 
 NAMES = {"default": "PriorNetwork", "legacy": "NanoTabPFN"}
-"""Networks by the word."""
+"""Network class by ``profile``."""
 
 SIZES = ("dim", "heads", "hidden", "layers", "classes")
 OF_DEFAULT = ("thinking_rows", "feature_group", "cell_attention", "options")
-"""Arguments that a legacy network had none of; its files may say them all the same."""
+"""Arguments without effect on a legacy network, which its files may hold all the same."""
 
 MOVED = {
     "profile": "network.class_path",
     **{name: f"network.init_args.{name}" for name in (*SIZES, *OF_DEFAULT)},
 }
-"""Where each argument is found today."""
+"""Path of each earlier argument today."""
 
 
 def upgrade(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of ``PriorClassification`` of such a version as those of today.
+    """Migrate arguments of ``PriorClassification`` to today's.
 
     Raises:
-        ValueError: ``profile`` is none of the words.
+        ValueError: ``profile`` is unknown.
     """
     profile = arguments.get("profile", "default")
     if profile not in ("default", "legacy"):

@@ -1,4 +1,4 @@
-"""In-context classification of tables: the label of target rows from labelled context rows, in one forward pass."""
+"""Task of in-context classification: labels of target rows from labelled context rows, in one forward pass."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -23,15 +23,15 @@ from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
 MOST_PASSES = 1000
-"""Most permutations and renamings: each is a pass of the network, and a checkpoint of any origin can ask for them."""
+"""Most permutations and renamings: each is a forward pass, and a checkpoint of any origin may ask for them."""
 
 
 class PriorClassification(Task):
     """Trains an in-context classifier on tables of a prior and scores it on real ones.
 
-    Logs per table and on average ROC AUC, accuracy and log-loss, and the *context reliance*: AUC minus the AUC after
-    the labels of the context rows were permuted. A network that learns in context loses everything; one that has
-    memorised a table loses nothing.
+    Logs ROC AUC, accuracy and log-loss (nats) of each table and on average, and the *context reliance*: the AUC minus
+    the AUC with permuted context labels. It is large for a network that learns in context, and 0 for one that has
+    memorised a table.
 
     Args:
         network: Network to train: ``PriorNetwork``, or ``NanoTabPFN``, the original number for number; or a class of
@@ -39,12 +39,14 @@ class PriorClassification(Task):
         attention: Mechanism between context rows, and from target rows to them where it can answer queries from
             outside.
         feature_attention: Mechanism between the columns of a row.
-        target_attention: Mechanism from target rows to context rows; none = ``attention`` where it can, else Softmax.
-        permutations: How often validation and test repeat with permuted context labels; 0 = no context reliance.
-        renamings: How many cyclic renamings of the classes a prediction averages, at most as many as there are classes:
-            what a class is called should not matter, and after short training it does. Does not act in training.
-        init_from: Checkpoint, or file of weights (.safetensors), whose matching weights start the network; keeps the
-            command line's model.
+        target_attention: Mechanism from target rows to context rows; none = ``attention`` where it can answer queries
+            from outside, else Softmax.
+        permutations: Number of passes of validation and test with permuted context labels; 0 = no context reliance.
+        renamings: Number of cyclic permutations of the class indices that a prediction averages over, at most the
+            number of classes: predictions should not depend on the indices, but do after short training. Not used in
+            training.
+        init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape;
+            keeps the command line's model.
     """
 
     task_name = "prior"
@@ -81,7 +83,7 @@ class PriorClassification(Task):
 
     @classmethod
     def upgraded(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of an earlier version as those of today."""
+        """Migrate the arguments of an earlier version to today's."""
         return upgrade(arguments)
 
     def setup(self, stage: str) -> None:
@@ -99,7 +101,7 @@ class PriorClassification(Task):
         return restricted_log_softmax(logits, batch.y[:, : batch.context])
 
     def probabilities(self, batch: TableBatch) -> Tensor:
-        """Class probabilities of target rows, averaged over renamings, ``(batch, target rows, classes)``."""
+        """Class probabilities of target rows, averaged over ``renamings``, ``(batch, target rows, classes)``."""
         context = batch.y[:, : batch.context]
         count = context.amax(1, keepdim=True) + 1
         names = torch.arange(self.network.classes, device=context.device)
@@ -112,7 +114,7 @@ class PriorClassification(Task):
         return total / turns[..., None]
 
     def training_step(self, batch: TableBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of the target rows."""
+        """Mean cross-entropy of the target rows, in nats."""
         targets = batch.y[:, batch.context :]
         loss = F.nll_loss(self(batch).flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
         loss = loss / (targets >= 0).sum().clamp(min=1)
@@ -120,7 +122,7 @@ class PriorClassification(Task):
         return loss
 
     def validation_step(self, batch: TableBatch, batch_idx: int) -> None:
-        """Predict with the true context labels, and again with permuted ones."""
+        """Predict with the true context labels, and with permuted ones for the context reliance."""
         targets = batch.y[:, batch.context :]
         tables = batch.table if batch.table is not None else torch.zeros(len(batch.x), dtype=torch.long)
         tables = tables.to(targets.device)
@@ -178,14 +180,14 @@ class PriorClassification(Task):
         self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False, sync_dist=True)
 
     def token_names(self, batch: Any) -> dict[str, list[str]] | None:
-        """Column names, where the batch comes from a table the datamodule knows by name."""
+        """Column names, if the batch is of a table that the datamodule knows by name."""
         column_names = self.of_data("column_names")
         if column_names is None or batch.table is None:
             return None
         return {"features": [*column_names(int(batch.table[0])), "label"]}
 
     def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
-        """Label, table and role of each token of a layer that puts out target rows."""
+        """Label, table and role of each token of a layer that outputs target rows."""
         targets = batch.y[:, batch.context :]
         if output.shape[:2] != targets.shape:
             return None
@@ -198,7 +200,7 @@ class PriorClassification(Task):
 
 
 def restricted_log_softmax(logits: Tensor, context_labels: Tensor) -> Tensor:
-    """Log-softmax over the classes that occur in the context.
+    """Log-softmax restricted to the classes that occur in the context.
 
     Args:
         logits: ``(batch, target rows, classes)``.
@@ -213,7 +215,7 @@ def restricted_log_softmax(logits: Tensor, context_labels: Tensor) -> Tensor:
 
 
 def permute_context(y: Tensor, context: int, seed: int) -> Tensor:
-    """Labels with those of the context rows in random order."""
+    """Permute the labels of the context rows at random."""
     order = torch.randperm(context, generator=torch.Generator().manual_seed(seed)).to(y.device)
     return torch.cat([y[:, :context][:, order], y[:, context:]], dim=1)
 

@@ -1,4 +1,4 @@
-"""Networks in files: their weights as safetensors, and beside them in the header all it takes to build them again."""
+"""Weight files of networks: safetensors, with class and arguments of the network in the header."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ from tabattn.storage.hyperparameters import import_path, plain
 from tabattn.storage.weight_files import read, write
 
 PREFIX = "network."
-"""Weights of the network stand under this prefix, in our files as in a task's checkpoints."""
+"""Prefix of the names of a network's weights, in weight files and in checkpoints."""
 
 ATTENTIONS = ("attention", "feature_attention", "target_attention", "cell_attention")
 """Arguments of networks that are mechanisms."""
@@ -44,20 +44,20 @@ __all__ = [
 
 
 def packaged_path() -> Path:
-    """Where the weights that ship with the package lie."""
+    """Path of the weights that ship with the package."""
     return Path(str(resources.files("tabattn"))) / "pretrained" / "prior.safetensors"
 
 
 def load_network(source: str | Path | None = None) -> ContextClassifier:
-    """Load a trained network.
+    """Load a trained network from a weight file or a checkpoint.
 
     Args:
-        source: A file of ours (.safetensors) or a checkpoint of the task ``PriorClassification`` (.ckpt); None = the
-            weights that ship with the package.
+        source: Weight file (.safetensors) or checkpoint of ``PriorClassification`` (.ckpt); None = the weights that
+            ship with the package.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file does not hold such a network, or is named by a URL.
+        ValueError: The file holds no such network, or the path is a URL.
     """
     if source is not None and REMOTE.match(str(source)):
         find(source)
@@ -73,10 +73,10 @@ def load_network(source: str | Path | None = None) -> ContextClassifier:
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """Read a task's checkpoint.
+    """Read weights, class and arguments of the network from a checkpoint of ``PriorClassification``.
 
     Returns:
-        The network's weights, its class with its arguments, and facts of its training.
+        The network's weights, its class and arguments, and facts of its training.
 
     Raises:
         ValueError: The file is no checkpoint of ``PriorClassification``.
@@ -96,14 +96,14 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def described_by(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the network that arguments of the task make, of any version, as its class and all its arguments.
+    """Class and arguments of the network that arguments of the task of any version make.
 
     Args:
-        arguments: Of the task, or of a network in a file of an earlier version.
-        where: Where they come from, for messages.
+        arguments: Arguments of the task, or of a network in a file of an earlier version.
+        where: Name of their source, for messages.
 
     Raises:
-        ValueError: They name no network.
+        ValueError: They describe no network.
     """
     try:
         today = arguments if "network" in arguments else upgrade(arguments)
@@ -118,7 +118,7 @@ def described_by(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def restore(tensors: Mapping[str, Tensor], header: Mapping[str, Any], where: str) -> ContextClassifier:
-    """Build the network that ``described`` described; see ``build``."""
+    """Build the network of a description by ``described``; see ``build``."""
     described = header.get("network")
     if not isinstance(described, dict):
         raise ValueError(f"{where} describes no network")
@@ -129,15 +129,15 @@ def restore(tensors: Mapping[str, Tensor], header: Mapping[str, Any], where: str
 
 
 def build(described: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> ContextClassifier:
-    """Build a network, for use rather than training, without touching the global state of random numbers.
+    """Build a network for inference, without touching the global random state.
 
     Args:
-        described: Its ``class_path``, and all its arguments as ``init_args``; an attention in the same way.
+        described: ``class_path`` and ``init_args`` of the network; mechanisms among its arguments likewise.
         weights: All its weights.
-        where: Where they come from, for messages.
+        where: Name of their source, for messages.
 
     Raises:
-        ValueError: Arguments and weights do not fit.
+        ValueError: Arguments and weights do not match.
     """
     cls = _class(described.get("class_path"), NETWORKS, "tabattn.prior", ContextClassifier, "a network", where)
     given: dict[str, Any] = dict(described.get("init_args") or {})
@@ -160,7 +160,7 @@ def build(described: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
 
 @contextmanager
 def plain_defaults() -> Iterator[None]:
-    """Torch's own defaults for new tensors, float32 on the CPU, whatever the process has set in their place."""
+    """Context with torch's own defaults for new tensors, float32 on the CPU, whatever the process has set."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -171,7 +171,7 @@ def plain_defaults() -> Iterator[None]:
 
 
 def described(network: ContextClassifier) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of a network under ``PREFIX``, and its class with its arguments in plain values."""
+    """Weights of a network under ``PREFIX``, and its class and arguments in plain values."""
     weights = {PREFIX + name: value for name, value in network.state_dict().items()}
     return weights, {"class_path": import_path(type(network)), "init_args": plain(network.arguments)}
 

@@ -96,7 +96,7 @@ def forget_foreign_paths(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
 
 
 def _foreign(state: Any, folder: str) -> Any:
-    """What in the state of a ``ModelCheckpoint`` does not belong to a folder, or is malformed; None = nothing."""
+    """Entries in the state of a ``ModelCheckpoint`` that are outside a folder or malformed; None = none."""
     if not isinstance(state, dict):
         return state
     if state.get("dirpath") != folder:

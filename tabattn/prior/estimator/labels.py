@@ -56,7 +56,7 @@ def number_labels(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _plain(y: Any) -> Any:
-    """Numbers and truth values of pandas' own and of Arrow's types as NumPy's of the same kind, not as doubles."""
+    """Convert extension types of pandas and Arrow to NumPy types of the same kind."""
     dtype = y.dtypes.iloc[0] if isinstance(y, pd.DataFrame) and y.shape[1] == 1 else getattr(y, "dtype", None)
     known = getattr(dtype, "numpy_dtype", None) if isinstance(dtype, pd.api.extensions.ExtensionDtype) else None
     if known is None or known.kind not in "biuf" or np.asarray(pd.isna(y)).any():

@@ -89,7 +89,7 @@ class Reader:
         return out
 
     def _batches(self, run: Run) -> Iterator[list[Question]]:
-        """Questions with contexts of one length, as many at a time as a batch takes."""
+        """Batches of questions with contexts of one length."""
         limit = BATCH_TOKENS.get(run.device.type, BATCH_TOKENS["cpu"])
         batch: list[Question] = []
         for question in sorted(self.ensemble.questions, key=lambda question: len(question.rows)):
@@ -101,7 +101,7 @@ class Reader:
         yield batch
 
     def _memory(self, index: int, batch: list[Question], run: Run) -> Memory:
-        """What the network reads of a batch of contexts, or what it has read already."""
+        """KV cache of a batch of contexts: computed, or kept from an earlier call."""
         if index in self._memories:
             return self._memories[index]
         views = self.scales(self.x)
@@ -127,7 +127,7 @@ class Reader:
         return torch.from_numpy(np.stack(tables)).to(run.device)
 
     def _settle(self, run: Run) -> None:
-        """Move the network where it shall run; memories of another place or kind, or unwanted ones, are dropped."""
+        """Move the network to the device and dtype of a run; KV caches of others, or unwanted ones, are dropped."""
         if self._place != (run.device, run.dtype):
             self._forget()
             self._place = run.device, run.dtype
