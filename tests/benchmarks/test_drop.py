@@ -31,7 +31,8 @@ def test_two_networks_differ_in_labels_alone() -> None:
     chosen = []
     for name in ("labels hidden from attention", "labels told"):
         config = CLI([f"--config={CONFIG}", "--trainer.accelerator=cpu", *VARIANTS[name]], run=False).config
-        chosen.append((config.model.init_args.pop("member_embed"), config.model.as_dict(), config.data.as_dict()))
+        embedding = config.model.init_args.network.init_args.tokens.pop("member_embed")
+        chosen.append((embedding, config.model.as_dict(), config.data.as_dict()))
     (hidden, *rest), (told, *other) = chosen
     assert (hidden, told) == ("hidden", "one_hot")
     assert rest == other

@@ -9,6 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks import Weights
+from tabattn.pairs import TokenOptions
 from tests.callbacks.pairs import TinyPairs, fit
 from tests.callbacks.test_embeddings import folder, index, points, table
 from tests.callbacks.tiny import board
@@ -24,7 +25,7 @@ class Known(TinyPairs):
 
 
 def test_rows_of_a_table_are_points_with_metadata_that_line_up(tmp_path: Path) -> None:
-    task = Known(member_embed="learned", members=3)
+    task = Known(tokens=TokenOptions(member_embed="learned"), members=3)
     start = task.state_dict()[TABLE].clone()
     fit(tmp_path, task, Weights(every=2, histograms=False))
     entries = index(folder(tmp_path))

@@ -97,7 +97,7 @@ def test_what_is_asked_of_trained_weights_is_for_the_command_line_to_say(
         assert found["samples"].shape == (3, 4, 2)
         assert np.isfinite(found["mean"]).all()
     assert main(["test", "--config", CONFIG, *SMALL, checkpoint, "--model.joint=true"]) == 0
-    metrics = tmp_path / "runs" / "pairs" / "Softmax" / "version_2" / "metrics.csv"
+    metrics = tmp_path / "runs" / "pairs" / "Softmax" / "version_0" / "test_0" / "metrics.csv"
     assert "test/ll_joint" in metrics.read_text().partition("\n")[0].split(",")
 
 

@@ -80,7 +80,7 @@ def test_saved_at_once_and_resumed_as_if_never_stopped(
     """Also in the first epoch, in validation, and at the end of an epoch."""
     assert main(killed(hook, after)) == 143
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("SIGTERM")]
-    assert re.fullmatch(rf"SIGTERM: saved \S*{LAST} at step {step}; to go on: python \S+ fit .* --ckpt_path=\S+", line)
+    assert re.fullmatch(rf"SIGTERM: saved \S*{LAST} at step {step}; to go on: python \S.* fit .* --ckpt_path=\S+", line)
     assert saved(0)["global_step"] == step
     if step % 3:
         return  # This task's loader cannot go on within an epoch; those that can are tested as resumed runs.
