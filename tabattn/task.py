@@ -173,7 +173,7 @@ class Task(LightningModule):
         return self
 
     def configure_optimizers(self) -> Any:
-        """Make the optimizer and the schedule of ``use_optimizer``, by default those of the task.
+        """Build the optimizer and the schedule of ``use_optimizer``, by default those of the task.
 
         Raises:
             MisconfigurationException: A run without end has no schedule over all of its steps.

@@ -85,7 +85,7 @@ class PairPlan(NamedTuple):
 
     @property
     def optional(self) -> dict[str, bool]:
-        """Whether what only some processes have is read."""
+        """Whether the plan uses each optional argument, by name."""
         correlated = self.structure == "correlated" and self.members > 1
         return {"shift": self.structure == "shift", "correlation": correlated, "period": self.kernel == "periodic"}
 

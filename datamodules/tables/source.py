@@ -1,4 +1,4 @@
-"""What a real table comes from; imported wherever a datamodule is, so without pandas."""
+"""Type of the sources of real tables; free of pandas, as every datamodule imports it."""
 
 from typing import TYPE_CHECKING, TypeAlias
 

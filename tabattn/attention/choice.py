@@ -1,4 +1,4 @@
-"""A mechanism as a program gives it: a class, a partial of one, another factory, or the name of one."""
+"""Mechanism factories from a class, a partial of a class, another factory, or a name."""
 
 import difflib
 from functools import partial
@@ -13,14 +13,14 @@ FORMS = "a mechanism's class, functools.partial(<class>, name=value), or a name"
 
 
 def as_factory(given: AttentionFactory | str, argument: str = "attention") -> AttentionFactory:
-    """Return the factory of a mechanism that is given as one, or by its name in ``MECHANISMS``.
+    """Mechanism factory from a factory or a name in ``MECHANISMS``.
 
     Args:
-        given: What makes a mechanism from ``(heads, head_dim)``, or a name such as ``"Local"``.
-        argument: What it is given for, for the message.
+        given: Factory called with ``(heads, head_dim)``, or a name such as ``"Local"``.
+        argument: Name of the argument, for the message.
 
     Raises:
-        ValueError: No mechanism has this name, or the value is nothing that makes one.
+        ValueError: The name is unknown, or the value makes no mechanism.
     """
     if isinstance(given, str):
         return _named(given, argument)

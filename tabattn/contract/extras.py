@@ -1,4 +1,4 @@
-"""Optional packages, and the extra of this one that brings each."""
+"""Optional dependencies, and the extra of this package that installs each."""
 
 EXTRAS = {
     "schedulefree": "optim",
@@ -15,13 +15,13 @@ EXTRAS = {
 
 
 def remedy(module: str | None) -> str | None:
-    """The command that installs a missing module, for the end of a message; None where no extra brings it."""
+    """Install command for a missing module, as the end of a message; None if no extra installs it."""
     extra = EXTRAS.get((module or "").partition(".")[0])
     return None if extra is None else f"pip install 'tabattn[{extra}]'"
 
 
 def missing(ex: BaseException | None) -> str | None:
-    """Say in one line which optional package an exception is about; None where about none.
+    """Name the optional dependency that an exception is about in one line; None if it is about none.
 
     Libraries may raise errors of their own for one that they miss, which name it in the text.
     """

@@ -1,4 +1,4 @@
-"""Factories of optimizers and schedules, as a program gives them to a task."""
+"""Factories of optimizers and schedules: checks, and their form in a configuration."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ ScheduleFactory = Callable[[Optimizer], LRScheduler]
 
 
 def check_factory(name: str, given: Any) -> None:
-    """Raise ValueError where an argument is neither None nor something that can be called."""
+    """Raise ValueError unless an argument is None or callable."""
     if given is not None and not callable(given):
         raise ValueError(
             f"{name} must be a class, or functools.partial(<class>, ...), got {type(given).__name__}: "
@@ -28,7 +28,7 @@ def check_factory(name: str, given: Any) -> None:
 
 
 def described(factory: OptimizerFactory | ScheduleFactory | None) -> dict[str, Any] | None:
-    """A factory as a configuration would hold it, with the defaults of its class; None where it names no class."""
+    """Factory in the plain form of a configuration, defaults included; None if it names no class."""
     cls = factory.func if isinstance(factory, partial) else factory
     if not isinstance(cls, type):
         return None

@@ -1,4 +1,4 @@
-"""Settings of an optimizer and its schedule in a resumed run: those that were changed take effect, all others go on."""
+"""Optimizer settings of a resumed run: changed ones take effect, all others are restored."""
 
 import copy
 import warnings
@@ -21,17 +21,17 @@ Built = dict[str, Any]
 
 
 class OptimizerSettings(Callback):
-    """Learning rate, weight decay, betas and schedule of a resumed run: what was changed since the checkpoint counts.
+    """Callback that applies changed settings of optimizer and schedule to a resumed run.
 
     Lightning restores whole parameter groups and schedules, so that a new learning rate has no effect. A checkpoint
     therefore holds the optimizer as it was built; where that of the resumed run is built otherwise, the difference is
     put into the restored state. A changed learning rate or schedule continues as if it had held from the first step.
 
     Args:
-        described: How the optimizer and the schedule are configured, for the checkpoint: ``optimizer`` and
-            ``lr_scheduler``, each with ``class_path`` and ``init_args``. None = the task tells by
-            ``optimizer_settings``, and whether they were asked for or are its defaults by ``optimizer_is_default``.
-        asked: Whether some were asked for; otherwise those of a checkpoint without a description stay.
+        described: Configuration of optimizer and schedule, for the checkpoint: ``optimizer`` and ``lr_scheduler``, each
+            with ``class_path`` and ``init_args``. None = the task tells by ``optimizer_settings``, and whether they
+            were asked for or are its defaults by ``optimizer_is_default``.
+        asked: Whether the user set any; otherwise those of a checkpoint without a description are kept.
     """
 
     def __init__(self, described: Mapping[str, Any] | None = None, asked: bool = False) -> None:
@@ -44,11 +44,11 @@ class OptimizerSettings(Callback):
         self.loaded = checkpoint
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put what was changed into the checkpoint, whose optimizers are about to be restored.
+        """Write changed settings into the checkpoint, before its optimizers are restored.
 
         Raises:
-            MisconfigurationException: The checkpoint is one of another optimizer.
-            DataError: What it says of its own is damaged.
+            MisconfigurationException: The checkpoint is of another optimizer.
+            DataError: Its settings are malformed.
         """
         self.built = [
             _built(optimizer, _schedule(trainer, place)) for place, optimizer in enumerate(trainer.optimizers)

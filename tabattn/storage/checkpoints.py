@@ -34,7 +34,7 @@ class LastCheckpoint(ModelCheckpoint):
         self.fresh = fresh
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder, and refuse to begin where the checkpoints of an earlier run would be overwritten.
+        """Resolve the checkpoint folder, and refuse one whose checkpoints of an earlier run would be overwritten.
 
         Raises:
             MisconfigurationException: A folder of the trainer's checkpoints holds some already.

@@ -228,7 +228,7 @@ def _known(hint: Any) -> dict[str, list[str]]:
 
 
 def family(base: type) -> str:
-    """What the subclasses of a type are called."""
+    """Plural noun for the subclasses of a type, for messages."""
     return FAMILIES.get(base, getattr(base, "family", f"subclasses of {base.__name__}"))
 
 

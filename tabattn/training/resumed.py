@@ -1,4 +1,4 @@
-"""Optimizer and schedule of a resumed run: the checkpoint's, but for what the command line itself changes."""
+"""Optimizer and schedule of a resumed run: those of the checkpoint, with the changes of flags."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ PARTS = ("optimizer", "lr_scheduler")
 
 
 class Resumed(NamedTuple):
-    """What a resumed run trains by.
+    """Optimizer settings of a resumed run.
 
     Attributes:
-        parts: Configuration of the optimizer and of the schedule, as far as the checkpoint tells.
-        lines: What differs, either way, for the user.
-        problem: Why the run cannot go on; None = it can.
+        parts: Configuration of optimizer and schedule, as far as the checkpoint holds it.
+        lines: Message lines about differences between checkpoint and command line.
+        problem: Reason why the run cannot be resumed; None = it can.
     """
 
     parts: dict[str, Any]
@@ -30,12 +30,12 @@ class Resumed(NamedTuple):
 
 
 def resumed(checkpoint: Mapping[str, Any], config: Namespace, defaults: Namespace, words: Sequence[str]) -> Resumed:
-    """Lay the flags of a command line over the settings of a checkpoint.
+    """Merge the flags of a command line into the optimizer settings of a checkpoint.
 
     Args:
-        checkpoint: Of the run that goes on.
-        config: What the command line and its configurations say.
-        defaults: What the parser takes where nobody says anything.
+        checkpoint: Checkpoint of the run to resume.
+        config: Parsed configuration.
+        defaults: Defaults of the parser.
         words: The command line.
 
     Raises:
@@ -86,7 +86,7 @@ def _arguments(
 
 
 def any_asked(words: Sequence[str]) -> bool:
-    """Whether a command line says anything of the optimizer or the schedule by flags."""
+    """Whether flags of a command line set anything of optimizer or schedule."""
     return any(re.match(rf"--({'|'.join(PARTS)})([.=]|$)", word) for word in words)
 
 
@@ -145,7 +145,7 @@ def _class(part: dict[str, Any] | None) -> str:
 
 
 def as_dict(part: Any) -> dict[str, Any] | None:
-    """A part of a configuration as plain values."""
+    """Part of a configuration as plain values."""
     return part.as_dict() if isinstance(part, Namespace) else part
 
 

@@ -130,7 +130,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable label of each row, ``(rows,)``."""
+        """Predicted (most probable) label of each row, ``(rows,)``."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(1)]
 
