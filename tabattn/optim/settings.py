@@ -56,6 +56,7 @@ class OptimizerSettings(Callback):
         loaded, self.loaded = self.loaded, None
         if loaded is None or len(loaded.get("optimizer_states", [])) != len(self.built):
             return
+        _check_states(loaded)
         saved = _saved(loaded)
         asked = self.asked or loaded.get(KEY, {}).get("described") is not None
         if self.described is None:
@@ -89,6 +90,18 @@ def _built(optimizer: Optimizer, schedule: LRScheduler | None) -> Built:
         "groups": _groups(optimizer.param_groups),
         "schedule": None if schedule is None else {"class": _name(schedule), "state": state},
     }
+
+
+def _check_states(loaded: Mapping[str, Any]) -> None:
+    """Raise DataError where the states of optimizers and schedules are not of the form that torch writes."""
+    parts: list[Any] = [loaded.get(KEY, {}), *loaded.get("lr_schedulers", [])]
+    for state in loaded["optimizer_states"]:
+        groups = state.get("param_groups") if isinstance(state, dict) else None
+        parts += groups if isinstance(groups, list) else [groups]
+    if not all(isinstance(part, dict) for part in parts):
+        raise DataError(
+            "ckpt_path: the checkpoint does not fit this run: the states of its optimizers or schedules are damaged"
+        )
 
 
 def _saved(loaded: Mapping[str, Any]) -> list[Built]:

@@ -192,6 +192,8 @@ def test_hpc_means_the_latest_of_a_stopped_job() -> None:
         ({"hyper_parameters": {"_class_path": 5}}, "expected the dotted path of a class, got 5"),
         ({"loops": {}}, "the checkpoint does not fit this run"),
         ({"optimizer_states": [{}]}, "the checkpoint does not fit this run"),
+        ({"optimizer_states": [3]}, "the checkpoint does not fit this run"),
+        ({"optimizer_states": [{"param_groups": [3]}]}, "the checkpoint does not fit this run"),
         ({"lr_schedulers": [3]}, "the checkpoint does not fit this run"),
         ({"callbacks": []}, "its callbacks is of type list"),
         ({"pytorch-lightning_version": "not one"}, "the checkpoint does not fit this run"),

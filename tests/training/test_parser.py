@@ -159,7 +159,7 @@ def test_help_of_a_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "fit", "--help")
     assert "tests.helpers.MeanTask" in text
     assert "tests.helpers.MeanData" in text
-    assert "--run.root ROOT Folder above all runs." in text
+    assert "--run.root ROOT Parent folder of all runs." in text
     assert "--checkpoint.monitor" in text
 
 
