@@ -1,5 +1,6 @@
 """Small networks of sequence pairs and small tasks for them."""
 
+from inspect import signature
 from typing import NamedTuple
 
 import torch
@@ -9,12 +10,17 @@ from torch.distributions import Distribution, MixtureSameFamily
 from tabattn.pairs import NETWORKS, PairNetwork, TokenOptions
 
 SIZES = {"dim": 16, "heads": 2, "hidden": 24, "layers": 3, "members": 3}
-NORMS: dict[str, list[dict[str, object]]] = {
-    "TNPD": [{"norm": "after"}, {"norm": "before"}],
-    "TNPA": [{"norm": "after"}, {"norm": "before"}],
-    "SeedNetwork": [{}],
-}
+
+
+def choices(name: str, option: str, *values: object) -> list[dict[str, object]]:
+    """Each value of an option that a network may have; nothing to choose where it has none."""
+    return [{option: value} for value in values] if option in signature(NETWORKS[name]).parameters else [{}]
+
+
+NORMS = {name: choices(name, "norm", "after", "before") for name in NETWORKS}
 """Which layers each network can have."""
+CENTRED = {name: choices(name, "centred", False, True) for name in NETWORKS}
+"""Which heights each network can count values from."""
 
 
 class Task(NamedTuple):
@@ -29,6 +35,12 @@ def task(points: int = 12, context: int = 7, batch: int = 2) -> Task:
     return Task(x, torch.randn(batch, points), torch.randint(0, 3, (batch, points)), context)
 
 
+def built(name: str, **own: object) -> PairNetwork:
+    """A network of small sizes, of which it need not have every one."""
+    sizes = {size: value for size, value in SIZES.items() if size in signature(NETWORKS[name]).parameters}
+    return NETWORKS[name](**{**sizes, **own})  # type: ignore[arg-type]
+
+
 def awake(name: str = "TNPD", **own: object) -> PairNetwork:
     """A network whose weights are away from their initial zeros, so that each path carries something.
 
@@ -37,7 +49,7 @@ def awake(name: str = "TNPD", **own: object) -> PairNetwork:
         own: Its options; those of its tokens too.
     """
     tokens = {key: own.pop(key) for key in ("member_embed", "fourier") if key in own}
-    network = NETWORKS[name](**{**SIZES, **own, "tokens": TokenOptions(**tokens)})  # type: ignore[arg-type]
+    network = built(name, **own, tokens=TokenOptions(**tokens))  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))

@@ -69,14 +69,14 @@ def test_fit_then_test_by_one_flag(name: str, tmp_path: Path, monkeypatch: pytes
     assert {f"test/{figure}" for figure in NAMED} <= set(heads)
 
 
-@pytest.mark.parametrize("arch", ["TNPD", "TNPA", "SeedNetwork"])
+@pytest.mark.parametrize("arch", NETWORKS)
 def test_every_network_fits_tests_and_predicts(arch: str, tmp_path: Path) -> None:
-    task = Learner(partial(NETWORKS[arch], **TINY))
+    task = Learner(partial(NETWORKS[arch], dim=16, hidden=16))
     run, pairs = trainer(tmp_path), data()
     run.fit(task, pairs)
     figures = run.test(task, pairs, verbose=False)[0]
     assert all(math.isfinite(figures[f"test/{name}"]) for name in NAMED)
-    assert ("test/ll_joint" in figures) == (arch != "TNPD")
+    assert ("test/ll_joint" in figures) == NETWORKS[arch].one_pass
     predicted = run.predict(task, pairs)
     assert predicted is not None
     assert all(torch.isfinite(drawn.samples).all() for drawn in predicted)
