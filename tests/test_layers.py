@@ -128,3 +128,12 @@ def test_no_part_is_forgotten() -> None:
     packages = {module_of(folder) for folder in folders}
     assert {name for name in packages if name.count(".") == 1} <= set(BELOW)
     assert len(FILES) > 20
+
+
+@pytest.mark.parametrize("package", ["tabattn", "callbacks"])
+def test_no_constructor_takes_more_than_twelve_arguments(package: str) -> None:
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                count = len(node.args.args) + len(node.args.kwonlyargs) - 1
+                assert count <= 12, f"{path}:{node.lineno} takes {count} arguments"

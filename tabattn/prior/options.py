@@ -1,7 +1,7 @@
 """Structural options of ``PriorNetwork``."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from tabattn.nn.table import Order
 
@@ -49,10 +49,6 @@ class PriorOptions:
             raise ValueError(f"order must be rows where there are summaries, got {self.order} and {self.summaries}")
         if self.row_layers and not self.summaries:
             raise ValueError(f"summaries must be at least 1 where there are row_layers, got 0 and {self.row_layers}")
-
-    def described(self) -> dict[str, Any]:
-        """Options as plain values."""
-        return asdict(self)
 
 
 DEFAULT_OPTIONS = PriorOptions()
