@@ -14,6 +14,10 @@ from callbacks.board import require_tensorboard, writers
 MAX_ROWS = 5000
 
 
+LARGEST = 9e19
+"""Magnitude within the last bin of TensorBoard's histograms; a histogram with no value in any bin is an error there."""
+
+
 class Weights(Callback):
     """Logs histograms of weights and gradients, and rows of chosen matrices as points in the projector.
 
@@ -107,7 +111,7 @@ def _copy(matrix: Tensor) -> Tensor:
 
 
 def _histograms(task: LightningModule) -> Iterator[tuple[str, Tensor]]:
-    """Yield the finite values of every trainable parameter, and of its gradient where it has one."""
+    """Yield the finite values of every trainable parameter, and of its gradient, clamped to what a histogram shows."""
     for name, parameter in task.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -115,4 +119,4 @@ def _histograms(task: LightningModule) -> Iterator[tuple[str, Tensor]]:
             if values is not None:
                 finite = _copy(values)[torch.isfinite(values).cpu()]
                 if finite.numel():
-                    yield f"{kind}/{name}", finite
+                    yield f"{kind}/{name}", finite.clamp(-LARGEST, LARGEST)

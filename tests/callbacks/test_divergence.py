@@ -1,0 +1,45 @@
+"""A training that diverges ends in one line, whatever looks on."""
+
+from pathlib import Path
+
+import pytest
+
+import callbacks
+from tabattn.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:step")
+
+ROOT = Path(__file__).parents[2]
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+STEPS = [
+    *("--trainer.max_steps=12", "--data.steps_per_epoch=4", "--trainer.check_val_every_n_epoch=1"),
+    *("--trainer.gradient_clip_val=null", "--optimizer=torch.optim.SGD", "--optimizer.lr=1e30", "--lr_scheduler=null"),
+]
+NETWORK = ["--model.network.dim=8", "--model.network.heads=2", "--model.network.hidden=8", "--model.network.layers=2"]
+TASKS = {
+    "prior": ["--data.tables=[sklearn:iris]", "--data.num_workers=0", "--data.rows=[12,16]", "--data.features=[2,3]"],
+    "pairs": ["--data.batch_size=4", "--data.val_batches=1", "--data.test_batches=1"],
+}
+ALL = {
+    "prior": ("AttentionMaps", "Embeddings", "History", "Weights"),
+    "pairs": ("AttentionMaps", "Embeddings", "Weights", "Trajectories", "History"),
+}
+OPTIONS = {"prior": [], "pairs": ["--trainer.callbacks.metric=val/ll"]}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_diverging_training_with_every_callback_is_one_line(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    looks = [f"--trainer.callbacks+={name}" for name in ALL[task]]
+    config = f"--config={ROOT / 'configs' / f'{task}.yaml'}"
+    assert main(["fit", config, *QUIET, *STEPS, *NETWORK, *TASKS[task], *looks, *OPTIONS[task]]) == 4
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1
+    assert "diverged" in error[0]
+
+
+def test_every_callback_looks_on() -> None:
+    looking = {name for names in ALL.values() for name in names}
+    assert looking | {"TimeBudget", "DivergenceGuard"} == set(callbacks.__all__)
