@@ -155,4 +155,7 @@ def test_siblings_of_a_task_share_weights(saved: dict[str, str], tmp_path: Path)
         pass
 
     small = dict(pairs().hparams)
-    trainer(tmp_path).test(Mine(**small, init_from=saved["pairs"]), sequences(), verbose=False)
+    task = Mine(**small, init_from=saved["pairs"])
+    trainer(tmp_path).test(task, sequences(), verbose=False)
+    given = torch.load(saved["pairs"], weights_only=True)["state_dict"]
+    assert all(torch.equal(weight, given[name]) for name, weight in task.state_dict().items() if "network" in name)
