@@ -345,6 +345,35 @@ def test_a_checkpoint_deletes_nothing_outside_of_its_folder(
     assert f"not this run's own, which are left as they are: {shortened(path)};" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty", "ignore:The dirpath")
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", ".", "..", "/", "~/thesis.ckpt", "outside/", "stolen.ckpt", "C:\\thesis.ckpt", "http://a.b/thesis.ckpt"),
+        *("a\0b", "x" * 5000, "\udcff", None, 3, 1.5, True, b"\xff", ["outside/thesis.ckpt"], {"a": {"b": "outside"}}),
+    ],
+    ids=lambda path: repr(path)[:20],
+)
+def test_malformed_paths_of_checkpoints_touch_nothing(
+    tmp_path: Path, path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*FIT, "--checkpoint.monitor=val/loss"])
+    victim = tmp_path / "outside" / "thesis.ckpt"
+    victim.parent.mkdir()
+    victim.write_text("years of work")
+    high = torch.tensor(1e9)
+    best = {path: high} if path.__hash__ else path
+    claims = {"best_model_path": path, "kth_best_model_path": path, "last_model_path": path, "best_k_models": best}
+    folder = tmp_path / "runs/tiny/Softmax/version_0/checkpoints"
+    stolen(folder / "last.ckpt", folder, **claims, kth_value=high, best_model_score=high)
+    capsys.readouterr()
+    code = main([*FIT, "--checkpoint.monitor=val/loss", "--trainer.max_epochs=3", "--ckpt_path=stolen.ckpt"])
+    assert code in (0, 2, 3)
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]) == (code > 0)
+    assert victim.read_text() == "years of work"
+    assert Path("stolen.ckpt").is_file()
+
+
 def test_a_run_that_goes_on_elsewhere_leaves_the_older_files() -> None:
     main([*FIT, "--checkpoint.monitor=val/loss"])
     older = Path("runs/tiny/Softmax/version_0/checkpoints")
