@@ -113,7 +113,7 @@ def report(rows: list[Row]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Train, compare, and leave the result table in ``runs/demo/results.csv``."""
+    """Train, compare, and leave the result table in ``runs/demo/Softmax/results.csv``."""
     # Tables this small gain little from a second thread, and lose much where another process wants its core.
     torch.set_num_threads(1)
     cli = CLI(args=["fit", "--config", str(CONFIG), *arguments])

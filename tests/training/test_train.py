@@ -32,6 +32,7 @@ def test_fit_then_test_by_one_flag(name: str, tmp_path: Path, monkeypatch: pytes
     assert main(["fit", "--config", CONFIG, *SMALL, *flags, "--trainer.check_val_every_n_epoch=1"]) == 0
     run = tmp_path / "runs" / "prior" / name / "version_0"
     assert {"config.yaml", "metrics.csv", "checkpoints"} <= {p.name for p in run.iterdir()}
+    assert "class_path: tabattn.tasks.PriorClassification\n" in (run / "config.yaml").read_text()
     checkpoint = run / "checkpoints" / "last.ckpt"
     assert main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]) == 0
     assert "test/iris/auroc" in (run / "test_0" / "metrics.csv").read_text()
