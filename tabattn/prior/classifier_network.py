@@ -83,6 +83,31 @@ def _described(mechanism: Mechanism) -> dict[str, Any]:
     return {"class_path": f"{home}.{name}", "init_args": mechanism.arguments()}
 
 
+def column_mask(x: Tensor, columns: Tensor | None, attention: Mechanism, summaries: int = 0) -> Tensor | None:
+    """Key mask of the columns of a table; True = may be seen, None = all.
+
+    Args:
+        x: Cells, ``(batch, rows, features)``.
+        columns: Number of columns of each table, ``(batch,)``; those behind are padding. None = all are real.
+        attention: Mechanism between columns.
+        summaries: Number of summary columns before the features; 0 = a label column behind them.
+
+    Returns:
+        ``(batch, features + 1)``, or ``(batch, summaries + features)``.
+
+    Raises:
+        ValueError: The mechanism cannot leave out padding.
+    """
+    if columns is None:
+        return None
+    if not attention.cross:
+        name = type(attention).__name__
+        raise ValueError(f"tables of unequal width cannot share a batch with feature_attention {name}")
+    index = torch.arange(max(summaries, 1) + x.shape[2], device=x.device)
+    seen = index < summaries + columns[:, None]
+    return seen if summaries else seen | (index == x.shape[2])
+
+
 def check_context(x: Tensor, y: Tensor, context: int) -> None:
     """Raise ValueError unless rows, labels and the size of the context match."""
     if not 1 <= context <= x.shape[1]:

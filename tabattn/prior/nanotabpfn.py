@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.nn.table import KeysValues
-from tabattn.prior.classifier_network import ContextClassifier, Memory, check_context, check_least, described
+from tabattn.prior.classifier_network import (
+    ContextClassifier,
+    Memory,
+    check_context,
+    check_least,
+    column_mask,
+    described,
+)
 from tabattn.prior.encoders import Statistics
 
 
@@ -91,14 +98,7 @@ class NanoTabPFN(ContextClassifier):
         return cast("Iterable[NanoBlock]", self.blocks)
 
     def _column_mask(self, x: Tensor, columns: Tensor | None) -> Tensor | None:
-        if columns is None:
-            return None
-        mechanism = next(iter(self._layers())).features.mechanism
-        if not mechanism.cross:
-            name = type(mechanism).__name__
-            raise ValueError(f"tables of unequal width cannot share a batch with feature_attention {name}")
-        index = torch.arange(x.shape[2] + 1, device=x.device)
-        return (index < columns[:, None]) | (index == x.shape[2])
+        return column_mask(x, columns, next(iter(self._layers())).features.mechanism)
 
 
 class NanoBlock(nn.Module):

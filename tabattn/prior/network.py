@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.nn.table import TableBlock
-from tabattn.prior.classifier_network import ContextClassifier, Memory, check_context, check_least, described
+from tabattn.prior.classifier_network import (
+    ContextClassifier,
+    Memory,
+    check_context,
+    check_least,
+    column_mask,
+    described,
+)
 from tabattn.prior.encoders import CellEncoder, LabelEncoder, Statistics
 from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
 from tabattn.prior.row_stage import RowStage
@@ -167,18 +174,8 @@ class PriorNetwork(ContextClassifier):
         return torch.cat([self.summaries.expand(*cells.shape[:2], -1, -1), cells + labels], dim=2)
 
     def _column_mask(self, x: Tensor, columns: Tensor | None) -> Tensor | None:
-        if columns is None:
-            return None
-        along_columns = next(iter(self._layers())).features.mechanism
-        if not along_columns.cross:
-            name = type(along_columns).__name__
-            raise ValueError(f"tables of unequal width cannot share a batch with feature_attention {name}")
-        if self.summaries is not None:
-            return (
-                torch.arange(len(self.summaries) + x.shape[2], device=x.device) < len(self.summaries) + columns[:, None]
-            )
-        index = torch.arange(x.shape[2] + 1, device=x.device)
-        return (index < columns[:, None]) | (index == x.shape[2])
+        summaries = 0 if self.summaries is None else len(self.summaries)
+        return column_mask(x, columns, next(iter(self._layers())).features.mechanism, summaries)
 
     def _think(self, h: Tensor) -> tuple[Tensor, int]:
         if self.thinking is None:
