@@ -1,6 +1,7 @@
 """Batches of existing tasks: which tasks make up a batch, and which of their points are context."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol
 
 import torch
@@ -113,8 +114,10 @@ class TaskBatches(Dataset[PairBatch]):
         return drawn.expand(size)
 
 
-class TaskPairs(NotInCheckpoints, LightningDataModule):
-    """Base of datamodules of existing tasks: checks and loaders; values come standardised.
+class TaskPairs(NotInCheckpoints, LightningDataModule, ABC):
+    """Abstract datamodule of existing tasks: checks and loaders; values come standardised.
+
+    A subclass reads its tasks in its constructor.
 
     Attributes:
         names: Names of the sequences, in the order of ``PairBatch.member``.
@@ -150,6 +153,7 @@ class TaskPairs(NotInCheckpoints, LightningDataModule):
     numbers: dict[str, Tensor]
     complete: bool = False
 
+    @abstractmethod
     def __init__(
         self,
         names: tuple[str, ...],

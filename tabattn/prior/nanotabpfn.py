@@ -21,7 +21,9 @@ from tabattn.prior.encoders import Statistics
 
 
 class NanoTabPFN(ContextClassifier):
-    """The original nanoTabPFN (Pfefferle et al. 2025, arXiv 2511.03634), as in its attention fork.
+    """Original nanoTabPFN: post-norm, linear embeddings, separate projections for context and target rows.
+
+    Pfefferle et al. 2025 (arXiv 2511.03634), with any mechanism, as in its attention fork.
 
     Every cell is a token; the label is the last column. Each post-norm layer attends along columns, then along rows,
     then applies an MLP. Context and target rows have projections of their own.

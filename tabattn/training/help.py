@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 from jsonargparse._actions import _ActionConfigLoad, remove_actions
@@ -48,6 +48,20 @@ change single values. Ask for what there is by --model.help, --data.help and --m
 arguments of a class by its name behind these.
 """
 """How the arguments of every command are given."""
+
+
+class Place(NamedTuple):
+    """Argument that takes a class.
+
+    Attributes:
+        hint: Its type.
+        skip: Arguments of the class that are not the user's to give.
+        owner: Class that has the argument; None = the command itself.
+    """
+
+    hint: Any
+    skip: set[str | int]
+    owner: str | None = None
 
 
 def parser_kwargs() -> dict[str, Any]:
@@ -98,13 +112,15 @@ def answer(parser: ArgumentParser, words: Sequence[str], key: str, name: str | N
     Raises:
         ValueError: There is no such class.
     """
-    hint, skip = _argument(parser, words, key)
-    families = list(dict.fromkeys(bases(hint)))
-    if not families:
+    places = {base: place for place in _arguments(parser, words, key) for base in bases(place.hint)}
+    if not places:
         return None
-    if name is None and any(any(concrete_classes(each)) for each in families):
-        return "\n\n".join(_listed(each, key) for each in families)
-    chosen = families[0] if name is None else _resolve(families, key, name)
+    if name is None and any(any(concrete_classes(each)) for each in places):
+        return "\n\n".join(
+            _listed(base, key, place.owner if len(places) > 1 else None) for base, place in places.items()
+        )
+    chosen = next(iter(places)) if name is None else _resolve(list(places), key, name)
+    skip = next(place.skip for base, place in places.items() if issubclass(chosen, base))
     about = (inspect.getdoc(chosen) or "").partition("\nArgs:\n")[0].partition("\nAttributes:\n")[0]
     inner = Parser(add_help=False, usage=argparse.SUPPRESS, description=f"{chosen.__name__}: {about.strip()}")
     inner.add_class_arguments(chosen, key, fail_untyped=False, sub_configs=True, skip=skip)
@@ -113,11 +129,11 @@ def answer(parser: ArgumentParser, words: Sequence[str], key: str, name: str | N
     return inner.format_help().strip()
 
 
-def _listed(base: type, key: str) -> str:
+def _listed(base: type, key: str, owner: str | None) -> str:
     """One line for each class of a family: its name, and the first sentence of its docstring."""
     found = {each.__name__: each for each in concrete_classes(base)}
     width = max(map(len, found), default=0)
-    title = family(base)
+    title = family(base) + (f" of {owner}" if owner else "")
     lines = [f"  {name:{width}}  {_first_sentence(found[name])}".rstrip() for name in sorted(found)]
     return "\n".join([f"{title[0].upper()}{title[1:]}, for --{key}=<name>:", *lines, f"Arguments: --{key}.help <name>"])
 
@@ -135,26 +151,27 @@ def _resolve(families: list[type], key: str, name: str) -> type[Any]:
     if "." not in name:
         listed = ", ".join(sorted(known))
         raise ValueError(f"{key}: no class is called {name!r}; there are: {listed}{nearest(name, known)}")
-    try:
-        return trusted.resolve(name, families[0])
-    except ValueError as ex:
-        raise ValueError(f"{key}: {ex}") from ex
+    problem: Exception | None = None
+    for base in families:
+        try:
+            return trusted.resolve(name, base)
+        except ValueError as ex:
+            problem = problem or ex
+    raise ValueError(f"{key}: {problem}") from problem
 
 
-def _argument(parser: ArgumentParser, words: Sequence[str], key: str) -> tuple[Any, set[str | int]]:
-    """Type of an argument, and which arguments of its classes are not the user's to give; None where unknown.
-
-    The argument is one of the parser's own, or of a class that an argument above it can be.
-    """
+def _arguments(parser: ArgumentParser, words: Sequence[str], key: str) -> Iterator[Place]:
+    """Yield the places of an argument: the parser's own, or that of each class an argument above it can be."""
     if (own := next((each for each in parser._actions if each.dest == key), None)) is not None:
-        return getattr(own, "_typehint", None), set(getattr(own, "sub_add_kwargs", {}).get("skip", set()))
+        skip = set(getattr(own, "sub_add_kwargs", {}).get("skip", set()))
+        yield Place(getattr(own, "_typehint", None), skip)
+        return
     above, _, last = key.rpartition(".")
     for owner in _owners(parser, words, above) if above else ():
         for parameter in get_signature_parameters(owner, "__init__"):
             if parameter.name == last and any(bases(parameter.annotation)):
                 count = _positional(parameter.annotation)
-                return parameter.annotation, {count} if count else set()
-    return None, set()
+                yield Place(parameter.annotation, {count} if count else set(), owner.__name__)
 
 
 def _positional(hint: Any) -> int:
@@ -169,7 +186,7 @@ def _owners(parser: ArgumentParser, words: Sequence[str], key: str) -> Iterator[
     """Classes an argument can be: the one that the command line names, else any there is."""
     named = [word.partition("=")[2] for word in words if word.startswith(f"--{key}=")]
     named += [after for word, after in pairwise(words) if word == f"--{key}"]
-    for base in dict.fromkeys(bases(_argument(parser, words, key)[0])):
+    for base in dict.fromkeys(base for place in _arguments(parser, words, key) for base in bases(place.hint)):
         each: type
         for each in concrete_classes(base):
             if not named or named[-1].rpartition(".")[2] == each.__name__:

@@ -8,6 +8,7 @@ import pytest
 
 import datamodules  # noqa: F401  (makes the names of the commands known)
 import tabattn.tasks  # noqa: F401
+from tabattn import pairs, prior
 from tabattn.attention import MECHANISMS
 from tabattn.training.cli import main
 from tabattn.training.help import DESCRIPTIONS, asked
@@ -47,6 +48,31 @@ def test_help_without_a_name_lists_what_there_is(capsys: pytest.CaptureFixture[s
     assert "\n  SyntheticPrior  Endless synthetic classification tables " in shown(capsys, *before, "--data.help")
     assert "\n  AdamW " in shown(capsys, *before, "--optimizer.help")
     assert "\n  EarlyStopping " in shown(capsys, *before, "--trainer.callbacks.help")
+
+
+def test_networks_of_every_task_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    of_pairs, of_prior = shown(capsys, "fit", "--model.network.help").split("\n\n")
+    for text, task, networks in (
+        (of_pairs, "PairInference", pairs.NETWORKS),
+        (of_prior, "PriorClassification", prior.NETWORKS),
+    ):
+        assert text.startswith(f"Networks of {task}, for --model.network=<name>:\n")
+        assert set(networks) <= {line.split()[0] for line in text.splitlines()[1:]}
+    one = shown(capsys, "fit", "--model=PriorClassification", "--model.network.help")
+    assert one.strip() == of_prior.strip().replace("Networks of PriorClassification", "Networks")
+    # The attentions that a task hands over are no flags of either's networks.
+    for name in ("NanoTabPFN", "TNPD"):
+        text = shown(capsys, "fit", "--model.network.help", name)
+        assert "--model.network.dim" in text
+        assert "--model.network.attention" not in text
+        assert "--model.network.feature_attention" not in text
+        assert "--model.network.target_attention" not in text
+
+
+def test_what_cannot_be_built_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = {line.split()[0] for line in shown(capsys, "fit", "--data.help").splitlines()[1:-1]}
+    assert {"LongPairs", "TablePairs"} <= listed
+    assert "TaskPairs" not in listed
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
