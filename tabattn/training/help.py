@@ -112,7 +112,10 @@ def answer(parser: ArgumentParser, words: Sequence[str], key: str, name: str | N
     Raises:
         ValueError: There is no such class.
     """
-    places = {base: place for place in _arguments(parser, words, key) for base in bases(place.hint)}
+    places: dict[type, Place] = {}
+    for place in _arguments(parser, words, key):
+        for base in bases(place.hint):
+            places.setdefault(base, place)  # The class that declares the argument comes before those that inherit it.
     if not places:
         return None
     if name is None and any(any(concrete_classes(each)) for each in places):

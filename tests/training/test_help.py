@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import datamodules  # noqa: F401  (makes the names of the commands known)
-import tabattn.tasks  # noqa: F401
 from tabattn import pairs, prior
 from tabattn.attention import MECHANISMS
+from tabattn.tasks import PairInference
 from tabattn.training.cli import main
 from tabattn.training.help import DESCRIPTIONS, asked
 
@@ -51,6 +51,9 @@ def test_help_without_a_name_lists_what_there_is(capsys: pytest.CaptureFixture[s
 
 
 def test_networks_of_every_task_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    class Heir(PairInference):
+        """A task of one's own, which inherits the argument."""
+
     of_pairs, of_prior = shown(capsys, "fit", "--model.network.help").split("\n\n")
     for text, task, networks in (
         (of_pairs, "PairInference", pairs.NETWORKS),
@@ -67,6 +70,7 @@ def test_networks_of_every_task_are_listed(capsys: pytest.CaptureFixture[str]) -
         assert "--model.network.attention" not in text
         assert "--model.network.feature_attention" not in text
         assert "--model.network.target_attention" not in text
+    assert "Heir" in shown(capsys, "fit", "--model.help")
 
 
 def test_what_cannot_be_built_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
