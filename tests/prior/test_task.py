@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tabattn.prior.network import PriorNetwork
 from tabattn.prior.options import PriorOptions
 from tabattn.prior.task import permute_context, restricted_log_softmax
 from tabattn.tasks import PriorClassification
+from tests.goldens.cases import Reader
 
 MODEL: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2, "classes": 3, "thinking_rows": 2}
 NETWORK = partial(PriorNetwork, **MODEL)
@@ -55,6 +57,34 @@ def test_logs_every_table_and_the_context_reliance(tmp_path: Path) -> None:
     )
     assert logged["val/auroc"] == logged["val/iris/auroc"]
     assert logged["val/reliance"] == pytest.approx(logged["val/auroc"] - logged["val/permuted_auroc"], abs=1e-6)
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_only_a_network_that_reads_labels_relies_on_its_context(tmp_path: Path, blind: bool) -> None:
+    task = PriorClassification(NETWORK, permutations=2)
+    task.network = Reader(blind)  # type: ignore[assignment]
+    (found,) = trainer(tmp_path, 1).validate(task, SyntheticPrior(**DATA), verbose=False)
+    if blind:
+        assert found["val/reliance"] == pytest.approx(0, abs=1e-6)
+    else:
+        assert found["val/auroc"] > 0.9
+        assert 0.2 < found["val/permuted_auroc"] < 0.8
+        assert found["val/reliance"] > 0.2
+
+
+def test_each_permuted_pass_of_each_batch_and_rank_has_an_order_of_its_own() -> None:
+    """And the same one in every validation."""
+    batch, seen = TableBatch(torch.randn(1, 40, 2), torch.arange(40)[None] % 3, 36), []
+    task: Any = PriorClassification(NETWORK, permutations=3)
+    task.probabilities = lambda given: seen.append(tuple(given.y[0].tolist())) or torch.full((1, 4, 3), 1 / 3)
+    for rank in (0, 1, 0, 1):
+        task.trainer = SimpleNamespace(world_size=2, global_rank=rank)
+        for number in range(2):
+            task.validation_step(batch, number)
+    assert len(seen) == 2 * 2 * 2 * (1 + 3)
+    assert set(seen[::4]) == {tuple(batch.y[0].tolist())}
+    assert len(set(seen)) == 1 + 2 * 2 * 3
+    assert seen[:16] == seen[16:]
 
 
 def test_validation_scores_are_those_of_the_pooled_predictions(tmp_path: Path) -> None:
@@ -151,6 +181,17 @@ def test_init_from_refuses_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
     task = Fitted(NETWORK, init_from=str(tmp_path / "bad.ckpt"))
     with pytest.raises(DataError, match=r"bad\.ckpt cannot be read as a checkpoint"):
         trainer(tmp_path, 1).test(task, SyntheticPrior(**DATA), verbose=False)
+
+
+def test_targets_without_a_label_do_not_count_in_the_loss() -> None:
+    task = PriorClassification(NETWORK)
+    task.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+    x, y = torch.randn(1, 12, 3), torch.arange(12)[None] % 3
+    padded = torch.cat([x, torch.randn(1, 4, 3)], 1), torch.cat([y, torch.full((1, 4), -1)], 1)
+    losses = [task.training_step(TableBatch(*each, 6), 0) for each in ((x, y), padded)]
+    torch.testing.assert_close(losses[1], losses[0])
+    all_padding = TableBatch(x, torch.where(torch.arange(12) < 6, y, -1), 6)
+    assert task.training_step(all_padding, 0) == 0
 
 
 def test_too_few_classes_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Help: what there is, and every argument by the flag that one types."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -85,8 +86,9 @@ def test_arguments_are_shown_by_the_flags_that_one_types(capsys: pytest.CaptureF
     flags = {line.split()[0] for line in text.splitlines() if line.startswith("  --")}
     assert all(flag.startswith("--model.attention.") and "init_args" not in flag for flag in flags)
     assert not any(hidden in text for hidden in ("HEADS", "HEAD_DIM"))
-    own = {"Local": {"window", "dropout", "edges"}, "Linear": set(), "Pooling": {"points", "dropout"}}.get(name)
-    assert own is None or flags == {f"--model.attention.{argument}" for argument in own}
+    parameters = inspect.signature(MECHANISMS[name]).parameters.values()
+    own = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    assert flags == {f"--model.attention.{argument}" for argument in own}
 
 
 def test_arguments_of_nested_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,23 @@ def test_tables_stay_finite_and_balanced_with_every_option(name: str) -> None:
         assert torch.isfinite(table.x[~table.x.isnan()]).all()
 
 
+def test_classes_of_unrelated_tables_say_nothing_of_the_cells() -> None:
+    """The nearest other row has the same class as often as chance has it, and elsewhere more often."""
+
+    def agreement(unrelated: float) -> float:
+        shares = []
+        for seed in range(12):
+            x, y = draw_table(200, 5, 2, 100, generator(seed), ScmOptions(**PLAIN, unrelated=unrelated))
+            distance = torch.cdist(x, x).fill_diagonal_(torch.inf)
+            same = (y[distance.argmin(1)] == y).double().mean()
+            share = y.double().mean()
+            shares.append(float(same - (share**2 + (1 - share) ** 2)))
+        return sum(shares) / len(shares)
+
+    assert abs(agreement(1.0)) < 0.03
+    assert agreement(0.0) > 0.1
+
+
 def test_columns_have_up_to_so_many_categories() -> None:
     counts = [
         max(len(column.unique()) for column in finished(seed=seed, categorical=1.0, levels=60).T) for seed in range(5)
