@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from tabattn.attention import Entmax, Linear, Nystrom, Scratch, TopK
 from tests.attention.cases import CASES, Inputs, drops, every, gradients, inputs, key_mask, leaves, make, where
 
 close = torch.testing.assert_close
@@ -78,6 +79,18 @@ def test_bfloat16_autocast_is_finite_and_near(case):
     for rough, fine in zip(gradients(got, *half), gradients(want, *x), strict=True):
         assert rough.isfinite().all()
         assert (rough - fine).abs().mean() < 0.05
+
+
+@where(lambda case: isinstance(make(case), (Entmax, Linear, Nystrom, Scratch, TopK)))
+def test_autocast_rounds_nothing_but_the_result(case):
+    """Of mechanisms that compute scores themselves; fused kernels keep theirs."""
+    mechanism = make(case)
+    q, k, v = inputs(case, queries=20, keys=24)
+    half = Inputs(4 * q.bfloat16(), 4 * k.bfloat16(), v.bfloat16())
+    want = mechanism(*(part.float() for part in half))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = mechanism(*half)
+    close(got, want.bfloat16(), atol=0, rtol=0)
 
 
 @every
