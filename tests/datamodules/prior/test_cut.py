@@ -198,6 +198,11 @@ def test_a_finite_number_of_tasks_repeats() -> None:
     assert torch.equal(torch.cat([batch.x for batch in stream])[3:], torch.cat([batch.x for batch in stream])[:3])
 
 
+def test_an_endless_stream_repeats_no_task() -> None:
+    seen = [tuple(x.flatten().tolist()) for batch in module(steps_per_epoch=8).train_dataloader() for x in batch.x]
+    assert len(set(seen)) == len(seen) == 16
+
+
 def test_ranks_and_workers_share_the_tasks() -> None:
     data = module(steps_per_epoch=4)
     whole = list(data.train_dataloader())
