@@ -1,4 +1,4 @@
-"""``python -m benchmarks.predict_cache``: repeated predictions from a remembered context against the joint forward."""
+"""``python -m benchmarks.predict_cache``: repeated predictions from a KV cache against the joint forward pass."""
 
 import argparse
 import sys
@@ -72,12 +72,12 @@ def row(context: int, targets: int, options: argparse.Namespace) -> list[str]:
     rest = x[context:]
     steps = {
         "joint": lambda: joint(reader, rest, run.temperature),
-        "remembered": lambda: reader.log_probabilities(rest, run),
+        "cached": lambda: reader.log_probabilities(rest, run),
     }
-    apart = np.abs(np.exp(steps["joint"]()) - np.exp(steps["remembered"]())).max()
+    apart = np.abs(np.exp(steps["joint"]()) - np.exp(steps["cached"]())).max()
     seconds = median_seconds(steps, options.repeats, run.device)
     figures = [f"{1e3 * seconds[name]:.1f}" for name in steps]
-    ratio = seconds["joint"] / seconds["remembered"]
+    ratio = seconds["joint"] / seconds["cached"]
     return [str(context), str(targets), *figures, f"{ratio:.1f} x", f"{apart:.0e}", f"{model.cached_bytes / 2**20:.1f}"]
 
 
@@ -88,20 +88,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         "context rows",
         "target rows",
         "joint, ms",
-        "remembered, ms",
+        "cached, ms",
         "faster",
         "largest difference",
-        "memory of the context, MiB",
+        "KV cache, MiB",
     ]
     rows = [row(context, targets, options) for context in options.contexts for targets in options.targets]
     table = [head, ["---:"] * len(head), *rows]
     network = options.model or "a network of random weights"
     text = (
-        "# Repeated predictions with a remembered context\n\n"
+        "# Repeated predictions from a KV cache\n\n"
         f"Written by `python -m benchmarks.predict_cache` on {provenance(torch.device('cpu'))}.\n\n"
         f"`TabularClassifier` with {network}, {options.features} features and {options.classes} classes, median of "
-        f"{options.repeats} calls. *Joint*: context and target rows in one forward pass, each time. *Remembered*: an "
-        "earlier call read the context. The difference is that of the members' probabilities.\n\n"
+        f"{options.repeats} calls. *Joint*: context and target rows in one forward pass, each time. *Cached*: an "
+        "earlier call prefilled the KV cache. The difference is that of the members' probabilities.\n\n"
         + "".join(f"| {' | '.join(line)} |\n" for line in table)
     )
     publish(text, options.out)

@@ -1,4 +1,4 @@
-"""Transformer block over one sequence of tokens, context first, for context and target rows."""
+"""Transformer block: over a sequence of tokens, or over a table of them along both of its axes."""
 
 from typing import Literal
 
@@ -6,17 +6,152 @@ import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
-from tabattn.nn.rows import RowAttention
+from tabattn.nn.cache import KVCache
+from tabattn.nn.multihead import MultiheadAttention
+from tabattn.nn.rows import ContextAttention, RowAttention
 
-KeysValues = tuple[Tensor, Tensor]
 Norm = Literal["after", "before"]
+Order = Literal["columns", "rows"]
 
 
-class RowBlock(nn.Module):
-    """Transformer block over rows, post-norm or pre-norm: row attention, then an MLP for each row.
+class Block(nn.Module):
+    """Transformer block: attention between rows, an MLP for each token, and in tables attention between columns.
 
-    Context rows attend to one another, target rows to the context. Post-norm keeps the first updates of attention
-    large: on endless streams of sequences it learns several times sooner than pre-norm.
+    It is made of its parts, and serves an encoder (all rows attend to all), a causal decoder (a mask with a row for
+    each query, and a KV cache) and in-context prediction (target rows attend to the context rows, which come first).
+    ``row_block`` and ``table_block`` make the usual ones.
+
+    Args:
+        dim: Width of a token.
+        rows: Attention between rows.
+        mlp: MLP for each token.
+        features: Attention between the columns of a row; None = a sequence, with one token for each row.
+        norm: Layer normalisation: ``after`` = post-norm, of the sum behind each sublayer; ``before`` = pre-norm, of the
+            input of each sublayer.
+        order: Order of the sublayers of a table: ``columns`` -> rows -> MLP, or ``rows`` -> MLP -> columns.
+        summaries: Number of leading summary columns, which belong to no feature: they take part in attention along
+            columns and in the MLP, but not in attention along rows. Needs order ``rows``.
+        readout: Whether to compute of a table only the columns that are read after the last layer: the last one, or
+            the summary columns if there are any. The result is the same.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        rows: ContextAttention,
+        mlp: nn.Sequential,
+        features: MultiheadAttention | None = None,
+        *,
+        norm: Norm = "after",
+        order: Order = "columns",
+        summaries: int = 0,
+        readout: bool = False,
+    ) -> None:
+        super().__init__()
+        if norm not in ("after", "before"):
+            raise ValueError(f"norm must be after or before, got {norm!r}")
+        if order not in ("columns", "rows"):
+            raise ValueError(f"order must be columns or rows, got {order!r}")
+        if summaries and order == "columns":
+            raise ValueError(f"summaries must be 0 with order columns, got {summaries}")
+        self.norm = norm
+        self.order = order
+        self.summaries = summaries
+        self.readout = readout
+        self.features = features
+        self.rows = rows
+        self.mlp = mlp
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2 if features is None else 3))
+
+    def forward(
+        self,
+        x: Tensor,
+        context: int | None = None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        columns: Tensor | None = None,
+    ) -> Tensor:
+        """Transform rows, which attend to the context rows and to those that the KV cache holds.
+
+        To prefill a cache, give it with the context rows. To decode, give it with target rows and ``context=0``, or
+        with rows that later ones may read too, such as the next token of a decoder.
+
+        Args:
+            x: Tokens of rows, context rows first: ``(batch, rows, dim)``, or ``(batch, rows, columns, dim)`` of tables,
+                whose target column is the last.
+            context: Number of leading rows that may be attended to; None = all.
+            mask: Mask between rows, boolean, ``(batch or 1, heads or 1, rows or 1, keys)``, where keys are the rows in
+                the cache, then the context rows; True = may be seen. None = all.
+            cache: KV cache, to which the keys and values of the context rows are appended; None = none.
+            columns: Column mask of tables, ``(batch, columns)`` boolean; True = may be seen. None = all.
+
+        Returns:
+            Of the shape of ``x``; only the target rows where the attention between rows computes no others, and only
+            the last column or the summary columns where ``readout``.
+        """
+        if self.features is None:
+            return self._in_tokens(self._between_rows(x, context, mask, cache))
+        if self.order == "columns":
+            x = self._between_columns(self.features, x, columns)
+            return self._in_tokens(self._between_rows(x, context, mask, cache))
+        x = self._in_tokens(self._between_rows(x, context, mask, cache))
+        return self._between_columns(self.features, x, columns)
+
+    def _between_columns(self, features: MultiheadAttention, x: Tensor, columns: Tensor | None) -> Tensor:
+        tokens = self._read(self.norms[0], x).flatten(0, 1)
+        mask = None if columns is None else columns.repeat_interleave(x.shape[1], dim=0)[:, None, None]
+        read = slice(0, self.summaries) if self.summaries else slice(-1, None)
+        if self.readout and features.mechanism.cross:
+            mixed = features(tokens[:, read], tokens, mask)
+        else:
+            mixed = features(tokens, mask=mask)
+            mixed = mixed[:, read] if self.readout else mixed
+        if self.readout:
+            x = x[:, :, read]
+        return self._added(self.norms[0], x, mixed.view(x.shape))
+
+    def _between_rows(self, x: Tensor, context: int | None, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        norm = self.norms[-2]
+        if x.dim() == 3:
+            mixed = self.rows(self._read(norm, x), context, mask, cache)
+            return self._added(norm, x[:, x.shape[1] - mixed.shape[1] :], mixed)
+        apart = x[:, :, : self.summaries]
+        x = x[:, :, self.summaries :]
+        columns = x.shape[2]
+        if mask is not None and mask.shape[0] > 1:
+            mask = mask.repeat_interleave(columns, dim=0)
+        tokens = self._read(norm, x).transpose(1, 2).flatten(0, 1)
+        mixed = self.rows(tokens, context, mask, cache).unflatten(0, (-1, columns)).transpose(1, 2)
+        left = slice(x.shape[1] - mixed.shape[1], None)
+        x = self._added(norm, x[:, left], mixed)
+        return torch.cat([apart[:, left], x], dim=2) if self.summaries else x
+
+    def _in_tokens(self, x: Tensor) -> Tensor:
+        return self._added(self.norms[-1], x, self.mlp(self._read(self.norms[-1], x)))
+
+    def _read(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """Input of a sublayer."""
+        return norm(x) if self.norm == "before" else x
+
+    def _added(self, norm: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
+        """Residual connection around a sublayer."""
+        return x + mixed if self.norm == "before" else norm(x + mixed)
+
+
+def row_block(
+    dim: int,
+    heads: int,
+    hidden: int,
+    attention: AttentionFactory = Softmax,
+    target_attention: AttentionFactory | None = None,
+    *,
+    readout: bool = False,
+    norm: Norm = "after",
+) -> Block:
+    """Make a transformer block over a sequence of rows, each one token.
+
+    Post-norm keeps the first updates of attention large: on endless streams of sequences it learns several times sooner
+    than pre-norm.
 
     Args:
         dim: Width of a token.
@@ -26,88 +161,51 @@ class RowBlock(nn.Module):
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
             from outside, else Softmax.
         readout: Whether to compute target rows only, as in a last layer, after which nothing reads the context rows.
-        norm: Layer normalisation: ``after`` = post-norm, of the sum behind each sublayer; ``before`` = pre-norm, of the
-            input of each sublayer.
+        norm: Layer normalisation: ``after`` = post-norm, ``before`` = pre-norm.
     """
+    rows = RowAttention(dim, heads, attention, target_attention, readout=readout)
+    return Block(dim, rows, nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, dim)), norm=norm)
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        hidden: int,
-        attention: AttentionFactory = Softmax,
-        target_attention: AttentionFactory | None = None,
-        *,
-        readout: bool = False,
-        norm: Norm = "after",
-    ) -> None:
-        super().__init__()
-        if norm not in ("after", "before"):
-            raise ValueError(f"norm must be after or before, got {norm!r}")
-        self.norm = norm
-        self.readout = readout
-        self.rows = RowAttention(dim, heads, attention, target_attention, readout=readout)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, dim))
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
 
-    def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
-        """Transform context and target rows.
+def table_block(
+    dim: int,
+    heads: int,
+    hidden: int,
+    attention: AttentionFactory = Softmax,
+    feature_attention: AttentionFactory = Softmax,
+    target_attention: AttentionFactory | None = None,
+    *,
+    readout: bool = False,
+    order: Order = "columns",
+    summaries: int = 0,
+    all_rows: bool = False,
+) -> Block:
+    """Make a pre-norm transformer block over tables, whose sublayers add nothing at first.
 
-        Args:
-            x: Context rows first, ``(batch, rows, dim)``.
-            context: Number of context rows.
-            mask: Key mask of context rows, ``(batch, 1, 1, context)`` boolean; True = may be seen. None = all.
+    Args:
+        dim: Width of a token.
+        heads: Number of heads.
+        hidden: Width of the MLP's hidden layer.
+        attention: Mechanism between context rows.
+        feature_attention: Mechanism between the columns of a row.
+        target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
+            from outside, else Softmax.
+        readout: Whether to compute only what is read after the last layer: of target rows the last column, or the
+            summary columns if there are any. The result is the same.
+        order: Order of the sublayers; see ``Block``.
+        summaries: Number of leading summary columns; see ``Block``.
+        all_rows: With ``readout``, whether to compute the summaries of context rows too.
+    """
+    features = MultiheadAttention(dim, heads, feature_attention)
+    rows = RowAttention(dim, heads, attention, target_attention, readout=readout and not all_rows)
+    narrow = nn.Linear(hidden, dim)
+    mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
+    silence(features.out, narrow, *rows.outputs())
+    return Block(dim, rows, mlp, features, norm="before", order=order, summaries=summaries, readout=readout)
 
-        Returns:
-            ``(batch, rows, dim)``; only the target rows where ``readout``.
-        """
-        mixed = self.rows(self._read(x), context, mask)
-        return self._each(x[:, context:] + mixed if self.readout else x + mixed)
 
-    def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
-        """Prefill: transform context rows, and return the KV cache that later rows read.
-
-        Args:
-            x: Context rows, ``(batch, context, dim)``.
-            mask: Key mask, ``(batch, 1, 1, context)`` boolean; True = may be seen. None = all.
-
-        Returns:
-            The transformed rows (none where ``readout``), and the KV cache: their keys and values.
-        """
-        read = self._read(x)
-        memory = self.rows.keys_values(read)
-        if self.readout:
-            return x[:, :0], memory
-        return self._each(x + self.rows(read, x.shape[1], mask)), memory
-
-    def recall(
-        self, x: Tensor, memory: KeysValues, own: int = 0, mask: Tensor | None = None
-    ) -> tuple[Tensor, KeysValues]:
-        """Decode: transform rows behind the context, given its KV cache.
-
-        Args:
-            x: Rows, ``(batch, rows, dim)``.
-            memory: KV cache: keys and values, each ``(batch, heads, keys, head_dim)``.
-            own: Number of leading rows whose keys and values are appended to the cache before any row reads it.
-            mask: Boolean, broadcastable to ``(batch, heads, rows, keys + own)``; True = may be seen. None = all.
-
-        Returns:
-            The transformed rows (without the leading ``own`` where ``readout``), and the extended KV cache.
-        """
-        if own:
-            pairs = zip(memory, self.rows.keys_values(self._read(x[:, :own])), strict=True)
-            k, v = (torch.cat(pair, dim=2) for pair in pairs)
-            memory = k, v
-        if self.readout:
-            x = x[:, own:]
-            mask = mask if mask is None or mask.shape[-2] == 1 else mask[..., own:, :]
-        return self._each(x + self.rows.answer(self._read(x), *memory, mask)), memory
-
-    def _read(self, x: Tensor) -> Tensor:
-        return self.norms[0](x) if self.norm == "before" else x
-
-    def _each(self, x: Tensor) -> Tensor:
-        if self.norm == "before":
-            return x + self.mlp(self.norms[1](x))
-        x = self.norms[0](x)
-        return self.norms[1](x + self.mlp(x))
+def silence(*layers: nn.Module) -> None:
+    """Set weights and biases of linear layers to zero, so that a residual branch adds nothing at first."""
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)

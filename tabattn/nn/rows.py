@@ -1,17 +1,51 @@
-"""Row attention of tables: context rows attend to one another, target rows to the context rows."""
+"""Row attention: context rows attend to one another, target rows to the context rows."""
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax, as_factory
+from tabattn.nn.cache import KVCache
 from tabattn.nn.multihead import MultiheadAttention
 
 
-class RowAttention(nn.Module):
+class ContextAttention(nn.Module, ABC):
+    """Abstract attention of all rows to the context rows, with a KV cache: what a ``Block`` has between its rows."""
+
+    @abstractmethod
+    def forward(
+        self, x: Tensor, context: int | None = None, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Attend to the leading ``context`` rows, and to the rows whose keys and values the cache holds.
+
+        Args:
+            x: Rows, context rows first, ``(batch, rows, dim)``.
+            context: Number of leading rows that may be attended to; None = all.
+            mask: Boolean, broadcastable to ``(batch, heads, rows, keys)``, where keys are the rows in the cache, then
+                the context rows; True = may be seen. None = all.
+            cache: KV cache, to which the keys and values of the context rows are appended. None = none.
+
+        Returns:
+            ``(batch, rows, dim)``; only the target rows in a layer that computes no others.
+        """
+
+    @property
+    @abstractmethod
+    def outsiders(self) -> Mechanism:
+        """Mechanism from target rows to context rows."""
+
+    @abstractmethod
+    def outputs(self) -> list[nn.Linear]:
+        """Output projections."""
+
+
+class RowAttention(ContextAttention):
     """Row attention with one set of projections for context and target rows.
 
     Where the mechanism serves cross-attention (``Mechanism.cross``), one call has the queries of all rows. Otherwise
-    the target rows, which have no position among the context rows, get a mechanism of their own.
+    rows that have no position among the keys get a mechanism of their own: the target rows, and all rows once the
+    cache holds others.
 
     Args:
         dim: Width of a token.
@@ -42,43 +76,45 @@ class RowAttention(nn.Module):
             else:
                 self.outside = outside
 
-    def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
-        """Attention of all rows to the context rows.
-
-        Args:
-            x: Rows, context rows first, ``(batch, rows, dim)``.
-            context: Number of context rows.
-            mask: Key mask of context rows, boolean, broadcastable to ``(batch, heads, rows, context)`` and the same for
-                every query; True = may be seen. None = all.
-
-        Returns:
-            ``(batch, rows, dim)``; only the target rows where ``readout``.
-        """
+    def forward(
+        self, x: Tensor, context: int | None = None, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        rows = x.shape[1]
+        context = rows if context is None else context
+        if not 0 <= context <= rows:
+            raise ValueError(f"context must be between 0 and the number of rows ({rows}), got {context}")
+        # One split, rather than a slice for each use, spares the backward pass tables of zeros.
+        known, asked = x.split([context, rows - context], dim=1)
+        k, v = self.attention.keys_values(known)
+        if cache is not None:
+            k, v = cache.append(k, v)
         if self.readout:
-            known, asked = x.split([context, x.shape[1] - context], dim=1)
-            return self.answer(asked, *self.keys_values(known), mask)
-        k, v = self.keys_values(x[:, :context])
-        q = self.attention.queries(x)
-        if self.outside is None or context == x.shape[1]:
-            mixed = self.attention.mechanism(q, k, v, mask)
+            if context == rows:
+                return asked
+            mixed = self.outsiders(self.attention.queries(asked), k, v, rows_of(mask, slice(context, None)))
         else:
-            inside = self.attention.mechanism(q[:, :, :context], k, v, mask)
-            mixed = torch.cat([inside, self.outside(q[:, :, context:], k, v, mask)], dim=2)
+            inside = context if k.shape[2] == context else 0
+            mixed = self._mixed(self.attention.queries(x), k, v, mask, inside)
         return self.attention.out(self.attention.merge(mixed))
 
-    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """KV cache: keys and values of context rows, each ``(batch, heads, context rows, head_dim)``."""
-        return self.attention.keys_values(x)
-
-    def answer(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attention of target rows ``(batch, target rows, dim)``, given keys and values of the context."""
-        return self.attention.out(self.attention.merge(self.outsiders(self.attention.queries(x), k, v, mask)))
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, inside: int) -> Tensor:
+        """Mix values for the queries of all rows, of which the first ``inside`` are those of the keys."""
+        if self.outside is None or inside == q.shape[2]:
+            return self.attention.mechanism(q, k, v, mask)
+        if not inside:
+            return self.outside(q, k, v, mask)
+        known = self.attention.mechanism(q[:, :, :inside], k, v, rows_of(mask, slice(inside)))
+        asked = self.outside(q[:, :, inside:], k, v, rows_of(mask, slice(inside, None)))
+        return torch.cat([known, asked], dim=2)
 
     @property
     def outsiders(self) -> Mechanism:
-        """Mechanism from target rows to context rows."""
         return self.attention.mechanism if self.outside is None else self.outside
 
     def outputs(self) -> list[nn.Linear]:
-        """Output projections."""
         return [self.attention.out]
+
+
+def rows_of(mask: Tensor | None, rows: slice) -> Tensor | None:
+    """Part of a mask for some of the queries; a mask that is the same for every query serves as it is."""
+    return mask if mask is None or mask.shape[-2] == 1 else mask[..., rows, :]

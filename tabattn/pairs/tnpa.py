@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
-from tabattn.nn.block import KeysValues, Norm
+from tabattn.nn.block import Norm
+from tabattn.nn.cache import KVCache
 from tabattn.nn.densities import pick
 from tabattn.pairs.options import DEFAULT_TOKENS, TokenOptions
 from tabattn.pairs.sampler import Sampler
@@ -89,8 +90,9 @@ class TNPA(TNPD):
         tokens = self.tokens(readable.followed_by(asked), count + targets)
         h, rest = tokens.split([count, 2 * targets], dim=1)
         for block in self.layers():
-            h, memory = block.remember(h, known.mask)
-            rest, _ = block.recall(rest, memory, targets, mask)
+            cache = KVCache()
+            h = block(h, mask=known.mask, cache=cache)
+            rest = block(rest, targets, mask, cache)
         return self.answer(rest, asked)
 
     def sampler(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Sampler:
@@ -108,13 +110,12 @@ class Cached(Sampler):
     def __init__(self, network: TNPA, known: Points) -> None:
         self.network = network
         self.known = known
-        self.memory: list[KeysValues] = []
         self.asked: tuple[Tensor, Tensor] | None = None
         self.unread: Points | None = None
+        self.caches = [KVCache() for _ in network.layers()]
         h = network.tokens(known, known.x.shape[1])
-        for block in network.layers():
-            h, memory = block.remember(h, known.mask)
-            self.memory.append(memory)
+        for block, cache in zip(network.layers(), self.caches, strict=True):
+            h = block(h, mask=known.mask, cache=cache)
 
     def step(self, x: Tensor, member: Tensor) -> Distribution:
         self.asked = x[:, None], member[:, None]
@@ -122,8 +123,8 @@ class Cached(Sampler):
         # The last appended value and this question may read the same points, so they go through the layers together.
         told = 0 if self.unread is None else 1
         h = self.network.tokens(asked if self.unread is None else self.unread.followed_by(asked), told)
-        for i, block in enumerate(self.network.layers()):
-            h, self.memory[i] = block.recall(h, self.memory[i], told, self.known.mask)
+        for block, cache in zip(self.network.layers(), self.caches, strict=True):
+            h = block(h, told, self.known.mask, cache)
         self.unread = None
         return pick(self.network.answer(h, asked), 0)
 

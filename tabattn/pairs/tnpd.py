@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
-from tabattn.nn.block import Norm, RowBlock
+from tabattn.nn.block import Block, Norm, row_block
 from tabattn.pairs.expectations import levels, parallel
 from tabattn.pairs.network import PairNetwork
 from tabattn.pairs.options import DEFAULT_TOKENS, TokenOptions
@@ -69,7 +69,7 @@ class TNPD(PairNetwork):
         self.centred = centred
         self.tokens = PairTokens(dim, members, tokens)
         self.blocks = nn.ModuleList(
-            RowBlock(dim, heads, hidden, attention, target_attention, readout=last, norm=norm)
+            row_block(dim, heads, hidden, attention, target_attention, readout=last, norm=norm)
             for last in [False] * (layers - 1) + [True]
         )
         if layers == 1:
@@ -94,8 +94,8 @@ class TNPD(PairNetwork):
             return super().expect(known, asked, visible)
         return asked._replace(y=parallel(known, asked, self.tokens.member.members))
 
-    def layers(self) -> Iterable[RowBlock]:
-        return cast("Iterable[RowBlock]", self.blocks)
+    def layers(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)
 
 
 def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None) -> None:

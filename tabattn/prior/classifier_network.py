@@ -8,24 +8,31 @@ import torch
 from torch import Tensor, nn
 
 from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism
-from tabattn.nn.table import KeysValues
+from tabattn.nn.block import Block
+from tabattn.nn.cache import KVCache
 from tabattn.prior.encoders import Statistics
 
 
-class Memory(NamedTuple):
-    """KV cache: everything of a context that target rows read.
+class ContextCache(NamedTuple):
+    """Cache of a context: everything of it that target rows read, above all the KV cache of each layer.
 
     Attributes:
         statistics: Mean and scale of the columns.
         label: Label embedding of target rows, whose class is unknown.
-        layers: Keys and values of each layer over cells.
-        rows: Keys and values of each layer over rows, if there are any.
+        layers: KV cache of each layer over cells.
+        rows: KV cache of each layer over rows, if there are any.
     """
 
     statistics: Statistics
     label: Tensor
-    layers: list[KeysValues]
-    rows: list[KeysValues] = []  # noqa: RUF012 - the default of a NamedTuple's field, never changed
+    layers: list[KVCache]
+    rows: list[KVCache] = []  # noqa: RUF012 - the default of a NamedTuple's field, never changed
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        parts: list[Tensor | KVCache] = [*self.statistics, self.label, *self.layers, *self.rows]
+        return sum(part.nbytes for part in parts)
 
 
 class ContextClassifier(nn.Module, ABC):
@@ -56,12 +63,12 @@ class ContextClassifier(nn.Module, ABC):
         """
 
     @abstractmethod
-    def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
-        """Prefill: compute the KV cache of a context ``(batch, context, features)``, for any number of ``recall``."""
+    def prefill(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> ContextCache:
+        """Compute the cache of a context ``(batch, context, features)``, for any number of calls of ``decode``."""
 
     @abstractmethod
-    def recall(self, x: Tensor, memory: Memory, columns: Tensor | None = None) -> Tensor:
-        """Decode: classify target rows ``(batch, target rows, features)`` from a KV cache, as ``forward`` does."""
+    def decode(self, x: Tensor, cache: ContextCache, columns: Tensor | None = None) -> Tensor:
+        """Classify target rows ``(batch, target rows, features)`` from the cache of a context, as ``forward`` does."""
 
 
 NetworkFactory = Callable[[AttentionFactory, AttentionFactory, AttentionFactory | None], ContextClassifier]
@@ -83,14 +90,14 @@ def _described(mechanism: Mechanism) -> dict[str, Any]:
     return {"class_path": f"{home}.{name}", "init_args": mechanism.arguments()}
 
 
-def column_mask(x: Tensor, columns: Tensor | None, attention: Mechanism, summaries: int = 0) -> Tensor | None:
+def column_mask(x: Tensor, columns: Tensor | None, block: Block) -> Tensor | None:
     """Key mask of the columns of a table; True = may be seen, None = all.
 
     Args:
         x: Cells, ``(batch, rows, features)``.
         columns: Number of columns of each table, ``(batch,)``; those behind are padding. None = all are real.
-        attention: Mechanism between columns.
-        summaries: Number of summary columns before the features; 0 = a label column behind them.
+        block: Layer with the attention between columns. Where it has no summary columns before the features, the label
+            column is behind them.
 
     Returns:
         ``(batch, features + 1)``, or ``(batch, summaries + features)``.
@@ -100,8 +107,9 @@ def column_mask(x: Tensor, columns: Tensor | None, attention: Mechanism, summari
     """
     if columns is None:
         return None
-    if not attention.cross:
-        name = type(attention).__name__
+    summaries = block.summaries
+    if block.features is not None and not block.features.mechanism.cross:
+        name = type(block.features.mechanism).__name__
         raise ValueError(f"tables of unequal width cannot share a batch with feature_attention {name}")
     index = torch.arange(max(summaries, 1) + x.shape[2], device=x.device)
     seen = index < summaries + columns[:, None]

@@ -1,17 +1,19 @@
 """NanoTabPFN: nanoTabPFN as published, numerically equal, with any mechanism between its rows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from tabattn.attention import AttentionFactory, Softmax
+from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.nn.block import Block
+from tabattn.nn.cache import KVCache
 from tabattn.nn.multihead import MultiheadAttention
-from tabattn.nn.table import KeysValues
+from tabattn.nn.rows import ContextAttention, rows_of
 from tabattn.prior.classifier_network import (
+    ContextCache,
     ContextClassifier,
-    Memory,
     check_context,
     check_least,
     column_mask,
@@ -57,7 +59,7 @@ class NanoTabPFN(ContextClassifier):
         self.cells = NanoCellEncoder(dim)
         self.labels = NanoLabelEncoder(dim)
         self.blocks = nn.ModuleList(
-            NanoBlock(dim, heads, hidden, attention, feature_attention, target_attention, readout=last)
+            nano_block(dim, heads, hidden, attention, feature_attention, target_attention, readout=last)
             for last in [False] * (layers - 1) + [True]
         )
         if layers == 1 and not isinstance(mechanism := attention(heads, dim // heads), Softmax):
@@ -73,38 +75,46 @@ class NanoTabPFN(ContextClassifier):
         labels = self.labels(y[:, :context], x.shape[1] - context)
         h = torch.cat([self.cells(x, statistics), labels], dim=2)
         mask = self._column_mask(x, columns)
-        for block in self.blocks:
-            h = block(h, context, mask)
+        for block in self._layers():
+            h = block(h, context, columns=mask)
         return self.decoder(h[:, :, -1])
 
-    def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
+    def prefill(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> ContextCache:
         check_context(x, y, x.shape[1])
         statistics = self.cells.statistics(x)
         h = torch.cat([self.cells(x, statistics), self.labels(y, 0)], dim=2)
         mask = self._column_mask(x, columns)
-        layers = []
-        for block in self._layers():
-            h, keys_values = block.remember(h, mask)
-            layers.append(keys_values)
-        return Memory(statistics, self.labels(y, 1)[:, -1:], layers)
+        layers = [KVCache() for _ in self.blocks]
+        for block, cache in zip(self._layers(), layers, strict=True):
+            h = block(h, cache=cache, columns=mask)
+        return ContextCache(statistics, self.labels(y, 1)[:, -1:], layers)
 
-    def recall(self, x: Tensor, memory: Memory, columns: Tensor | None = None) -> Tensor:
-        cells = self.cells(x, memory.statistics)
-        h = torch.cat([cells, memory.label.expand(-1, x.shape[1], -1, -1)], dim=2)
+    def decode(self, x: Tensor, cache: ContextCache, columns: Tensor | None = None) -> Tensor:
+        cells = self.cells(x, cache.statistics)
+        h = torch.cat([cells, cache.label.expand(-1, x.shape[1], -1, -1)], dim=2)
         mask = self._column_mask(x, columns)
-        for block, keys_values in zip(self._layers(), memory.layers, strict=True):
-            h = block.recall(h, keys_values, mask)
+        for block, layer in zip(self._layers(), cache.layers, strict=True):
+            h = block(h, 0, cache=layer, columns=mask)
         return self.decoder(h[:, :, -1])
 
-    def _layers(self) -> Iterable["NanoBlock"]:
-        return cast("Iterable[NanoBlock]", self.blocks)
+    def _layers(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)
 
     def _column_mask(self, x: Tensor, columns: Tensor | None) -> Tensor | None:
-        return column_mask(x, columns, next(iter(self._layers())).features.mechanism)
+        return column_mask(x, columns, next(iter(self._layers())))
 
 
-class NanoBlock(nn.Module):
-    """Post-norm layer over a table of tokens: attention along columns, along rows, and an MLP in each cell.
+def nano_block(
+    dim: int,
+    heads: int,
+    hidden: int,
+    attention: AttentionFactory,
+    feature_attention: AttentionFactory,
+    target_attention: AttentionFactory | None = None,
+    *,
+    readout: bool = False,
+) -> Block:
+    """Make nanoTabPFN's transformer block over tables: post-norm, with separate projections of context and target rows.
 
     Args:
         dim: Width of a token.
@@ -115,65 +125,17 @@ class NanoBlock(nn.Module):
         target_attention: Mechanism from target rows to context rows; None = Softmax.
         readout: Whether to compute only the last column of target rows, as in the last layer. The result is the same.
     """
-
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        hidden: int,
-        attention: AttentionFactory,
-        feature_attention: AttentionFactory,
-        target_attention: AttentionFactory | None = None,
-        *,
-        readout: bool = False,
-    ) -> None:
-        super().__init__()
-        self.readout = readout
-        self.features = MultiheadAttention(dim, heads, feature_attention)
-        self.rows = SplitRowAttention(dim, heads, attention, target_attention, readout=readout)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
-
-    def forward(self, x: Tensor, context: int, mask: Tensor | None = None) -> Tensor:
-        """Transform a table ``(batch, rows, columns, dim)``; see ``tabattn.nn.table.TableBlock.forward``."""
-        return self._sublayers(x, mask, lambda rows: self.rows(rows, context))
-
-    def remember(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, KeysValues]:
-        """Prefill: transform context rows alone; also return the KV cache that target rows read."""
-        memory: list[KeysValues] = []
-
-        def mix(rows: Tensor) -> Tensor:
-            memory.append(self.rows.keys_values(rows))
-            return self.rows(rows, rows.shape[1])
-
-        return self._sublayers(x, mask, mix), memory[0]
-
-    def recall(self, x: Tensor, memory: KeysValues, mask: Tensor | None = None) -> Tensor:
-        """Decode: transform target rows alone, given the KV cache of ``remember``."""
-        return self._sublayers(x, mask, lambda rows: self.rows.answer(rows, *memory))
-
-    def _sublayers(self, x: Tensor, mask: Tensor | None, mix: Callable[[Tensor], Tensor]) -> Tensor:
-        x = self.norms[0](self._along_columns(x, mask))
-        rows, columns = x.shape[1:3]
-        mixed = mix(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, columns)).transpose(1, 2)
-        x = self.norms[1](x[:, rows - mixed.shape[1] :] + mixed)
-        return self.norms[2](x + self.mlp(x))
-
-    def _along_columns(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        tokens = x.flatten(0, 1)
-        if mask is not None:
-            mask = mask.repeat_interleave(x.shape[1], dim=0)[:, None, None]
-        if self.readout and self.features.mechanism.cross:
-            mixed = self.features(tokens[:, -1:], tokens, mask)
-        else:
-            mixed = self.features(tokens, mask=mask)
-            mixed = mixed[:, -1:] if self.readout else mixed
-        x = x[:, :, -1:] if self.readout else x
-        return x + mixed.view(x.shape)
+    features = MultiheadAttention(dim, heads, feature_attention)
+    rows = SplitRowAttention(dim, heads, attention, target_attention, readout=readout)
+    mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+    return Block(dim, rows, mlp, features, norm="after", readout=readout)
 
 
-class SplitRowAttention(nn.Module):
+class SplitRowAttention(ContextAttention):
     """Row attention with separate projections for context and target rows, as in nanoTabPFN's attention fork.
+
+    The KV cache holds what target rows read. Context rows read keys of other projections, which it does not hold, so a
+    context is prefilled in one call.
 
     Args:
         dim: Width of a token.
@@ -196,23 +158,31 @@ class SplitRowAttention(nn.Module):
         self.context = None if readout else MultiheadAttention(dim, heads, attention)
         self.target = MultiheadAttention(dim, heads, target_attention or Softmax)
 
-    def forward(self, x: Tensor, context: int) -> Tensor:
-        """Attention of all rows to the context rows; see ``RowAttention.forward``."""
+    def forward(
+        self, x: Tensor, context: int | None = None, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        context = x.shape[1] if context is None else context
         # One split, rather than a slice for each use, spares the backward pass tables of zeros.
         known, asked = x.split([context, x.shape[1] - context], dim=1)
-        answers = self.target(asked, known)
-        return answers if self.context is None else torch.cat([self.context(known), answers], dim=1)
+        q = self.target.queries(asked)
+        k, v = self.target.keys_values(known)
+        if cache is not None:
+            if context and len(cache):
+                raise ValueError(
+                    f"NanoTabPFN prefills a context in one call: the KV cache has {len(cache)} rows already"
+                )
+            k, v = cache.append(k, v)
+        mixed = self.target.mechanism(q, k, v, rows_of(mask, slice(context, None)))
+        answers = self.target.out(self.target.merge(mixed))
+        if self.context is None or not context:
+            return answers
+        return torch.cat([self.context(known, mask=rows_of(mask, slice(context))), answers], dim=1)
 
-    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """KV cache: keys and values of context rows, by the projections of target rows."""
-        return self.target.keys_values(x)
-
-    def answer(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of target rows ``(batch, target rows, dim)``, given keys and values of the context."""
-        return self.target.out(self.target.merge(self.target.mechanism(self.target.queries(x), k, v)))
+    @property
+    def outsiders(self) -> Mechanism:
+        return self.target.mechanism
 
     def outputs(self) -> list[nn.Linear]:
-        """Output projections."""
         return [self.target.out] if self.context is None else [self.context.out, self.target.out]
 
 

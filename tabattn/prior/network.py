@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
-from tabattn.nn.table import TableBlock
+from tabattn.nn.block import Block, table_block
+from tabattn.nn.cache import KVCache
 from tabattn.prior.classifier_network import (
+    ContextCache,
     ContextClassifier,
-    Memory,
     check_context,
     check_least,
     column_mask,
@@ -85,7 +86,7 @@ class PriorNetwork(ContextClassifier):
         self.thinking = nn.Parameter(torch.randn(thinking_rows, 1, dim)) if thinking else None
         of_cells = attention if cell_attention is None else cell_attention
         self.blocks = nn.ModuleList(
-            TableBlock(
+            table_block(
                 dim,
                 heads,
                 hidden,
@@ -130,38 +131,35 @@ class PriorNetwork(ContextClassifier):
         h = self._embed(x, y[:, :context], statistics, columns)
         mask = self._column_mask(x, columns)
         h, extra = self._think(h)
-        for block in self.blocks:
-            h = block(h, context + extra, mask)
+        for block in self._layers():
+            h = block(h, context + extra, columns=mask)
         if self.rows is not None:
             return self.decoder(self.norm(self.rows(h.flatten(2), y[:, :context], context)))
-        return self._decode(h)
+        return self._logits(h)
 
-    def remember(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> Memory:
-        """Prefill: compute the KV cache of a context ``(batch, context, features)``."""
+    def prefill(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> ContextCache:
         check_context(x, y, x.shape[1])
         statistics = self.cells.statistics(x)
         h, _ = self._think(self._embed(x, y, statistics, columns))
         mask = self._column_mask(x, columns)
-        layers = []
-        for block in self._layers():
-            h, keys_values = block.remember(h, mask)
-            layers.append(keys_values)
-        rows = [] if self.rows is None else self.rows.remember(h.flatten(2), y)
-        return Memory(statistics, self.labels(y, 1)[:, -1:], layers, rows)
+        layers = [KVCache() for _ in self.blocks]
+        for block, cache in zip(self._layers(), layers, strict=True):
+            h = block(h, cache=cache, columns=mask)
+        rows = [] if self.rows is None else self.rows.prefill(h.flatten(2), y)
+        return ContextCache(statistics, self.labels(y, 1)[:, -1:], layers, rows)
 
-    def recall(self, x: Tensor, memory: Memory, columns: Tensor | None = None) -> Tensor:
-        """Decode: classify target rows ``(batch, target rows, features)`` from a KV cache, as ``forward`` does."""
-        cells = self.cells(x, memory.statistics, columns)
-        h = self._join(cells, memory.label.expand(-1, x.shape[1], -1, -1))
+    def decode(self, x: Tensor, cache: ContextCache, columns: Tensor | None = None) -> Tensor:
+        cells = self.cells(x, cache.statistics, columns)
+        h = self._join(cells, cache.label.expand(-1, x.shape[1], -1, -1))
         mask = self._column_mask(x, columns)
-        for block, keys_values in zip(self._layers(), memory.layers, strict=True):
-            h = block.recall(h, keys_values, mask)
+        for block, layer in zip(self._layers(), cache.layers, strict=True):
+            h = block(h, 0, cache=layer, columns=mask)
         if self.rows is not None:
-            return self.decoder(self.norm(self.rows.recall(h.flatten(2), memory.rows)))
-        return self._decode(h)
+            return self.decoder(self.norm(self.rows.decode(h.flatten(2), cache.rows)))
+        return self._logits(h)
 
-    def _layers(self) -> Iterable[TableBlock]:
-        return cast("Iterable[TableBlock]", self.blocks)
+    def _layers(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)
 
     def _embed(self, x: Tensor, y: Tensor, statistics: Statistics, columns: Tensor | None) -> Tensor:
         cells = self.cells(x, statistics, columns)
@@ -174,8 +172,7 @@ class PriorNetwork(ContextClassifier):
         return torch.cat([self.summaries.expand(*cells.shape[:2], -1, -1), cells + labels], dim=2)
 
     def _column_mask(self, x: Tensor, columns: Tensor | None) -> Tensor | None:
-        summaries = 0 if self.summaries is None else len(self.summaries)
-        return column_mask(x, columns, next(iter(self._layers())).features.mechanism, summaries)
+        return column_mask(x, columns, next(iter(self._layers())))
 
     def _think(self, h: Tensor) -> tuple[Tensor, int]:
         if self.thinking is None:
@@ -183,7 +180,7 @@ class PriorNetwork(ContextClassifier):
         rows = self.thinking.expand(len(h), -1, h.shape[2], -1)
         return torch.cat([rows, h], dim=1), len(self.thinking)
 
-    def _decode(self, h: Tensor) -> Tensor:
+    def _logits(self, h: Tensor) -> Tensor:
         return self.decoder(self.norm(h[:, :, -1] if self.summaries is None else h.flatten(2)))
 
 

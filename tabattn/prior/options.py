@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tabattn.nn.table import Order
+from tabattn.nn.block import Order
 
 
 @dataclass(frozen=True)

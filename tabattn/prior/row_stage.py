@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
-from tabattn.nn.block import KeysValues, RowBlock
+from tabattn.nn.block import Block, row_block, silence
+from tabattn.nn.cache import KVCache
 from tabattn.prior.encoders import LabelEncoder
 
 
@@ -48,13 +49,11 @@ class RowStage(nn.Module):
         self.labels = LabelEncoder(dim, classes)
         self.thinking = nn.Parameter(torch.randn(1, thinking_rows, dim)) if thinking_rows else None
         self.blocks = nn.ModuleList(
-            RowBlock(dim, heads, hidden, attention, target_attention, readout=last, norm="before")
+            row_block(dim, heads, hidden, attention, target_attention, readout=last, norm="before")
             for last in [False] * (layers - 1) + [True]
         )
         for block in self._layers():
-            for final in (cast("nn.Linear", block.mlp[-1]), *block.rows.outputs()):
-                nn.init.zeros_(final.weight)
-                nn.init.zeros_(final.bias)
+            silence(block.mlp[-1], *block.rows.outputs())
 
     def forward(self, rows: Tensor, y: Tensor, context: int) -> Tensor:
         """Transform rows; target rows read the context.
@@ -72,32 +71,31 @@ class RowStage(nn.Module):
             x = block(x, context + extra)
         return x
 
-    def remember(self, rows: Tensor, y: Tensor) -> list[KeysValues]:
-        """Prefill: compute the KV cache of a context, for any number of calls of ``recall``.
+    def prefill(self, rows: Tensor, y: Tensor) -> list[KVCache]:
+        """Compute the KV cache of a context, for any number of calls of ``decode``.
 
         Args:
             rows: Outputs of the cell stage for context rows, ``(batch, context, width)``.
             y: Class indices of the context rows, ``(batch, context)``.
 
         Returns:
-            KV cache: keys and values of each layer.
+            KV cache of each layer.
         """
         x, _ = self._think(self._embed(rows, y))
-        layers = []
-        for block in self._layers():
-            x, keys_values = block.remember(x)
-            layers.append(keys_values)
-        return layers
+        caches = [KVCache() for _ in self.blocks]
+        for block, cache in zip(self._layers(), caches, strict=True):
+            x = block(x, cache=cache)
+        return caches
 
-    def recall(self, rows: Tensor, memory: list[KeysValues]) -> Tensor:
-        """Decode: tokens of target rows ``(batch, target rows, width)`` from the KV cache of ``remember``."""
+    def decode(self, rows: Tensor, caches: list[KVCache]) -> Tensor:
+        """Compute the tokens of target rows ``(batch, target rows, width)`` from the KV caches of ``prefill``."""
         x = self._embed(rows, rows.new_zeros(len(rows), 0, dtype=torch.long))
-        for block, keys_values in zip(self._layers(), memory, strict=True):
-            x, _ = block.recall(x, keys_values)
+        for block, cache in zip(self._layers(), caches, strict=True):
+            x = block(x, 0, cache=cache)
         return x
 
-    def _layers(self) -> Iterable[RowBlock]:
-        return cast("Iterable[RowBlock]", self.blocks)
+    def _layers(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)
 
     def _embed(self, rows: Tensor, y: Tensor) -> Tensor:
         return self.project(rows) + self.labels(y, rows.shape[1] - y.shape[1])[:, :, 0]

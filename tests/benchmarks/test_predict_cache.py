@@ -1,4 +1,4 @@
-"""The benchmark of remembered contexts compares two ways that give one answer."""
+"""The benchmark of the KV cache compares two ways that give one answer."""
 
 from pathlib import Path
 

@@ -24,7 +24,7 @@ from datamodules.tables.real import Folds
 from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS
 from tabattn.contract.batches import PairBatch, TableBatch
-from tabattn.nn.block import RowBlock
+from tabattn.nn.block import row_block
 from tabattn.pairs import TNPA, TNPD, PairNetwork, SeedNetwork, TokenOptions
 from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.encoders import CellEncoder
@@ -170,7 +170,7 @@ def block(norm: str) -> Numbers:
     x = torch.randn(2, 10, 16, generator=torch.Generator().manual_seed(3))
     found: Numbers = {}
     for name, attention in MECHANISMS.items():
-        layer = settle(RowBlock(16, 2, 24, attention, norm=norm))  # type: ignore[arg-type]
+        layer = settle(row_block(16, 2, 24, attention, norm=norm))  # type: ignore[arg-type]
         out = layer(x, 6)
         found[name] = out[:, ::3, ::4].detach()
         found |= {f"{name}.{key}": value for key, value in gradients(layer, out.square().mean()).items()}

@@ -98,11 +98,11 @@ def test_tables_of_unequal_width_share_a_batch() -> None:
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_memory_answers_as_the_joint_forward(mechanism: str, name: str) -> None:
+def test_decoding_equals_the_joint_forward(mechanism: str, name: str) -> None:
     network = awake(NETWORKS[name](**SIZES, attention=MECHANISMS[mechanism]))
     x, y = table()
-    memory = network.remember(x[:, :8], y[:, :8])
-    torch.testing.assert_close(network.recall(x[:, 8:], memory), network(x, y, 8), rtol=1e-4, atol=1e-5)
+    cache = network.prefill(x[:, :8], y[:, :8])
+    torch.testing.assert_close(network.decode(x[:, 8:], cache), network(x, y, 8), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

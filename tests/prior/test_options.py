@@ -75,10 +75,10 @@ def test_tables_of_unequal_width_share_a_batch(network: PriorNetwork) -> None:
     torch.testing.assert_close(both[1:], network(x[1:, :, :3], y[1:], 8), rtol=1e-4, atol=1e-5)
 
 
-def test_memory_answers_as_the_joint_forward(network: PriorNetwork) -> None:
+def test_decoding_equals_the_joint_forward(network: PriorNetwork) -> None:
     x, y = table()
-    memory = network.remember(x[:, :8], y[:, :8])
-    torch.testing.assert_close(network.recall(x[:, 8:], memory), network(x, y, 8), rtol=1e-4, atol=1e-5)
+    cache = network.prefill(x[:, :8], y[:, :8])
+    torch.testing.assert_close(network.decode(x[:, 8:], cache), network(x, y, 8), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("structure", ["rows first", "summaries", "rows"])
@@ -87,8 +87,8 @@ def test_any_mechanism_at_any_site(mechanism: str, structure: str) -> None:
     given = {"attention": MECHANISMS[mechanism], "feature_attention": MECHANISMS[mechanism]}
     network = made(STRUCTURES[structure], **given)
     x, y = table()
-    memory = network.remember(x[:, :8], y[:, :8])
-    torch.testing.assert_close(network.recall(x[:, 8:], memory), network(x, y, 8), rtol=1e-4, atol=1e-5)
+    cache = network.prefill(x[:, :8], y[:, :8])
+    torch.testing.assert_close(network.decode(x[:, 8:], cache), network(x, y, 8), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -118,9 +118,9 @@ def test_layers_on_rows_cost_the_same_for_any_number_of_columns() -> None:
     network: Any = made(ROWS)
     shapes = []
     for features in (2, 9):
-        memory = network.remember(*table(8, features))
-        shapes.append([tuple(part.shape for part in layer) for layer in memory.rows])
-        assert memory.layers[0][0].shape[0] == 2 * features
+        cache = network.prefill(*table(8, features))
+        shapes.append([tuple(part.shape for part in layer.tensors) for layer in cache.rows])
+        assert cache.layers[0].tensors[0].shape[0] == 2 * features
     assert shapes[0] == shapes[1] == [((2, 3, 11, 4),) * 2] * 2
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tabattn.contract.columns import Floats
-from tabattn.prior.classifier_network import ContextClassifier, Memory
+from tabattn.prior.classifier_network import ContextCache, ContextClassifier
 from tabattn.prior.estimator.arguments import Run
 from tabattn.prior.estimator.ensemble import Ensemble, Question, Scales
 from tabattn.prior.weights import plain_defaults
@@ -38,7 +38,7 @@ class Reader:
 
     _network: ContextClassifier
     _place: tuple[torch.device, torch.dtype] | None
-    _memories: dict[int, Memory]
+    _caches: dict[int, ContextCache]
 
     def __init__(self, network: ContextClassifier, x: Floats, y: NDArray[np.int64], ensemble: Ensemble) -> None:
         self.network = network
@@ -59,7 +59,7 @@ class Reader:
     @property
     def cached_bytes(self) -> int:
         """Size of the KV caches in bytes."""
-        return sum(_size(memory) for memory in self._memories.values())
+        return sum(cache.nbytes for cache in self._caches.values())
 
     def log_probabilities(self, x: Floats, run: Run) -> NDArray[np.float32]:
         """Log-probabilities of the classes of rows by each member.
@@ -78,10 +78,10 @@ class Reader:
         autocast = torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32)
         with plain_defaults(), torch.inference_mode(), autocast:
             for index, batch in enumerate(self._batches(run)):
-                memory = self._memory(index, batch, run)
+                cache = self._prefilled(index, batch, run)
                 for start in range(0, len(x), run.chunk_rows):
                     rows = slice(start, start + run.chunk_rows)
-                    logits = self._network.recall(self._stack([self._view(views, q, rows) for q in batch], run), memory)
+                    logits = self._network.decode(self._stack([self._view(views, q, rows) for q in batch], run), cache)
                     for question, answer in zip(batch, logits.float() / run.temperature, strict=True):
                         part = question.codes >= 0
                         scores = answer[:, : question.codes.max() + 1].log_softmax(-1).cpu().numpy()
@@ -100,24 +100,24 @@ class Reader:
             batch.append(question)
         yield batch
 
-    def _memory(self, index: int, batch: list[Question], run: Run) -> Memory:
-        """KV cache of a batch of contexts: computed, or kept from an earlier call."""
-        if index in self._memories:
-            return self._memories[index]
+    def _prefilled(self, index: int, batch: list[Question], run: Run) -> ContextCache:
+        """Cache of a batch of contexts: computed, or kept from an earlier call."""
+        if index in self._caches:
+            return self._caches[index]
         views = self.scales(self.x)
         x = self._stack([self._view(views, question, question.rows) for question in batch], run)
         y = torch.from_numpy(np.stack([question.codes[self.y[question.rows]] for question in batch]))
-        memory = self._network.remember(x, y.to(run.device))
+        cache = self._network.prefill(x, y.to(run.device))
         if run.cache:
-            if self.cached_bytes + _size(memory) <= CACHE_BYTES:
-                self._memories[index] = memory
+            if self.cached_bytes + cache.nbytes <= CACHE_BYTES:
+                self._caches[index] = cache
             else:
                 warnings.warn(
-                    f"the contexts take more than {CACHE_BYTES / 2**30:g} GiB to remember, so that some are read anew "
-                    "at each call: lower max_context or n_estimators, or choose cache=False",
+                    f"the KV caches of the contexts take more than {CACHE_BYTES / 2**30:g} GiB, so that some are read "
+                    "anew at each call: lower max_context or n_estimators, or choose cache=False",
                     stacklevel=4,
                 )
-        return memory
+        return cache
 
     def _view(self, views: list[NDArray[np.float32]], question: Question, rows: Any) -> NDArray[np.float32]:
         member = self.ensemble.members[question.member]
@@ -134,15 +134,9 @@ class Reader:
             if run.device.type != "cpu":
                 self._network = copy.deepcopy(self.network).to(run.device)
         if not run.cache:
-            self._memories = {}
+            self._caches = {}
 
     def _forget(self) -> None:
         self._network = self.network
         self._place = None
-        self._memories = {}
-
-
-def _size(memory: Memory) -> int:
-    layers = [*memory.layers, *memory.rows]
-    tensors = [*memory.statistics, memory.label, *(tensor for layer in layers for tensor in layer)]
-    return sum(tensor.nbytes for tensor in tensors)
+        self._caches = {}

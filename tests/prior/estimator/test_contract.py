@@ -53,7 +53,7 @@ def test_clone_keeps_arguments(network: PriorNetwork) -> None:
         torch.testing.assert_close(copied.model.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_pickle_keeps_predictions_and_leaves_the_memory(table: MakeTable) -> None:
+def test_pickle_keeps_predictions_and_leaves_the_kv_cache(table: MakeTable) -> None:
     x, y = table()
     model = TabularClassifier().fit(x, y)
     expected = model.predict_proba(x)

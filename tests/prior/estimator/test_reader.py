@@ -1,4 +1,4 @@
-"""The remembered context gives the joint forward's answers, in chunks of any size; what is left out is said."""
+"""The cached context gives the joint forward's answers, in chunks of any size; what is left out is said."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 
 from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS
-from tabattn.prior.classifier_network import Memory
+from tabattn.prior.classifier_network import ContextCache
 from tabattn.prior.estimator import reader
 from tabattn.prior.network import PriorNetwork
 from tests.prior.estimator.tiny import LEGACY, MakeTable, tiny_network
@@ -31,13 +31,13 @@ def joint(model: Any, x: Any) -> Any:
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of contexts in each batch that a network reads from now on."""
     batches: list[int] = []
-    remember = PriorNetwork.remember
+    prefill = PriorNetwork.prefill
 
-    def watched(network: PriorNetwork, x: torch.Tensor, y: torch.Tensor) -> Memory:
+    def watched(network: PriorNetwork, x: torch.Tensor, y: torch.Tensor) -> ContextCache:
         batches.append(len(x))
-        return remember(network, x, y)
+        return prefill(network, x, y)
 
-    monkeypatch.setattr(PriorNetwork, "remember", watched)
+    monkeypatch.setattr(PriorNetwork, "prefill", watched)
     return batches
 
 
@@ -88,7 +88,7 @@ def test_members_are_read_together(table: MakeTable, monkeypatch: pytest.MonkeyP
     assert batches == [5, 1, 1, 1, 1, 1]
 
 
-def test_what_cannot_be_remembered_is_said(table: MakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_context_that_does_not_fit_the_cache_is_said(table: MakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = table()
     expected = TabularClassifier().fit(x, y).predict_proba(x)
     monkeypatch.setattr(reader, "CACHE_BYTES", 100)
