@@ -105,7 +105,7 @@ def test_imports_point_down(path: Path) -> None:
         ("tabattn.prior.x", "from tabattn.pairs.network import PairNetwork"),
         ("tabattn.pairs.x", "from tabattn.prior.network import PriorNetwork"),
         ("tabattn.prior.x", "from datamodules import SyntheticPrior"),
-        ("tabattn.contract.x", "from tabattn.nn.block import RowBlock"),
+        ("tabattn.contract.x", "from tabattn.nn.block import Block"),
         ("tabattn.training.x", "from tabattn.tasks import PriorClassification"),
         ("callbacks.x", "from tabattn.tasks import Task"),
         ("callbacks.x", "from tabattn.prior.network import PriorNetwork"),
