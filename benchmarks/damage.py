@@ -26,6 +26,7 @@ import torch
 
 from benchmarks.reports import check_least
 from datamodules import SyntheticPairs
+from datamodules.pairs import CacheOptions, SyntheticEvaluation
 from datamodules.prior.dump.read import Dump
 from datamodules.prior.dump.write import DumpPlan, write_dump
 from datamodules.prior.scm_options import DEFAULT_OPTIONS
@@ -45,6 +46,7 @@ UNKNOWABLE = {"table.csv", "table.parquet"}
 
 SIZES: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 2, "classes": 4}
 PAIRS: dict[str, Any] = {"kind": "icm", "points": (7, 7), "context": 3, "batch_size": 3, "steps_per_epoch": 5}
+FEW = SyntheticEvaluation(val_batches=3, test_batches=3)
 
 
 def digest(value: Any) -> str:
@@ -73,7 +75,7 @@ def tasks_of(path: Path) -> str:
 
 def pairs_of(path: Path) -> str:
     """All batches of a cache."""
-    data = SyntheticPairs(**PAIRS, val_batches=3, test_batches=3, cache_file=str(path))
+    data = SyntheticPairs(**PAIRS, evaluation=FEW, cache=CacheOptions(str(path)))
     batches = [*data.val_dataloader(), *data.test_dataloader()]
     return digest([(batch.x.numpy().tobytes(), batch.y.numpy().tobytes(), batch.context) for batch in batches])
 
@@ -99,7 +101,7 @@ def make(folder: Path) -> dict[Path, Callable[[Path], str]]:
     write_checkpoint(folder / "best.ckpt", {**state, "pytorch-lightning_version": "2.6.6"})
     batches = ScmBatches(TableSizes((12, 16), (2, 4), (2, 3), (0.5, 0.5)), DEFAULT_OPTIONS, 4, 10**6, grow=0, seed=0)
     write_dump(folder / "tasks.h5", batches, DumpPlan(16, 4, 16, 4, 3, {"prior": "scm"}))
-    SyntheticPairs(**PAIRS, val_batches=3, test_batches=3, cache_file=str(folder / "pairs.h5")).prepare_data()
+    SyntheticPairs(**PAIRS, evaluation=FEW, cache=CacheOptions(str(folder / "pairs.h5"))).prepare_data()
     frame = pd.DataFrame(x.round(3), columns=list("abcd")).assign(label=[f"class {number}" for number in y])
     frame.to_csv(folder / "table.csv", index=False)
     frame.to_csv(folder / "table.csv.gz", index=False)

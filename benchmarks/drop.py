@@ -26,7 +26,12 @@ from tabattn.tasks import PairInference
 from tabattn.training.cli import CLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
-FILLING = ["--data.regime=shuffle", "--data.context=[8,16]", "--data.eval_context=8", "--model.network.residual=none"]
+FILLING = [
+    "--data.regime=shuffle",
+    "--data.context=[8,16]",
+    "--data.evaluation.context=8",
+    "--model.network.residual=none",
+]
 """Training on random points of both sequences, as many as a forecast is given."""
 VARIANTS = {
     "first network: attends to places": ["--model.network=SeedNetwork", *FILLING],

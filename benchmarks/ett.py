@@ -36,10 +36,15 @@ INFERRED: dict[str, list[str]] = {
     "OT": [],
 }
 """The columns to infer, and what their trainings change in the configuration; chosen on hours before the test."""
-PROTOCOL = ["--data.window=64", "--data.stride=16", "--data.context=[8,32]", "--data.eval_context=16"]
-PROTOCOL += ["--data.shares=[0.7,0.1,0.2]"]
+PROTOCOL = [
+    "--data.windows.length=64",
+    "--data.windows.stride=16",
+    "--data.context=[8,32]",
+    "--data.evaluation.context=16",
+]
+PROTOCOL += ["--data.evaluation.shares=[0.7,0.1,0.2]"]
 """What must not differ, so that figures can be compared."""
-TABLE = ("--data.path", "--data.columns", "--data.x")
+TABLE = ("--data.path", "--data.columns", "--data.windows.x")
 
 
 class Task(NamedTuple):

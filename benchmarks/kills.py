@@ -30,7 +30,7 @@ FLAGS = [
     "--model.network.layers=2",
 ]
 FLAGS += ["--data.points=[8,8]", "--data.context=3", "--data.batch_size=2", "--data.steps_per_epoch=1"]
-FLAGS += ["--data.val_batches=1", "--data.num_workers=0", "--trainer.accelerator=cpu", "--lr_scheduler=null"]
+FLAGS += ["--data.evaluation.val_batches=1", "--data.num_workers=0", "--trainer.accelerator=cpu", "--lr_scheduler=null"]
 FLAGS += ["--trainer.max_epochs=-1", "--trainer.enable_progress_bar=false", "--trainer.check_val_every_n_epoch=1"]
 
 

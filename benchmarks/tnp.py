@@ -25,6 +25,7 @@ from benchmarks.measure import on_device, provenance
 from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish, writable_folder
 from benchmarks.tnp_networks import SIZES, Entrant, LogDensity, entrants
 from datamodules import SyntheticPairs
+from datamodules.pairs import SyntheticEvaluation
 from tabattn.contract.batches import PairBatch
 
 BATCH = 16
@@ -92,7 +93,11 @@ def evaluation_set(options: argparse.Namespace) -> list[PairBatch]:
     path = options.folder / f"evaluation_{options.batches}.pt"
     if path.exists():
         return torch.load(path, weights_only=False)
-    batches = list(SyntheticPairs("tnp", batch_size=BATCH, test_batches=options.batches).test_dataloader())
+    batches = list(
+        SyntheticPairs(
+            "tnp", evaluation=SyntheticEvaluation(test_batches=options.batches), batch_size=BATCH
+        ).test_dataloader()
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(batches, path)
     return batches

@@ -32,7 +32,7 @@ from tabattn.tasks import PairInference
 from tabattn.training.cli import CLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
-TASKS = ("--data.kind", "--data.points", "--data.context", "--data.test_batches")
+TASKS = ("--data.kind", "--data.points", "--data.context", "--data.evaluation.test_batches")
 UNWATCHED = [*QUIET, "--trainer.limit_val_batches=0"]
 WAYS = ("one pass", "mean trajectory", "first sample")
 

@@ -11,6 +11,7 @@ import torch
 from lightning import Trainer, seed_everything
 
 from datamodules import SyntheticPairs
+from datamodules.pairs import SyntheticEvaluation
 from tabattn.attention import capture
 from tabattn.pairs import InferenceOptions
 from tabattn.tasks import PairInference
@@ -29,8 +30,7 @@ data = SyntheticPairs(
     context=8,
     regime=("forecast", "shuffle"),
     batch_size=16,
-    val_batches=2,
-    test_batches=2,
+    evaluation=SyntheticEvaluation(val_batches=2, test_batches=2),
 )
 batch = next(iter(data.test_dataloader()))
 print(f"{len(batch.x)} tasks of {batch.x.shape[1]} points, the first {batch.context} of them known")

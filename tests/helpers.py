@@ -1,8 +1,11 @@
 """The smallest task, datamodule and mechanisms that a run needs."""
 
+import inspect
 import os
 import signal
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
@@ -12,6 +15,33 @@ from torch.utils.data import DataLoader, TensorDataset
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.contract.errors import DataError
 from tabattn.nn.multihead import MultiheadAttention
+
+Made = TypeVar("Made")
+
+
+def build(cls: Callable[..., Made], *args: Any, **options: Any) -> Made:
+    """Build a datamodule from flat options: ``evaluation__val_batches`` is the ``val_batches`` of ``evaluation``."""
+    parameters, plain = inspect.signature(cls).parameters, {}
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in options.items():
+        group, _, option = name.partition("__")
+        if option:
+            groups.setdefault(group, {})[option] = value
+        else:
+            plain[name] = value
+    for group, values in groups.items():
+        plain[group] = _replaced(parameters[group].default, values)
+    return cls(*args, **plain)
+
+
+def _replaced(options: Any, values: dict[str, Any]) -> Any:
+    """Replace options of a dataclass; ``columns__tails`` is an option of the dataclass in ``columns``."""
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        group, _, option = name.partition("__")
+        inner = changes.get(group, getattr(options, group))
+        changes[group] = _replaced(inner, {option: value}) if option else value
+    return replace(options, **changes)
 
 
 class Near(Mechanism):

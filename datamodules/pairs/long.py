@@ -6,7 +6,18 @@ import torch
 from torch import Tensor
 
 from datamodules.counter import generator
-from datamodules.pairs.options import LongNames, Roles, Unit
+from datamodules.pairs.options import (
+    DEFAULT_AUGMENTATION,
+    DEFAULT_EVALUATION,
+    DEFAULT_SERIES,
+    SERIES_MOVES,
+    SPLIT_MOVES,
+    Augmentation,
+    LongNames,
+    Roles,
+    SeriesOptions,
+    SplitEvaluation,
+)
 from datamodules.pairs.regimes import Regime
 from datamodules.pairs.tasks import TaskPairs
 from datamodules.splits import split_borders, standardise
@@ -33,25 +44,17 @@ class LongPairs(TaskPairs):
         path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz); from Python a DataFrame too.
         columns: Which column says what: ``task``, ``member``, ``x`` (numbers or dates) and ``y``; from Python a
             dictionary by these roles too.
-        sequences: Names of the sequences, in the order of their numbers; none = all there are, in order of their names.
         infer: Name of the sequence to infer; none = the last.
-        unit: Unit of dates: ``s``, ``min``, ``h`` or ``D`` (days).
-        from_start: Whether the locations of each task count from its first point.
-        ordered: Whether tasks are split in the order of the table, the last ones for test; otherwise at random.
         context: Number of context points of the sequence to infer in validation, test and prediction. Half of the
             training batches have as many, the others any number from 1 to all but one. Of two numbers, the fewest and
             the most, each batch draws from this range, in training too: ``[8, 8]`` trains on 8 alone.
-        eval_context: The same for validation, test and prediction alone, one number or two; none = ``context``.
         regime: Which points are context in training. ``forecast``: all of the other sequences and the first points of
             the one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
             ``shuffle``: random points of all, on average as many of each. ``half_half``: full_infer or shuffle.
             ``mix``: shuffle, forecast or interp. Of several, each batch draws one.
-        val_regime: The same for validation.
-        test_regime: The same for test.
-        swap_roles: Whether training draws the sequence to infer at random, so that every direction is learned.
-        drift: Standard deviation, in standardised units, of a random constant added to each sequence of a training
-            task: augmentation for test data at other levels.
-        shares: Shares of the tasks for training, validation and test.
+        series: Options of the sequences and of their axis.
+        evaluation: Options of validation, test and prediction.
+        augmentation: Options of data augmentation in training.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches per epoch; validation may run at its end.
         seed: Seed of the split and of the batches.
@@ -59,24 +62,19 @@ class LongPairs(TaskPairs):
     """
 
     tasks: "Observations"
+    moved = SPLIT_MOVES | SERIES_MOVES
 
     def __init__(
         self,
         path: Source,
         columns: Roles = DEFAULT_NAMES,
-        sequences: tuple[str, ...] | None = None,
         infer: str | None = None,
-        unit: Unit = "h",
-        from_start: bool = False,
-        ordered: bool = False,
+        *,
         context: int | tuple[int, int] = 16,
-        eval_context: int | tuple[int, int] | None = None,
         regime: Regime | tuple[Regime, ...] = "mix",
-        val_regime: Regime = "forecast",
-        test_regime: Regime = "forecast",
-        swap_roles: bool = False,
-        drift: float = 0.0,
-        shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+        series: SeriesOptions = DEFAULT_SERIES,
+        evaluation: SplitEvaluation = DEFAULT_EVALUATION,
+        augmentation: Augmentation = DEFAULT_AUGMENTATION,
         batch_size: int = 32,
         steps_per_epoch: int = 100,
         seed: int = 0,
@@ -84,25 +82,12 @@ class LongPairs(TaskPairs):
     ) -> None:
         from datamodules.pairs.long_series import read_long
 
-        names, tasks = read_long(path, columns, sequences, unit)
-        super().__init__(
-            names,
-            infer,
-            context,
-            eval_context,
-            regime,
-            val_regime,
-            test_regime,
-            swap_roles,
-            drift,
-            batch_size,
-            steps_per_epoch,
-            seed,
-            num_workers,
-        )
-        borders = split_borders(len(tasks.first), shares, 1, "task")
+        names, tasks = read_long(path, columns, series.names, series.unit)
+        loading = batch_size, steps_per_epoch, seed, num_workers
+        super().__init__(names, infer, context, regime, evaluation, augmentation, *loading)
+        borders = split_borders(len(tasks.first), evaluation.shares, 1, "task")
         order = torch.arange(len(tasks.first))
-        if not ordered:
+        if not series.ordered:
             order = order[torch.randperm(len(order), generator=generator(seed))]
         parts = order.tensor_split(borders[1:3])
         training = torch.isin(tasks.task, parts[0])
@@ -111,7 +96,7 @@ class LongPairs(TaskPairs):
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
         y = (tasks.y - mean[tasks.member]) / std[tasks.member]
         least = 1 + max(options.shown[1] for options in self.options.values())
-        self.tasks = tasks._replace(x=_counted(tasks) if from_start else tasks.x, y=y, least=least)
+        self.tasks = tasks._replace(x=_counted(tasks) if series.from_start else tasks.x, y=y, least=least)
         stages = dict(zip(("train", "val", "test", "predict"), (*parts, parts[2]), strict=True))
         self.numbers = {stage: self.usable(stage, part) for stage, part in stages.items()}
         self.scaling = _scaling(self.tasks.x, torch.isin(tasks.task, self.numbers["train"]))
@@ -135,6 +120,6 @@ def _scaling(x: Tensor, training: Tensor) -> Scaling:
     if len(x.unique()) > len(x.float().unique()):
         raise ValueError(
             f"x has different places that single precision does not tell apart, between {float(low):g} and "
-            f"{float(high):g}: count from the first of each task with from_start=true, or in a larger unit"
+            f"{float(high):g}: count from the first of each task with series.from_start=true, or in a larger unit"
         )
     return Scaling(float(low), float(high), 0.0, 1.0)

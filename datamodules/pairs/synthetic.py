@@ -1,28 +1,36 @@
 """Datamodule of synthetic pairs: sequences from Gaussian processes, with their oracle."""
 
-from typing import Any, get_args
-
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.counter import CounterLoader, endless, shared
-from datamodules.pairs.batches import Knowledge, PairBatches
+from datamodules.pairs.batches import PairBatches
 from datamodules.pairs.cache import CachedPairs, Facts, PairCache
-from datamodules.pairs.kernels import Kernel
 from datamodules.pairs.kinds import KINDS, Kind, PairPlan, grid
-from datamodules.pairs.options import as_regimes
+from datamodules.pairs.options import Shown
 from datamodules.pairs.regimes import Regime
+from datamodules.pairs.synthetic_options import (
+    DEFAULT_EVALUATION,
+    DEFAULT_PROCESS,
+    MOVED,
+    NO_CACHE,
+    CacheOptions,
+    ProcessOptions,
+    SyntheticEvaluation,
+)
 from tabattn.contract.batches import PairBatch, Scaling
 from tabattn.contract.checks import NotInCheckpoints, check_least
-
-Range = tuple[float, float]
+from tabattn.storage.earlier import Movable
 
 SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
 """The streams of a seed, by number."""
 
+DEFAULT_REGIMES: dict[str, tuple[Regime, Regime]] = {"tnp": ("shuffle", "shuffle")}
+"""Regimes of training and of evaluation of a kind; of the others mix and forecast."""
 
-class SyntheticPairs(NotInCheckpoints, LightningDataModule):
+
+class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
     """Synthetic pairs of sequences from Gaussian processes: endless for training, fixed with an oracle to score.
 
     A task is observations of several sequences (members) at different locations of one axis, drawn from one Gaussian
@@ -35,7 +43,8 @@ class SyntheticPairs(NotInCheckpoints, LightningDataModule):
       its ends: unrelated sequences, and one function seen twice.
     - ``tnp``: single sequences of the 1-D regression protocol of Transformer Neural Processes (arXiv 2207.04179).
     - ``single_rbf``, ``single_periodic``, ``single_noise``, ``rbf_const_2D``, ``rbf_rbf_2D``: sequences of 200 points
-      on [5, 15] without noise (``eps: 0.05`` adds some); in the last one each point belongs to either by chance.
+      on [5, 15] without noise (``process.eps: 0.05`` adds some); in the last one each point belongs to either by
+      chance.
 
     The pairs have 32 + 32 points, 8 of them context in evaluation; ``points: [200, 200]`` and ``context: 50`` are the
     large setting. An argument of none takes the default of the kind.
@@ -46,38 +55,24 @@ class SyntheticPairs(NotInCheckpoints, LightningDataModule):
         context: Number of context points of the sequence to infer in validation, test and prediction. Half of the
             training batches have as many, the others any number from 1 to all but one. Of two numbers, the fewest and
             the most, each batch draws from this range, in training too: ``[8, 8]`` trains on 8 alone.
-        eval_context: The same for validation, test and prediction alone, one number or two; none = ``context``.
         regime: Which points are context in training. ``forecast``: all of the other sequences and the first points of
             the one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast of a sequence drawn at
             random, in causal order. ``shuffle``: random points of all, on average as many of each. ``half_half``:
             full_infer or shuffle. ``mix``: shuffle, forecast or interp. Of several, each batch draws one; none = mix
             (``tnp``: shuffle).
-        val_regime: The same for validation; none = forecast (``tnp``: shuffle).
-        test_regime: The same for test; none = forecast (``tnp``: shuffle).
         swap_roles: Whether the sequence to infer is drawn at random for each task, so that every direction is learned;
             otherwise it is the last.
-        x_range: Ends of the axis.
-        eps: Standard deviation of the noise.
-        kernel: Kernel of the Gaussian process.
-        length: Smallest and largest length scale.
-        amplitude: Smallest and largest standard deviation of the functions.
-        period: Smallest and largest period (``kernel: periodic``).
-        correlation: Smallest and largest correlation of ``icm``; of three sequences and more, partial correlation.
-        shift: Standard deviation of the constants of ``const``.
-        oracle: What the oracle conditions on: the process of each task (``known``), or only the distribution of
-            processes (``marginal``), which is all that a network can know and slower to compute.
+        process: Options of the Gaussian process.
+        evaluation: Options of validation, test and prediction.
+        cache: Options of the cache of drawn tasks.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches per epoch; validation may run at its end.
-        val_batches: Number of validation batches.
-        test_batches: Number of test and prediction batches.
         seed: Seed of the tasks.
-        cache_file: HDF5 cache of the validation and test tasks, written once and then read, whatever ``context`` and
-            ``regime`` training has; none = tasks are drawn when needed.
-        cache_batches: Number of training batches to cache there too and repeat; 0 = training is endless.
         num_workers: Worker processes of the loaders; 0 = draw tasks in the training process.
     """
 
     batch = PairBatch
+    moved = MOVED
 
     complete = True
     """Every value is known."""
@@ -87,72 +82,32 @@ class SyntheticPairs(NotInCheckpoints, LightningDataModule):
         kind: Kind = "const",
         points: tuple[int, ...] | None = None,
         context: int | tuple[int, int] | None = None,
-        eval_context: int | tuple[int, int] | None = None,
+        *,
         regime: Regime | tuple[Regime, ...] | None = None,
-        val_regime: Regime | None = None,
-        test_regime: Regime | None = None,
         swap_roles: bool = False,
-        x_range: Range | None = None,
-        eps: float | None = None,
-        kernel: Kernel | None = None,
-        length: Range | None = None,
-        amplitude: Range | None = None,
-        period: Range | None = None,
-        correlation: Range | None = None,
-        shift: float | None = None,
-        oracle: Knowledge = "known",
+        process: ProcessOptions = DEFAULT_PROCESS,
+        evaluation: SyntheticEvaluation = DEFAULT_EVALUATION,
+        cache: CacheOptions = NO_CACHE,
         batch_size: int = 32,
         steps_per_epoch: int = 100,
-        val_batches: int = 8,
-        test_batches: int = 32,
         seed: int = 0,
-        cache_file: str | None = None,
-        cache_batches: int = 0,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
         check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
-        check_least(val_batches=(val_batches, 1), test_batches=(test_batches, 1), cache_batches=(cache_batches, 0))
-        if cache_batches and cache_file is None:
-            raise ValueError(f"cache_batches needs a cache_file to keep them in, got {cache_batches} and none")
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        if oracle not in get_args(Knowledge):
-            raise ValueError(f"oracle must be one of {', '.join(get_args(Knowledge))}, got {oracle!r}")
-        changes: dict[str, Any] = {
-            "points": points,
-            "x_range": x_range,
-            "eps": eps,
-            "kernel": kernel,
-            "length": length,
-            "amplitude": amplitude,
-            "period": period,
-            "correlation": correlation,
-            "shift": shift,
-        }
-        own = KINDS[kind].context
-        given = _range(context) or own
-        score = _range(eval_context) or given
-        # Where one number was asked for it is where scoring starts, and no bound of what training sees.
-        every = isinstance(context, int) or (context is None and own[0] == own[1])
-        self.plan = _plan(kind, {**changes, "context": score if every else given})._replace(every=every)
-        self.eval_plan = _plan(kind, {**changes, "context": score})
-        if oracle == "marginal":
-            grid(self.plan)
-        scored = "shuffle" if kind == "tnp" else "forecast"
-        self.regimes = (
-            as_regimes("regime", regime or ("shuffle" if kind == "tnp" else "mix")),
-            as_regimes("val_regime", val_regime or scored),
-            as_regimes("test_regime", test_regime or scored),
-        )
+        self.plan, self.eval_plan = plans(kind, points, context, process, evaluation)
+        train, scored = DEFAULT_REGIMES.get(kind, ("mix", "forecast"))
+        self.regimes = tuple(evaluation.regimes(regime or train, scored).values())
         self.swap_roles = swap_roles
-        self.oracle = oracle
+        self.oracle = evaluation.oracle
+        if self.oracle == "marginal":
+            grid(self.plan)
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
-        self.lengths = (cache_batches, val_batches, test_batches)
+        self.lengths = (cache.batches, evaluation.val_batches, evaluation.test_batches)
         self.seed = seed
         self.num_workers = num_workers
-        self.cache = None if cache_file is None else PairCache(cache_file, self._facts(kind))
+        self.cache = None if cache.file is None else PairCache(cache.file, self._facts(kind))
 
     @property
     def members(self) -> int:
@@ -218,15 +173,35 @@ class SyntheticPairs(NotInCheckpoints, LightningDataModule):
         return facts | {name: getattr(self, name) for name in ("swap_roles", "oracle", "batch_size", "seed")}
 
 
-def _range(count: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    return (count, count) if isinstance(count, int) else count
+def plans(
+    kind: str,
+    points: tuple[int, ...] | None,
+    context: int | tuple[int, int] | None,
+    process: ProcessOptions,
+    evaluation: SyntheticEvaluation,
+) -> tuple[PairPlan, PairPlan]:
+    """Plans of the tasks to train on and of those to score, from the arguments of ``SyntheticPairs``.
+
+    Raises:
+        ValueError: There is no such kind, or an option is invalid or without effect.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    fewest, most = KINDS[kind].context
+    own = fewest if fewest == most else (fewest, most)
+    shown = Shown.of(own if context is None else context, evaluation)
+    train = _plan(kind, points, shown.train, process)._replace(every=shown.every)
+    return train, _plan(kind, points, shown.scored, process)
 
 
-def _plan(kind: str, changes: dict[str, Any]) -> PairPlan:
-    """Plan of a kind, with its defaults replaced by arguments that are not None."""
-    plan = KINDS[kind]._replace(**{name: value for name, value in changes.items() if value is not None})
+def _plan(kind: str, points: tuple[int, ...] | None, context: tuple[int, int], process: ProcessOptions) -> PairPlan:
+    """Plan of a kind, with its defaults replaced by options that are given."""
+    given = process.given()
+    plan = KINDS[kind]._replace(context=context, **given)
+    if points is not None:
+        plan = plan._replace(points=points)
     plan.check()
     for name, read in plan.optional.items():
-        if not read and changes[name] is not None:
-            raise ValueError(f"{name} says nothing of kind {kind} with kernel {plan.kernel}, got {changes[name]}")
+        if not read and name in given:
+            raise ValueError(f"process.{name} says nothing of kind {kind} with kernel {plan.kernel}, got {given[name]}")
     return plan

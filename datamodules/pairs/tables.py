@@ -7,13 +7,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.pairs.options import Name, Unit, as_range
+from datamodules.pairs.options import (
+    DEFAULT_AUGMENTATION,
+    DEFAULT_EVALUATION,
+    DEFAULT_WINDOWS,
+    SPLIT_MOVES,
+    WINDOW_MOVES,
+    Augmentation,
+    Name,
+    SplitEvaluation,
+    WindowOptions,
+    as_range,
+)
 from datamodules.pairs.regimes import Regime
 from datamodules.pairs.tasks import Points, TaskPairs
 from datamodules.splits import PARTS, split_borders, standardise
 from datamodules.tables.source import Source
 from tabattn.contract.batches import Scaling
-from tabattn.contract.checks import check_least
 
 
 class Windows(NamedTuple):
@@ -57,34 +67,23 @@ class TablePairs(TaskPairs):
     ``mean`` and ``std`` convert back. Missing cells are neither shown nor scored. Windows without a known value in some
     column, or with none of the column to infer among its first ``context`` points, or none behind them, are left out.
 
-    Windows to train on start anywhere, those to validate and test on every ``stride`` rows. Each has an axis of its own
-    that starts at 0, or with ``cycle`` at its phase in the cycle.
+    Windows to train on start anywhere, those to validate and test on every ``windows.stride`` rows. Each has an axis of
+    its own that starts at 0, or with ``windows.cycle`` at its phase in the cycle.
 
     Args:
         path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz); from Python a DataFrame too.
         columns: Two columns or more, by name or by position counted from 0.
         infer: Name of the column to infer; none = the last of ``columns``.
-        x: Column of locations, numbers or dates, by which the table is sorted; none = the row number.
-        unit: Unit of dates: ``s``, ``min``, ``h`` or ``D`` (days).
-        cycle: Length of a cycle in units of the axis, such as 24 where these are hours: windows then tell the time of
-            day, and the axis ends at the cycle times a power of 2. Rows without ``x`` count from the first one.
-        window: Number of rows of a window.
-        stride: Rows between the starts of validation and test windows.
         context: Number of context points of the column to infer in validation, test and prediction. Half of the
             training batches have as many, the others any number from 1 to all but one. Of two numbers, the fewest and
             the most, each batch draws from this range, in training too: ``[8, 8]`` trains on 8 alone.
-        eval_context: The same for validation, test and prediction alone, one number or two; none = ``context``.
         regime: Which points are context in training. ``forecast``: all of the other columns and the first points of the
             one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
             ``shuffle``: random points of all, on average as many of each. ``half_half``: full_infer or shuffle.
             ``mix``: shuffle, forecast or interp. Of several, each batch draws one.
-        val_regime: The same for validation.
-        test_regime: The same for test.
-        swap_roles: Whether training draws the column to infer at random for each task, so that every direction is
-            learned.
-        drift: Standard deviation, in standardised units, of a random constant added to each sequence of a training
-            task: augmentation for test data at other levels.
-        shares: Shares of the rows for training, validation and test.
+        windows: Options of the axis and of the windows.
+        evaluation: Options of validation, test and prediction.
+        augmentation: Options of data augmentation in training.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches per epoch; validation may run at its end.
         seed: Seed of the batches.
@@ -92,74 +91,69 @@ class TablePairs(TaskPairs):
     """
 
     tasks: Windows
+    moved = SPLIT_MOVES | WINDOW_MOVES
 
     def __init__(
         self,
         path: Source,
         columns: tuple[Name, ...],
         infer: str | None = None,
-        x: Name | None = None,
-        unit: Unit = "h",
-        cycle: float | None = None,
-        window: int = 64,
-        stride: int = 16,
+        *,
         context: int | tuple[int, int] = 16,
-        eval_context: int | tuple[int, int] | None = None,
         regime: Regime | tuple[Regime, ...] = "mix",
-        val_regime: Regime = "forecast",
-        test_regime: Regime = "forecast",
-        swap_roles: bool = False,
-        drift: float = 0.0,
-        shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+        windows: WindowOptions = DEFAULT_WINDOWS,
+        evaluation: SplitEvaluation = DEFAULT_EVALUATION,
+        augmentation: Augmentation = DEFAULT_AUGMENTATION,
         batch_size: int = 32,
         steps_per_epoch: int = 100,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        check_least(window=(window, 2), stride=(stride, 1))
-        if cycle is not None and not 0 < cycle < math.inf:
-            raise ValueError(f"cycle must be greater than 0, got {cycle}")
         from datamodules.pairs.series import read_series
 
-        series = read_series(path, columns, x, unit)
-        super().__init__(
-            series.names,
-            infer,
-            context,
-            eval_context,
-            regime,
-            val_regime,
-            test_regime,
-            swap_roles,
-            drift,
-            batch_size,
-            steps_per_epoch,
-            seed,
-            num_workers,
-        )
-        check_below("context", as_range("context", context), window)
-        check_below("eval_context", self.options["val"].shown, window)
-        borders = split_borders(len(series.x), shares, window, "rows (a window)")
+        series = read_series(path, columns, windows.x, windows.unit)
+        loading = batch_size, steps_per_epoch, seed, num_workers
+        super().__init__(series.names, infer, context, regime, evaluation, augmentation, *loading)
+        check_below("context", as_range("context", context), windows.length)
+        check_below("evaluation.context", self.options["val"].shown, windows.length)
+        borders = split_borders(len(series.x), evaluation.shares, windows.length, "rows (a window)")
         axis, values = torch.from_numpy(series.x), torch.from_numpy(series.y)
         mean, std = standardise(values, slice(borders[0], borders[1]), series.names)
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
+        cycle = windows.cycle
         origin = axis if cycle is None else (axis / cycle).floor() * cycle
-        self.tasks = Windows(axis, origin, ((values - mean) / std).float(), window)
+        self.tasks = Windows(axis, origin, ((values - mean) / std).float(), windows.length)
         self.complete = bool(values.isfinite().all())
-        steps = {"train": 1, "val": stride, "test": stride}
-        starts = {
-            name: torch.arange(first, end - window + 1, steps[name])
-            for name, (first, end) in zip(PARTS, pairwise(borders), strict=True)
-        }
-        # No row is left without a prediction.
-        starts["predict"] = torch.cat([starts["test"], torch.tensor([len(values) - window])]).unique()
+        starts = _starts(borders, windows)
         self.numbers = {stage: self.usable(stage, part) for stage, part in starts.items()}
+        self.scaling = self._scaling(windows)
+
+    def _scaling(self, windows: WindowOptions) -> Scaling:
+        """Ends of the axis in the training windows.
+
+        Raises:
+            ValueError: The axis rises within no window.
+        """
         train = self.numbers["train"]
-        ends = float((axis[train + window - 1] - origin[train]).max())
+        ends = float((self.tasks.axis[train + windows.length - 1] - self.tasks.origin[train]).max())
         if not ends > 0:
-            raise ValueError(f"x column {x!r} must rise within a window of {window} rows, but does not in any")
+            rows = f"a window of {windows.length} rows"
+            raise ValueError(f"x column {windows.x!r} must rise within {rows}, but does not in any")
         # Networks see places by waves of twice the axis and its halves: the cycle is then one of them.
-        self.scaling = Scaling(0.0, ends if cycle is None else cycle * 2.0 ** math.ceil(math.log2(ends / cycle)))
+        cycle = windows.cycle
+        return Scaling(0.0, ends if cycle is None else cycle * 2.0 ** math.ceil(math.log2(ends / cycle)))
+
+
+def _starts(borders: tuple[int, ...], windows: WindowOptions) -> dict[str, Tensor]:
+    """First rows of the windows of each stage, from the borders of its part of the table."""
+    steps = {"train": 1, "val": windows.stride, "test": windows.stride}
+    starts = {
+        name: torch.arange(first, end - windows.length + 1, steps[name])
+        for name, (first, end) in zip(PARTS, pairwise(borders), strict=True)
+    }
+    # No row is left without a prediction.
+    starts["predict"] = torch.cat([starts["test"], torch.tensor([borders[-1] - windows.length])]).unique()
+    return starts
 
 
 def check_below(name: str, shown: tuple[int, int], window: int) -> None:

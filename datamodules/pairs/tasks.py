@@ -1,8 +1,8 @@
 """Batches of existing tasks: which tasks make up a batch, and which of their points are context."""
 
-import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import integer
-from datamodules.pairs.options import PairOptions, as_range, as_regimes
+from datamodules.pairs.options import SPLIT_MOVES, Augmentation, Evaluation, PairOptions, Shown
 from datamodules.pairs.regimes import FEW, REGIMES, Drawn, Regime, choose
 from tabattn.contract.batches import PairBatch, Scaling
 from tabattn.contract.checks import NotInCheckpoints, check_least, listed, nearest
+from tabattn.storage.earlier import Movable
 
 STREAMS = {"train": 1, "val": 2, "test": 3, "predict": 3}
 """Numbers that give the random choices of each stage a stream of their own."""
@@ -114,7 +115,7 @@ class TaskBatches(Dataset[PairBatch]):
         return drawn.expand(size)
 
 
-class TaskPairs(NotInCheckpoints, LightningDataModule, ABC):
+class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
     """Abstract datamodule of existing tasks: checks and loaders; values come standardised.
 
     A subclass reads its tasks in its constructor.
@@ -132,12 +133,9 @@ class TaskPairs(NotInCheckpoints, LightningDataModule, ABC):
         names: Names of the sequences.
         infer: Name of the sequence to infer; none = the last.
         context: Number of its context points in evaluation, in training any number; or the fewest and the most in both.
-        eval_context: The same for evaluation alone; none = ``context``.
         regime: Which points are context in training; of several, each batch draws one.
-        val_regime: The same for validation.
-        test_regime: The same for test.
-        swap_roles: Whether training draws the sequence to infer at random for each task.
-        drift: Standard deviation of a random constant added to each sequence of a training task.
+        evaluation: Options of validation, test and prediction.
+        augmentation: Options of data augmentation in training.
         batch_size: Tasks in a batch.
         steps_per_epoch: Batches in an epoch of training.
         seed: Seed of all random choices.
@@ -145,6 +143,7 @@ class TaskPairs(NotInCheckpoints, LightningDataModule, ABC):
     """
 
     batch = PairBatch
+    moved: ClassVar[Mapping[str, str]] = SPLIT_MOVES
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -159,12 +158,9 @@ class TaskPairs(NotInCheckpoints, LightningDataModule, ABC):
         names: tuple[str, ...],
         infer: str | None,
         context: int | tuple[int, int],
-        eval_context: int | tuple[int, int] | None,
         regime: Regime | tuple[Regime, ...],
-        val_regime: Regime,
-        test_regime: Regime,
-        swap_roles: bool,
-        drift: float,
+        evaluation: Evaluation,
+        augmentation: Augmentation,
         batch_size: int,
         steps_per_epoch: int,
         seed: int,
@@ -176,31 +172,17 @@ class TaskPairs(NotInCheckpoints, LightningDataModule, ABC):
             raise ValueError(f"at least 2 sequences are needed, one of them to infer, got {len(names)}{listed(names)}")
         if infer is not None and infer not in names:
             raise ValueError(f"infer must be one of the sequences, got {infer!r}{nearest(infer, names)}{listed(names)}")
-        if not 0 <= drift < math.inf:
-            raise ValueError(f"drift must be at least 0, got {drift}")
         self.names = names
         self.infer = len(names) - 1 if infer is None else names.index(infer)
-        train = as_range("context", context)
-        scored = train if eval_context is None else as_range("eval_context", eval_context)
-        # One number says where scoring starts, and is no bound of what training sees.
-        every = isinstance(context, int)
-        if every:
-            train = scored
-        regimes = {"train": regime, "val": val_regime, "test": test_regime, "predict": test_regime}
+        shown = Shown.of(context, evaluation)
+        regimes = evaluation.regimes(regime)
         self.options = {
-            stage: PairOptions(
-                len(names),
-                self.infer,
-                train if stage == "train" else scored,
-                every and stage == "train",
-                as_regimes(f"regimes of {stage}", chosen),
-                swap_roles and stage == "train",
-                drift if stage == "train" else 0.0,
-                batch_size,
-                seed,
-            )
-            for stage, chosen in regimes.items()
+            stage: PairOptions(len(names), self.infer, shown.scored, False, chosen, False, 0.0, batch_size, seed)
+            for stage, chosen in {**regimes, "predict": regimes["test"]}.items()
         }
+        self.options["train"] = self.options["train"]._replace(
+            shown=shown.train, every=shown.every, swap_roles=augmentation.swap_roles, drift=augmentation.drift
+        )
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
 

@@ -11,7 +11,7 @@ from tabattn.contract.batches import PairBatch
 from tabattn.training.cli import CLI
 
 TINY = ["--model.network.dim=8", "--model.network.heads=2", "--model.network.hidden=8", "--model.network.layers=2"]
-TINY += ["--data.batch_size=4", "--data.test_batches=2", "--trainer.accelerator=cpu"]
+TINY += ["--data.batch_size=4", "--data.evaluation.test_batches=2", "--trainer.accelerator=cpu"]
 
 
 def test_a_picture_and_a_report_of_every_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

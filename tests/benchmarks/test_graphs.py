@@ -11,6 +11,7 @@ from benchmarks.graphs import GraphedTraining, Places
 from datamodules import SyntheticPairs
 from tabattn.contract.batches import PairBatch
 from tabattn.optim import MuonAdamW
+from tests.helpers import build
 
 OPTIMIZERS = {
     "fused": lambda given, rate: Adam(given, rate, fused=True),
@@ -36,7 +37,9 @@ def test_replays_are_steps(optimizer: str, rate: float | None, clip: float | Non
     other = OPTIMIZERS[optimizer](graphed.parameters(), 0.01 if rate is None else 0.1)
     training = GraphedTraining(graphed, lambda batch: loss(graphed, batch), other, clip)
     places = Places(device)
-    batches = list(SyntheticPairs("const", points=(4, 4), context=2, test_batches=3).test_dataloader())
+    batches = list(
+        build(SyntheticPairs, "const", points=(4, 4), context=2, evaluation__test_batches=3).test_dataloader()
+    )
     replays = []
     for given in batches * 3:
         batch = places.put(given)

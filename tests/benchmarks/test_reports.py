@@ -121,7 +121,7 @@ def test_what_permissions_forbid_is_refused(tmp_path: Path, monkeypatch: pytest.
         ),
         ("drop", ["--trainer.max_steps=3"], "--trainer.max_steps is not to be chosen: it is what"),
         ("drop", ["--step=3"], "unrecognized argument --step=3"),
-        ("ett", ["--data.window=32"], "--data.window is not to be chosen: it is what"),
+        ("ett", ["--data.windows.length=32"], "--data.windows.length is not to be chosen: it is what"),
         ("pairs_sweep", ["--processes=0"], "processes must be at least 1, got 0"),
         ("pairs_sweep", ["--model.attention=Local"], "--model.attention is not to be chosen: it is what"),
         ("adult", ["--model.target_attention=Local"], "--model.target_attention is not to be chosen: it is what"),

@@ -11,6 +11,7 @@ from benchmarks.trajectories import WAYS, Measured, estimate, main, train, walk
 from datamodules import SyntheticPairs
 from tabattn.pairs import TNPD
 from tabattn.tasks import PairInference
+from tests.helpers import build
 
 TINY = [
     "--model.network.dim=8",
@@ -37,7 +38,7 @@ def test_a_report_and_a_picture_of_every_size(tmp_path: Path, capsys: pytest.Cap
 
 def test_without_attention_to_its_own_points_a_trajectory_is_one_pass() -> None:
     """An untrained network without residual answers alike whatever it is given."""
-    data = SyntheticPairs("const", points=(6, 6), context=2, batch_size=3, test_batches=2)
+    data = build(SyntheticPairs, "const", points=(6, 6), context=2, batch_size=3, evaluation__test_batches=2)
     task = PairInference(partial(TNPD, dim=8, heads=2, hidden=8, layers=2))
     task.network.scale(data.scaling)
     errors, found = walk(task.eval().network, list(data.test_dataloader()), seed=0)

@@ -18,7 +18,7 @@ STEPS = [
 NETWORK = ["--model.network.dim=8", "--model.network.heads=2", "--model.network.hidden=8", "--model.network.layers=2"]
 TASKS = {
     "prior": ["--data.tables=[sklearn:iris]", "--data.num_workers=0", "--data.rows=[12,16]", "--data.features=[2,3]"],
-    "pairs": ["--data.batch_size=4", "--data.val_batches=1", "--data.test_batches=1"],
+    "pairs": ["--data.batch_size=4", "--data.evaluation.val_batches=1", "--data.evaluation.test_batches=1"],
 }
 ALL = {
     "prior": ("AttentionMaps", "Embeddings", "History", "Weights"),

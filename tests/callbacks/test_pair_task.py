@@ -12,6 +12,7 @@ from tabattn.pairs import NETWORKS, InferenceOptions
 from tabattn.tasks import PairInference
 from tests.callbacks.test_embeddings import folder, index, table
 from tests.callbacks.tiny import board, trainer
+from tests.helpers import build
 
 
 @pytest.mark.parametrize("arch", ["TNPD", "TNPA"])
@@ -21,8 +22,15 @@ def test_every_callback_looks_at_the_pairs_task(arch: str, tmp_path: Path) -> No
         inference=InferenceOptions(samples=2, num_steps=3),
     )
     task.configure_optimizers = lambda: torch.optim.SGD(task.parameters(), lr=0.01)  # type: ignore[method-assign]
-    data = SyntheticPairs(
-        points=(6, 6), context=2, batch_size=3, steps_per_epoch=1, val_batches=1, test_batches=1, swap_roles=True
+    data = build(
+        SyntheticPairs,
+        points=(6, 6),
+        context=2,
+        batch_size=3,
+        steps_per_epoch=1,
+        evaluation__val_batches=1,
+        evaluation__test_batches=1,
+        swap_roles=True,
     )
     callbacks = [AttentionMaps(), Embeddings(["network.blocks.0"]), Trajectories(tasks=2, attention_steps=1), Weights()]
     trainer(tmp_path, callbacks, max_epochs=1, num_sanity_val_steps=0).fit(task, data)

@@ -12,6 +12,7 @@ from datamodules import TablePairs
 from datamodules.tables.real import load_table
 from tabattn.contract.columns import TableEncoder
 from tabattn.contract.errors import TableWarning
+from tests.helpers import build
 
 ROWS = 40
 LABELS = ["xy"[row % 2] for row in range(ROWS)]
@@ -55,7 +56,7 @@ def test_infinite_cells_of_files(tmp_path: Path, name: str, word: str) -> None:
         x = load_table(path).x[:, 0]
     assert np.flatnonzero(np.isnan(x)).tolist() == [ROW]
     with pytest.raises(ValueError, match=rf"column 'a' of .*{name} must hold finite numbers, got .*, row {ROW}"):
-        TablePairs(path, ("a", "b"), window=4, stride=2, context=2)
+        build(TablePairs, path, ("a", "b"), windows__length=4, windows__stride=2, context=2)
 
 
 @pytest.mark.parametrize("word", ["inf", "-inf", "1e400"])
@@ -76,7 +77,7 @@ def test_numbers_that_drown_the_others(tmp_path: Path, name: str, word: str) -> 
         assert load_table(path).x[ROW, 0] == float(word)
     shown = f"{float(word):g}".replace("+", r"\+")
     with pytest.raises(ValueError, match=f"column 'a' has a value of {shown} in the training part, beside which"):
-        TablePairs(path, ("a", "b"), window=4, stride=2, context=2)
+        build(TablePairs, path, ("a", "b"), windows__length=4, windows__stride=2, context=2)
 
 
 @pytest.mark.parametrize("word", ["", "nan", "NaN", "NA", "?"])

@@ -9,14 +9,15 @@ import torch
 from sklearn.datasets import load_iris
 
 from datamodules import LongPairs, SyntheticPrior, TablePairs, TableTasks
-from datamodules.pairs.options import LongNames
+from datamodules.pairs import LongNames, WindowOptions
 from datamodules.tables.real import load_tables
 
 ROOT = Path(__file__).parents[2]
 ROOMS, POPULATIONS = ROOT / "examples" / "rooms.csv", ROOT / "examples" / "populations.csv"
 ROLES = {"task": "island", "member": "animal", "x": "year", "y": "log_count"}
 LONG: dict[str, Any] = {"infer": "lynxes", "context": 3, "batch_size": 4}
-WIDE: dict[str, Any] = {"columns": ("outside", "inside"), "x": "time", "window": 16, "context": 4, "batch_size": 4}
+WIDE: dict[str, Any] = {"columns": ("outside", "inside"), "context": 4, "batch_size": 4}
+WIDE["windows"] = WindowOptions(x="time", length=16)
 
 
 def iris() -> pd.DataFrame:

@@ -17,7 +17,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from datamodules import LongPairs, PriorDump, SyntheticPairs, SyntheticPrior, TablePairs, TableTasks
-from datamodules.pairs.long_series import LongNames
+from datamodules.pairs import Augmentation, LongNames, ProcessOptions, WindowOptions
 from datamodules.prior.dump import __main__ as dump
 from datamodules.prior.scm_options import ScmOptions
 from datamodules.tables.real import Folds
@@ -246,8 +246,7 @@ def synthetic_pairs() -> Numbers:
         context=(2, 5),
         regime="interp",
         swap_roles=True,
-        eps=0.1,
-        length=(0.4, 0.9),
+        process=ProcessOptions(eps=0.1, length=(0.4, 0.9)),
         batch_size=3,
         seed=6,
     )
@@ -262,12 +261,10 @@ def table_pairs(folder: Path) -> Numbers:
     data = TablePairs(
         str(folder / "table.csv"),
         ("a", "b"),
-        window=16,
-        stride=4,
+        windows=WindowOptions(length=16, stride=4),
         context=(3, 8),
         regime=("forecast", "mix"),
-        swap_roles=True,
-        drift=0.2,
+        augmentation=Augmentation(swap_roles=True, drift=0.2),
         batch_size=3,
         seed=2,
     )

@@ -18,6 +18,7 @@ from tabattn.pairs import NETWORKS, TNPD, InferenceOptions
 from tabattn.pairs.task import CHAINED
 from tabattn.tasks import PairInference
 from tabattn.training.cli import main
+from tests.helpers import build
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "pairs.yaml")
 TINY: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 2}
@@ -29,8 +30,8 @@ SMALL = [
     "--data.points=[8,8]",
     "--data.context=3",
     "--data.batch_size=4",
-    "--data.val_batches=2",
-    "--data.test_batches=2",
+    "--data.evaluation.val_batches=2",
+    "--data.evaluation.test_batches=2",
     "--data.steps_per_epoch=3",
     "--trainer.max_steps=3",
     "--trainer.check_val_every_n_epoch=1",
@@ -50,7 +51,7 @@ class Learner(PairInference):
 
 def data(**changes: Any) -> SyntheticPairs:
     sizes: dict[str, Any] = {"points": (8, 8), "context": 3, "batch_size": 4, "steps_per_epoch": 2}
-    return SyntheticPairs(**{**sizes, "val_batches": 2, "test_batches": 2, **changes})
+    return build(SyntheticPairs, **{**sizes, "evaluation__val_batches": 2, "evaluation__test_batches": 2, **changes})
 
 
 def trainer(folder: Path, **changes: Any) -> Trainer:
@@ -117,7 +118,7 @@ def test_loss_is_the_mean_over_known_targets() -> None:
 
 
 def test_units_of_the_data_are_kept_with_the_weights(tmp_path: Path) -> None:
-    task, pairs = Learner(SMALLEST), data(x_range=(5.0, 15.0))
+    task, pairs = Learner(SMALLEST), data(process__x_range=(5.0, 15.0))
     run = trainer(tmp_path)
     run.fit(task, pairs)
     run.save_checkpoint(tmp_path / "a.ckpt")
@@ -130,9 +131,9 @@ def test_units_of_the_data_are_kept_with_the_weights(tmp_path: Path) -> None:
 
 def test_places_beyond_training_are_said_once(tmp_path: Path) -> None:
     task = Learner(SMALLEST)
-    trainer(tmp_path).fit(task, data(x_range=(-2.0, 2.0)))
+    trainer(tmp_path).fit(task, data(process__x_range=(-2.0, 2.0)))
     with pytest.warns(UserWarning, match=r"x leaves the range of training \[-2, 2\]") as told:
-        trainer(tmp_path).test(task, data(x_range=(-2.0, 4.0)), verbose=False)
+        trainer(tmp_path).test(task, data(process__x_range=(-2.0, 4.0)), verbose=False)
     assert len([each for each in told if "leaves the range" in str(each.message)]) == 1
 
 
@@ -226,7 +227,7 @@ def test_trajectories_are_scored_beside_one_pass(tmp_path: Path) -> None:
 
 
 def test_tasks_without_all_targets_have_trajectories_of_the_others(tmp_path: Path) -> None:
-    batch = next(iter(data(x_range=(-2.0, 2.0)).test_dataloader()))
+    batch = next(iter(data(process__x_range=(-2.0, 2.0)).test_dataloader()))
     y = batch.y.clone()
     y[0, batch.context + 1] = y[1, :] = math.nan
     padding = torch.zeros_like(y, dtype=torch.bool)

@@ -39,7 +39,7 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 """For each word of such a version: the network it means, and the arguments that said so."""
 PAIRS = ["--data=SyntheticPairs", "--data.points=[8,8]", "--data.context=3", "--data.batch_size=2"]
-PAIRS += ["--data.test_batches=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+PAIRS += ["--data.evaluation.test_batches=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 
 
 @pytest.fixture(params=NETWORKS)

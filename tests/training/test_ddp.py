@@ -23,7 +23,12 @@ PRIOR = ["prior.yaml", *(f"--model.{flag}" for flag in MODEL), *(f"--data.{flag}
 PRIOR += ["--data.classes=[2,3]"]
 PAIRS = ["pairs.yaml", *(f"--model.network.{size}" for size in ("dim=16", "heads=2", "hidden=16", "layers=2"))]
 PAIRS += ["--data.points=[8,8]", "--data.context=3", "--data.batch_size=3", "--data.steps_per_epoch=4"]
-PAIRS += ["--data.val_batches=3", "--data.test_batches=3", "--model.joint=true", "--data.regime=forecast"]
+PAIRS += [
+    "--data.evaluation.val_batches=3",
+    "--data.evaluation.test_batches=3",
+    "--model.joint=true",
+    "--data.regime=forecast",
+]
 
 
 def run(folder: Path, command: str, *arguments: str, task: list[str] = PRIOR) -> Path:

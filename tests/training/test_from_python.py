@@ -24,6 +24,7 @@ from tabattn.optim import MuonAdamW, WarmupCosine
 from tabattn.pairs import TNPD
 from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PairInference, PriorClassification, Task
+from tests.helpers import build
 from tests.optim.test_schedule_free import MeanOfPoints
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -47,7 +48,15 @@ def tables() -> SyntheticPrior:
 
 
 def sequences() -> SyntheticPairs:
-    return SyntheticPairs(points=(8, 8), context=3, batch_size=2, steps_per_epoch=4, val_batches=1, test_batches=1)
+    return build(
+        SyntheticPairs,
+        points=(8, 8),
+        context=3,
+        batch_size=2,
+        steps_per_epoch=4,
+        evaluation__val_batches=1,
+        evaluation__test_batches=1,
+    )
 
 
 TASKS: list[tuple[Callable[..., Task], Callable[[], LightningDataModule]]] = [(prior, tables), (pairs, sequences)]

@@ -14,7 +14,7 @@ from tests.storage.test_files import small_files
 CONFIG = Path(__file__).parents[2] / "configs" / "pairs.yaml"
 PREDICT = [
     *("predict", f"--config={CONFIG}", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
-    *("--data.test_batches=1", "--data.batch_size=2", "--model.network.dim=8", "--model.network.heads=2"),
+    *("--data.evaluation.test_batches=1", "--data.batch_size=2", "--model.network.dim=8", "--model.network.heads=2"),
     *("--model.network.layers=2", "--model.inference.samples=1", "--model.inference.num_steps=2"),
 ]
 EARLIER = "model:\n  class_path: PairInference\n  init_args:\n    arch: tnpd\n    dim: 64\n    residual: nearest\n"

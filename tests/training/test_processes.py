@@ -190,7 +190,12 @@ PAIRS += [
     "--data.context=3",
     "--data.batch_size=2",
 ]
-PAIRS += ["--data.steps_per_epoch=5", "--data.val_batches=1", "--lr_scheduler=null", "--trainer.accelerator=cpu"]
+PAIRS += [
+    "--data.steps_per_epoch=5",
+    "--data.evaluation.val_batches=1",
+    "--lr_scheduler=null",
+    "--trainer.accelerator=cpu",
+]
 PAIRS += ["--trainer.max_epochs=4", "--trainer.enable_progress_bar=false", "--trainer.check_val_every_n_epoch=1"]
 PAIRS += ["--trainer.strategy=ddp", "--trainer.devices=2", "--run.version=one", "--data.num_workers=0"]
 

@@ -23,7 +23,11 @@ SIZES = ("dim=16", "hidden=16", "heads=2", "layers=1")
 PRIOR = ["--config", str(CONFIGS / "prior.yaml"), "--data.rows=[12,16]", "--data.features=[2,3]"]
 PRIOR += ["--data.tables=[sklearn:iris]", "--data.folds=2", *(f"--model.network.{size}" for size in SIZES)]
 PAIRS = ["--config", str(CONFIGS / "pairs.yaml"), "--data.points=[8,8]", "--data.context=3"]
-PAIRS += ["--data.val_batches=1", "--data.test_batches=1", *(f"--model.network.{size}" for size in SIZES)]
+PAIRS += [
+    "--data.evaluation.val_batches=1",
+    "--data.evaluation.test_batches=1",
+    *(f"--model.network.{size}" for size in SIZES),
+]
 TASKS = {"prior": PRIOR, "pairs": PAIRS}
 OPTIMIZERS = {
     "AdamW": ["--optimizer=AdamW", "--optimizer.lr=0.01"],

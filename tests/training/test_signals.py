@@ -244,7 +244,12 @@ PAIRS += [
     "--data.context=3",
     "--data.batch_size=2",
 ]
-PAIRS += ["--data.steps_per_epoch=100000", "--data.val_batches=1", "--lr_scheduler=null", "--trainer.accelerator=cpu"]
+PAIRS += [
+    "--data.steps_per_epoch=100000",
+    "--data.evaluation.val_batches=1",
+    "--lr_scheduler=null",
+    "--trainer.accelerator=cpu",
+]
 PAIRS += ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
 
 

@@ -24,7 +24,7 @@ RANDOM = (
 SMALL = [f"--model.network.{name}" for name in ("dim=16", "heads=2", "hidden=16", "layers=1")]
 SMALL += ["--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false"]
 PAIRS = ["--data=SyntheticPairs", "--data.points=[8,8]", "--data.context=3", "--data.batch_size=2"]
-PAIRS += ["--data.val_batches=1", "--data.test_batches=1"]
+PAIRS += ["--data.evaluation.val_batches=1", "--data.evaluation.test_batches=1"]
 
 
 def checkpoint(task: Task, data: Any, path: Path) -> str:

@@ -16,8 +16,9 @@ from datamodules.pairs.batches import PairBatches
 from tabattn.contract.batches import PairBatch
 from tabattn.contract.errors import DataError
 from tabattn.training.cli import main
+from tests.helpers import build
 
-SIZES = {"batch_size": 3, "steps_per_epoch": 5, "val_batches": 2, "test_batches": 3}
+SIZES = {"batch_size": 3, "steps_per_epoch": 5, "evaluation__val_batches": 2, "evaluation__test_batches": 3}
 
 
 @pytest.fixture
@@ -26,8 +27,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def kept(path: Path, **changes: object) -> SyntheticPairs:
-    arguments: dict[str, object] = {"kind": "icm", "points": (7, 7), "context": 3, "cache_file": str(path), **SIZES}
-    return SyntheticPairs(**{**arguments, **changes})
+    arguments: dict[str, object] = {"kind": "icm", "points": (7, 7), "context": 3, "cache__file": str(path), **SIZES}
+    return build(SyntheticPairs, **{**arguments, **changes})
 
 
 def same(a: PairBatch, b: PairBatch) -> bool:
@@ -37,7 +38,7 @@ def same(a: PairBatch, b: PairBatch) -> bool:
 
 @pytest.mark.parametrize("changes", [{}, {"kind": "tnp", "points": None, "context": None}])
 def test_kept_tasks_are_the_drawn_ones(path: Path, changes: dict[str, object]) -> None:
-    drawn = SyntheticPairs(**{"kind": "icm", "points": (7, 7), "context": 3, **SIZES, **changes})
+    drawn = build(SyntheticPairs, **{"kind": "icm", "points": (7, 7), "context": 3, **SIZES, **changes})
     for _ in ("written", "read"):
         data = kept(path, **changes)
         for ours, theirs in (
@@ -49,10 +50,10 @@ def test_kept_tasks_are_the_drawn_ones(path: Path, changes: dict[str, object]) -
 
 
 def test_training_goes_through_its_batches_again(path: Path) -> None:
-    batches = list(kept(path, cache_batches=2).train_dataloader())
-    whole = list(SyntheticPairs(kind="icm", points=(7, 7), context=3, **SIZES).train_dataloader())
+    batches = list(kept(path, cache__batches=2).train_dataloader())
+    whole = list(build(SyntheticPairs, kind="icm", points=(7, 7), context=3, **SIZES).train_dataloader())
     assert [same(batches[i], whole[i % 2]) for i in range(5)] == [True] * 5
-    workers = kept(path, cache_batches=2, num_workers=2).train_dataloader()
+    workers = kept(path, cache__batches=2, num_workers=2).train_dataloader()
     assert all(same(a, b) for a, b in zip(workers, batches, strict=True))
 
 
@@ -82,36 +83,39 @@ def test_a_file_of_other_tasks_is_refused(path: Path) -> None:
     kept(path).prepare_data()
     expected = r"pairs.h5 holds tasks of eps 0.05 \(not 0.1\), seed 0 \(not 1\): delete it, or name another file"
     with pytest.raises(MisconfigurationException, match=expected):
-        kept(path, seed=1, eps=0.1).prepare_data()
+        kept(path, seed=1, process__eps=0.1).prepare_data()
     with pytest.raises(MisconfigurationException, match=r"holds tasks of test_batches 3 \(not 2\): delete it"):
-        kept(path, test_batches=2).test_dataloader()
+        kept(path, evaluation__test_batches=2).test_dataloader()
 
 
 def test_ways_to_train_share_what_is_scored(path: Path) -> None:
-    kept(path, context=(2, 4), eval_context=3, regime="shuffle").prepare_data()
-    other = kept(path, context=(1, 5), eval_context=3, regime=("forecast", "interp"))
+    kept(path, context=(2, 4), evaluation__context=3, regime="shuffle").prepare_data()
+    other = kept(path, context=(1, 5), evaluation__context=3, regime=("forecast", "interp"))
     assert all(same(a, b) for a, b in zip(other.test_dataloader(), kept(path).test_dataloader(), strict=True))
     for changes, told in (
-        ({"eval_context": 2}, r"eval_context \[3, 3\] \(not \[2, 2\]\)"),
-        ({"val_regime": "interp"}, r'val_regime \["forecast"\] \(not \["interp"\]\)'),
-        ({"cache_batches": 1}, r"context null \(not \"every\"\), .*regime null \(not \["),
+        ({"evaluation__context": 2}, r"eval_context \[3, 3\] \(not \[2, 2\]\)"),
+        ({"evaluation__val_regime": "interp"}, r'val_regime \["forecast"\] \(not \["interp"\]\)'),
+        ({"cache__batches": 1}, r"context null \(not \"every\"\), .*regime null \(not \["),
     ):
         with pytest.raises(MisconfigurationException, match=told):
             kept(path, **changes).prepare_data()
 
 
 def test_training_that_is_kept_is_that_of_its_regime(path: Path) -> None:
-    kept(path, cache_batches=1, eval_context=3).prepare_data()
+    kept(path, cache__batches=1, evaluation__context=3).prepare_data()
     with pytest.raises(MisconfigurationException, match=r"pairs.h5 holds tasks of regime \[\"mix\"\] \(not \["):
-        kept(path, cache_batches=1, regime="shuffle").prepare_data()
+        kept(path, cache__batches=1, regime="shuffle").prepare_data()
     with pytest.raises(MisconfigurationException, match=r"holds tasks of context \"every\" \(not \[1, 5\]\)"):
-        kept(path, cache_batches=1, context=(1, 5), eval_context=3).prepare_data()
+        kept(path, cache__batches=1, context=(1, 5), evaluation__context=3).prepare_data()
 
 
 def test_the_command_line_says_it_in_one_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept(path).prepare_data()
     data = ["--data=SyntheticPairs", "--data.kind=icm", "--data.points=[7,7]", "--data.context=3", "--data.seed=1"]
-    data += [*(f"--data.{name}={value}" for name, value in SIZES.items()), f"--data.cache_file={path}"]
+    data += [
+        *(f"--data.{name.replace('__', '.')}={value}" for name, value in SIZES.items()),
+        f"--data.cache.file={path}",
+    ]
     run = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     assert (
         main(["fit", "--model=PairInference", "--model.network.dim=16", "--model.network.hidden=16", *data, *run]) == 2

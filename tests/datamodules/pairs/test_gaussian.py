@@ -14,6 +14,7 @@ from datamodules.pairs.gaussian import JITTER, draw, marginal, oracle, predict
 from datamodules.pairs.kernels import Process, Term
 from datamodules.pairs.kinds import KINDS, make_process
 from tabattn.contract.batches import PairBatch
+from tests.helpers import build
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +23,9 @@ TASKS = 6
 
 def batches(kind: str, **changes: object) -> PairBatches:
     """Return test batches of a kind, of a few tasks unless told otherwise."""
-    loader = SyntheticPairs(kind=kind, **{"batch_size": TASKS, "test_batches": 1, **changes}).test_dataloader()
+    loader = build(
+        SyntheticPairs, kind=kind, **{"batch_size": TASKS, "evaluation__test_batches": 1, **changes}
+    ).test_dataloader()
     items = loader.dataset.items
     assert isinstance(items, PairBatches)
     return items
@@ -105,7 +108,7 @@ def test_values_that_contradict_each_other_are_refused() -> None:
 
 
 def test_without_noise_only_the_jitter_is_left() -> None:
-    source = batches("rbf_const_2D", points=(20, 20), context=10, test_regime="interp")
+    source = batches("rbf_const_2D", points=(20, 20), context=10, evaluation__test_regime="interp")
     batch = source[0]
     prediction = predict(source.draw(0, False).process, batch.x, batch.y, batch.member, batch.context)
     assert float(prediction.variance.min()) >= JITTER * 5
@@ -162,7 +165,7 @@ def scores(source: PairBatches) -> tuple[float, float, float]:
 def test_scores_of_the_kinds(
     kind: str, regime: str, alone: float, together: float, error: float, margin: float
 ) -> None:
-    found = scores(batches(kind, test_regime=regime, batch_size=64, test_batches=8))
+    found = scores(batches(kind, evaluation__test_regime=regime, batch_size=64, evaluation__test_batches=8))
     assert found[0] == pytest.approx(alone, abs=0.06)
     assert found[1] == pytest.approx(together, abs=0.06)
     assert found[2] == pytest.approx(error, abs=margin)
@@ -188,6 +191,6 @@ def test_the_other_sequence_is_worth_what_the_kind_says() -> None:
 
 def test_not_knowing_the_process_costs_something() -> None:
     known = scores(batches("icm", batch_size=40))
-    unknown = scores(batches("icm", batch_size=40, oracle="marginal"))
+    unknown = scores(batches("icm", batch_size=40, evaluation__oracle="marginal"))
     assert 0.02 < known[0] - unknown[0] < 0.25
     assert unknown[1] < known[1]

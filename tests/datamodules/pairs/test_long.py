@@ -12,6 +12,7 @@ from datamodules import LongPairs
 from datamodules.pairs.long_series import LongNames
 from tabattn.contract.batches import PairBatch
 from tabattn.pairs import InferenceOptions, lay_out
+from tests.helpers import build
 
 TASKS = 20
 
@@ -39,7 +40,7 @@ def table(tmp_path: Path) -> str:
 
 
 def pairs(path: str, **options: Any) -> LongPairs:
-    return LongPairs(path, **{"context": 2, "batch_size": 4, **options})
+    return build(LongPairs, path, **{"context": 2, "batch_size": 4, **options})
 
 
 def all_batches(data: LongPairs, stage: str) -> list[PairBatch]:
@@ -52,7 +53,7 @@ def values(data: LongPairs, batch: PairBatch) -> torch.Tensor:
 
 
 def test_every_task_comes_whole_and_once(table: str) -> None:
-    data = pairs(table, from_start=False)
+    data = pairs(table, series__from_start=False)
     frame = long()
     seen: list[float] = []
     for stage in ("val", "test"):
@@ -98,7 +99,7 @@ def test_only_what_exists_is_inferred(table: str, infer: str) -> None:
 
 
 def test_training_takes_any_regime(table: str) -> None:
-    data = pairs(table, regime=("mix", "half_half"), context=(1, 5), swap_roles=True)
+    data = pairs(table, regime=("mix", "half_half"), context=(1, 5), augmentation__swap_roles=True)
     batches = [data.batches("train")[index] for index in range(40)]
     assert all(0 < batch.context < batch.x.shape[1] for batch in batches)
     assert all(batch.y[:, : batch.context].isfinite().any(1).all() for batch in batches)
@@ -113,13 +114,13 @@ def test_a_batch_is_a_function_of_seed_and_number(table: str) -> None:
 
 
 def test_the_split_is_seeded_or_in_order(table: str) -> None:
-    assert pairs(table, ordered=True).numbers["test"].tolist() == list(range(16, 20))
+    assert pairs(table, series__ordered=True).numbers["test"].tolist() == list(range(16, 20))
     one, again, other = (pairs(table, seed=seed).numbers["test"].tolist() for seed in (0, 0, 1))
     assert one == again != other
 
 
 def test_places_from_the_start(table: str) -> None:
-    data = pairs(table, from_start=True)
+    data = pairs(table, series__from_start=True)
     assert data.scaling.x_low == 0
     assert data.scaling.x_high < 10
     assert all(torch.equal(batch.x.amin(1), torch.zeros(len(batch.x))) for batch in all_batches(data, "test"))
@@ -128,7 +129,7 @@ def test_places_from_the_start(table: str) -> None:
 def test_names_of_columns_and_sequences(tmp_path: Path) -> None:
     frame = pd.concat([long(), long().assign(member="other")])
     path = write(frame.rename(columns={"x": "place", "member": "kind"}), tmp_path)
-    data = pairs(path, columns=LongNames(member="kind", x="place"), sequences=("up", "low"))
+    data = pairs(path, columns=LongNames(member="kind", x="place"), series__names=("up", "low"))
     assert (data.names, data.members) == (("up", "low"), 2)
     assert data.infer == 1
     assert pairs(path, columns=LongNames(member="kind", x="place")).names == ("low", "other", "up")
@@ -138,7 +139,7 @@ def test_unknown_values_are_asked_for(tmp_path: Path) -> None:
     frame = long().sort_values("x")
     rows = (frame["task"] == "task 19") & (frame["member"] == "up")
     frame.loc[frame["x"].where(rows).nlargest(3).index, "y"] = np.nan
-    data = pairs(write(frame, tmp_path), infer="up", ordered=True, context=1)
+    data = pairs(write(frame, tmp_path), infer="up", series__ordered=True, context=1)
     assert data.numbers["test"].tolist() == [*range(16, 19)]
     assert data.numbers["predict"].tolist() == [*range(16, 20)]
     asked = data.tasks.take(torch.tensor([19]))
@@ -149,13 +150,13 @@ def test_unknown_values_are_asked_for(tmp_path: Path) -> None:
     ("options", "words"),
     [
         ({"columns": LongNames(y="value")}, r"no column 'value'; columns: task, member, x, y"),
-        ({"sequences": ("low", "Ups")}, r"no sequence 'Ups' \(did you mean 'up'\?\); sequences: low, up"),
-        ({"sequences": ("low",)}, "at least 2 sequences are needed"),
+        ({"series__names": ("low", "Ups")}, r"no sequence 'Ups' \(did you mean 'up'\?\); sequences: low, up"),
+        ({"series__names": ("low",)}, "at least 2 sequences are needed"),
         ({"infer": "middle"}, "infer must be one of the sequences, got 'middle'"),
         ({"columns": LongNames(y="member")}, "column 'member' of .* must hold finite numbers"),
         ({"context": 9}, "no task to val on has known values of every sequence, .*; none has of 'up'"),
         ({"context": (9, 9)}, "no task to train on has known values of every sequence, .*; none has of 'up'"),
-        ({"shares": (0.97, 0.02, 0.01)}, "each part must hold 1 task, got train 19, val 1, test 0"),
+        ({"evaluation__shares": (0.97, 0.02, 0.01)}, "each part must hold 1 task, got train 19, val 1, test 0"),
     ],
 )
 def test_mistakes_are_named(table: str, options: dict[str, Any], words: str) -> None:
@@ -175,7 +176,7 @@ def test_an_axis_too_fine_is_refused(tmp_path: Path) -> None:
     path = write(frame, tmp_path)
     with pytest.raises(ValueError, match=r"single precision does not tell apart.*from_start"):
         pairs(path)
-    assert pairs(path, from_start=True).scaling.x_high < 10
+    assert pairs(path, series__from_start=True).scaling.x_high < 10
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,16 @@ from datamodules import SyntheticPairs
 from datamodules.counter import CounterLoader, RankSlice, generator
 from datamodules.pairs.kinds import KINDS, draw_sizes
 from tabattn.contract.batches import PairBatch
+from tests.helpers import build
 
-SMALL = {"points": (7, 7), "context": 3, "batch_size": 4, "steps_per_epoch": 4, "val_batches": 2, "test_batches": 3}
+SMALL = {
+    "points": (7, 7),
+    "context": 3,
+    "batch_size": 4,
+    "steps_per_epoch": 4,
+    "evaluation__val_batches": 2,
+    "evaluation__test_batches": 3,
+}
 
 
 def same(a: PairBatch, b: PairBatch) -> bool:
@@ -20,12 +28,12 @@ def same(a: PairBatch, b: PairBatch) -> bool:
 
 
 def stream(rank: int = 0, world: int = 1, workers: int = 0, **changes: object) -> CounterLoader:
-    whole = SyntheticPairs(**{**SMALL, **changes}).train_dataloader()
+    whole = build(SyntheticPairs, **{**SMALL, **changes}).train_dataloader()
     return CounterLoader(whole.dataset, 4, rank, world, num_workers=workers)
 
 
 def scored(**arguments: object) -> Iterator[PairBatch]:
-    yield from SyntheticPairs(**arguments).test_dataloader()
+    yield from build(SyntheticPairs, **arguments).test_dataloader()
 
 
 def test_batches_do_not_depend_on_workers() -> None:
@@ -39,7 +47,7 @@ def test_ranks_share_the_stream() -> None:
 
 
 def test_ranks_share_what_is_scored() -> None:
-    batches = SyntheticPairs(**SMALL).test_dataloader().dataset.items
+    batches = build(SyntheticPairs, **SMALL).test_dataloader().dataset.items
     assert [len(RankSlice(batches, rank, 2)) for rank in range(2)] == [2, 1]
     assert same(RankSlice(batches, 1, 2)[0], batches[1])
     idle = RankSlice(batches, 3, 4)[0]
@@ -48,7 +56,7 @@ def test_ranks_share_what_is_scored() -> None:
 
 
 def test_tasks_differ_within_and_between_batches_and_splits() -> None:
-    data = SyntheticPairs(**SMALL)
+    data = build(SyntheticPairs, **SMALL)
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
     firsts = [x for loader in loaders for batch in loader for x in batch.x[:, 0].tolist()]
     assert len(set(firsts)) == 4 * (4 + 2 + 3)
@@ -62,7 +70,7 @@ def test_a_task_does_not_depend_on_the_size_of_its_batch() -> None:
 
 
 def test_values_do_not_depend_on_the_regime() -> None:
-    ahead, between = (next(scored(**SMALL, test_regime=regime)) for regime in ("forecast", "interp"))
+    ahead, between = (next(scored(**SMALL, evaluation__test_regime=regime)) for regime in ("forecast", "interp"))
     assert not same(ahead, between)
     by_place = [batch.y.gather(1, batch.x.argsort(1)) for batch in (ahead, between)]
     torch.testing.assert_close(*by_place, rtol=0, atol=0)
@@ -81,7 +89,7 @@ def test_batches_keep_their_types_through_a_loader() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_spread_as_the_scaling_says(kind: str) -> None:
     few = {} if kind == "tnp" else {"points": (12,) * KINDS[kind].members, "context": 4}
-    data = SyntheticPairs(kind=kind, batch_size=32, test_batches=8, **few)
+    data = build(SyntheticPairs, kind=kind, batch_size=32, evaluation__test_batches=8, **few)
     values = torch.cat([batch.y.flatten() for batch in data.test_dataloader()])
     assert data.scaling.y_mean == 0
     assert float(values.std()) == pytest.approx(data.scaling.y_std, rel=0.15)
@@ -97,7 +105,9 @@ def test_a_label_says_nothing_of_which_sequence_is_above() -> None:
 
 
 def test_functions_of_different_tasks_have_nothing_in_common() -> None:
-    batch = next(scored(kind="single_rbf", points=(100,), context=50, batch_size=40, test_regime="forecast"))
+    batch = next(
+        scored(kind="single_rbf", points=(100,), context=50, batch_size=40, evaluation__test_regime="forecast")
+    )
     between = np.corrcoef(batch.y.gather(1, batch.x.argsort(1)).numpy())[np.triu_indices(40, 1)]
     assert abs(between.mean()) < 0.05
     assert (between > 0.9).mean() < 0.02
@@ -109,12 +119,14 @@ def test_sizes_of_the_single_protocol() -> None:
     assert contexts == set(range(3, 47))
     assert {points for (points,), context in shapes if context == 46} == {49}
     assert {points - context for (points,), context in shapes} == set(range(3, 47))
-    for batch in scored(kind="tnp", batch_size=2, test_batches=5):
+    for batch in scored(kind="tnp", batch_size=2, evaluation__test_batches=5):
         assert 3 <= batch.context <= batch.x.shape[1] - 3 <= 46
 
 
 def test_points_of_either_sequence_by_chance() -> None:
-    data = SyntheticPairs(kind="rbf_rbf_2D", points=(10, 10), context=6, batch_size=2, test_batches=20)
+    data = build(
+        SyntheticPairs, kind="rbf_rbf_2D", points=(10, 10), context=6, batch_size=2, evaluation__test_batches=20
+    )
     batches = list(data.test_dataloader())
     assert {batch.x.shape[1] for batch in batches} == {20}
     assert len({batch.context for batch in batches}) > 2
@@ -125,14 +137,14 @@ def test_roles_are_swapped_when_asked() -> None:
     kept, swapped = (next(scored(**{**SMALL, "batch_size": 20}, swap_roles=swap)) for swap in (False, True))
     assert (kept.member[:, -1] == 1).all()
     assert set(swapped.member[:, -1].tolist()) == {0, 1}
-    unequal = list(scored(**{**SMALL, "points": (7, 9), "test_batches": 12}, swap_roles=True))
+    unequal = list(scored(**{**SMALL, "points": (7, 9), "evaluation__test_batches": 12}, swap_roles=True))
     assert {batch.context for batch in unequal} == {10, 12}
     assert all(torch.equal(batch.member[:, -1], batch.member[:1, -1].expand(4)) for batch in unequal)
 
 
 @pytest.mark.parametrize("kind", ["const", "rbf", "icm", "copy"])
 def test_more_than_two_sequences(kind: str) -> None:
-    data = SyntheticPairs(kind=kind, points=(5, 6, 7), context=2, batch_size=3)
+    data = build(SyntheticPairs, kind=kind, points=(5, 6, 7), context=2, batch_size=3)
     batch = next(iter(data.test_dataloader()))
     assert data.members == 3
     assert batch.context == 5 + 6 + 2
@@ -141,7 +153,9 @@ def test_more_than_two_sequences(kind: str) -> None:
 
 
 def test_context_may_vary_in_training_alone() -> None:
-    data = SyntheticPairs(**{**SMALL, "context": (1, 6), "steps_per_epoch": 40}, eval_context=3, regime="forecast")
+    data = build(
+        SyntheticPairs, **{**SMALL, "context": (1, 6), "steps_per_epoch": 40}, evaluation__context=3, regime="forecast"
+    )
     assert {batch.context for batch in data.train_dataloader()} == set(range(8, 14))
     assert {batch.context for batch in data.val_dataloader()} == {10}
 
@@ -152,38 +166,38 @@ def test_context_may_vary_in_training_alone() -> None:
         ({"kind": "cosnt"}, "kind must be one of const, rbf, .*, got 'cosnt'"),
         ({"points": (8, 1)}, r"points must be at least 2 of each sequence, got \[8, 1\]"),
         ({"context": 40}, "context must be at most 31 of 32 points, got 40"),
-        ({"eval_context": 32}, "context must be at most 31 of 32 points, got 32"),
+        ({"evaluation__context": 32}, "context must be at most 31 of 32 points, got 32"),
         ({"context": 0}, r"context must be two numbers, 1 <= fewest <= most, got \[0, 0\]"),
         ({"kind": "tnp", "points": (20,)}, "context must be at most 17 of 20 points, got 46"),
-        ({"x_range": (2.0, 2.0)}, r"x_range must be two numbers, lowest < highest, got \[2.0, 2.0\]"),
-        ({"eps": -1.0}, "eps must be at least 0, got -1.0"),
-        ({"length": (0.0, 1.0)}, "length must be above 0, got 0.0"),
-        ({"amplitude": (2.0, 1.0)}, r"amplitude must be two numbers, smallest <= largest, got \[2.0, 1.0\]"),
-        ({"correlation": (-2.0, 1.0)}, r"correlation must be within \[-1, 1\], got \[-2.0, 1.0\]"),
-        ({"kernel": "linear"}, "kernel must be one of rbf, matern32, matern52, periodic, got 'linear'"),
+        ({"process__x_range": (2.0, 2.0)}, r"x_range must be two numbers, lowest < highest, got \[2.0, 2.0\]"),
+        ({"process__eps": -1.0}, "eps must be at least 0, got -1.0"),
+        ({"process__length": (0.0, 1.0)}, "length must be above 0, got 0.0"),
+        ({"process__amplitude": (2.0, 1.0)}, r"amplitude must be two numbers, smallest <= largest, got \[2.0, 1.0\]"),
+        ({"process__correlation": (-2.0, 1.0)}, r"correlation must be within \[-1, 1\], got \[-2.0, 1.0\]"),
+        ({"process__kernel": "linear"}, "kernel must be one of rbf, matern32, matern52, periodic, got 'linear'"),
         ({"regime": "forcast"}, "regime must be of shuffle, .*, mix, got forcast"),
-        ({"test_regime": "foo"}, "test_regime must be of .*, got foo"),
-        ({"kind": "icm", "points": (9, 9, 9), "oracle": "marginal"}, "at most 2 unknowns .*, got 4"),
+        ({"evaluation__test_regime": "foo"}, "test_regime must be of .*, got foo"),
+        ({"kind": "icm", "points": (9, 9, 9), "evaluation__oracle": "marginal"}, "at most 2 unknowns .*, got 4"),
         ({"kind": "tnp", "points": (49, 49)}, r"points must be one number for single sequences, got \[49, 49\]"),
         ({"kind": "single_rbf", "points": (24, 24)}, r"points must be one number for single sequences, got \[24, 24\]"),
         ({"kind": "single_noise", "points": (9, 9, 9)}, r"one number for single sequences, got \[9, 9, 9\]"),
-        ({"kind": "single_rbf", "correlation": (0.0, 0.5)}, "correlation says nothing of kind single_rbf"),
-        ({"oracle": "guess"}, "oracle must be one of known, marginal, got 'guess'"),
-        ({"kind": "icm", "shift": 1.0}, "shift says nothing of kind icm with kernel rbf, got 1.0"),
-        ({"kind": "const", "correlation": (0.0, 0.5)}, "correlation says nothing of kind const"),
-        ({"kind": "icm", "points": (9,), "correlation": (0.0, 0.5)}, "correlation says nothing of kind icm"),
-        ({"kind": "icm", "period": (1.0, 2.0)}, "period says nothing of kind icm with kernel rbf"),
+        ({"kind": "single_rbf", "process__correlation": (0.0, 0.5)}, "correlation says nothing of kind single_rbf"),
+        ({"evaluation__oracle": "guess"}, "oracle must be one of known, marginal, got 'guess'"),
+        ({"kind": "icm", "process__shift": 1.0}, "shift says nothing of kind icm with kernel rbf, got 1.0"),
+        ({"kind": "const", "process__correlation": (0.0, 0.5)}, "correlation says nothing of kind const"),
+        ({"kind": "icm", "points": (9,), "process__correlation": (0.0, 0.5)}, "correlation says nothing of kind icm"),
+        ({"kind": "icm", "process__period": (1.0, 2.0)}, "period says nothing of kind icm with kernel rbf"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"cache_batches": 3}, "cache_batches needs a cache_file to keep them in, got 3 and none"),
+        ({"cache__batches": 3}, "cache.batches needs a cache.file to keep them in, got 3 and none"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SyntheticPairs(**arguments)
+        build(SyntheticPairs, **arguments)
 
 
 def test_nothing_is_worked_out_for_predictions_that_they_do_not_use() -> None:
-    data = SyntheticPairs(**SMALL)
+    data = build(SyntheticPairs, **SMALL)
     for tested, predicted in zip(data.test_dataloader(), data.predict_dataloader(), strict=True):
         assert same(tested, predicted)
         assert tested.oracle is not None

@@ -14,9 +14,10 @@ from torch import Tensor
 from datamodules import TablePairs
 from tabattn.contract.batches import PairBatch
 from tabattn.contract.errors import DataError, TableWarning
+from tests.helpers import build
 
 ROWS = 100
-SMALL = {"window": 8, "stride": 4, "context": 3, "batch_size": 5, "steps_per_epoch": 4}
+SMALL = {"windows__length": 8, "windows__stride": 4, "context": 3, "batch_size": 5, "steps_per_epoch": 4}
 
 
 def wave(rows: int = ROWS) -> pd.DataFrame:
@@ -40,7 +41,7 @@ def table(tmp_path: Path) -> str:
 
 
 def pairs(path: str, columns: tuple[str | int, ...] = ("a", "b"), **options: Any) -> TablePairs:
-    return TablePairs(path, columns, **{**SMALL, **options})
+    return build(TablePairs, path, columns, **{**SMALL, **options})
 
 
 def all_batches(data: TablePairs, stage: str) -> list[PairBatch]:
@@ -114,7 +115,7 @@ def test_loaders(table: str) -> None:
 
 
 def test_roles_swap_in_training_only(table: str) -> None:
-    data = pairs(table, regime="forecast", swap_roles=True)
+    data = pairs(table, regime="forecast", augmentation__swap_roles=True)
     batches = [data.batches("train")[index] for index in range(4)]
     assert all((batch.member[:, 11:] == batch.member[:, 11:12]).all() for batch in batches)
     assert {0, 1} == {member for batch in batches for member in batch.member[:, 11].tolist()}
@@ -122,7 +123,7 @@ def test_roles_swap_in_training_only(table: str) -> None:
 
 
 def test_levels_drift_in_training_only(table: str) -> None:
-    still, drifting = (pairs(table, seed=1, drift=drift) for drift in (0.0, 2.0))
+    still, drifting = (pairs(table, seed=1, augmentation__drift=drift) for drift in (0.0, 2.0))
     one, other = still.batches("train")[0], drifting.batches("train")[0]
     assert torch.equal(one.x, other.x)
     moved = other.y - one.y
@@ -134,29 +135,29 @@ def test_levels_drift_in_training_only(table: str) -> None:
 
 
 def test_context_is_drawn_from_its_range(table: str) -> None:
-    data = pairs(table, context=(1, 6), eval_context=2, regime="forecast")
+    data = pairs(table, context=(1, 6), evaluation__context=2, regime="forecast")
     assert {data.batches("train")[index].context for index in range(60)} == {8 + shown for shown in range(1, 7)}
     assert {batch.context for batch in all_batches(data, "test")} == {10}
 
 
 def test_dates_give_an_axis_in_their_unit(table: str) -> None:
-    hours, days = (pairs(table, x="time", unit=unit) for unit in ("h", "D"))
+    hours, days = (pairs(table, windows__x="time", windows__unit=unit) for unit in ("h", "D"))
     assert tuple(hours.scaling) == (0, 14, 0, 1)
     assert all_batches(hours, "test")[0].x[0, :3].tolist() == [0, 2, 4]
     torch.testing.assert_close(all_batches(days, "test")[0].x, all_batches(hours, "test")[0].x / 24)
 
 
 def test_a_cycle_tells_the_time_of_day(table: str) -> None:
-    data = pairs(table, x="time", cycle=24)
+    data = pairs(table, windows__x="time", windows__cycle=24)
     assert tuple(data.scaling) == (0, 48, 0, 1)
     # Row 80 is 160 hours after five in the morning.
     assert all_batches(data, "test")[0].x[:, 0].tolist() == [(5 + 160 + 8 * window) % 24 for window in range(4)]
-    assert tuple(pairs(table, cycle=5).scaling) == (0, 20, 0, 1)
+    assert tuple(pairs(table, windows__cycle=5).scaling) == (0, 20, 0, 1)
 
 
 def test_an_axis_of_numbers(tmp_path: Path) -> None:
     frame = wave().assign(depth=np.arange(ROWS) ** 1.5)
-    data = pairs(write(frame, tmp_path / "t.csv"), x="depth")
+    data = pairs(write(frame, tmp_path / "t.csv"), windows__x="depth")
     depth = frame["depth"].to_numpy()
     expected = torch.from_numpy(depth[80:88] - depth[80]).float()
     torch.testing.assert_close(all_batches(data, "test")[0].x[0, :8], expected)
@@ -177,8 +178,8 @@ def test_missing_cells_are_neither_shown_nor_scored(tmp_path: Path) -> None:
 
 
 def test_no_row_is_left_without_a_prediction(table: str) -> None:
-    data = pairs(table, stride=5)
-    ends = {stage: int(data.numbers[stage].max()) + SMALL["window"] for stage in ("test", "predict")}
+    data = pairs(table, windows__stride=5)
+    ends = {stage: int(data.numbers[stage].max()) + SMALL["windows__length"] for stage in ("test", "predict")}
     assert ends == {"test": 98, "predict": ROWS}
     batches = all_batches(data, "predict")
     assert torch.cat([batch.task for batch in batches]).tolist() == data.numbers["predict"].tolist()
@@ -201,19 +202,31 @@ def test_what_is_missing_is_not_chosen_as_context(tmp_path: Path) -> None:
         (("a",), {}, "at least 2 sequences are needed, one of them to infer, got 1; columns: a"),
         (("a", "time"), {}, "column 'time' of .* must hold finite numbers, got 2020-01-01 05:00:00, row 0"),
         (("a", "b"), {"infer": "c"}, "infer must be one of the sequences, got 'c'"),
-        (("a", "b"), {"x": "when"}, "no column 'when'"),
-        (("a", "b"), {"x": "b"}, "x column 'b' of .* must never fall, but does at row 1"),
-        (("a", "b"), {"window": 11}, r"each part must hold 11 rows \(a window\), got train 70, val 10, test 20"),
-        (("a", "b"), {"window": 1}, "window must be at least 2, got 1"),
+        (("a", "b"), {"windows__x": "when"}, "no column 'when'"),
+        (("a", "b"), {"windows__x": "b"}, "x column 'b' of .* must never fall, but does at row 1"),
+        (
+            ("a", "b"),
+            {"windows__length": 11},
+            r"each part must hold 11 rows \(a window\), got train 70, val 10, test 20",
+        ),
+        (("a", "b"), {"windows__length": 1}, "windows.length must be at least 2, got 1"),
         (("a", "b"), {"context": 8}, "context must be less than the window's 8 rows, got 8"),
-        (("a", "b"), {"eval_context": (2, 9)}, "eval_context must be less than the window's 8 rows, got 9"),
+        (
+            ("a", "b"),
+            {"evaluation__context": (2, 9)},
+            "evaluation.context must be less than the window's 8 rows, got 9",
+        ),
         (("a", "b"), {"context": (5, 2)}, r"context must be two numbers, 1 <= fewest <= most, got \[5, 2\]"),
-        (("a", "b"), {"stride": 0}, "stride must be at least 1, got 0"),
-        (("a", "b"), {"drift": -1.0}, "drift must be at least 0, got -1"),
-        (("a", "b"), {"cycle": -1.0}, "cycle must be greater than 0, got -1"),
-        (("a", "b"), {"shares": (0.7, 0.3, 0.3)}, r"shares must be greater than 0 and sum to 1, got \[0.7, 0.3, 0.3\]"),
-        (("a", "b"), {"regime": "guess"}, "regimes of train must be of shuffle, .*, got guess"),
-        (("a", "b"), {"regime": ()}, "regimes of train must be of shuffle, .*, got none"),
+        (("a", "b"), {"windows__stride": 0}, "stride must be at least 1, got 0"),
+        (("a", "b"), {"augmentation__drift": -1.0}, "drift must be at least 0, got -1"),
+        (("a", "b"), {"windows__cycle": -1.0}, "cycle must be greater than 0, got -1"),
+        (
+            ("a", "b"),
+            {"evaluation__shares": (0.7, 0.3, 0.3)},
+            r"shares must be greater than 0 and sum to 1, got \[0.7, 0.3, 0.3\]",
+        ),
+        (("a", "b"), {"regime": "guess"}, "regime must be of shuffle, .*, got guess"),
+        (("a", "b"), {"regime": ()}, "regime must be of shuffle, .*, got none"),
     ],
 )
 def test_mistakes_are_named(table: str, columns: tuple[str | int, ...], options: dict[str, Any], words: str) -> None:
@@ -228,9 +241,9 @@ def test_mistakes_are_named(table: str, columns: tuple[str | int, ...], options:
         (slice(0, 70), "b", np.nan, {}, "column 'b' has no value in the training part"),
         (slice(71, 100), "b", np.nan, {}, "no task to val on has known values of .*; none has of 'b'"),
         (slice(3, 4), "b", np.inf, {}, "column 'b' of .* must hold finite numbers, got inf, row 3"),
-        (slice(3, 4), "c", np.nan, {"x": "c"}, "x column 'c' must have no gaps, got one at row 3"),
-        (slice(3, 4), "time", "noon", {"x": "time"}, "x column 'time' must hold numbers or dates of one form"),
-        (slice(0, 100), "c", 2.0, {"x": "c"}, "x column 'c' must rise within a window of 8 rows"),
+        (slice(3, 4), "c", np.nan, {"windows__x": "c"}, "x column 'c' must have no gaps, got one at row 3"),
+        (slice(3, 4), "time", "noon", {"windows__x": "time"}, "x column 'time' must hold numbers or dates of one form"),
+        (slice(0, 100), "c", 2.0, {"windows__x": "c"}, "x column 'c' must rise within a window of 8 rows"),
     ],
 )
 def test_tables_that_will_not_do(
@@ -255,7 +268,7 @@ def test_numbers_as_people_write_them(tmp_path: Path) -> None:
     rows = "".join(f"{day}.{month}.2020;{day},5;{day * month}.000\n" for month in range(1, 5) for day in range(1, 26))
     path = tmp_path / "t.csv"
     path.write_text(f"when;a;b\n{rows.replace('5.000', 'n/a', 1)}")
-    data = pairs(str(path), x="when", unit="D")
+    data = pairs(str(path), windows__x="when", windows__unit="D")
     batch = data.tasks.take(torch.tensor([0]))
     assert batch.x[0, :8].tolist() == list(range(8))
     expected = torch.arange(1.5, 9)
