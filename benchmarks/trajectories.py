@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from torch import Tensor
 
 import datamodules  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.measure import provenance
 from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
-from callbacks.curves import draw_task, legend, sheet, task_of
+from callbacks.curves import draw_task, label, legend, sheet, task_of
 from datamodules import SyntheticPairs
 from tabattn.contract.batches import PairBatch
 from tabattn.pairs import InferenceOptions, Trajectories, trajectories
@@ -172,10 +172,12 @@ def draw(runs: Sequence[Measured], path: Path) -> None:
         for name, error in zip(WAYS, run.errors.median(1).values.sqrt(), strict=True):
             by_target.plot(range(1, len(error) + 1), error, label=name, linewidth=1)
         by_target.set_yscale("log")
+        by_target.xaxis.set_major_locator(MaxNLocator(integer=True))
         by_target.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         by_target.yaxis.set_major_formatter("{x:g}")
         by_target.yaxis.set_minor_formatter(NullFormatter())
-        by_target.set_title(f"{run.points} points, trained with {run.training}: median error by target", fontsize=9)
+        by_target.set_title(f"{run.points} points, trained with {run.training}", fontsize=9)
+        label(by_target, "target, in the order of prediction", "median absolute error, in units of y")
         by_target.legend(fontsize=7)
         drawn.append(task_of(run.found, 0))
         draw_task(example, drawn[-1])

@@ -107,6 +107,7 @@ def draw_task(axes: Axes, task: Task) -> None:
     if task.mean is not None:
         axes.scatter(task.target_x, task.mean, s=17, color=MEAN, edgecolor=EDGE, linewidth=0.5, zorder=5)
     _limit(axes, [task.y, task.target_y, task.samples, *([] if task.mean is None else [task.mean])])
+    label(axes)
 
 
 def draw_step(found: Trajectories, number: int, step: int, looked: Attended, title: str) -> Figure:
@@ -142,6 +143,7 @@ def draw_step(found: Trajectories, number: int, step: int, looked: Attended, tit
     axes.scatter(x[keys], y[keys], s=44, color=LOOKED, edgecolor="white", linewidth=0.6, zorder=5)
     axes.scatter(x[context + step], y[context + step], s=60, color=TARGET, edgecolor="black", linewidth=0.6, zorder=6)
     _limit(axes, [task.y, task.target_y, y[context : context + step + 1]])
+    label(axes)
     marks = {"predicted point": _dot(TARGET), "most attended": _dot(LOOKED), "predicted before": _dot(MEAN, EDGE)}
     _legend(figure, {**_known_marks(), **marks})
     return figure
@@ -167,16 +169,16 @@ def sheet(panels: int, title: str, across: int = 2) -> tuple[Figure, list[Axes]]
     """Create a figure with a grid of panels, and room for a heading and a legend."""
     across = min(across, panels)
     up = -(-panels // across)
-    width, height = across * PANEL[0], up * PANEL[1] + 0.95
+    width, height = across * PANEL[0], up * PANEL[1] + 1.05
     figure = Figure((width, height), dpi=DPI)
     grid = figure.subplots(up, across, squeeze=False).flatten()
     figure.subplots_adjust(
-        left=0.55 / width,
+        left=0.6 / width,
         right=1 - 0.15 / width,
-        bottom=(0.8 if across == 1 else 0.6) / height,
+        bottom=(0.9 if across == 1 else 0.7) / height,
         top=1 - 0.6 / height,
-        wspace=0.13,
-        hspace=0.26,
+        wspace=0.17,
+        hspace=0.36,
     )
     figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
     for axes in grid:
@@ -184,6 +186,12 @@ def sheet(panels: int, title: str, across: int = 2) -> tuple[Figure, list[Axes]]
     for axes in grid[panels:]:
         axes.set_axis_off()
     return figure, list(grid[:panels])
+
+
+def label(axes: Axes, x: str = "location x", y: str = "value y") -> None:
+    """Label both axes of a panel."""
+    axes.set_xlabel(x, fontsize=7, labelpad=1)
+    axes.set_ylabel(y, fontsize=7, labelpad=1)
 
 
 def legend(figure: Figure, tasks: Sequence[Task]) -> None:

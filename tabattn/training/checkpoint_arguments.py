@@ -95,17 +95,28 @@ def leave_init_from_aside(parser: ArgumentParser, model: Namespace, flags: set[s
 
 
 def run_names(model: Namespace) -> dict[str, str]:
-    """Names in the path of a run: ``task``, and ``attention`` (empty if the task has no such argument).
+    """Names in the path of a run: ``task`` and ``attention``.
+
+    ``attention`` is the class name of the mechanism, after that of the network where it is not the task's default one:
+    ``Softmax``, ``TNPA-Softmax``. A part that the task has no argument for is left out.
 
     Args:
         model: Configuration of the task.
     """
     task_class = trusted.resolve(model.class_path, LightningModule)
-    attention = model.get("init_args.attention")
+    default = signature(task_class).parameters.get("network")
+    network, attention = (_class_name(model.get(f"init_args.{part}")) for part in ("network", "attention"))
+    if default is not None and network == getattr(default.default, "__name__", None):
+        network = ""
     return {
         "task": getattr(task_class, "task_name", task_class.__name__.lower()),
-        "attention": attention.class_path.rpartition(".")[2] if attention else "",
+        "attention": "-".join(name for name in (network, attention) if name),
     }
+
+
+def _class_name(described: Namespace | None) -> str:
+    """Class name in a configuration's description of an object; empty without one."""
+    return described.class_path.rpartition(".")[2] if described else ""
 
 
 def flags_of(words: Sequence[str]) -> set[str]:

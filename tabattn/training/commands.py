@@ -52,7 +52,7 @@ def closing(command: str, folder: Path, packages: Iterable[str], trainer: Traine
         lines.append(f"  test it:    {shlex.join([*test, '--ckpt_path', str(best if best.is_file() else last)])}")
         resume = [*program(), "fit", *allowed, "--config", str(config), "--ckpt_path", str(last)]
         lines.append(f"  resume it:  {shlex.join([*resume, *_longer(trainer)])}")
-    if any(folder.glob("events.out.*")):
+    if command != "predict" and any(folder.glob("events.out.*")):
         lines.append(f"  look at it: {shlex.join(['tensorboard', '--logdir', str(folder)])}")
     return "\n".join(lines)
 

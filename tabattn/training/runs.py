@@ -28,8 +28,9 @@ class RunFolder:
 
     Args:
         root: Parent folder of all runs.
-        name: Path below the root, the same for runs to compare; ``{task}`` and ``{attention}`` are replaced by the
-            names of the task and of its mechanism. By default ``{task}/{attention}``.
+        name: Path below the root, shared by runs that are repetitions of one another; ``{task}`` and ``{attention}``
+            are replaced by the names of the task and of its mechanism, the latter after the name of the network where
+            that is not the task's default one (``TNPA-Softmax``). By default ``{task}/{attention}``.
         version: Last part of the path; by default the next free ``version_<n>`` (``test_<n>`` and so on without
             training). An existing version is refused, unless ``--ckpt_path`` is a checkpoint in it: then the run
             resumes in that folder.

@@ -39,7 +39,7 @@ def has(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], colour: str) ->
     return bool((np.abs(pixels.astype(int) - np.round(np.multiply(to_rgb(colour), 255))) <= 3).all(-1).any())
 
 
-def test_a_task_is_what_is_there_without_padding() -> None:
+def test_a_task_has_no_padding() -> None:
     whole, padded = (task_of(found(), number) for number in range(2))
     assert whole.x.tolist() == [0, 1, 2, 3]
     assert padded.y.tolist() == [0, 1, 2]
@@ -60,6 +60,7 @@ def test_only_what_was_inferred_is_drawn(mean: bool, samples: int) -> None:
     assert has(pixels, CONTEXT)
     assert has(pixels, MEAN) == mean
     assert has(pixels, SAMPLE) == (samples > 0)
+    assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes} == {("location x", "value y")}
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [f"task {number}: first error +0.50, RMSE 0.50" if mean else f"task {number}" for number in (0, 1)]
 

@@ -11,12 +11,16 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from tabattn.training.cli import main
+import datamodules  # noqa: F401  (makes the names of the command line known)
+import tabattn.tasks  # noqa: F401
+from tabattn.training.checkpoint_arguments import run_names
+from tabattn.training.cli import CLI, main
 from tabattn.training.run_files import MetricsTable
-from tabattn.training.runs import RunFolder
+from tabattn.training.runs import RunFolder, path_of
 from tests.training.test_cli import FIT, TEST
 
 NAMED = [*FIT, "--run.version=one", "--lr_scheduler=null"]
+PAIRS = ["--model=PairInference", "--data=SyntheticPairs", "--trainer.accelerator=cpu"]
 FOLDER = Path("runs/tiny/Softmax/one")
 
 
@@ -143,6 +147,8 @@ def test_what_is_tested_lies_below_its_run(caplog: pytest.LogCaptureFixture) -> 
         folder = FOLDER / f"{command}_{number}"
         assert yaml.safe_load((folder / "config.yaml").read_text())["ckpt_path"] == checkpoint.partition("=")[2]
         assert f"The {command} run is in {folder}: " in caplog.text
+        assert ("tensorboard --logdir" in caplog.text) is (command != "predict")
+        assert (f"Predictions are in {folder}/predictions" in caplog.text) is (command == "predict")
     assert {path: content for path, content in contents(FOLDER).items() if path in before} == before
     assert (FOLDER / "test_1" / "metrics.csv").exists()
     assert main(["test", *of_run, "--run.root=elsewhere", "--run.version=x"]) == 0
@@ -173,6 +179,24 @@ def test_the_end_of_a_training_says_what_comes_next(caplog: pytest.LogCaptureFix
     assert main([*resume[resume.index("fit") :], "--lr_scheduler=null"]) == 0
     last = torch.load("runs/tiny/Softmax/version_1/checkpoints/last.ckpt", weights_only=True)
     assert last["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder"),
+    [
+        ([], "pairs/Softmax"),
+        (["--model.network=TNPD"], "pairs/Softmax"),
+        (["--model.network=TNPA"], "pairs/TNPA-Softmax"),
+        (
+            ["--model.network=SeedNetwork", "--run.name=mine/{attention}"],
+            "mine/SeedNetwork-Softmax",
+        ),
+    ],
+)
+def test_two_networks_do_not_share_a_run_folder(flags: list[str], folder: str) -> None:
+    """The path names a network that is not the default one of the task."""
+    model = CLI([*PAIRS, *flags], run=False).config
+    assert path_of(model.run.name, run_names(model.model)) == folder
 
 
 def test_names_take_the_attention() -> None:
