@@ -1,4 +1,4 @@
-"""Callbacks that record, draw and time a run; none takes part in learning."""
+"""Callbacks that record, plot and time a run without changing the training."""
 
 from callbacks.attention_maps import AttentionMaps
 from callbacks.embeddings import Embeddings

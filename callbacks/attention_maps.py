@@ -64,7 +64,7 @@ class AttentionMaps(FirstBatch):
         self.max_tokens = max_tokens
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any work, a task without mechanisms or a run without TensorBoard."""
+        """Check that the task has mechanisms to show and the run a TensorBoard logger; raise before any work."""
         if stage == "predict":
             return
         require_tensorboard(trainer, type(self).__name__)
@@ -104,7 +104,7 @@ class AttentionMaps(FirstBatch):
             logger.log_metrics(scalars, trainer.global_step)
 
     def _calls(self, maps: dict[str, list[Record]]) -> Iterator[tuple[str, Tensor]]:
-        """Yield each chosen layer with its weights, once for every call in the forward pass."""
+        """Yield path and attention weights of each selected layer, once for every call in the forward pass."""
         for path, records in maps.items():
             for number, record in enumerate(records):
                 if self._shows(path) and record.weights is not None:
@@ -138,7 +138,7 @@ class AttentionMaps(FirstBatch):
 
 
 def _names_of(layer: str, weights: Tensor, names: dict[str, list[str]]) -> "TokenNames":
-    """Pick names for both axes: of a site named in the layer's path, with as many names as the axis has tokens."""
+    """Names of the tokens on both axes: those with a key that is part of the layer's path and of the axis's length."""
     from callbacks.heatmaps import TokenNames
 
     fitting = {len(tokens): tokens for site, tokens in names.items() if site in layer}

@@ -9,11 +9,11 @@ import torch
 
 STATUS = Path("/proc/self/status")
 PEAK_SWITCH = Path("/proc/self/clear_refs")
-"""Where Linux lets a process start the peak of its memory anew."""
+"""Linux file by which a process resets its peak resident memory."""
 
 
 Timing = Literal["wall", "cpu"]
-"""Seconds that pass, or seconds that the process computes: all its threads added up, whatever else the machine does."""
+"""Elapsed (wall) time, or CPU time of the process, summed over its threads."""
 
 
 class Clock:
@@ -52,8 +52,8 @@ class Clock:
 class Memory:
     """Memory in MB (10^6 bytes) beyond what was in use when this object was made.
 
-    On CUDA it is that of tensors on the device. On the CPU it is the resident memory of the process, which counts what
-    the allocator keeps for later too; outside Linux it is not known, and NaN.
+    On CUDA it is the memory of tensors on the device. On the CPU it is the resident memory of the process, which
+    includes free blocks that the allocator keeps; outside Linux it is NaN.
 
     Args:
         device: Device of the training.
@@ -87,6 +87,7 @@ class Memory:
 
 
 def _of_process(entry: str) -> float:
+    """Memory of this process in MB by an entry of Linux's status file; NaN on other systems."""
     if not STATUS.exists():
         return float("nan")
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{entry}:"))

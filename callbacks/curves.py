@@ -15,13 +15,13 @@ from tabattn.pairs import Attended, Trajectories
 
 DPI = 120
 PANEL = (5.2, 3.1)
-"""Inches across and up of one task."""
+"""Width and height of the panel of one task, in inches."""
 GIVEN, TRUTH, CONTEXT, MEAN, SAMPLE = "black", "#e4695f", "red", "gold", "#8ec9ee"
 EDGE, TARGET, LOOKED = "#8a6d00", "limegreen", "darkorange"
 BANDS = {"90 % interval": (0, 4, "#dcebf7"), "50 % interval": (1, 3, "#bcd9f0")}
-"""Intervals: the quantiles at their ends, and a colour."""
+"""Prediction intervals: the indices of the quantiles at both ends, and a colour."""
 TOP, MOST = 5, 10
-"""Keys that count in every head, and how many of those that count most often are drawn."""
+"""Number of strongest keys of each head that are counted, and most keys that are drawn."""
 
 Floats = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class Task(NamedTuple):
     quantiles: Floats
 
     def given(self, of: float) -> bool:
-        """Whether a sequence is given as a whole."""
+        """Whether all of a sequence is context, so that none of it is a target."""
         return of not in self.target_member
 
     def sequence(self, of: float) -> tuple[Floats, Floats]:
@@ -68,22 +68,22 @@ def task_of(found: Trajectories, number: int) -> Task:
     context = found.batch.context
     x, y, member = (part[number].double().cpu().numpy() for part in (found.batch.x, found.batch.y, found.batch.member))
     quantiles = _array(found.quantiles[:, number])
-    known, there = np.isfinite(y[:context]), np.isfinite(quantiles[0])
+    observed, predicted = np.isfinite(y[:context]), np.isfinite(quantiles[0])
     return Task(
-        x=x[:context][known],
-        y=y[:context][known],
-        member=member[:context][known],
-        target_x=x[context:][there],
-        target_y=y[context:][there],
-        target_member=member[context:][there],
-        mean=None if found.mean is None else _array(found.mean[number])[there],
-        samples=_array(found.samples[:, number])[:, there],
-        quantiles=quantiles[:, there],
+        x=x[:context][observed],
+        y=y[:context][observed],
+        member=member[:context][observed],
+        target_x=x[context:][predicted],
+        target_y=y[context:][predicted],
+        target_member=member[context:][predicted],
+        mean=None if found.mean is None else _array(found.mean[number])[predicted],
+        samples=_array(found.samples[:, number])[:, predicted],
+        quantiles=quantiles[:, predicted],
     )
 
 
 def draw_trajectories(found: Trajectories, title: str) -> Figure:
-    """Plot every task of a batch in a panel of its own."""
+    """Plot every task of a batch, each in its own panel."""
     tasks = [task_of(found, number) for number in range(len(found.batch.x))]
     figure, panels = sheet(len(tasks), title)
     for number, (axes, task) in enumerate(zip(panels, tasks, strict=True)):
@@ -103,7 +103,7 @@ def draw_task(axes: Axes, task: Task) -> None:
             axes.fill_between(task.target_x[mine], *ends, color=colour, linewidth=0, zorder=1)
     for sample in task.samples:
         axes.scatter(task.target_x, sample, s=7, color=SAMPLE, linewidth=0, zorder=2)
-    _draw_known(axes, task)
+    _draw_sequences(axes, task)
     if task.mean is not None:
         axes.scatter(task.target_x, task.mean, s=17, color=MEAN, edgecolor=EDGE, linewidth=0.5, zorder=5)
     _limit(axes, [task.y, task.target_y, task.samples, *([] if task.mean is None else [task.mean])])
@@ -117,7 +117,7 @@ def draw_step(found: Trajectories, number: int, step: int, looked: Attended, tit
         found: The trajectories.
         number: Index of the task.
         step: Number of targets predicted before.
-        looked: Attention weights of the points known then.
+        looked: Attention weights of the target over the points that the network had been given by then.
         title: Heading of the picture.
     """
     task = task_of(found, number)
@@ -129,7 +129,7 @@ def draw_step(found: Trajectories, number: int, step: int, looked: Attended, tit
     order = np.concatenate([np.arange(context), walked])
     x, y = x[order], y[order]
     figure, (axes,) = sheet(1, title)
-    _draw_known(axes, task)
+    _draw_sequences(axes, task)
     axes.scatter(
         x[context : context + step],
         y[context : context + step],
@@ -145,7 +145,7 @@ def draw_step(found: Trajectories, number: int, step: int, looked: Attended, tit
     _limit(axes, [task.y, task.target_y, y[context : context + step + 1]])
     label(axes)
     marks = {"predicted point": _dot(TARGET), "most attended": _dot(LOOKED), "predicted before": _dot(MEAN, EDGE)}
-    _legend(figure, {**_known_marks(), **marks})
+    _legend(figure, {**_sequence_marks(), **marks})
     return figure
 
 
@@ -196,7 +196,7 @@ def label(axes: Axes, x: str = "location x", y: str = "value y") -> None:
 
 def legend(figure: Figure, tasks: Sequence[Task]) -> None:
     """Add the legend of ``draw_task`` below a figure."""
-    marks: dict[str, Line2D | Patch] = dict(_known_marks())
+    marks: dict[str, Line2D | Patch] = dict(_sequence_marks())
     if any(task.mean is not None for task in tasks):
         marks["mean trajectory"] = _dot(MEAN, EDGE)
     if any(len(task.samples) for task in tasks):
@@ -204,7 +204,7 @@ def legend(figure: Figure, tasks: Sequence[Task]) -> None:
     _legend(figure, {**marks, **{name: Patch(color=colour) for name, (_, _, colour) in reversed(BANDS.items())}})
 
 
-def _draw_known(axes: Axes, task: Task) -> None:
+def _draw_sequences(axes: Axes, task: Task) -> None:
     for of in np.unique(np.concatenate([task.member, task.target_member])):
         x, y = task.sequence(of)
         if task.given(of):
@@ -214,7 +214,7 @@ def _draw_known(axes: Axes, task: Task) -> None:
             axes.scatter(task.x[task.member == of], task.y[task.member == of], s=17, color=CONTEXT, zorder=4)
 
 
-def _known_marks() -> dict[str, Line2D | Patch]:
+def _sequence_marks() -> dict[str, Line2D | Patch]:
     return {
         "given sequence": Line2D([], [], color=GIVEN, linewidth=1.4, marker=".", markersize=4),
         "truth": Line2D([], [], color=TRUTH, linewidth=1.4),
@@ -232,7 +232,7 @@ def _legend(figure: Figure, marks: dict[str, Line2D | Patch]) -> None:
 
 
 def _limit(axes: Axes, values: Iterable[Floats]) -> None:
-    """Fit the vertical axis to values rather than to intervals, which may be as wide as doubt is."""
+    """Fit the vertical axis to the values; prediction intervals may be too wide for it."""
     finite = np.concatenate([part[np.isfinite(part)] for part in values])
     if not finite.size:
         return
@@ -241,14 +241,14 @@ def _limit(axes: Axes, values: Iterable[Floats]) -> None:
 
 
 def _error(task: Task) -> str:
-    """What the trajectory of means misses, in words."""
+    """Error of the mean trajectory, for the panel's title."""
     if task.mean is None or not np.isfinite(task.target_y).any():
         return ""
-    missed = task.mean - task.target_y
-    known = missed[np.isfinite(missed)]
-    if not known.size:
+    errors = task.mean - task.target_y
+    errors = errors[np.isfinite(errors)]
+    if not errors.size:
         return ": no finite prediction"
-    return f": first error {known[0]:+.2f}, RMSE {np.sqrt(np.mean(known**2)):.2f}"
+    return f": first error {errors[0]:+.2f}, RMSE {np.sqrt(np.mean(errors**2)):.2f}"
 
 
 def _array(values: Tensor) -> Floats:

@@ -88,7 +88,7 @@ class Embeddings(Callback):
         self.total = math.inf
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any work, unknown layers or a run without TensorBoard."""
+        """Check that the layers exist and the run has a TensorBoard logger; raise before any work."""
         if stage != "predict":
             require_tensorboard(trainer, type(self).__name__)
             self._modules(pl_module)
@@ -119,7 +119,7 @@ class Embeddings(Callback):
         self._write(trainer, "test/")
 
     def _modules(self, task: LightningModule) -> dict[str, nn.Module]:
-        """Return the layers by path, or raise an error that names the nearest that exist."""
+        """Return the layers by path; raise an error that names the nearest paths if there is no such layer."""
         modules = {path: module for path, module in task.named_modules() if path}
         if self.layers is None:
             block = _last_block(modules)
@@ -143,7 +143,7 @@ class Embeddings(Callback):
             self.total = total
 
     def _gather(self, trainer: Trainer, task: LightningModule, batch: Any) -> None:
-        """Run the network on the batch, if it is one of the chosen, and sample what the layers put out."""
+        """Run the network on the batch, if it is one of those to sample from, and sample the outputs of the layers."""
         self.position += 1
         if not self.points or not self._chosen():
             return
@@ -156,13 +156,13 @@ class Embeddings(Callback):
             self._sample(layer, output, describe(layer, batch, output) or {})
 
     def _chosen(self) -> bool:
-        """Whether the current batch is among those spread over the validation; the first ones of an endless one."""
+        """Whether to sample from this batch: ``batches`` are chosen evenly, or the first if the data are endless."""
         if math.isinf(self.total):
             return self.position < self.batches
         return self.position * self.batches % self.total < self.batches
 
     def _sample(self, layer: str, output: Tensor, described: Mapping[str, Sequence[object]]) -> None:
-        """Add a sample of the output's tokens, the same places for the same shape."""
+        """Add a sample of the output's tokens, at the same indices for the same shape."""
         vectors = output.detach().flatten(0, -2)
         for name, values in described.items():
             if len(values) != len(vectors):
@@ -182,7 +182,7 @@ class Embeddings(Callback):
         self.points[layer].add(vectors[chosen.to(vectors.device)], columns)
 
     def _write(self, trainer: Trainer, prefix: str) -> None:
-        """Write what was gathered, and forget it."""
+        """Write the collected points, and clear them."""
         from callbacks.projector import write_points
 
         for layer, points in self.points.items():
@@ -204,7 +204,7 @@ class Embeddings(Callback):
 
 @contextmanager
 def _outputs(layers: Mapping[str, nn.Module]) -> Iterator[list[tuple[str, Any]]]:
-    """Collect what the layers put out inside the context, in order of their calls."""
+    """Context that records the outputs of the layers, in order of their calls."""
     outputs: list[tuple[str, Any]] = []
 
     def remember(layer: str, module: nn.Module, args: Any, output: Any) -> None:

@@ -19,14 +19,14 @@ from callbacks.labels import drawable, without_mathematics
 ZERO = "#e2e2e6"
 DPI = 110
 MAX_WIDTH, MAX_HEIGHT = 16.0, 10.0
-"""Most inches that all panels of a picture take together."""
+"""Largest size of all panels together, in inches."""
 MAX_NAMED = 30
-"""Longest axis on which every token is named."""
+"""Most tokens on an axis on which every token has a label."""
 LONGEST_NAME = 18
 MIN_POINTS = 4.5
-"""Smallest type worth drawing."""
+"""Smallest legible font size, in points."""
 STEPS = (1, 2, 5, 10, 20)
-"""From one numbered token to the next."""
+"""Distances between numbered tick labels, in tokens."""
 
 
 class TokenNames(NamedTuple):
@@ -93,7 +93,7 @@ def picture(
 
 
 def _panel_size(shape: tuple[int, ...], *, named: bool) -> tuple[float, float]:
-    """Return height and width of a panel in inches: room for the names, none for a picture without bounds."""
+    """Height and width of a panel in inches: enlarged for token names, within the largest size of the picture."""
     items, heads, queries, keys = shape
     longest = max(queries, keys)
     side = max(2.1, 0.15 * min(longest, MAX_NAMED) if named else 0.0)
@@ -102,7 +102,7 @@ def _panel_size(shape: tuple[int, ...], *, named: bool) -> tuple[float, float]:
 
 
 def _ticks(names: Sequence[str] | None, tokens: int, inches: float) -> Ticks:
-    """Name every token of an axis, or number about five where names would be missing or not readable."""
+    """Tick labels of an axis: every token's name, or about five indices where names are missing or not legible."""
     points = min(7.5, 60 * inches / tokens)
     if not names or tokens > MAX_NAMED or points < MIN_POINTS:
         places = list(range(0, tokens, next(step for step in STEPS if tokens <= 7 * step)))
@@ -115,7 +115,7 @@ def _ticks(names: Sequence[str] | None, tokens: int, inches: float) -> Ticks:
 def _sheet(
     shape: tuple[int, ...], panel: tuple[float, float], *, left: float, bottom: float
 ) -> tuple[Figure, list[list[Axes]], Axes]:
-    """Return a figure, its panels row by row and the axes of its colour bar, all placed by inches.
+    """Create a figure: its panels row by row and the axes of its colour bar, with positions in inches.
 
     Matplotlib's own layout engines take seconds for a grid of this kind.
     """
@@ -140,10 +140,10 @@ def _sheet(
 
 
 def _scale(maps: NDArray[np.float32]) -> PowerNorm:
-    """Return one scale for all maps.
+    """Colour scale shared by all maps.
 
-    By square roots, so that one strong weight leaves the others visible; and to at least four times an even weight,
-    so that even attention looks even rather than strong.
+    It follows the square root of a weight, so that one large weight leaves the others visible, and reaches at least
+    four times a uniform weight, so that uniform attention looks uniform rather than strong.
     """
     finite = maps[np.isfinite(maps)]
     return PowerNorm(0.5, finite.min(initial=0.0), finite.max(initial=min(1.0, 4 / maps.shape[-1])))
@@ -154,7 +154,7 @@ def _axis_title(kind: str, length: int, shown: int) -> str:
 
 
 def render(figure: Figure) -> NDArray[np.uint8]:
-    """Render a figure to pixels, ``(height, width, 3)``; text is never read as mathematics."""
+    """Render a figure to pixels, ``(height, width, 3)``, without mathtext."""
     without_mathematics(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]

@@ -32,27 +32,26 @@ ROC_AUC = "ROC AUC"
 ROC_AUCS = (None, "val/auroc", "val_auroc")
 
 COLUMNS = ("step", "cumulative time", "step time", "train loss", "current mem MB", "peak mem MB")
-"""Names of the fields of a row before its score."""
+"""Columns of a row before its score."""
 
 
 class History(Callback):
     """Writes ``history.csv`` in the run folder: a row for each training step.
 
-    Its columns are the step, counted from 0; the seconds of training so far and of this step, from the end of the step
-    before, so with the loading of the batch, all work of a GPU and whatever other callbacks do, but without validation;
-    the loss of the batch; the memory held after the step and the most held at one time in it, in MB of a million bytes
-    beyond what was held before the run (on CUDA that of tensors, on the CPU the resident memory of the process); and
-    the score of a validation that followed. A resumed run goes on counting steps and seconds, and in its own folder
-    with the file. The throughput is logged
-    as ``train/items_per_second``: items (tables, sequences) of this process's batches. Rank zero alone writes, and what
-    it writes is about itself; a ``fast_dev_run`` writes nothing.
+    Columns: the step, from 0; the seconds of training so far and of this step; the loss of the batch; the memory after
+    the step and its peak within it; and the score of the validation that followed, if any. A step lasts from the end of
+    the one before, with loading, GPU work and other callbacks, but without validation. Memory is in MB (10^6 bytes)
+    beyond that in use before the run: on CUDA that of tensors, on the CPU the resident memory of the process. A resumed
+    run continues both counts, and in its own folder appends to the file. The throughput in items (tables, sequences) of
+    this rank is logged as ``train/items_per_second``. Only rank 0 writes, about itself; a ``fast_dev_run`` writes
+    nothing.
 
     Args:
         every: Steps per row; a step before a validation always has one.
-        metric: Validation metric to record, in a column of this name (``ROC AUC`` for a ROC AUC); none = that column
-            stays empty.
-        timing: ``wall``: elapsed time; ``cpu``: CPU time of the process, summed over threads, which do not depend on
-            what else the machine does; work of a GPU is none.
+        metric: Validation metric to record, in a column of this name (``ROC AUC`` for a ROC AUC); None = the column
+            is empty.
+        timing: ``wall``: elapsed time; ``cpu``: CPU time of the process, summed over threads, which other
+            processes on the machine do not lengthen; the work of a GPU is not counted.
     """
 
     def __init__(self, every: int = 1, metric: str | None = "val/auroc", timing: Timing = "wall") -> None:
@@ -100,7 +99,7 @@ class History(Callback):
         self.taken += self.clock.lap(trainer.strategy.root_device)
         self.items += _items(batch)
         if trainer.global_step == self.steps:
-            return  # The gradients of several batches make a step.
+            return  # With accumulated gradients a step takes several batches.
         self._write()
         self.steps = trainer.global_step
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs

@@ -8,11 +8,11 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 
 MISSING = "\N{WHITE SQUARE}"
-"""Stands for a character that the font does not have."""
+"""Replacement for a character that the font lacks."""
 
 
 SPACES = ("Cc", "Cf", "Zs", "Zl", "Zp")
-"""Categories of characters that control, format or separate."""
+"""Unicode categories of control, format and separator characters."""
 
 
 def drawable(text: str) -> str:
@@ -20,14 +20,14 @@ def drawable(text: str) -> str:
 
     A text that begins with an underscore, which a legend would leave out, gets a space before it.
     """
-    known = _characters()
+    drawable_codes = _characters()
     spaced = "".join(" " if unicodedata.category(letter) in SPACES else letter for letter in text).strip()
-    drawn = "".join(letter if ord(letter) in known else MISSING for letter in spaced)
+    drawn = "".join(letter if ord(letter) in drawable_codes else MISSING for letter in spaced)
     return f" {drawn}" if drawn.startswith("_") else drawn
 
 
 def without_mathematics(figure: Figure) -> None:
-    """Turn off mathematics in all texts of a figure: dollar signs and backslashes are part of names."""
+    """Turn off matplotlib's mathtext in a figure: dollar signs and backslashes are part of names."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
 

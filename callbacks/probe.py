@@ -51,7 +51,7 @@ def run(task: LightningModule, batch: Any) -> Any:
 
 
 def to_device(task: LightningModule, batch: Any) -> Any:
-    """Move a cut batch to where the task's parameters are."""
+    """Move a batch to the device of the task's parameters."""
     return move_data_to_device(batch, task.device)
 
 

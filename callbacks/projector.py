@@ -55,7 +55,7 @@ def write_points(
     several = len(columns) > 1
     writer.add_embedding(
         points.float().numpy(),
-        # With one column the projector takes a header for a point.
+        # With one column only, the projector would take a header for the label of a point.
         metadata=[list(row) for row in rows] if several else [value for (value,) in rows],
         metadata_header=[_cell(name) for name in columns] if several else None,
         label_img=thumbnails(points) if sprites else None,
@@ -79,7 +79,7 @@ def thumbnails(points: Tensor) -> Tensor:
 
 
 def _cell(value: object) -> str:
-    """Return the value as one cell of a table that tabs and line ends divide."""
+    """Format a value as one cell of a tab-separated file."""
     text = str(value).encode(errors="replace").decode()
     return " ".join("".join(" " if category(letter) == "Cc" else letter for letter in text).split()) or "-"
 
@@ -92,7 +92,7 @@ def _read(folder: Path) -> ProjectorConfig:
 
 
 def _write(folder: Path, index: ProjectorConfig) -> None:
-    """Replace the index in one move: a reader never meets half of it."""
+    """Write the index atomically, so that no reader sees half of it."""
     draft = folder / f"{INDEX}.tmp"
     draft.write_text(text_format.MessageToString(index))
     os.replace(draft, folder / INDEX)

@@ -11,12 +11,12 @@ class TimeBudget(Callback):
     """Stops a run after a number of seconds of training steps, for comparisons at equal time.
 
     A step lasts from the end of the one before, loading included. Validation does not count, unlike in
-    ``Trainer(max_time=...)``. A resumed run has the rest of the budget. Among several ranks, rank 0 decides.
+    ``Trainer(max_time=...)``. A resumed run has what is left of the budget. Of several ranks, rank 0 decides.
 
     Args:
         seconds: Seconds of training.
-        timing: ``wall``: elapsed time; ``cpu``: CPU time of the process, summed over threads, which are fair on a busy
-            machine; work of a GPU is none.
+        timing: ``wall``: elapsed time; ``cpu``: CPU time of the process, summed over threads, which is fair on a busy
+            machine; the work of a GPU is not counted.
     """
 
     def __init__(self, seconds: float, timing: Timing = "wall") -> None:

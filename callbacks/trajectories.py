@@ -24,9 +24,9 @@ class Trajectories(FirstBatch):
 
     One picture shows the tasks: the given sequence black, the truth red, the context as red dots, the trajectory of
     means golden, samples light blue over the intervals of 50 and 90 %. A picture for each of the first steps shows
-    where the last layer looked: the predicted point green, and orange the points that are most often among the five
-    strongest of a head. Pictures go to every TensorBoard logger, and as PNG into ``figures`` in the folder of the run.
-    Training stays bit-identical. Only rank zero draws.
+    the attention of the last layer: the predicted point green, and orange the points that are most often among the
+    five with the largest weights of a head. Pictures go to every TensorBoard logger, and as PNG into ``figures`` in the
+    folder of the run. Training stays bit-identical. Only rank 0 draws.
 
     The task must define ``trajectories(batch)``, with the result of ``tabattn.pairs.trajectories``, and ``network``.
 
@@ -46,7 +46,7 @@ class Trajectories(FirstBatch):
         self.folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any work, a task without trajectories; find the run folder."""
+        """Check that the task infers trajectories, and find the run folder; raise before any work."""
         if not callable(getattr(pl_module, "trajectories", None)):
             raise MisconfigurationException(
                 f"{type(pl_module).__name__} draws no trajectories: the callback Trajectories is for tasks like "
@@ -57,11 +57,11 @@ class Trajectories(FirstBatch):
             raise MisconfigurationException(
                 f"Trajectories draws a sequence inferred from another, and {type(data).__name__} has single ones"
             )
-        # Processes agree on the folder: rank zero, which draws alone, would wait for the others there.
+        # A collective call, so not in ``look``, which only rank 0 runs.
         self.folder = Path(trainer.log_dir or trainer.default_root_dir, FOLDER)
 
     def look(self, trainer: Trainer, task: Any, split: str, batch: Any) -> None:
-        """Infer the kept items and plot them; nothing where the weights are not finite."""
+        """Infer the kept items and plot them; plot nothing if the weights are not finite."""
         from callbacks.curves import MOST, TOP, draw_step, draw_trajectories
 
         if name := first_non_finite(task.named_parameters()):
@@ -79,7 +79,7 @@ class Trajectories(FirstBatch):
             self._show(trainer, split, f"attention_{step + 1:03d}", draw_step(found, 0, step, looked, title))
 
     def _show(self, trainer: Trainer, split: str, name: str, figure: "Figure") -> None:
-        """Put a picture on TensorBoard and into the folder of the run."""
+        """Write a picture to TensorBoard and into the run folder."""
         from matplotlib.image import imsave
 
         from callbacks.heatmaps import render

@@ -15,7 +15,7 @@ MAX_ROWS = 5000
 
 
 LARGEST = 9e19
-"""Magnitude within the last bin of TensorBoard's histograms; a histogram with no value in any bin is an error there."""
+"""Largest magnitude that TensorBoard's histograms have a bin for; without a value in any bin they raise an error."""
 
 
 class Weights(Callback):
@@ -23,9 +23,9 @@ class Weights(Callback):
 
     Every trainable parameter has a histogram, and one of its gradient as the optimizer saw it. Chosen matrices are
     points in the projector, a point for each row, in the rows' order: its metadata say which ``row`` it is, the
-    ``norm`` of its weights, and how far it has ``moved`` since this run began, so that rows no training example ever
-    touched stand out. Only rank 0 writes, so the strategy must keep the whole network on each rank; training stays
-    bit-identical.
+    ``norm`` of its weights, and the distance that it has ``moved`` since the start of this run, so that rows without
+    any training example stand out. Only rank 0 writes, so the strategy must keep the whole network on each rank;
+    training stays bit-identical.
 
     Args:
         every: Log at every n-th training step, and at the first and the last.
@@ -47,13 +47,13 @@ class Weights(Callback):
         self.seen = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse, before any work, unknown matrices or a run without TensorBoard."""
+        """Check that the matrices exist and the run has a TensorBoard logger; raise before any work."""
         if stage != "fit":
             return
         require_tensorboard(trainer, type(self).__name__)
         if not self._chosen(pl_module):
-            there = ", ".join(_matrices(pl_module)) or "none"
-            raise MisconfigurationException(f"matrices={self.matrices!r} matches no matrix; there are: {there}")
+            matrices = ", ".join(_matrices(pl_module)) or "none"
+            raise MisconfigurationException(f"matrices={self.matrices!r} matches no matrix; there are: {matrices}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the initial values of the shown matrices."""
@@ -64,7 +64,7 @@ class Weights(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # The gradients of several batches may make a step.
+        # With accumulated gradients a step takes several batches.
         if trainer.global_step > self.seen and (trainer.global_step - 1) % self.every == 0:
             self._look(trainer, pl_module)
 
@@ -93,16 +93,16 @@ class Weights(Callback):
 
     def _chosen(self, task: LightningModule) -> dict[str, Tensor]:
         """Return the matrices to show, by the name of their parameter."""
-        there = _matrices(task)
+        matrices = _matrices(task)
         if self.matrices is not None:
-            return {name: matrix for name, matrix in there.items() if re.search(self.matrices, name)}
+            return {name: matrix for name, matrix in matrices.items() if re.search(self.matrices, name)}
         tables = {f"{path}.weight" for path, module in task.named_modules() if isinstance(module, nn.Embedding)}
-        embeddings = {name: matrix for name, matrix in there.items() if name in tables}
-        return embeddings or dict(list(there.items())[:1])
+        embeddings = {name: matrix for name, matrix in matrices.items() if name in tables}
+        return embeddings or dict(list(matrices.items())[:1])
 
 
 def _matrices(task: LightningModule) -> dict[str, Tensor]:
-    """Return what the projector can show: parameters with two axes, not too long for a browser."""
+    """Parameters that the projector can show: matrices with a number of rows that a browser can handle."""
     return {name: value for name, value in task.named_parameters() if value.dim() == 2 and len(value) <= MAX_ROWS}
 
 
@@ -111,7 +111,7 @@ def _copy(matrix: Tensor) -> Tensor:
 
 
 def _histograms(task: LightningModule) -> Iterator[tuple[str, Tensor]]:
-    """Yield the finite values of every trainable parameter, and of its gradient, clamped to what a histogram shows."""
+    """Yield the finite values of every trainable parameter and of its gradient, clamped to the range of a histogram."""
     for name, parameter in task.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -1,1 +1,1 @@
-"""What datamodules and tasks agree on: batches, columns, errors and checks. All that datamodules import of tabattn."""
+"""Contract between datamodules and tasks: batches, columns, errors and checks; imported by both."""

@@ -13,7 +13,8 @@ class TableBatch(NamedTuple):
         y: Class index of each row, ``(batch, rows)`` long; -1 = a target row that is not scored, such as padding. A
             target's class must occur among the context rows.
         context: Number of leading rows that are context (their labels are given to the network).
-        columns: Number of columns of each table, ``(batch,)`` long; those behind are padding. None = all are real.
+        columns: Number of columns of each table, ``(batch,)`` long; those after them are padding. None = there is no
+            padding.
         table: Index of the table that each task was cut from, ``(batch,)`` long, into the datamodule's ``tables`` where
             it has these. None in training.
     """

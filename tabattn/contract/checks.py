@@ -38,7 +38,7 @@ def listed(names: Iterable[str], most: int = 20) -> str:
 
 
 class NotInCheckpoints:
-    """Mixin of datamodules that cannot be loaded from a checkpoint: their arguments are in ``config.yaml`` alone.
+    """Mixin of datamodules that cannot be loaded from a checkpoint: their arguments are in ``config.yaml`` only.
 
     Lightning's ``load_from_checkpoint`` would build one with default arguments, or import class paths from an untrusted
     file.

@@ -27,7 +27,7 @@ def message_of(ex: Exception) -> str:
 
 
 MOST_MESSAGE = 600
-"""Characters of a message, which may quote a value of any length from a file."""
+"""Most characters of a message; it may quote a value of any length from a file."""
 
 
 def one_line(text: str) -> str:

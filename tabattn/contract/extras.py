@@ -11,7 +11,7 @@ EXTRAS = {
     "transformers": "mlm",
     "optuna": "sweep",
 }
-"""Name of an extra in ``setup.cfg``, by the module that it brings."""
+"""Extra in ``setup.cfg`` by the module that it installs."""
 
 
 def remedy(module: str | None) -> str | None:

@@ -9,7 +9,7 @@ from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.pytorch.utilities import _pytree
 from torch.utils import _pytree as torch_pytree
 
-# Lightning makes the leaves of its trees of loaders by a class that torch has deprecated for this function.
+# Lightning makes leaves of pytrees by a class that torch has deprecated in favour of this function.
 _pytree.__dict__["LeafSpec"] = getattr(torch_pytree, "treespec_leaf", torch_pytree.LeafSpec)
 
 
@@ -29,12 +29,13 @@ def ordinary_runs(resumes: bool) -> Iterator[None]:
         resumes: Whether the run starts from a checkpoint.
     """
     with warnings.catch_warnings():
-        # The folder is claimed: what is in it is the run's own, from before it was resumed.
+        # The run folder is locked, so the files in it are this run's own, from before it was resumed.
         warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
         if resumes:
-            # A run resumed at the end of an epoch repeats that end, but not its validation.
+            # A run resumed at the end of an epoch repeats the end of that epoch, but not its validation.
             warnings.filterwarnings("ignore", message=r".*could not find the monitored key")
-            # It has a folder of its own; what becomes of the other's checkpoints is said by forget_foreign_paths.
+            # The resumed run has its own folder; forget_foreign_paths tells what becomes of the earlier run's
+            # checkpoints.
             warnings.filterwarnings("ignore", message=r"The dirpath has changed")
         yield
 

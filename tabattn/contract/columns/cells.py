@@ -78,7 +78,7 @@ def value_of(cell: Any) -> tuple[Kind, float] | None:
     Raises:
         ValueError: A complex number.
     """
-    if isinstance(cell, (dt.timedelta, np.timedelta64)):  # NumPy's are integers to the tower of numbers
+    if isinstance(cell, (dt.timedelta, np.timedelta64)):  # Python's ``numbers.Integral`` includes NumPy integers.
         return "duration", float(pd.Timedelta(cell).total_seconds()) / DAY
     if isinstance(cell, (bool, np.bool_, Real, Decimal, Fraction)):
         return "number", _float(cell)
@@ -96,17 +96,17 @@ def value_of(cell: Any) -> tuple[Kind, float] | None:
 
 
 def key(cell: Any) -> str:
-    """Name of a category: the same for 1, 1.0 and "1", which one column may mix."""
+    """Key of a category: the same for 1, 1.0 and "1", which may occur in one column."""
     plain = isinstance(cell, (Real, Decimal)) and not isinstance(cell, (bool, np.timedelta64))
     number = _float(cell) if plain else 0.5
     return str(int(number)) if number.is_integer() else text_of(cell)
 
 
 def _hashable(cell: Any) -> Any:
-    """An entry that can be compared with others; signalling NaN are missing.
+    """Hashable form of an entry; a signalling NaN is missing.
 
     Raises:
-        TypeError: It cannot, as it holds several values.
+        TypeError: The entry holds several values.
     """
     try:
         hash(cell)
@@ -143,7 +143,7 @@ def _days(cell: Any) -> float:
 def text_of(cell: Any) -> str:
     """Convert an entry to text."""
     if isinstance(cell, int) and cell.bit_length() > 10_000:
-        # Python refuses to write out such numbers.
+        # Python does not convert integers of so many digits to text.
         return f"a whole number of {int(cell.bit_length() * 0.30103)} digits"
     return str(cell)
 

@@ -8,7 +8,7 @@ from scipy import sparse
 from sklearn.utils import check_array
 
 MOST_CELLS = 10**8
-"""Sparse tables of more cells than this are not spread out in memory."""
+"""Most cells of a sparse table that is converted to a dense one."""
 
 NESTED = (list, dict, set, frozenset, tuple, np.ndarray, pd.Series, pd.DataFrame, pd.Index)
 
@@ -31,7 +31,7 @@ def as_frame(x: Any) -> pd.DataFrame:
 
 
 def check_cells(frame: pd.DataFrame) -> None:
-    """Refuse columns whose cells hold several values each.
+    """Check that each cell holds a single value.
 
     Raises:
         ValueError: A column has lists, records or the like in its cells; the message names it.
@@ -92,14 +92,14 @@ def _field(field: Any) -> Any:
 
 
 def _unmasked(array: Any) -> np.ndarray[Any, Any]:
-    """A masked array with None where it is masked."""
+    """Masked array as an object array, with None for masked entries."""
     cells = np.array(array.data, dtype=object)
     cells[np.ma.getmaskarray(array)] = None
     return cells
 
 
 def _exchanged(x: Any) -> pd.DataFrame:
-    """A DataFrame of another library."""
+    """Convert a DataFrame of another library."""
     if not hasattr(x, "__arrow_c_stream__"):
         return pd.api.interchange.from_dataframe(x)
     try:

@@ -41,7 +41,7 @@ def sorted_labels(y: Any) -> tuple[NDArray[np.int64], list[Any]]:
     """Encode labels of any sortable type: numbers, text, dates, intervals, decimals.
 
     Returns:
-        Class index of each row, and the different labels in their order.
+        Class index of each row, and the distinct labels, sorted.
 
     Raises:
         TypeError: The labels cannot be compared with each other, or one of them is a list or the like.
@@ -58,9 +58,9 @@ class Words(NamedTuple):
     """Labels that look like a missing value.
 
     Attributes:
-        missing: Number of rows by word, of words that are missing labels: empty text, and the markers of delimited
+        missing: Number of rows of each word that is read as a missing label: empty text, and the markers of delimited
             files.
-        doubtful: Number of rows by word, of words taken as classes that may mean a missing label.
+        doubtful: Number of rows of each word that is read as a class but may mean a missing label.
     """
 
     missing: dict[str, int]
@@ -70,7 +70,7 @@ class Words(NamedTuple):
 def missing_words(y: Any) -> Words:
     """Find labels that may be missing values, such as ``N/A``.
 
-    Categories that are declared are classes, whatever they are called, and so is ``-`` beside ``+``.
+    Declared categories are always classes, and so is ``-`` where ``+`` occurs too.
 
     Args:
         y: Labels, ``(rows,)``, of any type.
@@ -80,11 +80,11 @@ def missing_words(y: Any) -> Words:
     if not declared and labels.dtype.kind in "biufcmM":
         return Words({}, {})
     counts = labels.dropna().astype(object).map(_text).dropna().value_counts(sort=False)
-    known = {str(word): int(rows) for word, rows in counts.items() if rows and is_missing(strip(str(word)))}
+    suspects = {str(word): int(rows) for word, rows in counts.items() if rows and is_missing(strip(str(word)))}
     if "+" in counts.index:
-        known.pop("-", None)
-    missing = {} if declared else {word: rows for word, rows in known.items() if strip(word) in MISSING}
-    return Words(missing, {word: rows for word, rows in known.items() if word not in missing})
+        suspects.pop("-", None)
+    missing = {} if declared else {word: rows for word, rows in suspects.items() if strip(word) in MISSING}
+    return Words(missing, {word: rows for word, rows in suspects.items() if word not in missing})
 
 
 def told(words: dict[str, int]) -> str:
@@ -93,7 +93,7 @@ def told(words: dict[str, int]) -> str:
 
 
 def warn_of_words(words: Words, column: str, rows: int) -> None:
-    """Warn (``TableWarning``) of words for a missing value that are taken as classes."""
+    """Warn (``TableWarning``) of words for a missing value that are read as classes."""
     if words.doubtful:
         warnings.warn(
             f"{column} has {told(words.doubtful)} of {rows} rows, taken as a class: leave such rows out if they have "

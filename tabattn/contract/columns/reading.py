@@ -24,13 +24,13 @@ MOSTLY = 0.9
 """Share of a column's entries that must be numbers for the others to count as missing."""
 
 PIECE = 200
-"""Texts that are read at one time where it is not sure that the rest need be."""
+"""Texts that are parsed at a time, so that a column of categories is recognised early."""
 
 FEWEST = 10
-"""Different entries from which on a column is judged by their number."""
+"""Least number of distinct texts for a warning that categories look like numbers or hardly repeat."""
 
 AS_MISSING = "as missing"
-"""Words of a note that says which entries are not read."""
+"""Part of a warning that tells which entries are missing for being unreadable."""
 
 Kinds = Literal["number", "date", "duration", "category", "any"]
 
@@ -88,9 +88,9 @@ class Reading(NamedTuple):
             A number for each row, NaN where it is missing, infinite or unknown; and the distinct entries that could not
             be read. Unknown categories are not listed.
         """
-        known = typed(column) if self.kind != "category" else None
-        if known is not None and self.kind in ("any", known[0]):
-            return _finite(known[1]), _infinite(known[1])
+        by_dtype = typed(column) if self.kind != "category" else None
+        if by_dtype is not None and self.kind in ("any", by_dtype[0]):
+            return _finite(by_dtype[1]), _infinite(by_dtype[1])
         entries = entries_of(column)
         if self.categories is not None:
             ranks = [self.categories.get(key(cell), np.nan) for cell in entries.cells]
@@ -142,8 +142,8 @@ def learn(column: pd.Series) -> tuple[Reading, str | None]:
         TypeError: An entry holds several values, such as a list.
         ValueError: A complex number.
     """
-    if (known := typed(column)) is not None:
-        return Reading(known[0]), None
+    if (by_dtype := typed(column)) is not None:
+        return Reading(by_dtype[0]), None
     entries = entries_of(column)
     found = [value_of(cell) for cell in entries.cells]
     kinds: set[str] = {value[0] for value in found if value is not None}
@@ -165,7 +165,7 @@ def learn(column: pd.Series) -> tuple[Reading, str | None]:
 def _of_texts(
     texts: list[str], kind: str | None, count: Any, found: list[Any], all_count: Any
 ) -> tuple[Reading | None, str | None]:
-    """A reading of texts beside entries that are all of one kind; None = they are categories."""
+    """Infer the reading of texts in a column whose other entries are all of one kind; None = a column of categories."""
     if not texts:
         return Reading(kind or "number"), None  # type: ignore[arg-type]
     if kind in (None, "number"):
@@ -192,13 +192,13 @@ def _of_texts(
 
 
 def _fitting(reading: Reading, texts: list[str], count: Any, others: int) -> NDArray[np.bool_] | None:
-    """Which texts a reading fits; None, as soon as that is sure, where it fits less than ``MOSTLY`` of the rows.
+    """Which texts a reading parses; None if it parses less than ``MOSTLY`` of the rows, as soon as that is certain.
 
     Args:
         reading: The reading.
         texts: Different texts.
         count: Rows of each text.
-        others: Rows that the reading fits beside them.
+        others: Number of other rows that the reading parses.
     """
     rows, wrong = others + int(count.sum()), 0
     good = np.zeros(len(texts), bool)
@@ -212,7 +212,7 @@ def _fitting(reading: Reading, texts: list[str], count: Any, others: int) -> NDA
 
 
 def _nearly(texts: list[str], kind: str | None) -> list[Reading]:
-    """The readings that may fit most of some texts, if not all."""
+    """Candidate readings that may parse most of the texts."""
     readings = []
     if kind in (None, "number"):
         readings.append(Reading("number", *notation_of(texts)[0]))
@@ -225,7 +225,7 @@ def _nearly(texts: list[str], kind: str | None) -> list[Reading]:
 
 
 def _measured(texts: list[str]) -> tuple[Reading, str | None] | None:
-    """A reading of numbers that all have the same unit behind them, such as ``5 kg``; None = they have not."""
+    """Reading of numbers that all end in the same unit, such as ``5 kg``; None if they do not."""
     split = [split_unit(text) for text in texts]
     unit = split[0][1]
     if not unit or any(other != unit for _, other in split):
@@ -253,7 +253,7 @@ def _about_notation(notation: Notation, doubt: list[str]) -> str | None:
 
 
 def _about_categories(texts: list[str], kinds: set[str], cells: int) -> str | None:
-    """What is suspicious of a column of categories."""
+    """Warning about a suspicious column of categories; None = nothing is suspicious."""
     if len(kinds) > 1:
         return f"mixes {' and '.join(sorted(kinds))} entries and is read as categories"
     if len(texts) >= FEWEST and (units := _units(texts)):
@@ -266,7 +266,7 @@ def _about_categories(texts: list[str], kinds: set[str], cells: int) -> str | No
 
 
 def _units(texts: list[str]) -> list[str]:
-    """Texts with different units, where all are numbers with or without one; else none."""
+    """Texts with different units if all are numbers with or without a unit; else none."""
     split = [split_unit(text) for text in texts]
     _, values, _ = notation_of(list(dict.fromkeys(number for number, _ in split)))
     if any(value is None for value in values):
@@ -275,7 +275,7 @@ def _units(texts: list[str]) -> list[str]:
 
 
 def _two(texts: list[str]) -> str:
-    """Two cells, for a message."""
+    """Format two cells for a message."""
     return " and ".join(repr(text if len(text) <= 40 else f"{text[:37]}...") for text in texts[:2])
 
 
@@ -284,7 +284,7 @@ def _finite(values: Floats) -> Floats:
 
 
 def _infinite(values: Floats) -> list[Unread]:
-    """The infinities among numbers that are given as such."""
+    """Infinite values among entries of a numeric dtype."""
     rows = np.flatnonzero(np.isinf(values))
     found, first = np.unique(values[rows], return_index=True)
     every = zip(found.tolist(), rows[first].tolist(), strict=True)
@@ -292,7 +292,7 @@ def _infinite(values: Floats) -> list[Unread]:
 
 
 def _unread(entries: Entries, places: list[int], infinite: bool) -> list[Unread]:
-    """Some entries and their first rows."""
+    """Unread entries with their first rows."""
     if not places:
         return []
     found, first = np.unique(entries.codes, return_index=True)

@@ -9,7 +9,7 @@ from tabattn.contract.columns.text import Floats
 
 EPSILON, LARGEST = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).max) / 4
 TOLERANCE = 1e-4
-"""Rounding to single precision may change a cell by this share of its column's standard deviation."""
+"""Tolerated rounding error of single precision, as a share of the column's standard deviation."""
 
 
 TOO_LARGE = "has a value of {:g}, beside which single precision does not tell the others apart:"
@@ -44,19 +44,19 @@ class Standard(NamedTuple):
 
 
 def drowning(values: Floats) -> int | None:
-    """Row of an outlier so large that most others are equal in single precision; None = none.
+    """Row of an outlier so large that most other cells become equal in single precision; None = there is none.
 
     Args:
         values: A column, ``(rows,)``; NaN = missing.
     """
-    known = values[~np.isnan(values)]
-    different = len(np.unique(known))
+    present = values[~np.isnan(values)]
+    different = len(np.unique(present))
     if different <= 2:
         return None
-    scaled = Standard.of(known[:, None])(known[:, None])
+    scaled = Standard.of(present[:, None])(present[:, None])
     if len(np.unique(scaled)) > different / 2:
         return None
-    return int(np.nanargmax(np.abs(values / 2 - np.median(known) / 2)))
+    return int(np.nanargmax(np.abs(values / 2 - np.median(present) / 2)))
 
 
 def recode(x: NDArray[Any], categorical: NDArray[np.bool_], context: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -73,10 +73,10 @@ def recode(x: NDArray[Any], categorical: NDArray[np.bool_], context: int) -> tup
     """
     x = x.copy()
     for column in np.flatnonzero(categorical):
-        known = np.unique(x[:context, column])
-        known = known[~np.isnan(known)]
-        rank = np.searchsorted(known, x[:, column])
-        found = np.append(known, np.nan)[rank] == x[:, column]
+        present = np.unique(x[:context, column])
+        present = present[~np.isnan(present)]
+        rank = np.searchsorted(present, x[:, column])
+        found = np.append(present, np.nan)[rank] == x[:, column]
         x[:, column] = np.where(found, rank, np.nan)
     missing = np.isnan(x[:context])
     low = np.where(missing, np.inf, x[:context]).min(0)

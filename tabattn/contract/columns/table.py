@@ -16,7 +16,7 @@ from tabattn.contract.columns.text import Floats
 from tabattn.contract.errors import TableWarning
 
 WHOLE = 2.0**53
-"""Up to here double precision holds every whole number."""
+"""Largest integer up to which double precision represents every integer exactly."""
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -140,8 +140,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return out
 
     def _check_labels(self, given: list[Any]) -> None:
-        """Names that are no text, such as numbers or tuples; 0, 1, 2, ... may be those of a table without names."""
-        fitted = getattr(self, "labels_", given)  # encoders of files do not know them
+        """Check column names that are not text, such as numbers or tuples; 0, 1, 2, ... also mean no names."""
+        fitted = getattr(self, "labels_", given)  # encoders read from files have no labels_
         if given != fitted and given != list(range(len(given))):
             wrong = next(pair for pair in zip(given, fitted, strict=True) if pair[0] != pair[1])
             raise ValueError(f"columns must be those of fit, in the same order: got {wrong[0]!r} for {wrong[1]!r}")
@@ -166,7 +166,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _merged(column: pd.Series, values: Floats) -> bool:
-    """Whether different entries have become one number because they are too large, such as identifiers of 19 digits."""
+    """Whether distinct entries, such as identifiers of 19 digits, have become equal in double precision."""
     if not (np.abs(values) >= WHOLE).any():
         return False
     large = np.abs(values) >= WHOLE

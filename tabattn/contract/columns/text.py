@@ -23,17 +23,17 @@ WORDS = frozenset(
         *("-1.#ind", "1.#ind", "-1.#qnan", "1.#qnan", "1.#inf", "-1.#inf"),
     ]
 )
-"""Words for a missing cell, in lower case: those of pandas and of spreadsheets."""
+"""Markers of a missing cell, in lower case: those of pandas and of spreadsheets."""
 
 MISSING = ("?", "", "NA", "NaN", "nan")
-"""What stands for a missing cell in every column of delimited text, and for a missing label in every container."""
+"""Markers of a missing cell in any column of delimited text, and of a missing label in any container."""
 
 MARKS = re.compile(r"^(?:[-\u2010-\u2015\u2212]+|[.\u2026]+|\?+|\*+)$")
-"""Lone dashes, dots, question marks or asterisks."""
+"""Markers of a missing cell that consist of dashes, dots, question marks or asterisks."""
 
 SPACES = " \u00a0\u2007\u2009\u202f"
 NEUTRAL = SPACES + "_'\u2019"
-"""What separates groups of digits and never stands before decimals."""
+"""Thousands separators that are never decimal marks."""
 
 MINUS = "-\u2212\u2013"
 CURRENCY = (
@@ -84,7 +84,7 @@ def strip(text: str) -> str:
 @cache
 def _body(notation: Notation) -> re.Pattern[str]:
     decimal, group = re.escape(notation.decimal), f"[{re.escape(notation.group + NEUTRAL)}]"
-    # Groups of one kind, after a first one that is not empty or zero; lakhs have groups of two before the last.
+    # Groups of digits with one separator, the first neither empty nor zero; in lakhs all but the last have two digits.
     thousands = rf"[1-9]\d{{0,2}}(?P<g>{group})\d{{3}}(?:(?P=g)\d{{3}})*"
     lakhs = r"|[1-9]\d?(?:,\d\d)+,\d{3}" if notation.group == "," else ""
     return re.compile(rf"^(?:(?:\d+|{thousands}{lakhs})(?:{decimal}\d*)?|{decimal}\d+)$")
@@ -94,7 +94,7 @@ def to_number(text: str, notation: Notation) -> float | None:
     """Parse a number in a notation; infinite beyond double precision, None where it is none."""
     if text[-1:].isdigit() and notation == NOTATIONS[0] and "_" not in text:
         try:
-            return float(text)  # most are written as the computer does
+            return float(text)  # the common case: Python's own notation
         except ValueError:
             pass
     if INFINITY.match(text):
@@ -108,7 +108,7 @@ def to_number(text: str, notation: Notation) -> float | None:
     if bool(found["ahead"]) + bool(found["before"]) + bool(found["after"]) > 1:
         return None
     if found["power"] and notation.group and notation.group in found["body"]:
-        return None  # beside a power of ten there are decimals, not thousands
+        return None  # with an exponent the mark is decimal, not thousands
     digits = re.sub(rf"[{re.escape(notation.group + NEUTRAL)}]", "", found["body"]).replace(notation.decimal, ".")
     power = re.sub(f"[{MINUS}]", "-", found["power"] or "")
     value = float(digits + power)
@@ -135,15 +135,15 @@ def notation_of(texts: list[str]) -> tuple[Notation, list[float | None], list[st
     """
     few = texts[:: 1 + len(texts) // JUDGED]
     if all(sum(to_number(text, notation) is not None for text in few) < len(few) / 2 for notation in NOTATIONS):
-        return NOTATIONS[0], [None] * len(texts), []  # other text, in which a number may stand by chance
+        return NOTATIONS[0], [None] * len(texts), []  # ordinary text, with a number here and there
     read = {NOTATIONS[0]: [to_number(text, NOTATIONS[0]) for text in texts]}
     if any(value is None for value in read[NOTATIONS[0]]):
         read |= {notation: [to_number(text, notation) for text in texts] for notation in NOTATIONS[1:]}
     count = {notation: sum(value is not None for value in values) for notation, values in read.items()}
-    best = max(read, key=lambda notation: count[notation])  # the first of equals
+    best = max(read, key=lambda notation: count[notation])  # of equally good ones the first
     doubt: list[str] = []
     if best == NOTATIONS[1] and count[best] == count[NOTATIONS[2]]:
-        # Each comma stands before three digits: thousands, unless these are decimals. Small whole numbers tell.
+        # Three digits follow each comma: thousands or decimals. Small integers in the column decide.
         short = re.compile(r"^\D*\d{1,3}\D*$")
         plain = [text for text in texts if "," not in text and to_number(text, best) is not None]
         if not plain or not all(short.match(text) for text in plain):
@@ -200,15 +200,15 @@ DATE_WORDS = frozenset(
 )
 TWINS = {"%m/%d/%Y": "%d/%m/%Y", "%m-%d-%Y": "%d-%m-%Y", "%m/%d/%y": "%d/%m/%y"}
 PADDED = re.compile(r"^\d\d\.\d\d\.\d\d(?!\d)")
-"""Dates with dots and years of two digits; other numbers with two dots are versions and the like."""
+"""Dates with dots and two-digit years; other numbers with two dots are version numbers and the like."""
 DIGITS = re.compile(r"\d")
 SAMPLE = 20
 EPOCH = pd.Timestamp("1970-01-01", tz="UTC").as_unit("s")
-"""In seconds, the coarsest unit, so that differences from it keep the range of what it is taken from."""
+"""Epoch in seconds, the coarsest unit, so that differences from it do not overflow."""
 
 
 def _shape(text: str) -> str:
-    """A text with 0 for each number and word; empty where a word is not one that dates have."""
+    """Shape of a text: 0 for each number and word; empty if a word is none that occurs in dates."""
     found = re.findall(r"[^\W\d_]+", text)
     return re.sub(r"\w+", "0", re.sub(r"\s+", " ", text)) if DATE_WORDS.issuperset(map(str.lower, found)) else ""
 
@@ -220,7 +220,7 @@ SHAPES = {
     )
     for form in FORMS
 }
-"""Shapes that dates of a form may have, by which most forms are ruled out before pandas tries them."""
+"""Shapes of the dates of each format, to exclude most formats before pandas tries them."""
 
 
 def form_of(texts: list[str], share: float = 1.0) -> tuple[str | None, list[str]]:
@@ -235,7 +235,7 @@ def form_of(texts: list[str], share: float = 1.0) -> tuple[str | None, list[str]
         ambiguous, or none.
     """
     few = texts[:: 1 + len(texts) // SAMPLE]
-    enough = share if share == 1 else share / 2  # of the few
+    enough = share if share == 1 else share / 2  # of the first few texts
     if not texts or sum(len(DIGITS.findall(text)) >= 4 for text in few) < enough * len(few):
         return None, []
     if sum(ISO_TEXT.match(text) is not None for text in texts) >= share * len(texts):
@@ -258,7 +258,7 @@ def to_days(texts: list[str], form: str) -> Floats:
     days = _days(texts, form)
     if form != ISO:
         return days
-    # What has no leading zeros, or a comma before decimals, is ISO's in all but details.
+    # Accept ISO 8601 dates without leading zeros, or with a comma before decimals, too.
     for index in np.flatnonzero(np.isnan(days)):
         if ISO_TEXT.match(texts[index]):
             days[index] = _days([re.sub(r"(?<!\d)(\d)(?!\d)", r"0\1", texts[index].replace(",", "."))], ISO)[0]
@@ -266,7 +266,7 @@ def to_days(texts: list[str], form: str) -> Floats:
 
 
 def _days(texts: Iterable[str], form: str) -> Floats:
-    # Without a digit there is no date, though pandas takes "now" and "today" for one in every form.
+    # A date has a digit; pandas parses "now" and "today" in every format.
     digits = [text if DIGITS.search(text) else None for text in texts]
     stamps = pd.to_datetime(pd.Series(digits, dtype=object), format=form, errors="coerce", utc=True)
     return np.array((stamps - EPOCH).dt.total_seconds() / DAY, np.float64)
@@ -294,7 +294,7 @@ def duration(text: str) -> float | None:
             return None
         hours = hours % 12 + 12 * (found["half"] in "pP")
     clock = (hours * 3600 + minutes * 60 + seconds) / DAY
-    # Negative durations are written as -1 days +23:00:00, where the clock counts forwards.
+    # pandas writes negative durations as -1 days +23:00:00, where the time of day is added.
     if found["minus"]:
         return clock - days if "+" in text or (days and clock == 0) else -(days + clock)
     return days + clock
