@@ -11,10 +11,10 @@ from tabattn.attention.mechanism import Mechanism
 from tabattn.attention.scores import four_dimensional
 
 _capturing: ContextVar[frozenset["_Recorder"]] = ContextVar("capturing", default=frozenset())
-"""Recorders of the current thread or asynchronous task: hooks belong to a module, which other threads call too."""
+"""Recorders of the current thread or asynchronous task; hooks also run for calls by other threads."""
 
 _looking: ContextVar[bool] = ContextVar("looking", default=False)
-"""Whether a map is being computed: what a mechanism runs for it is no call of the model."""
+"""Whether a map is being computed, so that the mechanism's calls for it are not recorded."""
 
 
 class Record(NamedTuple):
@@ -85,7 +85,7 @@ class _Recorder:
         """Return a forward hook that appends to ``records``."""
 
         def record(module: Mechanism, args: tuple[Any, ...], *rest: Any) -> None:
-            # A hook that another thread is removing just now comes without the keyword arguments: not one of ours.
+            # A hook that another thread is just removing is called without keyword arguments: nothing to record.
             if self not in _capturing.get() or _looking.get():
                 return
             kwargs, _ = rest

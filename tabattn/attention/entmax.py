@@ -12,14 +12,14 @@ from tabattn.attention.mechanism import Mechanism, check_at_least, check_dropout
 from tabattn.attention.scores import four_dimensional, full_precision
 
 LOWEST_LEARNED = 1.01
-"""Where a learned alpha stops: its gradient divides by the square of ``alpha - 1``."""
+"""Least learned alpha; its gradient divides by the square of ``alpha - 1``."""
 
 
 class Entmax(Mechanism):
     """Alpha-entmax attention: a sparse softmax in which most keys get a weight of exactly zero.
 
     ``p_j = [1 + (alpha - 1) (s_j - tau)]_+ ^ (1 / (alpha - 1))`` with ``s = q k^T / sqrt(head_dim)`` and tau such that
-    p sums to 1; alpha 1 is softmax, alpha 2 sparsemax. ``block`` queries are computed at a time and again in the
+    p sums to 1; alpha 1 is softmax, alpha 2 sparsemax. ``block`` queries are computed at a time, and recomputed in the
     backward pass. Scores are at least float32.
 
     Cost: quadratic time, linear memory (block x length).

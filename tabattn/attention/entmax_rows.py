@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from tabattn.attention.scores import mask_rows
 
 STEPS = 16
-"""Newton steps at most; fourteen reach float32 precision on rows of 65,536 scores, even for sparsemax."""
+"""Most Newton steps; 14 reach float32 precision on rows of 65,536 scores, even for sparsemax."""
 
 
 class EntmaxRows(torch.autograd.Function):
@@ -82,7 +82,7 @@ class EntmaxRows(torch.autograd.Function):
                 if ctx.dropout:
                     keep = kept(p, ctx.dropout, ctx.seed + start)
                     dp, dropped = dp * keep, p * keep
-                # Slopes of a row sum to at least 1, or to 0 where it may see nothing.
+                # The slopes of a row sum to at least 1, or to 0 if all its keys are hidden.
                 mean = (slope * dp).sum(dim=-1, keepdim=True) / slope.sum(dim=-1, keepdim=True).clamp(min=1)
                 centred = dp.sub_(mean)
                 if dalpha is not None:
@@ -96,7 +96,7 @@ class EntmaxRows(torch.autograd.Function):
 
 
 def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """Return masked attention scores minus the maximum of their row; -inf where hidden.
+    """Return masked attention scores minus the maximum of their row; -inf for hidden keys.
 
     Entmax is invariant to a shift of a row, and differences keep the digits that large scores would lose.
     """
@@ -110,9 +110,8 @@ def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
 def solve(scores: Tensor, order: Tensor | float) -> Tensor:
     """Solve for the entmax threshold tau of each row, at which its weights sum to 1.
 
-    Newton's method on the p-norm of the bases, which is convex and falls: started at the largest score it climbs
-    to the root without overshooting, in one step for equal scores and in about as many as softmax needs (one) as
-    alpha nears 1.
+    Newton's method on the p-norm of the bases, which is convex and decreasing in tau: from the largest score it
+    converges without overshooting, in one step for equal scores, and in about one step as alpha approaches 1.
 
     Args:
         scores: ``(batch, heads, rows, keys)``; -inf = hidden.
@@ -124,7 +123,7 @@ def solve(scores: Tensor, order: Tensor | float) -> Tensor:
     peak = scores.amax(dim=-1, keepdim=True)
     hidden = peak == -torch.inf
     threshold = peak.masked_fill(hidden, 0.0)
-    # Compiled graphs and queues of kernels must not wait for a value, so only plain CPU runs stop early.
+    # Reading a value synchronises with a GPU and breaks compiled graphs, so only eager CPU runs stop early.
     may_stop = scores.device.type == "cpu" and not torch.compiler.is_compiling()
     for _ in range(STEPS):
         p, slope = weights_and_slopes(scores - threshold, order)

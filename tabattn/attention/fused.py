@@ -10,14 +10,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tabattn.attention.scores import four_dimensional
 
 CUDA_BATCH_LIMIT = 65_535
-"""Largest batch the fused CUDA kernels take in one launch; more is cut into pieces."""
+"""Largest batch of one launch of the fused CUDA kernels; larger ones are split."""
 
 READY_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Kernels that need no preparation for a new shape. cuDNN's, which torch prefers on recent cards, builds a plan for
-each shape, which takes a tenth of a second and more: tables of ever new sizes then train many times slower."""
+"""Kernels without preparation for a new shape. cuDNN's, which torch prefers on recent GPUs, builds a plan for each
+shape in 0.1 s or more, which makes training on tables of varying sizes many times slower."""
 
 LONG = 4096
-"""Number of keys from which cuDNN's kernel is allowed: its plan pays, and shapes this long are few."""
+"""Number of keys from which cuDNN's kernel is allowed, as its speed then outweighs the time of its plans."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:

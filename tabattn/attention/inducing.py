@@ -37,8 +37,8 @@ class Inducing(Mechanism):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         visible = key_mask(mask, self)
         dropout = self.dropout if self.training else 0.0
-        # A summary is found by the mean of the keys it stands for: unlike the learned queries themselves, these means
-        # follow the data, and in-context classification with few points came out more accurate.
+        # The key of a summary is the weighted mean of the keys it summarises, not the learned query: it depends on the
+        # data, and made in-context classification with few points more accurate.
         points = self.inducing.expand(q.shape[0], -1, -1, -1)
         summary = attend(points, k, torch.cat([k, v], dim=-1), visible, dropout)
         return attend(q, summary[..., : self.head_dim], summary[..., self.head_dim :], dropout=dropout)

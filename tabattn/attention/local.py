@@ -55,13 +55,13 @@ class Local(Mechanism):
         length = check_same_length(self, q, k)
         dropout = self.dropout if self.training else 0.0
         if length <= 3 * self.window and self.edges == "exact":
-            # Three blocks are the whole sequence: dense scores are no more than those of the blocks.
+            # Three blocks cover the whole sequence: dense scores are no more than those in blocks.
             visible = band(length, self.window, q.device)
             return attend(q, k, v, visible if mask is None else visible & mask, dropout)
         blocks = -(-length // self.window)
         visible = self._visible(length, blocks, mask, q.device).expand(q.shape[0], -1, -1, -1, -1)
         parts = (self._blocks(q, blocks), self._neighbours(k, blocks), self._neighbours(v, blocks))
-        # Blocks join the batch: (batch x blocks, heads, window or 3 window, any)
+        # Fold blocks into the batch: (batch x blocks, heads, window or 3 window, any)
         queries, keys, values = (part.transpose(1, 2).flatten(0, 1) for part in parts)
         out = attend(queries, keys, values, visible.flatten(0, 1), dropout)
         out = out.reshape(q.shape[0], blocks, *out.shape[1:]).transpose(1, 2)
@@ -89,7 +89,7 @@ class Local(Mechanism):
     def _visible(self, length: int, blocks: int, mask: Tensor | None, device: torch.device) -> Tensor:
         """Return the mask within the blocks, ``(batch or 1, blocks, heads or 1, window, 3 window)``.
 
-        A mask is read at the scores that exist, never widened to length x length.
+        The mask is gathered at the scores within the blocks, never expanded to length x length.
         """
         start = torch.arange(blocks, device=device)[:, None, None] * self.window
         query = start + torch.arange(self.window, device=device)[:, None]  # (blocks, window, 1)
@@ -99,6 +99,6 @@ class Local(Mechanism):
         if mask is None:
             return visible[None, :, None]
         mask = four_dimensional(mask)
-        # Clamping also maps every index to 0 along a dimension over which the mask broadcasts.
+        # Clamping maps every index to 0 along a broadcast dimension, too.
         rows, columns = query.clamp(max=mask.shape[-2] - 1), key.clamp(0, mask.shape[-1] - 1)
         return (visible & (mask[:, :, rows, columns] | beyond)).transpose(1, 2)

@@ -23,12 +23,12 @@ class Mechanism(nn.Module, ABC):
     """
 
     cross: ClassVar[bool] = True
-    """A query from outside is answered from the *set* of (key, value) pairs: their order and the other queries do not
-    matter. Where this is False, rows that have no place among the keys cannot be served."""
+    """Whether cross-attention is possible: queries that are not among the tokens attend to the *set* of (key, value)
+    pairs, whose order and the other queries do not matter."""
 
     query_masks: ClassVar[bool] = True
-    """A mask may have a row for each query. Where this is False, keys are summarised before any query asks, and a mask
-    must be the same for all of them."""
+    """Whether a mask may have a row for each query. If not, keys are summarised independently of the queries, and the
+    mask must be the same for all queries."""
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Mechanism(nn.Module, ABC):
 
 
 def _evaluating(module: nn.Module) -> Any:
-    """Return a view of a module in evaluation mode that shares its tensors: other threads may be training it."""
+    """Copy of a module in evaluation mode that shares its tensors; the module may be training in another thread."""
     view = copy.copy(module)
     view.training = False
     view._modules = {name: None if part is None else _evaluating(part) for name, part in module._modules.items()}
@@ -82,7 +82,7 @@ AttentionFactory = Callable[[int, int], Mechanism]
 
 
 def check_at_least(bound: int, **values: int) -> None:
-    """Raise ValueError where a value, given by its name, is below the bound."""
+    """Raise ValueError if a value, a keyword argument, is below the bound."""
     for name, value in values.items():
         if value < bound:
             raise ValueError(f"{name} must be at least {bound}, got {value}")

@@ -25,7 +25,7 @@ def band(length: int, reach: int, device: Device = None) -> Tensor:
 
 
 def strided(length: int, stride: int, device: Device = None) -> Tensor:
-    """Strided mask: each position sees those at a multiple of ``stride``; 1 shows everything.
+    """Strided mask: each position sees those at a multiple of ``stride``; 1 = everything is visible.
 
     Args:
         length: Number of positions.

@@ -16,13 +16,13 @@ def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     if mask is None:
         return scores.softmax(dim=-1)
-    # The lowest finite number instead of -inf: a row without a visible key stays free of NaN until it is zeroed.
+    # The lowest finite number instead of -inf, so that a row without a visible key has no NaN before it is zeroed.
     lowest = torch.finfo(scores.dtype).min
     return scores.masked_fill(~mask, lowest).softmax(dim=-1).masked_fill(~mask, 0.0)
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """Return half-precision numbers as float32 and leave the others alone."""
+    """Convert half-precision numbers to float32; return others unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 

@@ -17,31 +17,31 @@ from tabattn.contract.errors import DataError, DivergenceError
 from tabattn.storage.finite import non_finite_in_checkpoint
 
 PATIENCE = 3
-"""Bad steps in a row that stop a run. One or two can come from single batches; where the network itself has diverged,
-every batch that follows is bad too."""
+"""Consecutive bad steps that stop a run. One or two may be due to single batches; after a divergence of the network all
+later steps are bad."""
 
 INTERVAL = 50
-"""Steps from one look to the next where looking is not free: it waits for the device, or for other processes."""
+"""Steps between two checks if a check is expensive because it synchronises with the device or other ranks."""
 
 
 MOST_SKIPPED = 100
-"""Steps in a row that are left out before a run gives up."""
+"""Consecutive skipped steps that stop a run."""
 
 
 class DivergenceGuard(Callback):
     """Divergence guard: stops a training whose loss or gradient is NaN or infinite; saves no such weights.
 
-    On a CPU, and everywhere with ``skip``, a step whose gradient is not finite is left out: parameters and the state of
-    the optimizer stay as they are. ``patience`` bad steps in a row stop the run. On other devices, and with several
-    processes, the check is computed on the device and read every 50 steps. With a gradient scaler (float16) a gradient
-    that overflows is normal and left out by the scaler; it counts once the scale has fallen to 1. Weights are checked
-    whenever a checkpoint is made: one that is not finite is refused, and the file that was there stays.
+    On a CPU, and everywhere with ``skip``, a step whose gradient is not finite is skipped: parameters and optimizer
+    state are not changed. ``patience`` consecutive bad steps stop the run. On other devices, and with several ranks,
+    the check is computed on the device and read every 50 steps. With a gradient scaler (float16), overflows are
+    expected and skipped by the scaler; they count once the scale has fallen to 1. Weights are checked at each
+    checkpoint: if they are not finite, nothing is saved and the previous file stays.
 
     Args:
-        action: ``stop``: stop the run; ``skip``: leave out each step whose gradient is not finite and go on, but stop
-            after 100 of them in a row, or at the end where no step was taken at all; ``off``: watch neither.
-            Checkpoints of weights that are not finite are refused in each case.
-        patience: Bad steps in a row that stop the run.
+        action: ``stop``: stop the run; ``skip``: skip each step whose gradient is not finite and go on, but stop after
+            100 of them in a row, or at the end if every step was skipped; ``off``: no checks of loss and gradient.
+            Weights that are not finite are never saved.
+        patience: Consecutive bad steps that stop the run.
     """
 
     def __init__(self, action: Literal["stop", "skip", "off"] = "stop", patience: int = PATIENCE) -> None:
@@ -56,7 +56,7 @@ class DivergenceGuard(Callback):
         self.skipped_in_a_row = 0
         self.taken = False
         self.gradient: Tensor | None = None
-        # How many bad steps in a row, at which step they began, the loss and the largest gradient there.
+        # Number of consecutive bad steps, the first of them, and its loss and largest gradient.
         self.streak: Tensor | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,7 +74,7 @@ class DivergenceGuard(Callback):
             leave_step_out(optimizer)
             self.skipped += 1
             self.skipped_in_a_row += 1
-            # One line each time their number has doubled.
+            # A message each time their number has doubled.
             if self.skipped & (self.skipped - 1) == 0:
                 rank_zero_warn(
                     f"step {trainer.global_step + 1}: the gradient is {self.gradient.item():g}, so the step is left out"
@@ -86,7 +86,7 @@ class DivergenceGuard(Callback):
             self.skipped_in_a_row, self.taken = 0, True
 
     def _give_up(self, trainer: Trainer) -> None:
-        """Stop a run whose steps are all left out."""
+        """Stop a run whose steps are all skipped."""
         raise DivergenceError(
             f"the training has diverged: the gradient was not finite in the last {self.skipped_in_a_row} steps, which "
             f"are left out; {last_good(trainer)}; a lower learning rate or --trainer.gradient_clip_val may help"
@@ -134,7 +134,7 @@ class DivergenceGuard(Callback):
         refuse_loaded(pl_module, checkpoint)
 
     def _count(self, step: int, loss: Tensor, gradient: Tensor) -> None:
-        """Add a step to the streak, on the device and without waiting for it."""
+        """Update the number of consecutive bad steps, on the device and without synchronising."""
         loss, gradient = loss.float(), gradient.float()
         if self.streak is None:
             self.streak = torch.zeros(4, dtype=torch.float64, device=loss.device)
@@ -155,7 +155,7 @@ class DivergenceGuard(Callback):
         bad = [(rank, row) for rank, row in enumerate(torch.stack(streaks).tolist()) if row[0] >= self.patience]
         if not bad:
             return
-        # The gradient is shared by all processes: it is not finite either in those whose loss is.
+        # Ranks share the gradient, which is not finite either on a rank whose loss is finite.
         rank, (_, step, loss, gradient) = min(bad, key=lambda found: math.isfinite(found[1][2]))
         name, value = ("gradient", gradient) if math.isfinite(loss) else ("loss", loss)
         where = f" in process {rank}" if trainer.world_size > 1 and name == "loss" else ""
@@ -187,7 +187,7 @@ def refuse_loaded(module: LightningModule, checkpoint: Mapping[str, Any]) -> Non
 
 
 def last_good(trainer: Trainer | None) -> str:
-    """Name the newest checkpoint of a run, as the end of a message."""
+    """Path of the newest checkpoint of a run, as the end of a message."""
     written = [] if trainer is None else trainer.checkpoint_callbacks
     callbacks = [callback for callback in written if isinstance(callback, ModelCheckpoint)]
     named = [Path(path) for each in callbacks for path in (each.best_model_path, each.last_model_path) if path]
@@ -208,7 +208,7 @@ def largest_gradient(optimizer: Optimizer) -> Tensor | None:
 
 
 def leave_step_out(optimizer: Optimizer) -> None:
-    """Turn the next step of an optimizer into one that changes nothing.
+    """Make the next step of an optimizer change nothing.
 
     Gradients are set to None, so that optimizers skip the parameters; counters in their groups are restored.
     """
@@ -226,5 +226,5 @@ def leave_step_out(optimizer: Optimizer) -> None:
 
 
 def _scaler(trainer: Trainer) -> Any:
-    """The gradient scaler of training in float16; None in other precisions."""
+    """Gradient scaler of float16 training; None in other precisions."""
     return getattr(trainer.precision_plugin, "scaler", None)

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.optim import AdamW, Muon, Optimizer
 
 NARROW = 128
-"""Smaller side below which a CPU works in full precision."""
+"""Smaller dimension of a matrix below which float32 is used on a CPU."""
 
 
 class BatchedMuon(Muon):
     """Muon with batched orthogonalisation: the update of ``torch.optim.Muon``, for equal shapes at once.
 
     A network of narrow layers has dozens of small matrices of few shapes. One at a time, their Newton-Schulz iterations
-    take a good part of a training step on a CPU, and hundreds of launches on a GPU. The iterations run in bfloat16, as
+    take much of a training step on a CPU, and hundreds of kernel launches on a GPU. The iterations run in bfloat16, as
     in ``torch.optim.Muon``, but in full precision for narrow matrices on a CPU, where bfloat16 is slower.
     """
 
@@ -49,12 +49,12 @@ class BatchedMuon(Muon):
                 ).to(matrices[0].dtype)
                 rate = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                # Not by alpha, which is a number: a rate that is a tensor would be waited for, which no graph can.
+                # Not by ``alpha``, a Python number: converting a tensor to one synchronises, which breaks CUDA graphs.
                 torch._foreach_sub_(matrices, list(updates * rate))
         return loss
 
     def _momentum(self, matrix: Tensor, momentum: float) -> Tensor:
-        """Take the gradient into the running mean, and return it half a step ahead (Nesterov)."""
+        """Update the momentum buffer by the gradient, and return the Nesterov momentum."""
         assert matrix.grad is not None
         state = self.state[matrix]
         if "momentum_buffer" not in state:
@@ -94,8 +94,8 @@ class MuonAdamW(Optimizer):
     """Muon for weight matrices and AdamW for all other parameters, as one optimizer with one state.
 
     Muon replaces a matrix's momentum by the nearest orthogonal matrix (Jordan et al. 2024), which leaves the loss
-    plateau before in-context learning in a fraction of the steps of AdamW. AdamW is better for embeddings and for the
-    narrow layers at a network's ends. Both are recognised by their smaller dimension, so a wide embedding needs a
+    plateau before in-context learning in a fraction of the steps of AdamW. AdamW is better for embeddings and for
+    narrow input and output layers. Both are recognised by their smaller dimension, so a wide embedding needs a
     larger ``smallest``.
 
     Args:
@@ -157,7 +157,7 @@ class MuonAdamW(Optimizer):
         self._link()
 
     def _link(self) -> None:
-        """Let the two optimizers work on this one's groups and state."""
+        """Share this optimizer's parameter groups and state with the two inner optimizers."""
         for inner, group in zip(self._inner, self.param_groups, strict=True):
             inner.param_groups = [group]
             inner.state = self.state

@@ -17,7 +17,7 @@ class WarmupCosine(LRScheduler):
 
     Args:
         optimizer: Optimizer whose learning rates are scheduled.
-        total_steps: Optimizer steps of the whole run; none = those of the trainer, set by ``with_schedule``.
+        total_steps: Optimizer steps of the whole run; None = those of the trainer, set by ``with_schedule``.
         warmup: Fraction of the steps in which the learning rate rises to its peak.
         final: Learning rate at the end, as a fraction of the peak.
         last_epoch: Index of the last step, for a resumed schedule; -1 = from the start.
@@ -68,11 +68,11 @@ class WarmupCosine(LRScheduler):
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def state_dict(self) -> dict[str, Any]:
-        # A resumed run may be longer than the one that was saved, or end otherwise: its own arguments count.
+        # Without the shape of the curve: a resumed run may be longer, or have another final rate, by its own arguments.
         return {key: value for key, value in super().state_dict().items() if key not in SHAPE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, and set the learning rate of its step on this curve."""
+        """Load a state, and set the learning rate by this schedule at its step."""
         super().load_state_dict({key: value for key, value in state_dict.items() if key not in SHAPE})
         if self.total_steps is not None:
             self.plan(self.total_steps)

@@ -1,4 +1,4 @@
-"""Schedule-free optimizers: switching between the weights that are trained and their average."""
+"""Schedule-free optimizers: switching between training weights and their average."""
 
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ class ScheduleFree(Callback):
 
     def __init__(self) -> None:
         self._hook: RemovableHandle | None = None
-        # The weights to train with, and the versions of the parameters that show the average instead.
+        # The training weights, and the versions of the parameters while these hold the average.
         self._training: list[Tensor] = []
         self._versions: list[int] | None = None
 
@@ -38,7 +38,7 @@ class ScheduleFree(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if any(map(has_modes, trainer.optimizers)):
             module: nn.Module = pl_module
-            # A checkpoint takes the state of the optimizers after that of the module, hence in the same mode.
+            # A checkpoint reads the optimizer's state after the module's, so both are in the same mode.
             self._hook = module.register_state_dict_pre_hook(lambda *_: self._switch(trainer, "eval"))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -59,7 +59,7 @@ class ScheduleFree(Callback):
             self._hook = None
 
     def _switch(self, trainer: Trainer, mode: Literal["train", "eval"]) -> None:
-        """Change the mode, and come back to the very weights that were left, unless others were put in since."""
+        """Change the mode, and restore the training weights bit for bit, unless others were loaded meanwhile."""
         optimizers = [optimizer for optimizer in trainer.optimizers if has_modes(optimizer)]
         weights = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
         if mode == "eval":
@@ -80,11 +80,11 @@ class ScheduleFree(Callback):
 
 
 def check_schedule(config: Namespace, asked: bool) -> None:
-    """Drop the default schedule for a schedule-free optimizer, and warn of one that was asked for.
+    """Drop the default schedule for a schedule-free optimizer, and warn if the user chose one.
 
     Args:
         config: Configuration with the entries ``optimizer`` and ``lr_scheduler``.
-        asked: Whether the schedule was asked for.
+        asked: Whether the user chose the schedule.
     """
     if config.lr_scheduler is None or not has_modes(resolve(config.optimizer.class_path, Optimizer)):
         return
@@ -100,11 +100,11 @@ def check_schedule(config: Namespace, asked: bool) -> None:
 
 
 def has_modes(optimizer: Optimizer | type[Optimizer]) -> bool:
-    """Whether an optimizer has the modes ``train`` and ``eval`` of schedule-free ones."""
+    """Whether an optimizer has the methods ``train`` and ``eval`` of schedule-free ones."""
     return all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
 
 
 def switch(trainer: Trainer, mode: Literal["train", "eval"]) -> None:
-    """Switch all optimizers that have modes to one of them."""
+    """Switch all schedule-free optimizers to the mode ``train`` or ``eval``."""
     for optimizer in filter(has_modes, trainer.optimizers):
         getattr(optimizer, mode)()

@@ -14,24 +14,24 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tabattn.contract.errors import DataError
 
 KEY = "optimizer_settings"
-"""Entry of the checkpoint: ``described`` of ``OptimizerSettings``, and ``built``, with an entry for each optimizer."""
+"""Key in the checkpoint of a dictionary: ``described`` of ``OptimizerSettings``, and ``built``, a list by optimizer."""
 
 Built = dict[str, Any]
-"""An optimizer before its first step: its class, its parameter groups without parameters, and its schedule's state."""
+"""Optimizer before its first step: class, parameter groups without the parameters, and state of its schedule."""
 
 
 class OptimizerSettings(Callback):
     """Callback that applies changed settings of optimizer and schedule to a resumed run.
 
     Lightning restores whole parameter groups and schedules, so that a new learning rate has no effect. A checkpoint
-    therefore holds the optimizer as it was built; where that of the resumed run is built otherwise, the difference is
-    put into the restored state. A changed learning rate or schedule continues as if it had held from the first step.
+    therefore also holds the initial settings of the optimizer; where those of the resumed run differ, they are written
+    into the restored state. A changed learning rate or schedule acts as if it had been set from the first step.
 
     Args:
         described: Configuration of optimizer and schedule, for the checkpoint: ``optimizer`` and ``lr_scheduler``, each
-            with ``class_path`` and ``init_args``. None = the task tells by ``optimizer_settings``, and whether they
-            were asked for or are its defaults by ``optimizer_is_default``.
-        asked: Whether the user set any; otherwise those of a checkpoint without a description are kept.
+            with ``class_path`` and ``init_args``. None = those of the task's ``optimizer_settings``; its
+            ``optimizer_is_default`` tells whether the user set any.
+        asked: Whether the user set any; otherwise the settings of a checkpoint without a description are kept.
     """
 
     def __init__(self, described: Mapping[str, Any] | None = None, asked: bool = False) -> None:
@@ -77,7 +77,7 @@ class OptimizerSettings(Callback):
 
 
 def _schedule(trainer: Trainer, place: int) -> Any:
-    """The schedule of an optimizer; None where it has none."""
+    """Schedule of an optimizer; None without one."""
     optimizer = trainer.optimizers[place]
     found = (each.scheduler for each in trainer.lr_scheduler_configs if each.scheduler.optimizer is optimizer)
     return next(found, None)
@@ -105,7 +105,7 @@ def _check_states(loaded: Mapping[str, Any]) -> None:
 
 
 def _saved(loaded: Mapping[str, Any]) -> list[Built]:
-    """The optimizers of a checkpoint as they were built; where it does not tell, as far as their states do."""
+    """Initial settings of a checkpoint's optimizers; in one without them, as far as the optimizer states tell."""
     states = loaded["optimizer_states"]
     built = loaded.get(KEY, {}).get("built")
     if built is None:
@@ -124,7 +124,7 @@ def _saved(loaded: Mapping[str, Any]) -> list[Built]:
 
 
 def _groups(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Values of parameter groups, with the learning rate from before any schedule."""
+    """Settings of parameter groups, with the initial learning rate, which a schedule changes."""
     return [
         {
             **{key: copy.copy(value) for key, value in group.items() if key not in ("params", "initial_lr")},
@@ -139,7 +139,7 @@ def _name(part: Any) -> str:
 
 
 def _check_class(before: Built, now: Built) -> None:
-    """Raise MisconfigurationException where a state is one of another optimizer, or of other groups of parameters."""
+    """Raise MisconfigurationException if a state is of another optimizer, or of other parameter groups."""
     own = {key for group in now["groups"] for key in group}
     given = {key for group in before["groups"] for key in group}
     foreign = not (own <= given or given <= own) if before["class"] is None else before["class"] != now["class"]
@@ -158,7 +158,7 @@ def _check_class(before: Built, now: Built) -> None:
 
 
 def _differences(before: Built, now: Built) -> dict[str, Any]:
-    """What is built otherwise: values of the groups by ``key`` or ``key of group <n>``, and ``schedule``."""
+    """Differences of two settings: values of the groups by ``key`` or ``key of group <n>``, and ``schedule``."""
     changed: dict[str, Any] = {}
     for number, (old, new) in enumerate(zip(before["groups"], now["groups"], strict=True)):
         where = f" of group {number}" if number else ""
@@ -176,7 +176,7 @@ def _plain(value: Any) -> Any:
 
 
 def _apply(trainer: Trainer, loaded: dict[str, Any], place: int, before: Built, changed: dict[str, Any]) -> None:
-    """Put changed settings into the state of an optimizer and of its schedule."""
+    """Write changed settings into the state of an optimizer and of its schedule."""
     groups = loaded["optimizer_states"][place]["param_groups"]
     for number, key, _, new in changed.values():
         if key not in ("lr", "schedule"):
@@ -186,8 +186,8 @@ def _apply(trainer: Trainer, loaded: dict[str, Any], place: int, before: Built, 
         return
     optimizer, schedule = trainer.optimizers[place], _schedule(trainer, place)
     if schedule is None:
-        for group, own in zip(groups, optimizer.param_groups, strict=True):
-            group["lr"] = own["lr"]
+        for group, built in zip(groups, optimizer.param_groups, strict=True):
+            group["lr"] = built["lr"]
             group.pop("initial_lr", None)
         loaded["lr_schedulers"] = []
     elif isinstance(schedule, ReduceLROnPlateau):
@@ -199,38 +199,38 @@ def _apply(trainer: Trainer, loaded: dict[str, Any], place: int, before: Built, 
 def _follow(
     schedule: ReduceLROnPlateau, loaded: dict[str, Any], place: int, before: Built, groups: Any, rates: Any
 ) -> None:
-    """Scale the learning rates of a schedule that follows a metric, and keep what it has seen of that."""
+    """Scale the learning rates of a schedule that follows a metric, and keep its record of the metric."""
     for number, _, old, new in rates:
         groups[number]["lr"] = groups[number]["lr"] * new / old if old else new
     states, fresh = loaded["lr_schedulers"], schedule.state_dict()
-    known = before["schedule"]
-    if known is None or known["class"] != _name(schedule) or place >= len(states):
-        for group, own in zip(groups, schedule.optimizer.param_groups, strict=True):
-            group["lr"] = own["lr"]
+    saved = before["schedule"]
+    if saved is None or saved["class"] != _name(schedule) or place >= len(states):
+        for group, built in zip(groups, schedule.optimizer.param_groups, strict=True):
+            group["lr"] = built["lr"]
         loaded["lr_schedulers"] = [*states[:place], fresh]
         return
-    states[place].update({key: value for key, value in fresh.items() if known["state"].get(key) != value})
+    states[place].update({key: value for key, value in fresh.items() if saved["state"].get(key) != value})
 
 
 def _replay(schedule: LRScheduler, loaded: dict[str, Any], place: int, groups: Any) -> None:
-    """Step a schedule that was just built as often as the training was, and take over where it leads."""
+    """Step a newly built schedule as often as the training did, and take over its state and learning rates."""
     states = loaded["lr_schedulers"]
-    known = states[place].get("last_epoch") if place < len(states) and "base_lrs" in states[place] else None
-    own = schedule.optimizer.param_groups
-    start = [dict(group) for group in own]
+    steps = states[place].get("last_epoch") if place < len(states) and "base_lrs" in states[place] else None
+    built = schedule.optimizer.param_groups
+    initial = [dict(group) for group in built]
     with warnings.catch_warnings():
-        # No step of the optimizer comes before these.
+        # torch warns of schedule steps without an optimizer step before them.
         warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)")
-        for _ in range(loaded["global_step"] if known is None else known):
+        for _ in range(loaded["global_step"] if steps is None else steps):
             schedule.step()
-    for group, first, led in zip(groups, start, own, strict=True):
-        moved = {key for key, value in led.items() if key != "params" and _plain(value) != _plain(first.get(key))}
-        group.update({key: led[key] for key in moved | {"lr", "initial_lr"}})
+    for group, before, after in zip(groups, initial, built, strict=True):
+        changed = {key for key, value in after.items() if key != "params" and _plain(value) != _plain(before.get(key))}
+        group.update({key: after[key] for key in changed | {"lr", "initial_lr"}})
     loaded["lr_schedulers"] = [*states[:place], schedule.state_dict(), *states[place + 1 :]]
 
 
 def _line(before: Built, now: Built, changed: dict[str, Any], asked: bool) -> str:
-    """What counts in a resumed run, and what was there instead."""
+    """Message about a setting of a resumed run and its value in the checkpoint."""
     name = now["class"].rpartition(".")[2]
     if asked:
         parts = [f"{label} {new} (checkpoint: {old})" for label, (_, _, old, new) in changed.items()]

@@ -18,7 +18,7 @@ from tabattn.storage import trusted
 from tabattn.storage.checksum import verify
 
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|.*::|registry:")
-"""How a URL, a chain of file systems and a model of a registry begin: ``s3://``, ``simplecache::``, ``registry:``."""
+"""Prefix of a URL, a chain of file systems or a model registry: ``s3://``, ``simplecache::``, ``registry:``."""
 
 PARTS: dict[str, type | tuple[type, ...]] = {
     "state_dict": dict,
@@ -41,7 +41,7 @@ SIZES = (
     *("layers", "dim", "hidden", "heads", "classes", "thinking_rows", "feature_group"),
     *("members", "components", "fourier"),
 )
-"""Hyperparameters of the tasks here that are sizes of a network, and so of its weights."""
+"""Hyperparameters of this project's tasks that are sizes of a network and bounded by the sizes of its weights."""
 
 
 def find(path: str | os.PathLike[str]) -> Path:
@@ -85,7 +85,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"{path} is damaged, or holds more than weights and plain values, which is not loaded: it could run code"
         ) from ex
     except Exception as ex:
-        # Damage shows as almost any exception, wherever it strikes.
+        # A damaged file may raise almost any exception.
         reason = trusted.shortened(str(ex).partition("\n")[0] or type(ex).__name__)
         raise DataError(f"{path} cannot be read as a checkpoint: {reason}") from ex
 
@@ -125,7 +125,7 @@ def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weight
     """Check that no size in the hyperparameters exceeds what the weights allow, before memory is allocated.
 
     Raises:
-        DataError: One is, or a weight claims more values than the file holds.
+        DataError: A size is too large, or a weight claims more values than the file holds.
     """
     for name, weight in weights.items():
         size = weight.numel() * weight.element_size()
@@ -145,10 +145,10 @@ def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weight
 
 
 def _check_archive(path: Path) -> None:
-    """Check the sizes in a zip archive: nothing compressed, and no more bytes than the file has.
+    """Check the sizes in a zip archive: no entry is compressed, and all together are no larger than the file.
 
     Raises:
-        DataError: It does not, or the file is no zip archive.
+        DataError: An entry is compressed or too large, or the file is no zip archive.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -17,7 +17,7 @@ from tabattn.storage.checkpoint_files import find
 from tabattn.storage.trusted import shortened
 
 WORDS = {"best", "last", "hpc"}
-"""What ``--ckpt_path`` takes in the place of a path."""
+"""Values of ``--ckpt_path`` other than a path."""
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -73,9 +73,9 @@ class OwnPaths(Callback):
 def forget_foreign_paths(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     """Drop paths outside the run folder from the callback state of a checkpoint, and warn of it.
 
-    ``ModelCheckpoint`` saves the paths of the checkpoints it keeps and deletes them when there are better ones. Only
-    those that resolve into the folder it writes to in this run are its own; the files of an older run, from which this
-    one goes on, stay as they are.
+    ``ModelCheckpoint`` saves the paths of the checkpoints it keeps, and deletes these files when there are better ones.
+    Only paths inside the folder that it writes to in this run are kept, so that a resumed run never deletes files of an
+    earlier one.
 
     Args:
         trainer: Trainer whose callbacks are about to be restored.
@@ -96,7 +96,7 @@ def forget_foreign_paths(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
 
 
 def _foreign(state: Any, folder: str) -> Any:
-    """Entries in the state of a ``ModelCheckpoint`` that are outside a folder or malformed; None = none."""
+    """First entry of a ``ModelCheckpoint``'s state that is malformed or a path outside a folder; None = none."""
     if not isinstance(state, dict):
         return state
     if state.get("dirpath") != folder:
@@ -114,7 +114,7 @@ def _foreign(state: Any, folder: str) -> Any:
 
 
 def _is_checkpoint_in(path: Any, folder: str) -> bool:
-    """Whether a path is the plain name of a checkpoint that lies below a folder, wherever links lead."""
+    """Whether a path names a checkpoint inside a folder, after links are resolved."""
     if not isinstance(path, str) or path != os.path.normpath(path) or not path.endswith(ModelCheckpoint.FILE_EXTENSION):
         return False
     try:
@@ -127,8 +127,8 @@ def located(path: str, checkpoints: Path | None, trainer: Any) -> Path:
     """Resolve ``--ckpt_path`` to a file.
 
     Args:
-        path: A path, or one of ``WORDS``: the best or the last checkpoint of this run's own folder, or the one that the
-            cluster's scheduler left when it stopped the run.
+        path: A path, or one of ``WORDS``: the best or the last checkpoint of this run's own folder, or the one saved
+            when the cluster's scheduler stopped the run.
         checkpoints: The folder of this run's checkpoints, None if it has none yet.
         trainer: The trainer's configuration.
 

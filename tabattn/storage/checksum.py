@@ -11,9 +11,9 @@ File            Where the digest stands                What it covers
 ``.safetensors``  entry ``sha256`` of ``__metadata__``   all bytes, with zeros in place of the digest
 ==============  =====================================  ==========================================
 
-The digest is a SHA-256. The contents of an archive's entries are held by the CRC-32 that ``torch.save`` computes of
-each in any case, and the digest covers those: a second pass over the contents would take as long as a third of the
-save. Checkpoints of earlier versions have a digest of all bytes, and are verified by that.
+The digest is a SHA-256. Of an archive's entries it covers the CRC-32, which ``torch.save`` computes in any case, in
+place of the contents: hashing these would take a third of the time of the save. Checkpoints of earlier versions have a
+digest of all bytes, and are verified by that.
 
 These checksums find damage. They are no signature: whoever changes a file on purpose can compute them anew.
 
@@ -35,32 +35,32 @@ KEY = "sha256"
 """Name of the digest in the metadata of a safetensors file."""
 
 PLACEHOLDER = "0" * 64
-"""What a safetensors file must hold under ``KEY`` before it is sealed."""
+"""Value of ``KEY`` in a safetensors file before it is sealed."""
 
 FOOTER = re.compile(rb"\ntabattn-(sha256|layout):(.{64})\n", re.DOTALL)
-"""A digest of all bytes before, or of all but the contents of an archive's entries."""
+"""Scope of a digest: all bytes before it, or all but the contents of an archive's entries."""
 
 FOOTER_SIZE = 81
 
 ZIP_START, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
 ZIP_ENTRY_SIZE = 30
-"""Bytes of the header before an entry's name, whose last four hold the lengths of the name and of what follows it."""
+"""Size of a local zip header up to the entry's name; its last four bytes are the lengths of name and extra field."""
 
 ZIP_END_SIZE = 22
-"""Bytes of a zip archive's end record, whose last two hold the length of the comment."""
+"""Size of a zip archive's end record; its last two bytes are the length of the comment."""
 
 TAIL = 1 << 16
-"""Bytes at the end of a file in which a checksum is looked for that is not where it should be."""
+"""Bytes at the end of a file that are searched for a displaced checksum, which means damage."""
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 
 MOST_HEADER = 100_000_000
-"""Largest header of a safetensors file, in bytes, as in its own library."""
+"""Largest header of a safetensors file, in bytes, as in the safetensors library."""
 
 BLOCK = 1 << 20
 
 Span = tuple[int, int]
-"""First byte, and the byte behind the last."""
+"""Range of bytes: the first, and the one after the last."""
 
 
 def seal(target: str | Path | BinaryIO) -> str:
@@ -177,13 +177,13 @@ def _at(file: BinaryIO, start: int, count: int) -> bytes:
 
 
 def _footer(file: BinaryIO, size: int) -> tuple[str, str] | None:
-    """What the digest at the end of a file is of, and the digest."""
+    """Scope and text of the digest at the end of a file."""
     found = FOOTER.fullmatch(_at(file, size - FOOTER_SIZE, FOOTER_SIZE))
     return (found[1].decode(), found[2].decode("latin-1")) if found else None
 
 
 def _entries(file: BinaryIO, size: int) -> Iterator[tuple[Span, int]]:
-    """Yield place and CRC-32 of the contents of an archive's entries, in the order of their places.
+    """Yield byte range and CRC-32 of the contents of an archive's entries, in order of position.
 
     Raises:
         ValueError: The archive is damaged, or its entries are compressed.
@@ -206,7 +206,7 @@ def _entries(file: BinaryIO, size: int) -> Iterator[tuple[Span, int]]:
 
 
 def _had_footer(file: BinaryIO, size: int) -> bool:
-    """Whether a checksum stands before the end, or an archive's end record promises a comment of its length."""
+    """Whether a file has lost its checksum: it is before the end, or the end record declares a comment for it."""
     tail = _at(file, size - TAIL, TAIL)
     length = tail.rfind(ZIP_END) + ZIP_END_SIZE - 2
     announced = ZIP_END in tail and tail[length : length + 2] == struct.pack("<H", FOOTER_SIZE)
@@ -214,7 +214,7 @@ def _had_footer(file: BinaryIO, size: int) -> bool:
 
 
 def _entry(file: BinaryIO) -> tuple[int, str] | None:
-    """Place and text of the digest in the header of a safetensors file."""
+    """Position and text of the digest in the header of a safetensors file."""
     (length,) = struct.unpack("<Q", _at(file, 0, 8))
     header = _at(file, 8, min(length, MOST_HEADER))
     found = re.search(rb'"%s":"(.{64})"' % KEY.encode(), header, re.DOTALL)
@@ -232,7 +232,7 @@ def _seal_safetensors(file: BinaryIO, name: str) -> str:
 
 
 def _digest(file: BinaryIO, size: int, gaps: Iterable[Span] = (), filler: str = "") -> str:
-    """SHA-256 of the first bytes of a file but those in some gaps, in place of each of which it takes a filler."""
+    """SHA-256 of the first ``size`` bytes of a file, with the filler in place of each gap."""
     digest = hashlib.sha256()
     start = 0
     for gap in gaps:

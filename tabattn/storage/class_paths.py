@@ -12,10 +12,10 @@ from tabattn.contract.library_warnings import deprecated_parsing
 from tabattn.storage import trusted
 
 MOST_VALUES = 100_000
-"""Values that a YAML text may hold once its aliases are replaced by what they stand for."""
+"""Most values of a YAML text after expansion of its aliases."""
 
 DEEPEST = 50
-"""Nesting of a YAML text."""
+"""Deepest nesting of a YAML text."""
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def guard(packages: Iterable[str] = ()) -> Iterator[None]:
 
 
 def _import_class(name: Any, check_path: bool = True) -> Any:
-    """``import_object`` of the library, for classes of allowed packages alone."""
+    """Import an allowed class; replaces jsonargparse's ``import_object``."""
     if isinstance(name, str) and "." in name:
         trusted.check(name)
     found = _util.import_object(name, check_path)
@@ -61,7 +61,7 @@ def _import_class(name: Any, check_path: bool = True) -> Any:
 
 
 def _no_instances(cls: type) -> bool:
-    """Objects that can be called are no substitute for a function: there is no type to hold them to."""
+    """Return no subclasses: no callable object is built in place of a function, as its type cannot be checked."""
     return False
 
 
@@ -82,15 +82,15 @@ def load_yaml(stream: str) -> Any:
         raise yaml.YAMLError(trusted.shortened(str(ex))) from ex
 
 
-def _size(node: yaml.Node | None, known: dict[int, int], depth: int) -> int:
-    """Number of values that a node stands for. Those inside an alias are counted each time."""
+def _size(node: yaml.Node | None, sizes: dict[int, int], depth: int) -> int:
+    """Number of values of a node after expansion: those of an alias count at each use."""
     if depth > DEEPEST:
         raise yaml.YAMLError(f"it is nested more than {DEEPEST} deep, or contains itself")
     if not isinstance(node, yaml.CollectionNode):
         return 1
-    if id(node) not in known:
+    if id(node) not in sizes:
         parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
-        known[id(node)] = 1 + sum(_size(part, known, depth + 1) for part in parts)
-    if known[id(node)] > MOST_VALUES:
+        sizes[id(node)] = 1 + sum(_size(part, sizes, depth + 1) for part in parts)
+    if sizes[id(node)] > MOST_VALUES:
         raise yaml.YAMLError(f"it stands for more than {MOST_VALUES} values")
-    return known[id(node)]
+    return sizes[id(node)]

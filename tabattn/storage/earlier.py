@@ -82,7 +82,7 @@ def relocate(arguments: Mapping[str, Any], moved: Mapping[str, str]) -> dict[str
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], moved: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each argument that moved, or was dropped as its class has no use for it."""
+    """Yield a line for each argument that moved, or was dropped because the class no longer has it."""
     for name, path in moved.items():
         if (value := _held(before, name)) is not ABSENT:
             there = _held(after, path)

@@ -1,4 +1,4 @@
-"""Atomic and durable file writes: after a crash at any moment the old or the new file is there, whole."""
+"""Atomic and durable file writes: after a crash at any moment either the old or the new file is complete."""
 
 import contextlib
 import errno
@@ -17,19 +17,19 @@ import torch
 from tabattn.storage.checksum import seal
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-"""Errors of a disk that takes nothing more: full, over quota, file too large, input/output, read-only."""
+"""Error numbers of a disk that cannot be written: full, over quota, file too large, input/output error, read-only."""
 
 TORCH_WRITER = ("PytorchStreamWriter failed", "unexpected pos")
-"""How messages of ``torch.save`` begin or read where the disk beneath it failed."""
+"""Parts of the messages of ``torch.save`` when the disk failed."""
 
 MOST_NAME = 200
-"""Characters of a path in a message."""
+"""Most characters of a path in a message."""
 
 PARTIAL = ".partial"
-"""Ending of a file that is being written."""
+"""Suffix of a temporary file."""
 
 FRESH = 60.0
-"""Seconds for which an empty temporary file may have a writer that has not locked it yet."""
+"""Age in seconds up to which an empty temporary file may belong to a writer that has not locked it yet."""
 
 
 def write_file(path: str | Path, data: bytes | memoryview) -> None:
@@ -68,8 +68,8 @@ def write_file(path: str | Path, data: bytes | memoryview) -> None:
 def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
     """Atomic ``torch.save`` with a checksum in the file; see ``tabattn.storage.checksum``.
 
-    The file is serialised in memory first, as torch reports a full disk by errors that do not name it. The CRC-32 of
-    each entry, which torch can be told to leave out, is part of the checksum.
+    The file is serialised in memory first, as torch's errors do not name a full disk as their cause. The CRC-32 of each
+    entry is part of the checksum, so it is switched on in torch.
     """
     buffer = io.BytesIO()
     asked = torch.serialization.get_crc32_options()
@@ -109,9 +109,9 @@ def path_problem(ex: BaseException) -> str | None:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Try to take an advisory lock on an open file or folder; False where another process holds it.
+    """Try to take an advisory lock on an open file or folder; False if another process holds it.
 
-    True also where the system or the file system has no locks. The lock ends with the process, even a killed one.
+    Also True if the system or the file system has no locks. The lock ends with the process, even if that is killed.
     """
     try:
         fcntl = importlib.import_module("fcntl")
@@ -128,7 +128,7 @@ def _clean(path: Path) -> None:
     for draft in glob.glob(f"{glob.escape(f'{path.parent}/.{path.name[:200]}.')}*{PARTIAL}"):
         with contextlib.suppress(OSError), open(draft, "rb") as file:
             facts = os.fstat(file.fileno())
-            # A writer locks its file at once, but not in the same moment: what is new may be about to be locked.
+            # A writer creates its file and then locks it: a new, empty one may be between the two.
             if try_lock(file.fileno()) and (facts.st_size or time.time() - facts.st_mtime > FRESH):
                 os.unlink(draft)
 

@@ -42,7 +42,7 @@ def plain(value: Any) -> Any:
 
 
 def check_saved(name: str, value: Any) -> None:
-    """Refuse a constructor argument that a checkpoint cannot hold, such as a lambda.
+    """Check that a checkpoint can hold a constructor argument; it cannot hold a lambda.
 
     Raises:
         ValueError: The argument has no plain form.
@@ -106,7 +106,7 @@ def factory(given: T | str, name: str, known: Mapping[str, Any], base: type) -> 
 
 
 TASKS = "tabattn.tasks"
-"""Module by which tasks are named, wherever they are defined."""
+"""Module in the class paths of tasks, wherever they are defined."""
 
 
 def import_path(cls: Any) -> str:
@@ -118,7 +118,7 @@ def import_path(cls: Any) -> str:
 
 
 def _class_of(factory: partial[Any]) -> type | None:
-    """Return the class that a partial fills in arguments of by name, also as a configuration's parser builds it."""
+    """Class of a partial with keyword arguments, also in the form that jsonargparse builds; None = another object."""
     if isinstance(factory.func, type):
         return None if factory.args else factory.func
     parsed = factory.func.__module__.startswith("jsonargparse.") and factory.args
@@ -126,7 +126,7 @@ def _class_of(factory: partial[Any]) -> type | None:
 
 
 def _imported(module: str, name: str) -> Any:
-    """Return what a module that has been imported knows by a dotted name; None where there is nothing."""
+    """Look up a dotted name in a module that is already imported; None if there is none."""
     return reduce(lambda owner, part: getattr(owner, part, None), name.split("."), sys.modules.get(module))
 
 

@@ -12,10 +12,10 @@ from tabattn.storage.checkpoint_files import read
 from tabattn.storage.finite import non_finite_weight
 
 FEW = 0.5
-"""Share of a network's tensors below which so few of them fit that it is worth a warning."""
+"""Share of matching tensors below which a warning is given."""
 
 LISTED = 4
-"""Names of tensors in a message."""
+"""Most names of tensors in a message."""
 
 
 def load_matching(network: nn.Module, path: str, task: type[LightningModule] | None = None) -> None:
@@ -92,7 +92,7 @@ def is_of(named: str | None, task: type[LightningModule]) -> bool:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
+    """List the first names, and the number of the others."""
     names = list(names)
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more

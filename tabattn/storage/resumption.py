@@ -10,17 +10,17 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 KEY = "random_states"
-"""Entry of the checkpoint: a list with one dictionary for each process."""
+"""Key in the checkpoint of a list with one dictionary for each rank."""
 
 
 class Resumption(Callback):
     """Callback that saves and restores the random states (Python, NumPy, torch) of each rank.
 
-    The numbers that training steps draw, such as those of dropout, are a stream of their own: it goes on from the end
-    of one step at the start of the next, whatever validation, loaders or other callbacks draw in between. A resumed run
-    so draws what the uninterrupted one does, at the end of an epoch and within. What is drawn outside of steps, such as
-    the order of a shuffled loader, goes on from the state at the time of the checkpoint. Logged step numbers are those
-    of the optimizer, also in a resumed run.
+    Random numbers of training steps, such as those of dropout, are a separate stream: the state at the end of a step is
+    restored at the start of the next, whatever validation, loaders or other callbacks draw in between. A resumed run
+    therefore draws the same numbers as an uninterrupted one. Random numbers outside of steps, such as the order of a
+    shuffled loader, continue from the state at the time of the checkpoint. Logged step numbers are those of the
+    optimizer, also in a resumed run.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Resumption(Callback):
         if self.stream is not None:
             set_state(self.stream, trainer.strategy.root_device)
         if pl_module.automatic_optimization:
-            # Lightning counts a restart from the end of an epoch as a step.
+            # Lightning counts a resume at the end of an epoch as a step; logged step numbers must not.
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_train_batch_end(
@@ -95,7 +95,7 @@ def set_state(state: dict[str, Any], device: torch.device) -> None:
     if (own := _generators(device)) is not None and device.type in state:
         saved = state[device.type]
         if isinstance(saved, Tensor):
-            # Of the one device alone, as earlier versions kept it.
+            # Earlier versions saved the state of a single device.
             own.set_rng_state(saved.cpu(), device)
         elif hasattr(own, "get_rng_state_all"):
             for number, each in enumerate(saved[: own.device_count()]):
@@ -105,6 +105,6 @@ def set_state(state: dict[str, Any], device: torch.device) -> None:
 
 
 def _generators(device: torch.device) -> Any:
-    """The module of a kind of device that has generators of its own, such as ``torch.cuda`` and ``torch.mps``."""
+    """Module of a device type that has its own random generators, such as ``torch.cuda``; None for other types."""
     own = None if device.type == "cpu" else torch.get_device_module(device)
     return own if hasattr(own, "get_rng_state") else None

@@ -36,7 +36,7 @@ VARIABLE = "TABATTN_ALLOW"
 """Environment variable with the names of further packages, separated by commas."""
 
 DEPTH = 32
-"""Deepest nesting of plain values that is looked through for class paths."""
+"""Deepest nesting of plain values that is searched for class paths."""
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def allow(*packages: str) -> None:
     """Add packages or modules to the allow list of this process; ``--allow`` of the command line.
 
     Args:
-        packages: Their dotted names. What lies below them is allowed too.
+        packages: Their dotted names. Their submodules are allowed too.
 
     Raises:
         ValueError: One is not the name of a package or module.

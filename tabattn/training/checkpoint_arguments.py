@@ -24,7 +24,7 @@ def with_hyperparameters(parser: ArgumentParser, config: Namespace, words: Seque
     Args:
         parser: Parser of the command line, which reports wrong arguments.
         config: Parsed configuration, with its subcommand.
-        words: The command line; a flag that asks for another model, or another class of optimizer, is such a mistake.
+        words: The command line. Flags for another model, or another class of optimizer, are refused as wrong arguments.
 
     Returns:
         The merged configuration; unchanged without a checkpoint.
@@ -68,14 +68,14 @@ def with_hyperparameters(parser: ArgumentParser, config: Namespace, words: Seque
 def _with_settings(
     parser: ArgumentParser, config: Namespace, checkpoint: dict[str, Any], words: Sequence[str]
 ) -> Namespace:
-    """Return the configuration with the checkpoint's optimizer and schedule, but for what flags change, and say so."""
+    """Merge optimizer and schedule of the checkpoint, as changed by flags, into the configuration; print changes."""
     commands = parser._subcommands_action
     assert commands is not None
     goes_on = resumed(checkpoint, config["fit"], commands._name_parser_map["fit"].get_defaults(), words)
     if goes_on.problem is not None:
         parser.error(goes_on.problem)
     for part in goes_on.parts:
-        # What the checkpoint does not give is the class's default.
+        # Arguments that the checkpoint lacks take the defaults of their class, not values of the configuration.
         config["fit"][part] = None
     for line in goes_on.lines:
         rank_zero_info(line)
@@ -83,7 +83,7 @@ def _with_settings(
 
 
 def leave_init_from_aside(parser: ArgumentParser, model: Namespace, flags: set[str]) -> None:
-    """Drop ``init_from``, as a checkpoint brings all weights; refuse it as a flag."""
+    """Drop ``init_from`` of the configuration, as the checkpoint holds all weights; as a flag it is refused."""
     if source := model.get("init_args.init_from"):
         if "model.init_from" in flags:
             parser.error(
@@ -120,7 +120,7 @@ def _class_name(described: Namespace | None) -> str:
 
 
 def flags_of(words: Sequence[str]) -> set[str]:
-    """Return the flags of a command line as they are commonly written."""
+    """Return the flags of a command line in their usual short form, such as ``model.attention.window``."""
     return {short(word.partition("=")[0].removeprefix("--")) for word in words}
 
 
@@ -130,7 +130,7 @@ def short(key: str) -> str:
 
 
 def _model_of(parser: ArgumentParser, model: Namespace, hparams: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint's hyperparameters change in the configuration of the model."""
+    """Return the configuration of the model by a checkpoint's hyperparameters."""
     given = {name: value for name, value in hparams.items() if name != "_instantiator"}
     named = given.pop("_class_path", None)
     if named is None:
@@ -153,7 +153,7 @@ def _model_of(parser: ArgumentParser, model: Namespace, hparams: dict[str, Any])
 
 
 def _merged(parser: ArgumentParser, config: Namespace, changes: dict[str, Any]) -> Namespace:
-    """Return the configuration with the checkpoint's arguments in it, as parsed anew."""
+    """Merge arguments of the checkpoint into the configuration, and parse the result."""
     leaves, parser.exit_on_error = parser.exit_on_error, False
     try:
         return parser.parse_object(changes, config)
@@ -166,7 +166,7 @@ def _merged(parser: ArgumentParser, config: Namespace, changes: dict[str, Any]) 
 
 
 def _own_checkpoints(options: Namespace) -> Path | None:
-    """The folder of this run's checkpoints, if it is known before the run has claimed one."""
+    """Folder of this run's checkpoints, if flags name it; None if it is the next free version."""
     if options.checkpoint.dirpath is not None:
         return Path(options.checkpoint.dirpath)
     if options.run.version is None:
@@ -176,6 +176,6 @@ def _own_checkpoints(options: Namespace) -> Path | None:
 
 
 def _model_arguments(options: Namespace) -> Iterator[tuple[str, Any]]:
-    """Yield the model's arguments by the names of their flags."""
+    """Yield the model's arguments, named by their flags."""
     for key, value in options.model.items():
         yield short(f"model.{key}"), value

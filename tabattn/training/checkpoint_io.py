@@ -15,9 +15,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """CheckpointIO plugin that writes local checkpoints atomically; for ``Trainer(plugins=...)``.
 
     The checkpoint is written beside its target, synced and renamed, so a kill or a full disk at any moment leaves the
-    checkpoint that was there. Lightning's own goes through the folder of temporary files, which may be on another file
-    system, where the last step is a copy that can be cut short. Paths with a protocol, such as ``s3://``, are left to
-    Lightning's.
+    previous checkpoint intact. Lightning's plugin writes to the system's temporary folder first, which may be on
+    another file system: its last step is then a copy, not a rename. Paths with a protocol, such as ``s3://``, are left
+    to Lightning's plugin.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:

@@ -72,7 +72,7 @@ class CLI(LightningCLI):
                 parser_kwargs=parser_kwargs(),
                 save_config_callback=SavedConfig,
                 seed_everything_default=0,
-                # Datamodules share batches out themselves; Lightning's sampler would share them twice, and pad.
+                # Datamodules distribute batches over ranks themselves; Lightning's sampler would do so again, and pad.
                 trainer_defaults={
                     "use_distributed_sampler": False,
                     "callbacks": [OwnPaths(), ScheduleFree(), Predictions()],
@@ -99,7 +99,7 @@ class CLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         if isinstance(args, list) and (question := asked(args)):
             self._explain(parser, args, *question)
-        # The base class warns of any arguments of the process, such as pytest's, where it is called from Python.
+        # Not the base class's method: called from Python, it warns of arguments of the process, such as pytest's.
         if isinstance(args, (dict, Namespace)):
             self.config = parser.parse_object(args)
         else:
@@ -109,7 +109,7 @@ class CLI(LightningCLI):
         self.given = args if isinstance(args, list) else []
 
     def _explain(self, parser: LightningArgumentParser, words: list[str], key: str, name: str | None) -> None:
-        """Print the help that is asked for, and leave."""
+        """Print the help of an argument, and exit."""
         try:
             text = answer(self._subcommand_parsers[self.needed[0]] if self.needed else parser, words, key, name)
         except ValueError as ex:
@@ -129,12 +129,12 @@ class CLI(LightningCLI):
             check_schedule(config, named or config.lr_scheduler != default)
 
     def instantiate_classes(self) -> None:
-        """Instantiate task, datamodule and trainer; an error of a constructor is reported as wrong use."""
+        """Instantiate task, datamodule and trainer; an error of a constructor is reported as wrong use (status 2)."""
         try:
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as ex:
-            # A union of types, such as "a task or none", hides what went wrong behind a ValueError of its own. What a
-            # constructor says is for the user, its cause is not.
+            # jsonargparse wraps an error of a constructor in a ValueError about the type. The innermost error that
+            # jsonargparse did not raise is the one for the user.
             cause: BaseException = ex
             while cause.__cause__ is not None and _raised_by(cause).startswith("jsonargparse"):
                 cause = cause.__cause__
@@ -146,16 +146,16 @@ class CLI(LightningCLI):
                 run.discard()
 
     def _run(self) -> RunFolder | None:
-        """The folder of the run, None before the arguments are instantiated."""
+        """Run folder; None before the arguments are instantiated."""
         found: RunFolder | None = self._get(self.config_init, "run") if hasattr(self, "config_init") else None
         return found
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         if callable(check := getattr(self.model, "check_data", None)):
-            # Before a folder is claimed for the run.
+            # Checked before a run folder is created.
             check(self.datamodule)
         config = self._get(self.config_init, "trainer")
-        # Neither of these logs or keeps anything.
+        # Neither of these logs anything or saves checkpoints.
         trial = config.fast_dev_run or config.barebones
         default_loggers = config.logger in (None, True) and not trial
         if default_loggers:
@@ -170,21 +170,21 @@ class CLI(LightningCLI):
         check_filenames(trainer)
         if self.subcommand == "fit" and self._get(self.config, "ckpt_path") is None:
             check_loggers(trainer)
-        # Before all others, which may save in any of their hooks.
+        # First of the callbacks, as any other may save a checkpoint in its hooks.
         described = {part: as_dict(self._get(self.config, part)) for part in PARTS}
         settings = OptimizerSettings(described, asked=any_asked(self.given))
         cast("Any", trainer).callbacks[:0] = [settings, Resumption()]
         last = None
         if keeps_checkpoints:
-            # Behind the other, which remains the one whose best checkpoint "best" means.
+            # After the user's ModelCheckpoint, which must stay first: ``--ckpt_path best`` refers to the first one.
             last = LastCheckpoint(fresh=self.subcommand == "fit" and self._get(self.config, "ckpt_path") is None)
             cast("Any", trainer).callbacks.append(last)
-        # The last of all: what the others keep of a step is kept by then.
+        # Last of the callbacks, so that the others have recorded the step before it is saved.
         command = partial(going_on, self.given, self.packages)
         interruption = Interruption(WATCH, last, command, on_fault=take_over(trainer))
         cast("Any", trainer).callbacks.append(interruption)
         if default_loggers and self.subcommand is not None:
-            # Not earlier: a folder is claimed for a run that can start, and for no other.
+            # Not earlier: only a run that can start gets a folder.
             trainer.loggers = self._loggers(self._get(self.config_init, "run"))
         folder = self._get(self.config, "checkpoint").dirpath
         if self.subcommand == "fit" and keeps_checkpoints and folder is not None:
@@ -193,7 +193,7 @@ class CLI(LightningCLI):
         return trainer
 
     def _loggers(self, run: RunFolder) -> list[Logger]:
-        """Claim the folder of the run: below that of the run whose checkpoint is tested, unless a flag says where."""
+        """Claim the run folder; a test or prediction without flags for it is put below the run of its checkpoint."""
         assert self.subcommand is not None
         checkpoint = self._get(self.config, "ckpt_path")
         run.name = path_of(run.name, run_names(self._get(self.config, "model")))
@@ -205,7 +205,7 @@ class CLI(LightningCLI):
 
     @contextmanager
     def _named_folder(self, option: str, *folder: str) -> Iterator[None]:
-        """Answer a folder that cannot be made or written to as wrong use, unless the disk is at fault."""
+        """Context that reports a folder that cannot be created as wrong use (status 2), but not a disk error."""
         try:
             yield
         except OSError as ex:
@@ -215,7 +215,7 @@ class CLI(LightningCLI):
             self.parser.error(f"{option}: the folder cannot be made below {where}: {ex.strerror}")
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run, say where everything is, and leave the folder to other runs; a refused run leaves none."""
+        """Run the subcommand, print where its files are, and unlock the run folder; a refused run leaves no folder."""
         run = self._get(self.config_init, "run")
         try:
             with ordinary_runs(bool(self._get(self.config, "ckpt_path"))):
@@ -229,7 +229,7 @@ class CLI(LightningCLI):
             run.release()
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
-        """Put the command line's optimizer in the place of the task's default, which needs no warning."""
+        """Replace the task's default optimizer by the command line's, without Lightning's warning about it."""
         with overridden_optimizers(type(self.model).configure_optimizers is Task.configure_optimizers):
             super()._add_configure_optimizers_method_to_model(subcommand)
 
@@ -256,18 +256,18 @@ class CLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if subcommand not in self.needed:
-            # Named in the help alone: its arguments take time to make.
+            # This parser is only listed in the help: leave it empty, as adding arguments is slow.
             return self.init_parser(**kwargs)
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults({"weights_only": True})
         return parser
 
     def _parse_ckpt_path(self) -> None:
-        """Take arguments of the model and the optimizer from the checkpoint; refuse flags for another model."""
+        """Take arguments of model and optimizer from the checkpoint; flags for another model are refused."""
         self.config = with_hyperparameters(self.parser, self.config, self.given)
 
     def _flags(self) -> set[str]:
-        """Return the flags of the command line as they are commonly written."""
+        """Return the flags of the command line in their usual short form."""
         return flags_of(self.given)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 SEVERAL = 3
-"""Files of one folder that are counted where there are more."""
+"""Most files of a folder that are listed by name; more are counted."""
 
 
 def program() -> list[str]:
-    """Words that start a command line of this program."""
+    """First words of a command line of this program."""
     path = Path(sys.argv[0])
     return ["python", str(path)] if path.name == "train.py" else ["python", "-m", "tabattn"]
 
@@ -58,7 +58,7 @@ def closing(command: str, folder: Path, packages: Iterable[str], trainer: Traine
 
 
 def _longer(trainer: Trainer) -> Iterator[str]:
-    """The flag that makes a training longer, where it has taken all its steps or epochs."""
+    """Yield the flag that lengthens a training which has taken all its steps or epochs."""
     if 0 < trainer.max_steps <= trainer.global_step:
         yield f"--trainer.max_steps={2 * trainer.max_steps}"
     elif trainer.max_epochs is not None and trainer.max_epochs > 0:
@@ -66,7 +66,7 @@ def _longer(trainer: Trainer) -> Iterator[str]:
 
 
 def _written(folder: Path) -> Iterator[str]:
-    """Name the files of a run, those of a folder with many by their number; folders of other runs are left out."""
+    """Yield the files of a run, or their number in folders with many; run folders below it are left out."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     yield from (name for name in names if not name.startswith("events.out."))
     if any(name.startswith("events.out.") for name in names):

@@ -1,4 +1,4 @@
-"""Configuration files on the command line: which are named, and whether they can be merged."""
+"""Configuration files on the command line: resolving their names, and checking that they can be merged."""
 
 import os
 import re
@@ -15,10 +15,10 @@ from tabattn.task import Task
 from tabattn.training.parser import nearest
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-"""Beside the packages, in a checkout and where they are installed."""
+"""Folder of the packaged configurations, in a checkout and in an installed package."""
 
 NAME = re.compile(r"[\w./-]+")
-"""What is a name or a path and no YAML."""
+"""Names and paths, as opposed to YAML text."""
 
 
 def two_tasks(words: Sequence[str]) -> str | None:
@@ -50,7 +50,7 @@ def configurations(words: Sequence[str]) -> Iterator[str]:
 
 
 def _task_of(path: str) -> type[Task] | None:
-    """The task that a file names; None where it names none, or cannot be read, which the parser says."""
+    """Task class that a file names; None if it names none, or cannot be read (which the parser reports)."""
     try:
         content = yaml.safe_load(Path(path).read_text())
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
@@ -92,7 +92,7 @@ def with_packaged(words: ArgsType) -> ArgsType:
 
 
 def _path(value: str, named: bool) -> str:
-    """The file that a value means, or the value itself."""
+    """Path of the configuration that a value refers to, or the value itself."""
     inner = value.removeprefix("configs/")
     if not NAME.fullmatch(value) or value.startswith("-") or (inner == value and not named) or os.path.exists(value):
         return value

@@ -18,7 +18,7 @@ from tabattn.training.commands import program
 from tabattn.training.parser import Parser, bases, concrete_classes, family, nearest
 
 FLAG = re.compile(r"--(\w+(?:\.\w+)*)\.help(?:=(.*))?", re.DOTALL)
-"""``--model.help``, ``--model.help=<class>``, and the same of any other argument."""
+"""Help flag of an argument: ``--model.help``, ``--model.help=<class>``."""
 
 DESCRIPTIONS = {
     "fit": "Train a task on data, validating on the way; --ckpt_path goes on with a stopped run.",
@@ -26,7 +26,7 @@ DESCRIPTIONS = {
     "test": "Score a trained network on data that neither training nor the choice of a checkpoint has seen.",
     "predict": "Write what a trained network predicts into files.",
 }
-"""What each command does."""
+"""Descriptions of the subcommands."""
 
 EXAMPLES = """\
 Examples:
@@ -47,7 +47,7 @@ A class is chosen by its name, and its arguments by further flags: --model=Prior
 change single values. Ask for what there is by --model.help, --data.help and --model.attention.help, and for the
 arguments of a class by its name behind these.
 """
-"""How the arguments of every command are given."""
+"""Text of the help about arguments that all subcommands share."""
 
 
 class Place(NamedTuple):
@@ -55,7 +55,7 @@ class Place(NamedTuple):
 
     Attributes:
         hint: Its type.
-        skip: Arguments of the class that are not the user's to give.
+        skip: Arguments of the class that the program gives, not the user.
         owner: Class that has the argument; None = the command itself.
     """
 
@@ -72,7 +72,7 @@ def parser_kwargs() -> dict[str, Any]:
 
 
 def needed(words: ArgsType, commands: Iterable[str]) -> list[str]:
-    """Subcommands whose parsers must be filled with arguments: the one given, or none for a list of them.
+    """Subcommands whose parsers need arguments: the one in the command line; none if the help only lists them.
 
     Args:
         words: A command line, or a nested dictionary.
@@ -84,7 +84,7 @@ def needed(words: ArgsType, commands: Iterable[str]) -> list[str]:
         return words[:1]
     if asked(words):
         return ["fit"]
-    # A configuration in front of the command may hold arguments of several.
+    # A configuration before the subcommand may hold arguments of several subcommands.
     return list(commands) if any(re.match(r"--config|-c", word) for word in words) else []
 
 
@@ -127,7 +127,7 @@ def answer(parser: ArgumentParser, words: Sequence[str], key: str, name: str | N
     about = (inspect.getdoc(chosen) or "").partition("\nArgs:\n")[0].partition("\nAttributes:\n")[0]
     inner = Parser(add_help=False, usage=argparse.SUPPRESS, description=f"{chosen.__name__}: {about.strip()}")
     inner.add_class_arguments(chosen, key, fail_untyped=False, sub_configs=True, skip=skip)
-    # There is no file to give in the place of a class that is chosen already.
+    # The class is chosen already, so a file in its place is not offered.
     remove_actions(inner, (_ActionConfigLoad,))  # type: ignore[no-untyped-call]
     return inner.format_help().strip()
 
@@ -164,7 +164,7 @@ def _resolve(families: list[type], key: str, name: str) -> type[Any]:
 
 
 def _arguments(parser: ArgumentParser, words: Sequence[str], key: str) -> Iterator[Place]:
-    """Yield the places of an argument: the parser's own, or that of each class an argument above it can be."""
+    """Yield where an argument occurs: in the parser, or in each class that its parent argument may take."""
     if (own := next((each for each in parser._actions if each.dest == key), None)) is not None:
         skip = set(getattr(own, "sub_add_kwargs", {}).get("skip", set()))
         yield Place(getattr(own, "_typehint", None), skip)
@@ -178,7 +178,7 @@ def _arguments(parser: ArgumentParser, words: Sequence[str], key: str) -> Iterat
 
 
 def _positional(hint: Any) -> int:
-    """How many arguments the caller of a factory gives."""
+    """Number of positional arguments that the caller of a factory gives."""
     arguments = get_args(hint)
     if get_origin(hint) is collections.abc.Callable:
         return len(arguments[0]) if isinstance(arguments[0], list) else 0
@@ -186,7 +186,7 @@ def _positional(hint: Any) -> int:
 
 
 def _owners(parser: ArgumentParser, words: Sequence[str], key: str) -> Iterator[type]:
-    """Classes an argument can be: the one that the command line names, else any there is."""
+    """Classes that an argument may take: the one named in the command line, otherwise all."""
     named = [word.partition("=")[2] for word in words if word.startswith(f"--{key}=")]
     named += [after for word, after in pairwise(words) if word == f"--{key}"]
     for base in dict.fromkeys(base for place in _arguments(parser, words, key) for base in bases(place.hint)):

@@ -39,22 +39,22 @@ NOISE = re.compile(
     r"(Does not validate against any of the Union|Subtypes: |Errors:|Given value type: |Expected a path but "
     r"|Expected a <class 'NoneType'>|Problem with given class_path |Given value: (Namespace|NestedArg))"
 )
-"""Starts of lines that tell how the parser works and not what is wrong."""
+"""Beginnings of lines of an error that explain the parser, not the mistake."""
 
 UNKNOWN = re.compile(r"Expected a dot import path string: (\S+)|has no attribute '(\w+)'|No module named '([\w.]+)'")
-"""How a class that cannot be found is reported."""
+"""Parser error about a class that cannot be found."""
 
 UNACCEPTED = re.compile(r"(?:(?:Group|Subcommand) '([\w.]+)' does not accept option|Option|Key) '([\w.]+)'")
-"""How an argument that a class does not have is reported."""
+"""Parser error about an argument that a class does not have."""
 
 PLACE = re.compile(r'Parser key "(\w+)')
-"""The option whose argument is wrong."""
+"""Option named in a parser error."""
 
 UPGRADE = "python -m tabattn.convert OLD.yaml NEW.yaml rewrites a configuration"
-"""How a configuration of an earlier version becomes one of today."""
+"""Remedy for a configuration of an earlier version."""
 
 MOST_OPTIONS = 20
-"""More options than these are not listed: the nearest is offered alone."""
+"""Most options that are listed; of more only the nearest is named."""
 
 REWRITES: tuple[tuple[str, str], ...] = (
     (r'Parser key "([^"]+)":?', r"\1:"),
@@ -69,7 +69,7 @@ REWRITES: tuple[tuple[str, str], ...] = (
     (r"(is not imported: .*?=\w+|is no class: functions and other objects are not taken), got .*", r"\1"),
     (r"arguments are required: \w+\.", "arguments are required: --"),
 )
-"""Pattern and replacement, applied in this order to a message of one line."""
+"""Replacements in a one-line message, applied in this order: pattern and text."""
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -105,7 +105,7 @@ class Parser(LightningArgumentParser):
         self.exit(2, f"error: {tidy(message)}{self._hint(message, ex)}\n")
 
     def _hint(self, message: str, ex: Exception | None) -> str:
-        """Name what could have been meant: classes where a class is wrong, options where an option is."""
+        """Hint of what could have been meant: the classes for a wrong class, the options for a wrong option."""
         unknown = UNKNOWN.search(message)
         if unknown and (command := remedy(unknown[3])):
             return f"; it comes with an extra: {command}"
@@ -172,7 +172,7 @@ def debugging() -> bool:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a question that offers the name most like the given one, or nothing if none is near."""
+    """Return " (did you mean ...?)" for the name nearest to a misspelt one; empty if none is near."""
     spellings = {known.lower(): known for known in names if known != name}
     matches = difflib.get_close_matches(name.lower(), spellings, n=1)
     return f" (did you mean {spellings[matches[0]]}?)" if matches else ""
@@ -188,7 +188,7 @@ def tidy(message: str) -> str:
 
 
 def _options(parser: ArgumentParser, group: str | None) -> list[str]:
-    """Return the names a parser takes, or those of one of its subcommands or groups."""
+    """Option names of a parser, or of one of its subcommands or groups."""
     if parser._subcommands_action is not None and group is not None:
         parser, group = parser._subcommands_action._name_parser_map[group], None
     prefix = f"{group}." if group in (parser.groups or {}) else ""
@@ -197,7 +197,7 @@ def _options(parser: ArgumentParser, group: str | None) -> list[str]:
 
 
 def _owners(ex: BaseException | None) -> Iterator[Any]:
-    """Yield the objects whose methods an exception went through, innermost first."""
+    """Yield the objects (``self``) in an exception's traceback, innermost first."""
     chain: list[BaseException] = []
     while ex is not None:
         chain.append(ex)
@@ -209,7 +209,7 @@ def _owners(ex: BaseException | None) -> Iterator[Any]:
 
 
 def _moves(ex: BaseException | None) -> Mapping[str, str]:
-    """Return where earlier arguments are found of the class that was being given arguments, the innermost one."""
+    """Map of earlier to present arguments of the innermost class in an exception's traceback."""
     found: type = object
     while ex is not None:
         for frame, _ in traceback.walk_tb(ex.__traceback__):
@@ -219,7 +219,7 @@ def _moves(ex: BaseException | None) -> Mapping[str, str]:
 
 
 def _known(hint: Any) -> dict[str, list[str]]:
-    """Return, for each family of classes that a type hint admits, the names of its classes."""
+    """Names of the classes that a type hint accepts, by their family."""
     return {
         family(base): sorted({each.__name__ for each in concrete_classes(base)})
         for base in dict.fromkeys(bases(hint))

@@ -22,11 +22,10 @@ class Predictions(Callback):
     """Prediction writer: writes the predictions of each batch into ``predictions`` in the run folder.
 
     ``batch<number>.npz`` holds the tensors by name, those of a NamedTuple by the names of its fields, so ``numpy.load``
-    reads them; a single tensor is called ``prediction``. Tasks that lay out their predictions as a table
-    (``prediction_table``) have it as ``batch<number>.csv`` too, and as ``batch<number>.parquet`` where pyarrow is
-    installed. Batches are numbered over all ranks, so the files are the same for any number of them. ``data.json``
-    beside them holds what converts predictions to the data's units, if the datamodule has it: ``names``, ``mean`` and
-    ``std`` of the sequences.
+    reads them; a single tensor is called ``prediction``. A task with a ``prediction_table`` gets that as
+    ``batch<number>.csv`` too, and as ``batch<number>.parquet`` if pyarrow is installed. Batches are numbered over all
+    ranks, so the files do not depend on the number of ranks. ``data.json`` beside them holds what converts predictions
+    to the data's units, if the datamodule has it: ``names``, ``mean`` and ``std`` of the sequences.
     """
 
     def __init__(self) -> None:
@@ -68,13 +67,13 @@ class Predictions(Callback):
         rank_zero_info(f"Predictions are in {self.folder}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Synchronise with the other ranks, so that a run in which one fails has failed."""
+        """Synchronise with the other ranks, so that a failure of one fails the run."""
         if stage == "predict":
             trainer.strategy.barrier()
 
 
 def _write_table(stem: Path, columns: dict[str, list[Any]]) -> None:
-    """Write columns as CSV, and as Parquet where there is a library for it."""
+    """Write columns as CSV, and as Parquet if pyarrow is installed."""
     import pandas as pd
 
     table = pd.DataFrame(columns)
@@ -84,7 +83,7 @@ def _write_table(stem: Path, columns: dict[str, list[Any]]) -> None:
 
 
 def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every array in a prediction with a name of its own; whatever is None is left out."""
+    """Yield each array in a nested prediction with a distinct name; None is left out."""
     if isinstance(value, Tensor):
         given = value.detach().cpu()
         yield name, (given.float() if given.dtype == torch.bfloat16 else given).numpy()

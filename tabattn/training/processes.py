@@ -16,24 +16,24 @@ from lightning.pytorch.utilities import rank_zero_only
 from tabattn.contract.errors import DivergenceError
 
 LOST = 75
-"""Exit status of a process that ends because another one is gone (EX_TEMPFAIL): it is not what went wrong."""
+"""Exit status of a rank that ends because another one failed (EX_TEMPFAIL)."""
 
 POLL = 0.5
-"""Seconds between two looks at the other processes."""
+"""Interval in seconds at which the other processes are checked."""
 
 GRACE = 10.0
-"""Seconds in which a process is to notice by itself that another one is gone, before it is ended."""
+"""Seconds that a process has to notice by itself that another one has ended, before it is killed."""
 
 PATIENCE = 30.0
 """Most seconds to wait for the status of a process that has closed its connection."""
 
 TURN = 1.0
-"""Seconds that other processes than the first wait with an error: where the first meets it too, it ends them."""
+"""Seconds that ranks above 0 wait after an error: if rank 0 has the same one, it ends them."""
 
 CONNECTION = re.compile(
     r"Connection (closed|reset) by peer|[Cc]onnection was .*closed|gloo/transport|Broken pipe|NCCL|Timed out waiting"
 )
-"""How the loss of another process shows in the messages of collective calls."""
+"""Parts of the error messages of collective calls after the loss of another rank."""
 
 
 class ProcessLost(Exception):
@@ -110,7 +110,7 @@ class Siblings:
         return described(codes) if lost else None
 
     def _concluded_below(self, trainer: Trainer, lost: bool, ex: BaseException) -> ProcessLost | None:
-        """What ``conclude`` does in another process than the first, or where another program started them all."""
+        """``conclude`` in ranks above 0, or if another program (such as ``torchrun``) started all ranks."""
         if not lost:
             if trainer.global_rank > 0 and not isinstance(ex, DivergenceError):
                 time.sleep(TURN)
@@ -125,7 +125,7 @@ class Siblings:
         return ProcessLost(None, LOST)
 
     def _wait(self, enough: Any) -> None:
-        """Wait until one has ended with a status that is enough to know, or all have, or patience is at an end."""
+        """Wait until a process has ended with a status that ``enough`` accepts, all have ended, or the time is up."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             codes = [child.poll() for child in self.children]
@@ -181,7 +181,7 @@ def described(codes: list[int | None]) -> ProcessLost | None:
 
 
 def process_lost(ex: BaseException | None) -> ProcessLost | None:
-    """The ``ProcessLost`` that ``conclude`` found behind an exception; None if there is none."""
+    """``ProcessLost`` that ``conclude`` found as the cause of an exception; None if there is none."""
     while ex is not None and not isinstance(ex, ProcessLost):
         ex = ex.__cause__
     return ex
@@ -193,7 +193,7 @@ def is_first() -> bool:
 
 
 def _leave(lost: ProcessLost) -> None:
-    """End the process though its main thread waits in a call that may never return."""
+    """Exit the process from another thread: its main thread may wait forever in a collective call."""
     if lost.text:
         sys.stderr.write(f"error: {lost.text}\n")
         sys.stderr.flush()

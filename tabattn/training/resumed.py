@@ -1,4 +1,4 @@
-"""Optimizer and schedule of a resumed run: those of the checkpoint, with the changes of flags."""
+"""Optimizer and schedule of a resumed run: those of the checkpoint, changed by flags."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,7 +73,7 @@ def resumed(checkpoint: Mapping[str, Any], config: Namespace, defaults: Namespac
 def _arguments(
     part: str, before: Mapping[str, Any], now: Mapping[str, Any], asked: set[str], lines: list[str]
 ) -> dict[str, Any]:
-    """The arguments of the checkpoint with those that flags give; appends a line for each difference."""
+    """Merge the arguments given by flags into those of the checkpoint; append a line for each difference."""
     old, new = before.get("init_args") or {}, now.get("init_args") or {}
     for name in new:
         if name not in old or _plain(old[name]) == _plain(new[name]):
@@ -86,21 +86,21 @@ def _arguments(
 
 
 def any_asked(words: Sequence[str]) -> bool:
-    """Whether flags of a command line set anything of optimizer or schedule."""
+    """Whether a command line has flags of the optimizer or the schedule."""
     return any(re.match(rf"--({'|'.join(PARTS)})([.=]|$)", word) for word in words)
 
 
 def _described(checkpoint: Mapping[str, Any], config: Namespace) -> dict[str, Any]:
-    """The settings a checkpoint tells of; of one without them, what its optimizer's state says of the same class."""
+    """Optimizer settings in a checkpoint; without any, those in the optimizer's state if the class is the same."""
     record = checkpoint.get(KEY)
     if record is None:
         now, states = as_dict(config.get("optimizer")), checkpoint.get("optimizer_states") or []
         if now is None or len(states) != 1 or not states[0].get("param_groups"):
             return {}
         group = states[0]["param_groups"][0]
-        known = {**group, "lr": group.get("initial_lr", group.get("lr"))}
-        told = {name: known.get(name, value) for name, value in (now.get("init_args") or {}).items()}
-        return {"optimizer": {**now, "init_args": told}}
+        saved = {**group, "lr": group.get("initial_lr", group.get("lr"))}
+        restored = {name: saved.get(name, value) for name, value in (now.get("init_args") or {}).items()}
+        return {"optimizer": {**now, "init_args": restored}}
     described = record.get("described") if isinstance(record, dict) else record
     if described is None:
         return {}
@@ -124,7 +124,7 @@ def _described(checkpoint: Mapping[str, Any], config: Namespace) -> dict[str, An
 
 
 def _asked(words: Sequence[str], part: str, now: dict[str, Any] | None) -> Iterator[str]:
-    """Names of the arguments that flags give to a part; ``class`` where they name its class, or none."""
+    """Names of the arguments that flags give to optimizer or schedule; ``class`` if they name or remove it."""
     for word, behind in zip(words, [*words[1:], ""], strict=True):
         flag, equals, value = word.partition("=")
         if flag == f"--{part}":
@@ -137,7 +137,7 @@ def _asked(words: Sequence[str], part: str, now: dict[str, Any] | None) -> Itera
 
 
 def _class(part: dict[str, Any] | None) -> str:
-    """The class of a part by its one name, wherever it was imported from."""
+    """Class path of an optimizer or schedule, independent of where it was imported from."""
     if part is None:
         return "none"
     found = trusted.resolve(part["class_path"], object)
@@ -145,7 +145,7 @@ def _class(part: dict[str, Any] | None) -> str:
 
 
 def as_dict(part: Any) -> dict[str, Any] | None:
-    """Part of a configuration as plain values."""
+    """Optimizer or schedule of a configuration as plain values."""
     return part.as_dict() if isinstance(part, Namespace) else part
 
 

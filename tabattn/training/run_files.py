@@ -38,7 +38,7 @@ class MetricsWriter(ExperimentWriter):
     """
 
     def _check_log_dir_exists(self) -> None:
-        """Go on with a file that is there: its columns are known, a row that a kill cut short is dropped."""
+        """Append to an existing file: take over its columns, and drop a last row that a kill has truncated."""
         path = Path(self.metrics_file_path)
         if not path.is_file():
             return
@@ -64,7 +64,7 @@ class MetricsWriter(ExperimentWriter):
 class SavedConfig(SaveConfigCallback):
     """Callback that writes the configuration atomically: ``config.yaml``, or else ``config_<command>.yaml``.
 
-    The latter where the folder already holds the ``config.yaml`` of a training.
+    The latter if the folder already holds the ``config.yaml`` of a training.
 
     Args:
         parser: Parser of the command.
@@ -99,7 +99,7 @@ def public(value: Any) -> Any:
 
 
 def _path(path: Any) -> Any:
-    """The public path of the class that a path names; the path itself where it names none."""
+    """Public class path of a class; other text is returned unchanged."""
     try:
         found = resolve_name(path)
     except (ValueError, TypeError, ImportError, AttributeError):

@@ -12,11 +12,11 @@ from tabattn.storage.files import try_lock
 from tabattn.training.run_files import MetricsTable
 
 _HELD: set[int] = set()
-"""Descriptors of the folders that runs of this process write to."""
+"""File descriptors of the run folders that this process has locked."""
 
 
 REFUSED = ("config*.yaml", "hparams.yaml", "events.out.*")
-"""Files that a run leaves before its first step; a folder with no others holds nothing to keep."""
+"""Files that a run writes before its first step; a folder with no others is removed if the run is refused."""
 
 
 @dataclass
@@ -98,14 +98,14 @@ class RunFolder:
             os.close(lock)
 
     def discard(self) -> None:
-        """Release the folder, and remove what this run created if that is only ``config.yaml`` and empty logs."""
+        """Unlock the folder, and remove it if this run created it and wrote only ``config.yaml`` and empty logs."""
         self.release()
         made, self._made = self._made, []
         if not made or self.folder is None:
             return
         below: list[Path] = []
         with contextlib.suppress(OSError):
-            # That raises where the folder could not be made, such as one whose name is too long.
+            # It raises if the folder could not be created, for example because its name is too long.
             below = sorted(made[0].rglob("*"), reverse=True)
         files = [path for path in below if not path.is_dir()]
         if all(any(path.match(pattern) for pattern in REFUSED) for path in files):
@@ -116,7 +116,7 @@ class RunFolder:
                     folder.rmdir()
 
     def _claim(self, folder: Path, checkpoint: str | None, once: str | None) -> None:
-        """Take a named folder: a new or empty one, or that of the checkpoint."""
+        """Claim a named folder: it must be new, empty, or that of the checkpoint."""
         self._make(folder)
         if not self._take(folder):
             raise ValueError(f"run.version: another run is writing to {folder} at this moment: choose another version")
@@ -132,7 +132,7 @@ class RunFolder:
             raise ValueError(f"run.version: {folder} has {once} already: choose another version, or remove them")
 
     def _claim_next(self, folder: Path, prefix: str) -> int:
-        """Return the next free number; make its folder at once, so that no parallel run takes it too."""
+        """Return the next free number, and create its folder at once, so that no parallel run takes the same one."""
         ends = [path.name.removeprefix(f"{prefix}_") for path in folder.glob(f"{prefix}_*")]
         number = max((int(end) for end in ends if end.isdigit()), default=-1) + 1
         if getattr(rank_zero_only, "rank", 0) == 0:
@@ -149,12 +149,12 @@ class RunFolder:
         return number
 
     def _make(self, folder: Path) -> None:
-        """Make a folder and those above it, and remember which were not there."""
+        """Create a folder and its missing parents, and record which were created."""
         self._made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
 
     def _take(self, folder: Path) -> bool:
-        """Lock a folder; the lock ends with the process at the latest, however that ends."""
+        """Lock a folder, at most until the process ends; False if another run has locked it."""
         lock = os.open(folder, os.O_RDONLY)
         if not try_lock(lock):
             os.close(lock)
@@ -165,7 +165,7 @@ class RunFolder:
 
 
 def path_of(name: str | None, names: dict[str, str]) -> str:
-    """Fill ``{task}`` and ``{attention}`` into a path; an empty attention drops its part."""
+    """Fill ``{task}`` and ``{attention}`` into a path; an empty name is left out."""
     name = name or "{task}/{attention}"
     for key, value in names.items():
         name = name.replace(f"{{{key}}}", value)
@@ -182,14 +182,14 @@ def home_of(checkpoint: str | None) -> Path | None:
 
 
 def _within(checkpoint: str, folder: Path) -> bool:
-    """Whether a checkpoint lies in a folder; the words for one (best, last) always mean the folder of the run."""
+    """Whether a checkpoint is in a run folder; ``best`` and ``last`` are if the run has checkpoints."""
     if os.sep not in checkpoint and not Path(checkpoint).exists():
         return (folder / "checkpoints").exists()
     return folder.resolve() in Path(checkpoint).resolve().parents
 
 
 def _forget() -> None:
-    """Close the folders in a child, such as a loader's worker: it may outlive a killed parent for a while."""
+    """Unlock the folders in a forked child: a loader's worker may outlive its killed parent for a while."""
     for lock in _HELD:
         os.close(lock)
     _HELD.clear()

@@ -24,10 +24,10 @@ from tabattn.training.processes import Siblings
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 ECHO = 0.25
-"""Seconds in which another signal is an echo of the first: ``timeout`` and ``torchrun`` send theirs twice."""
+"""Seconds in which a second signal is taken as a repetition: ``timeout`` and ``torchrun`` send theirs twice."""
 
 WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w+)|exited unexpectedly)")
-"""How the loss of a loader's worker is reported."""
+"""Error message of torch about the loss of a loader's worker."""
 
 
 MEMORY = "often memory ran out; fewer --data.num_workers need less"
@@ -133,7 +133,7 @@ class Interruption(Checkpoint):
         self.siblings.stop()
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Lightning has set a handler of its own by now, whose broadcast to other processes can wait for ever.
+        # Replaces the handler that Lightning has installed by now, whose broadcast to other ranks can block.
         self.watch.install()
 
     on_validation_start = on_test_start = on_predict_start = on_sanity_check_start
@@ -158,7 +158,7 @@ class Interruption(Checkpoint):
     ) -> None:
         if not self.watch.waits or trainer.world_size > 1 or self.watch.number is None:
             return
-        # As if stopped in the first batch: Lightning then repeats the validation from there.
+        # Reset the progress to the first batch, so that the resumed run repeats the whole validation.
         for part, done in (("ready", 1), ("started", 1), ("processed", 0), ("completed", 0)):
             progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
             setattr(progress.current, part, done)
@@ -174,7 +174,7 @@ class Interruption(Checkpoint):
         self.watch.waits = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Wait for ranks that stop too, or end those that would wait for this one; save where that is safe."""
+        """End the other ranks, or wait for them if they stop too; save ``exception.ckpt`` at a step boundary."""
         self.watch.waits = False
         together = isinstance(exception, Interrupted) and exception.said
         if lost := self.siblings.conclude(trainer, exception, together):
@@ -187,7 +187,7 @@ class Interruption(Checkpoint):
             trainer.save_checkpoint(os.path.join(str(self.last.dirpath), "exception.ckpt"))
 
     def _agreed(self, trainer: Trainer) -> int | None:
-        """The signal that any process has received."""
+        """Signal that any rank has received; 0 = none."""
         number = self.watch.number or 0
         if trainer.world_size > 1:
             highest = torch.tensor(number, device=trainer.strategy.root_device)
@@ -196,7 +196,7 @@ class Interruption(Checkpoint):
         return number or None
 
     def _stop(self, trainer: Trainer, number: int, saved: bool = False) -> None:
-        """Save, say so, and leave."""
+        """Save ``last.ckpt``, print the command that resumes, and raise ``Interrupted``."""
         name = signal.Signals(number).name
         self.watch.number = number
         if self.last is None:
@@ -213,7 +213,7 @@ def lost_worker(ex: BaseException | None) -> str | None:
         if isinstance(ex, RuntimeError) and (found := WORKER.search(str(ex))):
             how = f"was killed by signal {found[2]}" if found[2] else "ended unexpectedly"
             return f"loader worker {found[1]} {how}: {MEMORY}"
-        # Or the connection breaks over which a batch was being handed on.
+        # Or the connection breaks over which the worker sent a batch.
         if isinstance(ex, (ConnectionError, EOFError, FileNotFoundError)) and any(
             Path(frame.f_code.co_filename).match("torch/utils/data/dataloader.py")
             for frame, _ in traceback.walk_tb(ex.__traceback__)
@@ -224,7 +224,7 @@ def lost_worker(ex: BaseException | None) -> str | None:
 
 
 def take_over(trainer: Trainer) -> bool:
-    """Turn ``save_on_exception`` of Lightning off, and return whether it was on.
+    """Turn off ``save_on_exception`` of Lightning's checkpoints, and return whether it was on.
 
     Lightning would save in the middle of a step, over the best checkpoint.
     """
@@ -243,7 +243,7 @@ def ending(ex: Interrupted) -> int:
 
 
 def _at_boundary(trainer: Trainer) -> bool:
-    """Whether training stands between two steps, all of the last one done."""
+    """Whether training is at a step boundary: the last step is complete."""
     now: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     whole = now.ready == now.started == now.processed == now.completed
     return bool(trainer.training and whole and trainer.global_step > 0 and not trainer.fit_loop._should_accumulate())

@@ -15,7 +15,7 @@ from tabattn.training.processes import is_first, process_lost
 from tabattn.training.signals import Interrupted, ending, lost_worker
 
 STATUSES: dict[type[Exception], int] = {DataError: 3, DivergenceError: 4, MisconfigurationException: 2}
-"""Exceptions whose message is for the user, and the exit status of a run that ends with one."""
+"""Exit status by exception, of exceptions whose message is for the user."""
 
 
 def status_of(ex: BaseException, signalled: int | None) -> int:
@@ -37,18 +37,18 @@ def status_of(ex: BaseException, signalled: int | None) -> int:
         return 130
     if isinstance(ex, SIGTERMException):
         return 143
-    # Lightning leaves with status 1 after an interrupt it has handled.
+    # Lightning exits with status 1 after an interrupt that it has handled.
     if isinstance(ex, SystemExit) and isinstance(ex.__context__, KeyboardInterrupt):
         return 130
     if not isinstance(ex, Exception):
         raise ex
     for kind, status in STATUSES.items():
         if isinstance(ex, kind):
-            # All processes of a run find together that it has diverged.
+            # All ranks detect a divergence in the same step.
             told = kind is not DivergenceError or is_first()
             return _report(ex, message_of(ex) if told else None, status)
     if signalled is not None:
-        # Workers that the signal reached too are lost with it.
+        # The signal may have reached the workers of loaders too.
         return 128 + signalled
     if lost := process_lost(ex):
         return _report(ex, lost.text, lost.status)
@@ -66,7 +66,7 @@ def thread_fault(fault: threading.ExceptHookArgs) -> None:
 
 
 def _problem(ex: Exception) -> str | None:
-    """Say in one line which disk, worker, path or checkpoint an exception is about, None where about none."""
+    """Describe in one line the disk, worker, path or checkpoint that caused an exception; None = none of these."""
     problem = disk_problem(ex) or lost_worker(ex) or path_problem(ex)
     if problem is None and restoring(ex):
         reason = " ".join(str(ex).split()) or type(ex).__name__
