@@ -10,7 +10,7 @@ __all__ = ["TabularClassifier", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the estimator when it is asked for, so that the package itself imports nothing."""
+    """Import the estimator on first access, so that importing the package is fast."""
     if name == "TabularClassifier":
         from tabattn.prior.estimator import TabularClassifier
 

@@ -1,4 +1,4 @@
-"""Train, validate, test and apply: ``python -m tabattn fit --config configs/prior.yaml --model.attention=Local``."""
+"""Command-line entry point: ``python -m tabattn fit --config configs/prior.yaml --model.attention=Local``."""
 
 import sys
 

@@ -21,7 +21,7 @@ def hidden(package: str) -> str | None:
 
 for name in ("callbacks", "datamodules"):
     if problem := hidden(name):
-        # Nobody who imports this module could go on without them.
+        # This module cannot work without these packages.
         sys.stderr.write(f"error: {problem}\n")
         sys.exit(2)
 

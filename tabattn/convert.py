@@ -1,7 +1,7 @@
 """Converter ``python -m tabattn.convert OLD NEW``: files of earlier versions and of nanoTabPFN.
 
-In a configuration (.yaml) or a checkpoint of a task, arguments that moved are put where they belong today, each with a
-message; all else is kept.
+In a configuration (.yaml) or a checkpoint of a task, arguments of earlier versions are moved to their present paths,
+each with a message; everything else is kept.
 
 Checkpoints of nanoTabPFN, of its attention fork and of TFM-Playground become checkpoints of ``PriorClassification``.
 The result is loaded by ``train.py test --ckpt_path``, by ``PriorClassification.load_from_checkpoint`` and by
@@ -30,10 +30,10 @@ from tabattn.tasks import PriorClassification
 from tabattn.upgrade import is_of_task, upgrade_checkpoint, upgrade_config
 
 KINDS = ("Original", "Sparse", "Pooling", *FOUR_PROJECTIONS)
-"""The fork's attention types, by its own names."""
+"""Attention types of the fork, by the fork's names."""
 
 WINDOWED = ("Sparse", "Local", "Optimized Local", "Einstein")
-"""Those that have a window."""
+"""Attention types with a window."""
 
 FILE_KINDS = {
     "local_opt": "Optimized Local",
@@ -51,7 +51,7 @@ FILE_WINDOWS = {
     ("nanotabpfn_local_attention", 2): ("Local", 8),
     ("nanotabpfn_own_prior_local_attention_500_seed0", 7): ("Local", 8),
 }
-"""Attention type and window of the fork's published files, by name and number of classes: some share their names."""
+"""Attention type and window of the fork's published files, by name and number of classes, as some share a name."""
 
 DEFAULT_HEADS = 4
 
@@ -248,7 +248,7 @@ def _heads(heads: int | None, told: int | None) -> int:
 
 
 def _mechanism(kind: str, window: int | None, size: Sizes) -> AttentionFactory:
-    """Return ours for theirs: both count the window of Local to each side and that of Sparse over both."""
+    """Mechanism of a fork's attention type. In both programs, Local's window is per side, Sparse's over both sides."""
     if window is None:
         ours: dict[str, AttentionFactory] = {
             "Original": Softmax,

@@ -52,17 +52,17 @@ class Task(LightningModule):
     """Type of the batches that the task reads."""
 
     optimizer: ClassVar[OptimizerFactory] = partial(AdamW, lr=1e-3)
-    """Optimizer of a training from Python, which ``use_optimizer`` changes; the command line names its own."""
+    """Default optimizer of a training from Python; ``use_optimizer`` sets another. Not used by the command line."""
 
     lr_scheduler: ClassVar[ScheduleFactory | None] = WarmupCosine
-    """Schedule of a training from Python."""
+    """Default schedule of a training from Python."""
 
     moved: ClassVar[Mapping[str, str]] = {}
-    """Arguments of earlier versions, and where each is found today; see ``tabattn.storage.earlier``."""
+    """Present configuration path of each argument of earlier versions; see ``tabattn.storage.earlier``."""
 
     def __init__(self, init_from: str | None = None) -> None:
         super().__init__()
-        # With more processes than batches, predict has none for some.
+        # In predict, some ranks have no batch if there are fewer batches than ranks.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         if init_from is not None:
             try:
@@ -71,7 +71,7 @@ class Task(LightningModule):
                 raise ValueError(f"init_from: {ex}") from ex
         self.init_from = init_from
         self.network: nn.Module
-        # The versions of the weights as initialised; None = they come from a file or a training.
+        # Version counters of the initial weights; None = the weights come from a file or a training.
         self._initial: list[int] | None = None
         self._factories: tuple[OptimizerFactory, ScheduleFactory | None] | None = None
 
@@ -124,7 +124,7 @@ class Task(LightningModule):
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
 
     def on_train_start(self) -> None:
-        """Note that the weights are trained."""
+        """Mark the weights as trained."""
         self._initial = None
 
     def on_validation_start(self) -> None:
@@ -159,7 +159,7 @@ class Task(LightningModule):
             optimizer: Makes the optimizer from the parameters, such as ``functools.partial(torch.optim.SGD, lr=0.1)``;
                 None = the task's default.
             lr_scheduler: Makes the schedule from the optimizer, stepped after every batch; None = a constant learning
-                rate. The default is left out where the optimizer is schedule-free.
+                rate. The default is dropped for a schedule-free optimizer.
 
         Returns:
             The task.
@@ -193,7 +193,7 @@ class Task(LightningModule):
         callbacks: list[Callback] = cast("Any", self.trainer).callbacks
         present = {type(callback) for callback in callbacks}
         if Resumption not in present:
-            # Before all others, which may save in any of their hooks.
+            # First of the callbacks, as any other may save a checkpoint in its hooks.
             callbacks[:0] = [OptimizerSettings(), Resumption()]
         return [] if ScheduleFree in present else [ScheduleFree()]
 
@@ -297,7 +297,7 @@ class Task(LightningModule):
             forget_foreign_paths(self._trainer, checkpoint)
 
     def _check_own(self, checkpoint: dict[str, Any]) -> None:
-        """Raise ValueError where a checkpoint is not one of this task and this network."""
+        """Raise ValueError if a checkpoint is not of this task and this network."""
         given = checkpoint.get("hyper_parameters", {})
         if not is_of(given.get("_class_path"), type(self)):
             raise ValueError(f"the checkpoint is one of {given['_class_path']}, the model is {type(self).__name__}")
@@ -314,12 +314,12 @@ class Task(LightningModule):
 
 
 def _versions(network: nn.Module) -> list[int]:
-    """Counts of the changes that were made to each parameter in place."""
+    """Version counter of each parameter, which every in-place change increments."""
     return [-1 if parameter.is_inference() else parameter._version for parameter in network.parameters()]
 
 
 def _checked_hyperparameters(task: type[Task], given: dict[str, Any]) -> dict[str, Any]:
-    """Return hyperparameters as today's; raise ValueError where they are those of another task, or unknown."""
+    """Migrate hyperparameters to the present version; raise ValueError if they are of another task, or unknown."""
     named = given.get("_class_path")
     found = task if named is None else trusted.resolve(named, LightningModule)
     if not issubclass(found, task):

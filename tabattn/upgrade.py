@@ -19,7 +19,7 @@ KINDS: dict[str, tuple[Any, type]] = {
     "model": (tabattn.tasks, LightningModule),
     "data": (datamodules, LightningDataModule),
 }
-"""Parts of a configuration that name a class: the module that knows it by its bare name, and what it is a class of."""
+"""Parts of a configuration that name a class: the module that resolves its bare name, and its base class."""
 
 
 def upgrade_config(source: Path, out: Path) -> list[str]:
@@ -72,7 +72,7 @@ def upgrade_checkpoint(source: Path, out: Path) -> list[str]:
 
 
 def _upgrade_parts(config: Any) -> Iterator[str]:
-    """Upgrade the parts of a configuration in place, and yield what moved."""
+    """Migrate the parts of a configuration in place, and yield a line for each argument that moved."""
     for part, (home, base) in KINDS.items():
         described = config.get(part) if isinstance(config, dict) else None
         if not isinstance(described, dict) or not isinstance(arguments := described.get("init_args"), dict):
@@ -82,7 +82,7 @@ def _upgrade_parts(config: Any) -> Iterator[str]:
             raise ValueError(f"{part} has no class_path: give the whole configuration that it is laid over")
         known = getattr(home, str(path), None)
         if known is None and "." not in str(path):
-            continue  # A class of the user's own, which no file of this package knows.
+            continue  # A class of the user's own: nothing to migrate.
         cls = known if isinstance(known, type) else trusted.resolve(path, base)
         described["init_args"] = today = earlier.upgraded(cls, arguments)
         for line in earlier.differences(arguments, today, earlier.moves(cls)):
@@ -90,7 +90,7 @@ def _upgrade_parts(config: Any) -> Iterator[str]:
 
 
 def _head(text: str) -> Iterator[str]:
-    """Yield the comments above everything else."""
+    """Yield the comment lines at the head of a file."""
     for line in text.splitlines():
         if not line.startswith("#"):
             return

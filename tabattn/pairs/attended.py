@@ -15,8 +15,8 @@ class Attended(NamedTuple):
 
     Attributes:
         layer: Module path of its mechanism.
-        weights: Attention weights of the known points, ``(heads, points)``: the context in its order, then the targets
-            predicted before in the order of the path.
+        weights: Attention weights, ``(heads, points)``, of the context points, then of the targets predicted before, in
+            the order of prediction.
     """
 
     layer: str
@@ -34,7 +34,7 @@ def attended(network: PairNetwork, found: Trajectories, task: int, steps: int) -
         steps: Most steps to record, from the first on.
 
     Returns:
-        One entry for each step, whose known points are the context and the targets predicted before.
+        One entry for each step.
     """
     values = (found.samples[0] if found.mean is None else found.mean)[task]
     path = found.path[task, : min(steps, int(values.isfinite().sum()))]

@@ -17,10 +17,10 @@ MOVED = {
     **{name: f"network.init_args.{name}" for name in SIZES},
     **{name: f"network.init_args.tokens.{name}" for name in ("member_embed", "fourier")},
 }
-"""Path of each earlier argument today."""
+"""Path in a present configuration of each earlier argument."""
 
 UNUSED = {"centred": False, "norm": "after"}
-"""Values of arguments that a network took only to refuse all others."""
+"""Arguments that are dropped for a network without them, if they have these values."""
 
 
 def upgrade(arguments: Mapping[str, Any]) -> dict[str, Any]:

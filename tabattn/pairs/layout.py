@@ -26,7 +26,7 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
         DataError: The batch has no given sequence or no other one, too few context points, or no targets.
     """
     known, index = batch.y.isfinite(), torch.arange(batch.x.shape[1], device=batch.x.device)
-    # An unknown value is a point all the same among the targets, and as good as padding in the context.
+    # A target without a true value is still predicted; a context point without a value is like padding.
     there = known | (index >= batch.context)
     if batch.padding is not None:
         there &= ~batch.padding
@@ -49,7 +49,7 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
 
 
 def _whole(batch: PairBatch, targets: Tensor, given_member: int | None) -> Tensor:
-    """Tell which points are of sequences that are given as a whole, ``(batch, points)``."""
+    """Mask of the points of given sequences, those that are context as a whole, ``(batch, points)``."""
     if given_member is not None:
         return batch.member == given_member
     numbers = torch.arange(int(batch.member.max()) + 1, device=batch.x.device)
@@ -61,7 +61,7 @@ def _whole(batch: PairBatch, targets: Tensor, given_member: int | None) -> Tenso
 def _shown(
     batch: PairBatch, others: Tensor, rank: Tensor, options: InferenceOptions, generator: torch.Generator | None
 ) -> Tensor:
-    """Tell which points of the sequences to be inferred are shown, ``(batch, points)``."""
+    """Mask of the context points among those of the sequences to infer, ``(batch, points)``."""
     known, shown = batch.y.isfinite(), torch.zeros_like(others)
     key, pool = _order(rank, options, generator)
     for number in batch.member[others].unique():
@@ -75,12 +75,12 @@ def _shown(
 
 
 def _ranks(key: Tensor) -> Tensor:
-    """Place of each point among the points of its task, ``(batch, points)``; equal keys keep their order."""
+    """Rank of each point among those of its task by a key, ``(batch, points)``; equal keys keep their order."""
     return key.argsort(dim=1, stable=True).argsort(1)
 
 
 def _order(rank: Tensor, options: InferenceOptions, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """In which order points are shown, as a key, and which may be shown at all, each ``(batch, points)``."""
+    """Sort key by which context points are selected, and mask of the candidates, each ``(batch, points)``."""
     if options.consec:
         return rank.float(), torch.ones_like(rank, dtype=torch.bool)
     device = rank.device if generator is None else generator.device
@@ -89,7 +89,7 @@ def _order(rank: Tensor, options: InferenceOptions, generator: torch.Generator |
 
 
 def _first(mine: Tensor, candidates: Tensor, key: Tensor, options: InferenceOptions, number: int) -> Tensor:
-    """The first ``context_p`` candidates among the points of a sequence."""
+    """Mask of the first ``context_p`` candidates of a sequence."""
     candidates, count = mine & candidates, options.context_p or 0
     fewest = int(candidates.sum(1)[mine.any(1)].min())
     if fewest < count:
@@ -101,7 +101,7 @@ def _first(mine: Tensor, candidates: Tensor, key: Tensor, options: InferenceOpti
 
 
 def _as_before(mine: Tensor, seen: Tensor, key: Tensor) -> Tensor:
-    """The points of a sequence that the batch shows; of one that it shows as a whole, the first quarter."""
+    """Mask of the context points of a sequence in the batch; the first quarter if all of its points are context."""
     seen = mine & seen
     part = mine & (_ranks(key.masked_fill(~mine, torch.inf)) < mine.sum(1, keepdim=True) // 4)
     return torch.where((seen == mine).all(1, keepdim=True), part, seen)
@@ -110,7 +110,7 @@ def _as_before(mine: Tensor, seen: Tensor, key: Tensor) -> Tensor:
 def _arrange(
     batch: PairBatch, sequence: Tensor, contexts: Tensor, targets: Tensor, options: InferenceOptions
 ) -> PairBatch:
-    """Cut tasks out of their points in sequence, contexts first and then targets, filled up to one size."""
+    """Gather the points of each task, context first and then targets, padded to one size."""
     if options.num_steps != ALL:
         targets = targets.clamp(max=options.num_steps)
     context = int(contexts.max())

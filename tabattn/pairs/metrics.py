@@ -14,7 +14,7 @@ REACHES = (0.02, 0.1, 0.3)
 """Upper bounds of the distance buckets, as shares of the axis."""
 BUCKETS = ("adjacent", "near", "mid", "far")
 SUMS = ("count", "ll", "error", "crps", "inside50", "inside90", "y", "yy")
-"""Sums over targets, kept for each member and each bucket."""
+"""Names of the sums over targets that are kept for each member and each bucket."""
 LEVELS = (0.5, 0.9)
 
 
@@ -105,9 +105,9 @@ class PairScores(Metric):
         return torch.bucketize(nearest / span, torch.tensor(REACHES, device=x.device, dtype=x.dtype))
 
     def _add_tasks(self, y: Tensor, error: Tensor, scored: Tensor, member: Tensor) -> None:
-        """Add the first target of each task, and the share of variance explained of each task's every member."""
+        """Add the error of each task's first target, and the explained variance of each of its members."""
         self.first += _first(error, scored)
-        # Of each member its own targets: (batch, members, targets).
+        # Targets of each member: (batch, members, targets).
         own = (member[:, None] == torch.arange(self.members, device=y.device)[:, None]) & scored[:, None]
         y, error = (part[:, None].expand_as(own) for part in (y, error))
         centre = torch.where(own, y, 0.0).sum(2, keepdim=True) / own.sum(2, keepdim=True).clamp(min=1)
@@ -148,7 +148,7 @@ class PairScores(Metric):
         return {name: figure.item() for name, figure in figures.items()}
 
     def _parts(self, sums: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Likelihood and error of each member and of each bucket that was met, where there are several."""
+        """Log-likelihood and error of each member and of each non-empty bucket, if there are several."""
         for axis, names in ((1, [f"member{index}" for index in range(self.members)]), (0, BUCKETS)):
             count, ll, error = (sums[name].sum(axis) for name in ("count", "ll", "error"))
             if (count > 0).sum() < 2:
@@ -160,7 +160,7 @@ class PairScores(Metric):
 
 
 def _first(error: Tensor, scored: Tensor) -> Tensor:
-    """Number of tasks with a target that is scored, and the sum of the errors of their first."""
+    """Number of tasks with a scored target, and the sum of the errors of the first such targets."""
     there = scored.any(1)
     first = error.gather(1, scored.int().argmax(1, keepdim=True))[:, 0]
     return torch.stack([there.sum(), first[there].sum()])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ALL = 999
-"""``num_steps`` that stands for all targets, however many."""
+"""Value of ``num_steps`` that means all targets."""
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class InferenceOptions:
     Args:
         samples: Number of sampled trajectories per task; each step draws a value from the predicted density and
             conditions on it.
-        context_p: Number of context points of each sequence to infer; none = the context of the batch, or the first
+        context_p: Number of context points of each sequence to infer; None = those of the batch, or the first
             quarter of a sequence whose points are all context there.
         consec: Whether the context points are the first ones; otherwise random ones among the first ``pool``.
         order: Whether to sort points by location; otherwise they keep the order of the batch.
         num_steps: Most targets to predict, from the first on; 999 = all.
         mean: Whether to also follow the trajectory of means: each step conditions on the means before it.
-        given_member: Sequence that is given as a whole; none = all whose points are all context in the batch, or the
-            first sequence where there is none.
+        given_member: Sequence whose points are all given; None = those whose points are all context in the batch, or
+            the first sequence if there is none.
         pool: Number of leading points of a task, over all sequences, from which random context points are drawn.
         path: Order of prediction: ``given`` (as laid out), ``left_to_right`` (by location), or ``random`` (drawn for
             each trajectory).

@@ -22,7 +22,7 @@ def prediction_table(
         std: Standard deviation that it divided by; None = 1.
 
     Returns:
-        ``task``, its number in the data, or in the batch where it has none; ``member``; ``x``; ``y``, empty where it is
+        Columns: ``task``, its number in the data, or in the batch if it has none; ``member``; ``x``; ``y``, empty if
         unknown; ``mean``; ``sample_<n>``; ``quantile_<level>``. Values are in the units of the data. Padding has no
         line.
     """

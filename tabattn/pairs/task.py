@@ -31,9 +31,9 @@ from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
 CHAINED = 2
-"""Tasks of each test batch whose trajectories are scored too, which takes a pass for each target."""
+"""Tasks of each test batch whose trajectories are scored; each target takes a forward pass."""
 MARGIN = 0.01
-"""Share of the axis by which a location may be outside the range of training without a warning."""
+"""Tolerated distance of a location from the range of training, as a share of the axis, before a warning."""
 
 
 class PairInference(Task):
@@ -76,7 +76,7 @@ class PairInference(Task):
         init_from: str | None = None,
     ) -> None:
         super().__init__(init_from)
-        # What is asked of the weights does not belong to them: a checkpoint leaves it to the command line.
+        # Options of inference are not part of the network: a checkpoint does not override the command line's.
         self.save_hyperparameters(ignore=["init_from", "inference", "joint"])
         within = None if target_attention is None else mechanism(target_attention, "target_attention")
         make = factory(network, "network", NETWORKS, PairNetwork)
@@ -95,8 +95,7 @@ class PairInference(Task):
     def setup(self, stage: str) -> None:
         """Check that the network has enough members, and set the data's units once.
 
-        Initial weights (``init_from``) bring units too: a training replaces them by those of its data, a test keeps
-        them.
+        Initial weights (``init_from``) include units: a training replaces them by those of its data, a test keeps them.
         """
         self.check_data(getattr(self.trainer, "datamodule", None))
         members, scaling = self.of_data("members"), self.of_data("scaling")
@@ -187,7 +186,7 @@ class PairInference(Task):
     def _log_scores(self, stage: str) -> None:
         figures = {f"{stage}/{name}": figure for name, figure in self.scores.compute().items()}
         self.scores.reset()
-        # The sums are those of all processes already.
+        # The sums are already reduced over ranks.
         self.log_dict(figures, sync_dist=True)
         self.log(f"{stage}_ll", figures[f"{stage}/ll"], prog_bar=True, logger=False, sync_dist=True)
 
@@ -198,7 +197,7 @@ class PairInference(Task):
         least, most = batch.x.min().item(), batch.x.max().item()
         if not self.warned and (least < low - edge or most > high + edge):
             self.warned = True
-            warnings.warn(  # By whichever process sees it.
+            warnings.warn(  # Each rank warns of its own batches.
                 f"x leaves the range of training [{low:g}, {high:g}]: it goes from {least:g} to {most:g}, "
                 "where densities are guesses and often too sure",
                 stacklevel=2,

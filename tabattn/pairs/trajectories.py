@@ -11,7 +11,7 @@ from tabattn.pairs.network import PairNetwork
 from tabattn.pairs.options import InferenceOptions
 
 CELLS = 2**25
-"""Most cells of the attention maps of one head, over all trajectories that are drawn at once."""
+"""Most entries of the attention maps of one head, over all trajectories of a forward pass."""
 
 
 class Trajectories(NamedTuple):
@@ -78,17 +78,18 @@ def trajectories(
 
 
 def asked(batch: PairBatch) -> Tensor:
-    """Mask of the targets that exist (are not padding), ``(batch, targets)`` boolean."""
+    """Mask of the targets that are not padding, ``(batch, targets)`` boolean."""
     targets = batch.x[:, batch.context :]
     return torch.ones_like(targets, dtype=torch.bool) if batch.padding is None else ~batch.padding[:, batch.context :]
 
 
 def _plan(batch: PairBatch, options: InferenceOptions, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """All that is random in trajectories, which come one after the other, with all tasks in each.
+    """Draw everything random in the trajectories: for each one, the order of prediction and the noise, for all tasks.
 
     Returns:
-        Targets in the order in which they are predicted, ``(trajectories, targets)``, padding last; and what decides
-        each value, ``(2, trajectories, targets)``: the place of a component, and a normal number. NaN = the mean.
+        Targets in the order in which they are predicted, ``(trajectories, targets)``, padding last; and the noise
+        of each value, ``(2, trajectories, targets)``: a uniform number that selects a mixture component, and a normal
+        one. NaN = the mean is taken.
     """
     x = batch.x[:, batch.context :]
     there = asked(batch)
@@ -106,7 +107,7 @@ def _plan(batch: PairBatch, options: InferenceOptions, generator: torch.Generato
 def _draw(
     network: PairNetwork, batch: PairBatch, path: Tensor, noise: Tensor, task: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Draw trajectories along paths ``(rows, targets)``, each through a task of its own.
+    """Draw a trajectory for each row, along paths ``(rows, targets)``, in the tasks ``task``.
 
     Returns:
         Values ``(rows, targets)``, and weights, means and standard deviations of the densities they come from, ``(rows,

@@ -12,13 +12,13 @@ NAMES = {"default": "PriorNetwork", "legacy": "NanoTabPFN"}
 
 SIZES = ("dim", "heads", "hidden", "layers", "classes")
 OF_DEFAULT = ("thinking_rows", "feature_group", "cell_attention", "options")
-"""Arguments without effect on a legacy network, which its files may hold all the same."""
+"""Arguments that files of a legacy network may hold although they have no effect on it."""
 
 MOVED = {
     "profile": "network.class_path",
     **{name: f"network.init_args.{name}" for name in (*SIZES, *OF_DEFAULT)},
 }
-"""Path of each earlier argument today."""
+"""Path in a present configuration of each earlier argument."""
 
 
 def upgrade(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class CellEncoder(nn.Module):
         cells = torch.stack([z, (~torch.isfinite(x)).to(z.dtype)], dim=-1)
         if self.radial:
             cells = torch.cat([cells, self._radial(z)], dim=-1)
-        # In full precision under autocast too: half of a type's digits would blur where a column is to be cut.
+        # In float32 under autocast too: half precision would blur the boundaries between basis functions.
         with torch.autocast(x.device.type, enabled=False):
             return self.linear(self._neighbours(cells, columns).flatten(-2))
 
@@ -87,7 +87,7 @@ class CellEncoder(nn.Module):
 
     def _neighbours(self, cells: Tensor, columns: Tensor | None) -> Tensor:
         features = cells.shape[2]
-        # Not a buffer: callbacks that average weights average buffers too, and bend whole numbers.
+        # Not a buffer: weight averaging would average its integers too.
         offsets = 2 ** torch.arange(self.group, device=cells.device) - 1
         index = torch.arange(features, device=cells.device)[:, None] + offsets
         if columns is None:

@@ -52,7 +52,7 @@ class TableScores(Metric):
         self.tables.append(tables[:, None].expand_as(labels)[kept])
 
     def settle(self) -> None:
-        """Add an empty entry, so that an idle rank can take part in the gathering."""
+        """Add an empty entry, so that an idle rank can take part in the collective call."""
         labels = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         self.update(torch.zeros(1, 1, self.classes, device=self.device), labels, torch.tensor([-1], device=self.device))
 

@@ -1,7 +1,7 @@
 """Packager ``python -m tabattn.prior.package_weights run.ckpt``: weight files from checkpoints of a run.
 
 The weights of several checkpoints of a run are averaged, which often generalises better than the last one. The header
-holds the class and the arguments of the network, and facts of its training.
+holds class and arguments of the network, and a description of its training.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tabattn.prior.weights import PREFIX, build, load_network, packaged_path, re
 Weights = dict[str, Tensor]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-"""Types in files; a network is float32 once it is loaded."""
+"""Data types in files; a loaded network is float32."""
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

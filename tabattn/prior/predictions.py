@@ -8,7 +8,7 @@ from torch import Tensor
 from tabattn.contract.batches import TableBatch
 
 ClassNames = Callable[[int], Sequence[str]]
-"""Returns the names of the classes of a table, by its number."""
+"""Returns the class names of a table by its index."""
 
 
 def prediction_table(
@@ -25,15 +25,16 @@ def prediction_table(
         probabilities: Class probabilities of the target rows, ``(batch, target rows, classes)``.
         tables: Names of the tables, which ``batch.table`` indexes; empty if they have none.
         class_names: Returns the class names of a table by its index; None = class indices.
-        target_rows: Row index in its table of each target of a batch of one task; None = counted within the task.
+        target_rows: Index in its table of each target row, for a batch of one task; None = counted within the task.
 
     Returns:
-        ``table``, its name, or the number of the task where it has none; ``row``, counted from 0 in the table, or in
-        the task; ``label``, empty where it is unknown; ``predicted``; and ``p(<class>)`` for each class.
+        Columns: ``table``, the name of the table, or the number of the task if there is none; ``row``, counted from 0
+            in
+        the table or the task; ``label``, empty if unknown; ``predicted``; and ``p(<class>)`` for each class.
     """
     count, rows = probabilities.shape[:2]
     numbers = batch.table.tolist() if batch.table is not None else list(range(count))
-    # Columns are named after classes where all tables of the batch have the same.
+    # Columns have class names only if all tables of the batch have the same classes.
     single = class_names is not None and bool(tables) and len(set(numbers)) == 1
     names = list(class_names(numbers[0])) if single and class_names is not None else []
     names = names or [str(number) for number in range(probabilities.shape[2])]

@@ -23,7 +23,7 @@ from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
 MOST_PASSES = 1000
-"""Most permutations and renamings: each is a forward pass, and a checkpoint of any origin may ask for them."""
+"""Most permutations and renamings: each costs a forward pass, and a checkpoint from any source may set their number."""
 
 
 class PriorClassification(Task):
@@ -34,8 +34,8 @@ class PriorClassification(Task):
     memorised a table.
 
     Args:
-        network: Network to train: ``PriorNetwork``, or ``NanoTabPFN``, the original number for number; or a class of
-            your own, by its path. Its options are ``network.<option>``, such as the width ``network.dim``.
+        network: Network to train: ``PriorNetwork``, ``NanoTabPFN`` (the original, numerically equal), or the class path
+            of a network of your own. Its options are ``network.<option>``, such as the width ``network.dim``.
         attention: Mechanism between context rows, and from target rows to them where it can answer queries from
             outside.
         feature_attention: Mechanism between the columns of a row.
@@ -180,7 +180,7 @@ class PriorClassification(Task):
         self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False, sync_dist=True)
 
     def token_names(self, batch: Any) -> dict[str, list[str]] | None:
-        """Column names, if the batch is of a table that the datamodule knows by name."""
+        """Column names, if the datamodule has names for the table of the batch."""
         column_names = self.of_data("column_names")
         if column_names is None or batch.table is None:
             return None
@@ -221,6 +221,6 @@ def permute_context(y: Tensor, context: int, seed: int) -> Tensor:
 
 
 def _mean(scores: Iterable[Scores], field: str) -> float:
-    """Mean over tables; those of a single class have no AUC, which is left out. NaN where any prediction was."""
+    """Mean of a score over tables, without the AUC of tables with a single class; NaN if any prediction was NaN."""
     kept = [entry for entry in scores if field != "auroc" or entry.auroc == entry.auroc or isnan(entry.accuracy)]
     return sum(getattr(entry, field) for entry in kept) / len(kept) if kept else float("nan")

@@ -15,7 +15,7 @@ SHARED = "self_attention_between_datapoints"
 CONTEXT, TARGET = f"{SHARED}_train", f"{SHARED}_test"
 
 FOUR_PROJECTIONS = ("Scratch", "Local", "Optimized Local", "Einstein")
-"""Attention types of the fork whose weights look alike."""
+"""Attention types of the fork with the same names of weights."""
 
 MARKS: dict[str, tuple[str, ...]] = {
     f"{SHARED}.in_proj_weight": ("Original",),
@@ -24,7 +24,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     f"{CONTEXT}.w_q.weight": ("Sparse",),
     f"{CONTEXT}.Wq.weight": FOUR_PROJECTIONS,
 }
-"""The fork's attention types by a weight that tells them; the first that a layer has counts."""
+"""The fork's attention types by a weight that only they have; the first match counts."""
 
 
 class Sizes(NamedTuple):
@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
 
 
 class Weights:
-    """Weights by name, each taken once and checked for its shape.
+    """Weights by name: each is taken once, and its shape checked.
 
     Args:
         weights: The weights.
@@ -114,7 +114,7 @@ def kinds(theirs: Mapping[str, Tensor], layers: int) -> tuple[str, ...]:
 
 
 def translate(theirs: Mapping[str, Tensor], size: Sizes, heads: int) -> dict[str, Tensor]:
-    """Rename the weights to those of ``NanoTabPFN``.
+    """Rename the weights to the names of ``NanoTabPFN``.
 
     The attention between context rows of the last layer is dropped, as nothing reads it.
 
@@ -178,7 +178,7 @@ def _block(weights: Weights, there: str, size: Sizes, heads: int) -> dict[str, T
 
 
 def _attention(weights: Weights, there: str, dim: int) -> dict[str, Tensor]:
-    """Take the projections of one site, whichever of three ways they are kept in."""
+    """Take the projections of one attention site, in any of the three forms in which files store them."""
     if f"{there}.in_proj_weight" in weights:
         weight = weights.take(f"{there}.in_proj_weight", 3 * dim, dim)
         bias = weights.take(f"{there}.in_proj_bias", 3 * dim)
@@ -192,7 +192,7 @@ def _attention(weights: Weights, there: str, dim: int) -> dict[str, Tensor]:
 
 
 def _memory(tokens: Tensor, site: dict[str, Tensor], heads: int) -> dict[str, Tensor]:
-    """Project pooling tokens ``(points, dim)``, which never change, to the keys and values that they stand for."""
+    """Project constant pooling tokens ``(points, dim)`` to keys and values."""
     dim = tokens.shape[1]
     projected = F.linear(tokens, site["qkv.weight"][dim:], site["qkv.bias"][dim:])
     keys, values = (part.unflatten(-1, (heads, -1)).transpose(0, 1) for part in projected.chunk(2, dim=-1))

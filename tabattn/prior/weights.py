@@ -28,7 +28,7 @@ PREFIX = "network."
 """Prefix of the names of a network's weights, in weight files and in checkpoints."""
 
 ATTENTIONS = ("attention", "feature_attention", "target_attention", "cell_attention")
-"""Arguments of networks that are mechanisms."""
+"""Network arguments that are mechanisms."""
 
 __all__ = [
     "PREFIX",
@@ -96,7 +96,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def described_by(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Class and arguments of the network that arguments of the task of any version make.
+    """Class and arguments of the network that a task with these arguments, of any version, builds.
 
     Args:
         arguments: Arguments of the task, or of a network in a file of an earlier version.
@@ -118,7 +118,7 @@ def described_by(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def restore(tensors: Mapping[str, Tensor], header: Mapping[str, Any], where: str) -> ContextClassifier:
-    """Build the network of a description by ``described``; see ``build``."""
+    """Build the network that a header describes; see ``build``."""
     described = header.get("network")
     if not isinstance(described, dict):
         raise ValueError(f"{where} describes no network")
@@ -160,7 +160,7 @@ def build(described: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
 
 @contextmanager
 def plain_defaults() -> Iterator[None]:
-    """Context with torch's own defaults for new tensors, float32 on the CPU, whatever the process has set."""
+    """Context in which new tensors are float32 on the CPU, whatever defaults the process has set."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -177,7 +177,7 @@ def described(network: ContextClassifier) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _factory(given: Any, where: str) -> AttentionFactory | None:
-    """The factory that a description means."""
+    """Mechanism factory from its description in plain values."""
     if given is None:
         return None
     path = given.get("class_path") if isinstance(given, dict) else given
@@ -191,7 +191,7 @@ def _factory(given: Any, where: str) -> AttentionFactory | None:
 
 
 def _class(path: Any, known: Mapping[str, Any], home: str, base: type, what: str, where: str) -> Any:
-    """The class that a path means, wherever it is today: of an allowed package, checked before anything is imported."""
+    """Class of a path of any version; that its package is allowed is checked before the import."""
     module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     if module.startswith(home) and name in known:
         return known[name]

@@ -44,7 +44,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         chunk_rows: Rows per forward pass; fewer take less memory and give the same predictions.
         cache: Whether to keep the KV cache of the context, so that only the first prediction computes it. Takes ``4 x
             layers x context rows x columns x 2 dim`` bytes for each member.
-        device: ``auto`` (a GPU where there is one), or the name of a torch device.
+        device: ``auto`` (a GPU if there is one), or the name of a torch device.
         dtype: Data type of matrix products: ``float32``, or on a GPU ``bfloat16`` or ``float16``.
         random_state: Seed of the orders and samples of the members, or a NumPy random state.
 
@@ -171,7 +171,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return 0 if self._reader is None else self._reader.cached_bytes
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """Arguments that are not the default ones; of a network its class alone."""
+        """Arguments other than the defaults; a network is shown by its class."""
         if not isinstance(self.model, ContextClassifier):
             return str(super().__repr__(N_CHAR_MAX))
         others = {name: value for name, value in self.get_params(deep=False).items() if name != "model"}
@@ -187,18 +187,19 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _check_table(self, X: Any, *, reset: bool, y: Any = "no_validation") -> pd.DataFrame:
-        """A table as a DataFrame, its columns checked against those of ``fit``; ``reset`` = this is ``fit``."""
+        """Convert a table to a DataFrame; check its columns against those of ``fit``, unless ``reset``."""
         table = as_frame(X)
         if not table.columns.is_unique:
             twice = table.columns[table.columns.duplicated()][0]
             raise ValueError(f"X has several columns {twice!r}: their names must be different")
-        check_array(np.empty(table.shape, dtype=bool), estimator=self)  # complains about sizes in the usual words
-        # Labels are checked apart: scikit-learn's own check refuses bytes.
+        # for scikit-learn's usual messages about sizes
+        check_array(np.empty(table.shape, dtype=bool), estimator=self)
+        # Labels are checked separately, as scikit-learn's check refuses bytes.
         validate_data(self, table, None if y is None else "no_validation", reset=reset, skip_check_array=True)
         return table
 
     def _prepare(self) -> Self:
-        """Draw the members. With one class there is nothing to ask."""
+        """Draw the ensemble members; none are needed for a single class."""
         self._reader: Reader | None = None
         if len(self.classes_) > 1:
             size, outputs = self.n_estimators, self.network_.classes
@@ -217,5 +218,5 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _some_column(x: Floats) -> Floats:
-    """Encoded rows; a column of zeros where no column tells anything."""
+    """Encoded rows, or a column of zeros if every column is constant."""
     return x if x.shape[1] else np.zeros((len(x), 1))

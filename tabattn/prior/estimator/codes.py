@@ -62,7 +62,7 @@ def sample_rows(y: Codes, limit: int, random: np.random.RandomState) -> NDArray[
     exact = counts * (limit / len(y))
     take = np.maximum(np.floor(exact).astype(np.int64), 1)
     while take.sum() != limit:
-        # The class furthest below its share gets a row more, or the one furthest above it a row less.
+        # Correct rounding: add a row of the class furthest below its share, or remove one of the furthest above.
         if take.sum() < limit:
             take[np.argmax(np.where(take < counts, exact - take, -np.inf))] += 1
         else:

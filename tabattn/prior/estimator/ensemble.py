@@ -69,8 +69,8 @@ def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, see
     """Draw the members of an ensemble.
 
     Scalings alternate between members. The class indices are rotated by one with each member, and by one more after
-    each round, so that every class occurs under every index and scaling. Groups of classes are neighbours in the sorted
-    order, which often has a meaning, and each member cuts the order elsewhere.
+    each round, so that every class occurs under every index and scaling. Groups consist of classes adjacent in the
+    sorted order, which often has a meaning, and each member divides the order at other positions.
 
     Args:
         y: Class of each row, ``(rows,)``; every class occurs.
@@ -80,7 +80,7 @@ def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, see
         max_context: Most context rows of one question.
         seed: Seed of all random choices.
     """
-    # Unlike those of a Generator, the numbers of a RandomState are the same in every version of NumPy.
+    # A RandomState, unlike a Generator, yields the same numbers in every version of NumPy.
     random = np.random.RandomState(seed)
     classes = int(y.max()) + 1
     order = random.permutation(classes)
@@ -99,7 +99,7 @@ def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, see
 
 
 def _normal_scores(values: Floats) -> tuple[Floats, Floats]:
-    """Different values in their order, and the normal quantile of the middle of each one's ranks."""
+    """Distinct values, sorted, and the normal quantile at the mean rank of each."""
     if not len(values):
         return np.zeros(1), np.zeros(1)
     unique, counts = np.unique(values, return_counts=True)

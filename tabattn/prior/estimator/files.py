@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tabattn.prior.estimator.classifier import TabularClassifier
 
 PARAMETERS = ("n_estimators", "average", "temperature", "max_context", "chunk_rows", "cache")
-"""Arguments that are written as they are; where to run and in which precision belongs to the machine."""
+"""Arguments that are saved; device and dtype are not, as they depend on the machine."""
 
 
 def save(estimator: "TabularClassifier", path: str | Path) -> None:
@@ -68,7 +68,7 @@ def load(cls: "type[TabularClassifier]", path: str | Path, device: str | torch.d
 
 
 def _check_fit(estimator: "TabularClassifier") -> None:
-    """Raise ValueError where the table does not belong to the labels or the encoder."""
+    """Raise ValueError if the table does not match the labels or the encoder."""
     x, y = estimator.x_, estimator.y_
     width = max(1, len(estimator.encoder_.columns_))
     if x.ndim != 2 or x.shape[1] != width or y.shape != (len(x),) or x.dtype != np.float64 or y.dtype != np.int64:
@@ -98,7 +98,7 @@ def _encoder(header: dict[str, Any]) -> TableEncoder:
 
 
 def _plain_labels(classes: NDArray[Any]) -> dict[str, Any]:
-    """Labels as plain values that become equal labels again."""
+    """Labels as plain values, from which equal labels are restored."""
     text = classes.dtype == object and all(isinstance(label, str) for label in classes)
     if classes.dtype.kind not in "biufU" and not text:
         raise ValueError(f"labels must be numbers, truth values or text to be saved, got type {classes.dtype}")

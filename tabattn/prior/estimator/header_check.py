@@ -11,16 +11,16 @@ from tabattn.contract.columns import Reading
 from tabattn.contract.columns.text import FORMS
 
 MOST_MEMBERS = 10_000
-"""Largest ensemble that a file may ask for."""
+"""Largest ensemble of a saved estimator."""
 
 MOST_LABEL_BYTES = 10**8
-"""Largest array of labels that a file may ask for."""
+"""Largest array of labels of a saved estimator."""
 
 SEEDS = 2**32
-"""Seeds are below this."""
+"""Upper bound of seeds, exclusive."""
 
 PLAIN: dict[str, type | tuple[type, ...]] = {"b": bool, "i": int, "u": int, "f": (int, float), "U": str, "O": str}
-"""Kinds of labels, and what their values are in a file."""
+"""Types of labels in a file, by kind."""
 
 
 def check_parameters(parameters: Any, names: tuple[str, ...]) -> None:
@@ -44,7 +44,7 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
     """Check an integer and its bounds.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The value is no integer, or out of bounds.
     """
     if type(value) is not int or not least <= value <= most:
         text = repr(value)

@@ -50,7 +50,7 @@ def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def number_labels(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Class index of each label; -1 = none of the classes."""
+    """Class index of each label; -1 = not among the classes."""
     known = {label: number for number, label in enumerate(pd.Series(classes))}
     return np.asarray([known.get(label, -1) for label in pd.Series(y)], np.int64)
 
@@ -65,7 +65,7 @@ def _plain(y: Any) -> Any:
 
 
 def _entries(y: Any) -> Any:
-    """Lists whose entries an array would turn into text, such as a missing one beside text, as they are."""
+    """Array of a list whose entries NumPy would convert to text, such as a missing one among texts, as objects."""
     if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
         return y if all(isinstance(label, str) for label in y) else _objects(list(y))
     return y

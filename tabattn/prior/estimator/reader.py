@@ -17,13 +17,13 @@ from tabattn.prior.estimator.ensemble import Ensemble, Question, Scales
 from tabattn.prior.weights import plain_defaults
 
 BATCH_TOKENS = {"cpu": 2**15, "cuda": 2**18}
-"""Context tokens that are read in one batch of questions, by the type of device; a larger question is read alone.
+"""Most context tokens of a batch of questions, by device type; a larger question is a batch of its own.
 
-A CPU is fastest with what fits its caches, a GPU with much at a time.
+A CPU is fastest if a batch fits its caches, a GPU with large batches.
 """
 
 CACHE_BYTES = 4 * 2**30
-"""Most bytes of KV caches kept."""
+"""Most bytes of KV caches kept between calls."""
 
 
 class Reader:
@@ -101,7 +101,7 @@ class Reader:
         yield batch
 
     def _prefilled(self, index: int, batch: list[Question], run: Run) -> ContextCache:
-        """Cache of a batch of contexts: computed, or kept from an earlier call."""
+        """KV cache of a batch of contexts, computed now or in an earlier call."""
         if index in self._caches:
             return self._caches[index]
         views = self.scales(self.x)
@@ -127,7 +127,7 @@ class Reader:
         return torch.from_numpy(np.stack(tables)).to(run.device)
 
     def _settle(self, run: Run) -> None:
-        """Move the network to the device and dtype of a run; KV caches of others, or unwanted ones, are dropped."""
+        """Move the network to device and dtype of a run; drop KV caches of other settings, or all without ``cache``."""
         if self._place != (run.device, run.dtype):
             self._forget()
             self._place = run.device, run.dtype
