@@ -1,1 +1,1 @@
-"""Programs that measure; each writes its result with the machine and the commit that made it."""
+"""Benchmark programs; each writes a report that names the machine and the commit."""

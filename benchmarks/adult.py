@@ -1,9 +1,9 @@
-"""``python -m benchmarks.adult <source>``: every attention trained for the same time on tasks cut from one table.
+"""Comparison of attentions on one table, at equal training time: ``python -m benchmarks.adult <source>``.
 
-The experiment of nanoTabPFN's attention fork, with seeds, and with scores that tell what was learnt. Each training is a
-process of its own, one after the other, all attentions of a seed before the next seed. Runs that are finished are not
-repeated, so an interrupted experiment is resumed by the same command. Writes <out>.md, <out>.csv and pictures in <out>.
-Further arguments go to the command line of each training, such as ``--data.batch_size=8``.
+Tasks are cut from the table as in nanoTabPFN's attention fork, with several seeds, and scores that tell in-context
+learning from memorisation. Each training is a separate process; all attentions of a seed precede the next seed.
+Finished runs are not repeated, so the same command resumes an interrupted experiment. Writes <out>.md, <out>.csv and
+pictures in <out>. Further arguments go to the command line of each training, such as ``--data.batch_size=8``.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def finished(path: Path, setting: dict[str, Any]) -> dict[str, Any] | None:
-    """The result of a run, if there is one with the same settings."""
+    """Result of a finished run with the same settings; None if there is none."""
     if not path.exists():
         return None
     stored = json.loads(path.read_text())
@@ -72,7 +72,7 @@ def finished(path: Path, setting: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def train(options: argparse.Namespace, attention: str, seed: int) -> dict[str, Any]:
-    """Train and score one network in a process of its own, if that is not done yet."""
+    """Train and score one network in a separate process, unless its result exists."""
     folder = options.runs / attention / f"seed_{seed}"
     wanted = argparse.Namespace(**vars(options), attention=attention, seed=seed)
     result = finished(folder / RESULT, settings(wanted))
@@ -89,7 +89,7 @@ def train(options: argparse.Namespace, attention: str, seed: int) -> dict[str, A
 
 
 def launch(arguments: Sequence[str], log: Path) -> int:
-    """Run a training in a process of its own, what it says in a file; return its status."""
+    """Run a training in a separate process with its output in a log file; return its exit status."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
         command = [sys.executable, "-m", "benchmarks.adult_run", *arguments]
@@ -97,7 +97,7 @@ def launch(arguments: Sequence[str], log: Path) -> int:
 
 
 def fit(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """Score a classical method on the same tasks, if that is not done yet."""
+    """Score a classical method on the same tasks, unless its result exists."""
     path = options.runs / name.replace(" ", "_") / f"seed_{seed}" / RESULT
     setting = {"method": name, **of_tasks(options, seed)}
     result = finished(path, setting)
@@ -111,7 +111,7 @@ def fit(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
 
 
 def run_all(options: argparse.Namespace) -> pd.DataFrame:
-    """Every method with every seed: one line each."""
+    """Run every method with every seed; return a row for each."""
     lines = []
     total = options.seeds * (len(options.attentions) + len(CLASSICAL))
     for seed in range(options.seeds):
@@ -126,9 +126,9 @@ def run_all(options: argparse.Namespace) -> pd.DataFrame:
 
 
 def inference(options: argparse.Namespace) -> pd.DataFrame:
-    """Milliseconds for a table against its rows, four fifths of them context, with the networks of seed 0.
+    """Inference time of a table in milliseconds by its number of rows, 80 % context, for the networks of seed 0.
 
-    Kept in the folder of the runs, and measured anew where anything asked for is not there or a network is newer.
+    Stored in the folder of the runs; measured again if a value is missing or a network is newer.
     """
     path = options.runs / "inference.csv"
     checkpoints = {name: options.runs / name / "seed_0" / "last.ckpt" for name in options.attentions}
@@ -158,7 +158,7 @@ def inference(options: argparse.Namespace) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what is not finished, write the report and show it."""
+    """Run what is not finished; write and print the report."""
     options = arguments(argv)
     for name in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = load_table(options.source)
     except (DataError, ValueError) as ex:
         raise SystemExit(f"error: {ex}") from ex
-    for name in options.attentions:  # No mistake waits for the trainings before it.
+    for name in options.attentions:  # Build every run once, so that errors show before hours of training.
         build(argparse.Namespace(**vars(options), attention=name, seed=0, folder=options.runs))
     results = run_all(options)
     sys.stdout.write(write(options, table, results, inference(options)))

@@ -1,4 +1,4 @@
-"""The result of ``benchmarks.adult`` in Markdown, with its pictures."""
+"""Report of ``benchmarks.adult`` in Markdown, with its pictures."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tabattn.attention import MECHANISMS
 REFERENCE = "Softmax"
 
 LEARNT = 0.6
-"""Held-out score below which flipping tells nothing."""
+"""Least held-out ROC AUC at which flipped labels tell reading from memorisation."""
 
 SEEN = """\
 - **original**: the protocol of the original experiment, five folds over all rows of tasks that were trained on. Rows
@@ -33,11 +33,11 @@ def write(options: argparse.Namespace, table: RealTable, results: pd.DataFrame, 
     """Write report, numbers and pictures; return the report.
 
     Args:
-        options: What was asked for.
+        options: The command line.
         table: The table.
-        results: One line for each method and seed: method, seed, a score for each protocol, steps, seconds, step
+        results: One row for each method and seed: method, seed, a score for each protocol, steps, seconds, step
             seconds, peak MB.
-        times: One line for each attention and number of rows: attention, rows, milliseconds.
+        times: One row for each attention and number of rows: attention, rows, milliseconds.
     """
     paths = [options.runs / name / f"seed_{seed}" for name in options.attentions for seed in range(options.seeds)]
     histories = read([folder / "history.csv" for folder in paths])
@@ -105,7 +105,7 @@ def _spread(values: "pd.Series[float]", sign: str = "") -> str:
 
 
 def _differences(results: pd.DataFrame, name: str) -> "pd.Series[float]":
-    """Held-out score less the reference's, by seed."""
+    """Difference of the held-out score from the reference's, by seed."""
     by_seed = results.pivot(index="seed", columns="method", values="held-out")
     return by_seed[name] - by_seed[REFERENCE]
 

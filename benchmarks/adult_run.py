@@ -1,7 +1,7 @@
-"""``python -m benchmarks.adult_run <source> --attention Local --seed 0 --seconds 60 --folder <folder>``: one training.
+"""Single training of ``benchmarks.adult``: ``python -m benchmarks.adult_run <source> --attention Local --folder x``.
 
-Trains as ``configs/experiments/adult.yaml`` says, for so many seconds of training or so many steps, and scores what
-came out. The folder gets the configuration, ``history.csv``, ``last.ckpt`` and ``result.json``, the last of all.
+Trains by ``configs/experiments/adult.yaml`` for a number of seconds or steps, and scores the network. Writes into the
+folder the configuration, ``history.csv``, ``last.ckpt`` and at the end ``result.json``.
 Further arguments go to the command line of the training, such as ``--data.batch_size=8``.
 """
 
@@ -27,11 +27,11 @@ from tabattn.training.cli import CLI
 CONFIGS = Path(__file__).parents[1] / "configs" / "experiments"
 RESULT = "result.json"
 CHOSEN = ("--model.attention", "--model.target_attention", "--trainer.max_steps", "--trainer.max_epochs", *QUIET)
-"""What a run decides for itself, and further arguments cannot."""
+"""Arguments that the program sets; further arguments must not."""
 
 
 def parser(description: str | None, prog: str) -> argparse.ArgumentParser:
-    """A parser of what a single training and the whole experiment share."""
+    """Argument parser with the options that a single training and the experiment share."""
     shared = argparse.ArgumentParser(prog=f"python -m benchmarks.{prog}", description=description, allow_abbrev=False)
     shared.add_argument("source", help="the table: sklearn:<name>, openml:<id or name> or a file; ::<target> behind it")
     shared.add_argument("--seconds", type=float, default=60.0, help="training time of each run (default: 60)")
@@ -58,33 +58,33 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """All that decides what a run computes, in plain types."""
+    """Settings that determine the result of a run, as plain values."""
     budget = {"seconds": options.seconds} if options.steps is None else {"steps": options.steps}
     return {"attention": options.attention, **of_tasks(options, options.seed), **budget}
 
 
 def of_tasks(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """All that decides what the tasks of a seed are, in plain types."""
+    """Settings that determine the tasks of a seed, as plain values."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in configs(options))).hexdigest()[:12]
     further = list(options.further)
     return {"source": options.source, "seed": seed, "honest": options.honest, "config": digest, "further": further}
 
 
 def configs(options: argparse.Namespace) -> list[Path]:
-    """The configurations of a run, each laid over the one before."""
+    """Configuration files of a run; later ones override earlier ones."""
     over = {"adult_honest": options.honest, "adult_cpu_time": options.cpu_time}
     return [CONFIGS / f"{name}.yaml" for name in ("adult", *(name for name, asked in over.items() if asked))]
 
 
 def command(options: argparse.Namespace, seed: int) -> list[str]:
-    """The part of a training's command line that says which tasks there are."""
+    """Arguments of a training that determine its tasks."""
     files = [f"--config={path}" for path in configs(options)]
     tasks = [f"--data.source={options.source}", f"--data.seed={seed}", f"--seed_everything={seed}"]
     return [*files, *tasks, *options.further]
 
 
 def build(options: argparse.Namespace) -> CLI:
-    """The network, the tasks and the trainer of a run."""
+    """Build the network, the tasks and the trainer of a run."""
     mechanism = f"tabattn.attention.{options.attention}"
     chosen = [f"--model.attention={mechanism}"]
     if MECHANISMS[options.attention].cross:
@@ -98,9 +98,9 @@ def build(options: argparse.Namespace) -> CLI:
 
 
 def start_alike(task: PriorClassification, seed: int) -> None:
-    """Give all that the networks of every attention have in common the same weights: those of Softmax, by seed.
+    """Initialise the parameters that networks of all attentions share with the same weights, those of Softmax.
 
-    Parameters of a mechanism's own would otherwise shift the random numbers of all that is made after them.
+    Otherwise a mechanism's own parameters would shift the random numbers of all parameters after them.
     """
     torch.manual_seed(seed)
     network = task.network
@@ -110,7 +110,7 @@ def start_alike(task: PriorClassification, seed: int) -> None:
 
 
 def train(options: argparse.Namespace) -> dict[str, Any]:
-    """Train and score; the scores, and the means and medians of the run's history."""
+    """Train and score a network; return the scores, and means and medians of its history."""
     cli = build(options)
     task, data, trainer = cli.model, cli.datamodule, cli.trainer
     assert isinstance(task, PriorClassification)
@@ -130,7 +130,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_result(path: Path, setting: dict[str, Any], result: dict[str, Any]) -> None:
-    """Write a result as a whole or not at all: its file is what tells that a run is finished."""
+    """Write a result atomically: the file marks the run as finished."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     draft.write_text(json.dumps({"settings": setting, "result": result}, indent=1) + "\n")

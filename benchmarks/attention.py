@@ -1,8 +1,8 @@
-"""``python -m benchmarks.attention``: time and peak memory of every mechanism against length, as ratios to Softmax.
+"""Time and peak memory of every mechanism by sequence length, relative to Softmax: ``python -m benchmarks.attention``.
 
-``--references`` measures the kernels of others beside them. With ``--deadline`` the program ends in about so many
-seconds: what would take longer, by the growth of its cost so far, is left out and named. The report is written after
-each length.
+``--references`` adds kernels of other libraries. With ``--deadline`` the program ends after about so many seconds:
+measurements that would take longer, extrapolated from shorter lengths, are skipped and listed. The report is written
+after each length.
 """
 
 import argparse
@@ -26,10 +26,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class Passes(NamedTuple):
-    """What is timed of one mechanism at one length.
+    """Timed functions of one mechanism at one length.
 
     Attributes:
-        forward: A forward pass that keeps what the backward pass needs.
+        forward: A forward pass with an autograd graph.
         both: A forward and a backward pass.
     """
 
@@ -83,7 +83,7 @@ def passes(name: str, length: int, options: argparse.Namespace) -> Passes:
         attend, half = REFERENCES[name].build(length, device), False
 
     def forward() -> Tensor:
-        # As in training: parameters stay in float32, and autocast decides what is computed in half precision.
+        # As in training: float32 parameters, and autocast for half precision.
         with torch.autocast(device.type, dtype if half else None, enabled=half):
             return attend(q, k, v)
 
@@ -95,36 +95,36 @@ def passes(name: str, length: int, options: argparse.Namespace) -> Passes:
 
 
 def differences(options: argparse.Namespace) -> dict[str, float]:
-    """How far each reference is from the mechanism that computes the same, at the smallest length.
+    """Relative difference of each reference from the equivalent mechanism, at the smallest length.
 
     Returns:
-        ``|theirs - ours| / |ours|`` over outputs and gradients together; NaN for references that do not run here.
+        ``|theirs - ours| / |ours|`` over outputs and gradients; NaN for references that do not run on this device.
     """
     found = {}
     for name in options.references:
         try:
             theirs, ours = (_results(each, options) for each in (name, REFERENCES[name].equals))
             found[name] = float((theirs - ours).norm() / ours.norm())
-        except Exception:  # The measurement says what is the matter.
+        except Exception:  # The measurement below reports the error.
             found[name] = math.nan
     return found
 
 
 def _results(name: str, options: argparse.Namespace) -> Tensor:
-    """Return outputs and gradients to q, k and v on the numbers that all are given."""
+    """Outputs and gradients with respect to q, k and v, on the same random numbers for all."""
     made = passes(name, options.lengths[0], options)
     return torch.cat([part.detach().double().flatten() for part in (made.forward(), *made.both()[:3])])
 
 
 def measure(options: argparse.Namespace) -> Iterator[dict[str, list[Cost | str]]]:
-    """Yield what is known after each length: of each name and length the cost, or why there is none."""
+    """Yield the results after each length: for each name, the costs by length, or a reason for a missing one."""
     ending = time.monotonic() + options.deadline
     names = [*options.mechanisms, *options.references]
     known: dict[str, list[Cost | str]] = {name: [] for name in names}
     for number, length in enumerate(options.lengths):
         growth = (length / options.lengths[number - 1]) ** 2 if number else 0.0
         last = {name: costs[-1] for name, costs in known.items() if costs}
-        # What holds least comes first: where memory ends, the others are done. On a GPU each is measured for itself.
+        # By increasing memory, so that running out of memory comes last. On a GPU each is measured separately.
         names.sort(key=lambda name: _sort_key(last.get(name)))
         groups = [[name] for name in names] if options.device.type == "cuda" else [names]
         for group in groups:
@@ -138,16 +138,16 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, list[Cost | str]]
 
 
 def measure_length(names: Sequence[str], length: int, options: argparse.Namespace, *, warm: bool) -> Costs:
-    """Measure some mechanisms and references at one length; one that fails does not keep the others from it.
+    """Measure mechanisms and references at one length; the failure of one does not stop the others.
 
     Args:
-        names: What to measure.
+        names: Names of mechanisms and references.
         length: Number of tokens.
         options: The command line.
-        warm: Whether all have run before, at another length: their kernels are loaded and have their work space.
+        warm: Whether all have run before, at another length, so that kernels and workspaces are loaded.
 
     Returns:
-        Of each the cost, or in one line what went wrong.
+        The cost by name, or a line about the error.
     """
     found: dict[str, Cost | str] = {}
     built: dict[str, Passes] = {}
@@ -160,7 +160,7 @@ def measure_length(names: Sequence[str], length: int, options: argparse.Namespac
             peaks[name] = peak_bytes(built[name].both, options.device)
         except torch.OutOfMemoryError:
             found[name] = NO_MEMORY
-        except Exception as ex:  # Whatever the kernel of another raises is a finding about it.
+        except Exception as ex:  # An error of another library's kernel is a result.
             found[name] = f"{type(ex).__name__}: {str(ex).strip().partition(chr(10))[0]}"
     forward = {name: each.forward for name, each in built.items() if name in peaks}
     both = {name: each.both for name, each in built.items() if name in peaks}
@@ -177,17 +177,17 @@ def _sort_key(cost: Cost | str | None) -> float:
 
 
 def _reason(last: Cost | str | None, growth: float, left: float, options: argparse.Namespace) -> str | None:
-    """Why something is not measured: no memory at a smaller length, or no time for what it will take; None = it is."""
+    """Reason to skip a measurement: out of memory at a smaller length, or too little time left; None = measure."""
     if last in (NO_MEMORY, NO_TIME):
         return str(last)
     once = last.both * growth if isinstance(last, Cost) else 0.0
-    # One run for the peak and one of each part at least; more of each until the budget or the repeats are used up.
+    # At least one run for the peak and one of each part; more until the budget or the repeats are used up.
     runs = 3 + 2 * min(options.repeats, options.budget / max(once, 1e-9))
     return NO_TIME if left <= once * runs else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, write the file after each length and show it."""
+    """Measure; write the report after each length, and print it."""
     options = arguments(argv)
     text, apart = "", differences(options)
     for known in measure(options):

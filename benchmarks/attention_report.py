@@ -1,4 +1,4 @@
-"""The result of ``benchmarks.attention`` in Markdown."""
+"""Report of ``benchmarks.attention`` in Markdown."""
 
 import argparse
 import math
@@ -12,12 +12,12 @@ REFERENCE = "Softmax"
 
 
 class Cost(NamedTuple):
-    """What a mechanism takes at one length.
+    """Cost of a mechanism at one length.
 
     Attributes:
         forward: Seconds of a forward pass in training.
         both: Seconds of a forward and a backward pass.
-        peak: Bytes held at most beyond inputs and parameters, forward and backward.
+        peak: Peak bytes beyond inputs and parameters, over forward and backward pass.
     """
 
     forward: float
@@ -26,19 +26,19 @@ class Cost(NamedTuple):
 
 
 Costs = Mapping[str, Cost | str]
-"""By name, the cost at one length, or why there is none."""
+"""Cost at one length by name, or the reason why it is missing."""
 Table = dict[str, list[float]]
-"""One number for each length, by name; NaN where there is none."""
+"""One number for each length, by name; NaN = missing."""
 
 
 def report(
     known: Mapping[str, Sequence[Cost | str]], differences: Mapping[str, float], options: argparse.Namespace
 ) -> str:
-    """Return the whole result in Markdown.
+    """Return the report in Markdown.
 
     Args:
-        known: Of each mechanism and reference the costs at the lengths measured so far, or why there are none.
-        differences: Of each reference that runs, how far it is from the mechanism that computes the same.
+        known: Costs of each mechanism and reference at the lengths measured so far, or the reason why one is missing.
+        differences: Relative difference of each reference from the equivalent mechanism.
         options: The command line of ``benchmarks.attention``.
     """
     size = f"batch {options.batch}, {options.heads} heads of {options.head_dim}, {options.dtype}"
@@ -66,7 +66,7 @@ def report(
 
 
 def growth(table: Table, lengths: Sequence[int]) -> dict[str, float]:
-    """Return the exponent of growth between the two largest lengths with a figure: 1 = linear, 2 = quadratic."""
+    """Growth exponent between the two largest lengths that have a number: 1 = linear, 2 = quadratic."""
     exponents = {}
     for name, row in table.items():
         there = [(length, figure) for length, figure in zip(lengths, row, strict=False) if figure == figure]
@@ -77,7 +77,7 @@ def growth(table: Table, lengths: Sequence[int]) -> dict[str, float]:
 
 
 def section(title: str, unit: str, table: Table, lengths: Sequence[int]) -> str:
-    """Return a table of ratios to the reference, whose own row has the numbers in their unit."""
+    """Table of ratios to the reference, whose own row has the numbers with their unit."""
     count = len(table[REFERENCE])
     exponents = growth(table, lengths) if count > 1 else {}
     header = ["Mechanism", *map(str, lengths[:count]), *(["exponent"] if exponents else [])]
@@ -100,7 +100,7 @@ def _figure(cost: Cost | str, part: str) -> float:
 
 
 def _agreement(differences: Mapping[str, float], options: argparse.Namespace) -> str:
-    """Say that the kernels of others compute the same, or how nearly."""
+    """Section on the differences between kernels of other libraries and the equivalent mechanisms."""
     lines = [
         f"- {name} and {REFERENCES[name].equals}: {apart:.1e}\n"
         for name, apart in differences.items()
@@ -114,7 +114,7 @@ def _agreement(differences: Mapping[str, float], options: argparse.Namespace) ->
 
 
 def _missing(known: Mapping[str, Sequence[Cost | str]], lengths: Sequence[int]) -> str:
-    """List what has no figures, and why."""
+    """Section on skipped measurements and the reasons."""
     why: dict[tuple[str, str], list[int]] = {}
     for name, costs in known.items():
         for length, cost in zip(lengths, costs, strict=False):
@@ -125,7 +125,7 @@ def _missing(known: Mapping[str, Sequence[Cost | str]], lengths: Sequence[int]) 
 
 
 def _command(options: argparse.Namespace) -> str:
-    """Return the command that measures the same again."""
+    """Command line that repeats the measurement."""
     words = ["python -m benchmarks.attention", "--lengths", *map(str, options.lengths)]
     if options.references:
         words += ["--references", *(f'"{name}"' if " " in name else name for name in options.references)]

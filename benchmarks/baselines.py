@@ -1,4 +1,4 @@
-"""The classifiers that ours is compared with, each with the usual preparation of columns."""
+"""Baseline classifiers, each with its usual preprocessing of columns."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +14,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 Flags = NDArray[np.bool_]
-"""Whether each column holds the codes of categories, ``(columns,)``."""
+"""Whether each column holds category codes, ``(columns,)``."""
 
 
 def spread(categorical: Flags) -> ColumnTransformer:
-    """Columns for methods that add or compare numbers: categories one-hot, missing cells the mean, unit variance."""
+    """Preprocessing for linear and distance-based methods: one-hot categories, mean imputation, unit variance."""
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     categories = make_pipeline(
         SimpleImputer(strategy="constant", fill_value=-1), OneHotEncoder(handle_unknown="ignore", sparse_output=False)
@@ -27,22 +27,22 @@ def spread(categorical: Flags) -> ColumnTransformer:
 
 
 def logistic_regression(categorical: Flags, seed: int) -> Pipeline:
-    """Logistic regression with scikit-learn's penalty."""
+    """Logistic regression with scikit-learn's default penalty."""
     return make_pipeline(spread(categorical), LogisticRegression(max_iter=5000, random_state=seed))
 
 
 def nearest_neighbours(categorical: Flags, seed: int) -> Pipeline:
-    """The five nearest neighbours."""
+    """Classifier of the five nearest neighbours."""
     return make_pipeline(spread(categorical), KNeighborsClassifier())
 
 
 def random_forest(categorical: Flags, seed: int) -> Pipeline:
-    """A random forest of 100 trees."""
+    """Random forest of 100 trees."""
     return make_pipeline(SimpleImputer(), RandomForestClassifier(100, random_state=seed))
 
 
 def gradient_boosting(categorical: Flags, seed: int) -> Any:
-    """Histogram gradient boosting, which takes categories and missing cells as they are."""
+    """Histogram gradient boosting, with native categories and missing cells."""
     return HistGradientBoostingClassifier(categorical_features=categorical, random_state=seed)
 
 

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.convert_parity --original <folder>``: converted checkpoints against their own networks.
+"""Parity of converted checkpoints with originals: ``python -m benchmarks.convert_parity --original <folder>``.
 
-The folders are checkouts of the originals; nothing of them is part of this project. Every ``.pt`` file of the attention
-fork is converted and both networks run on the same random tables. Of the other two projects, which publish no weights,
+The folders are checkouts of the original programs, which are no part of this project. Every ``.pt`` file of the
+attention fork is converted, and both networks run on the same random tables. The other two projects publish no weights:
 networks with random weights are compared.
 """
 
@@ -28,17 +28,17 @@ BATCH, ROWS, CONTEXT, FEATURES = 3, 100, 80, 13
 LARGE_COLUMN, FACTOR = 7, 1000
 TOLERANCE = 1e-3
 ASSUMED_WINDOW = 8
-"""Given to both networks where no one knows with which window the weights were trained."""
+"""Window of both networks if that of the training is unknown."""
 
 WINDOW_NAMES = {"Sparse": "local_window", "Local": "window", "Einstein": "window", "Optimized Local": "W"}
-"""What the fork's modules call their window."""
+"""Names of the window argument in the fork's modules."""
 
 CHECKOUTS = {"original": "model.py", "upstream": "model.py", "playground": "tfmplayground/models/nanotabpfn.py"}
-"""The file of each project that holds its network."""
+"""Source file of each project's network."""
 
 
 class Row(NamedTuple):
-    """One line of the report: file, attention with its window, largest difference and largest size of the logits."""
+    """Row of the report: file, attention with its window, largest difference and largest magnitude of the logits."""
 
     file: str
     attention: str
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def load_module(path: Path) -> ModuleType:
-    """Import a file of a checkout, with its own folder to import from."""
+    """Import a file of a checkout, with its folder on the import path."""
     spec = importlib.util.spec_from_file_location(f"original_{abs(hash(path))}", path)
     if spec is None or spec.loader is None:
         raise SystemExit(f"error: {path} is no Python file")
@@ -61,7 +61,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 def tables(classes: int) -> tuple[Tensor, Tensor]:
-    """Return cells and labels, the same in every call; one column is large."""
+    """Return fixed random cells and labels; one column has large values."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(BATCH, ROWS, FEATURES, generator=generator)
     x[:, :, LARGE_COLUMN] *= FACTOR
@@ -79,7 +79,7 @@ def compare(file: str, attention: str, theirs: nn.Module, ours: Path) -> Row:
 
 
 def forked(model: Callable[..., nn.Module], found: Conversion, weights: dict[str, Tensor]) -> nn.Module:
-    """Build the fork's network as a checkpoint needs it."""
+    """Build the fork's network for a checkpoint."""
     dim, hidden, layers, classes, _ = found.size
     with contextlib.redirect_stdout(io.StringIO()):
         network = model(dim, found.heads, hidden, layers, classes, found.kind)
@@ -87,7 +87,7 @@ def forked(model: Callable[..., nn.Module], found: Conversion, weights: dict[str
         if found.window is not None and name.endswith("datapoints_train"):
             setattr(module, WINDOW_NAMES[found.kind], found.window)
             if found.kind == "Optimized Local":
-                module.dropout = 0.0  # It drops weights in eval mode too.
+                module.dropout = 0.0  # Its dropout is active in eval mode too.
     network.load_state_dict(weights)
     return network
 
@@ -111,7 +111,7 @@ def fresh(name: str, path: Path, scratch: Path, wrap: Callable[[nn.Module], Any]
     """Compare a network with random weights."""
     torch.manual_seed(0)
     network = load_module(path).NanoTabPFNModel(*sizes)
-    # Away from their initial zeros and ones, so that no weight can be forgotten unnoticed.
+    # No initial zeros and ones, so that a forgotten weight changes the output.
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     theirs = scratch.with_suffix(".pt")
@@ -121,12 +121,12 @@ def fresh(name: str, path: Path, scratch: Path, wrap: Callable[[nn.Module], Any]
 
 
 def playground_file(network: nn.Module) -> dict[str, Any]:
-    """Return what TFM-Playground saves."""
+    """Return a checkpoint in TFM-Playground's form."""
     return {"epoch": 1, "architecture": {"num_attention_heads": 6}, "model": network.state_dict()}
 
 
 def measure(options: argparse.Namespace) -> list[Row]:
-    """Compare whatever was given."""
+    """Compare the networks of all folders given."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder, "ours.ckpt")
         rows = list(checkpoints(options.original, scratch))
@@ -140,7 +140,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def report(rows: Sequence[Row]) -> str:
-    """Return the whole result in Markdown."""
+    """Return the report in Markdown."""
     lines = [f"| {row.file} | {row.attention} | {row.difference:.1e} | {row.size:.1f} |\n" for row in rows]
     within = sum(row.difference <= TOLERANCE for row in rows)
     return (
@@ -170,7 +170,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare, write the file and show it; the status is 1 where a difference is too large."""
+    """Compare; write and print the report. The exit status is 1 if a difference is too large."""
     options = arguments(argv)
     rows = measure(options)
     text = report(rows)

@@ -1,11 +1,11 @@
-"""``python -m benchmarks.damage``: damaged files of every kind are read; none may change an answer, hang or crash.
+"""Robustness against damaged files: ``python -m benchmarks.damage``.
 
-Each file is a whole one with bits flipped, its end cut off, a block overwritten, or two blocks swapped, from a seed. It
-is read in a process of its own with a time limit, by the function that users call. What came of it is one of:
+Files of every kind are damaged at random (seeded): flipped bits, a truncated end, an overwritten block, or two swapped
+blocks. Each is read in a separate process with a time limit, by the function that users call. The outcome is one of:
 
 - refused: a ``ValueError`` or ``DataError`` of one line;
-- same: read, and all that was read is equal to what the whole file holds;
-- different: read, and something else came of it: a fault, but in plain CSV and Parquet tables nobody can know;
+- same: the content read equals that of the undamaged file;
+- different: other content was read. A fault, except in CSV and Parquet tables, which have no checksum;
 - traceback, crash, hang: faults.
 """
 
@@ -39,10 +39,10 @@ from tabattn.prior.weights import described, load_network, write
 from tabattn.storage.files import write_checkpoint
 
 TIME_LIMIT = 90.0
-"""Seconds after which a reader hangs."""
+"""Seconds after which a reader counts as hanging."""
 
 UNKNOWABLE = {"table.csv", "table.parquet"}
-"""Files without a checksum of their own, in which a change of content cannot be known."""
+"""Kinds of files without a checksum, in which changed content cannot be detected."""
 
 SIZES: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 2, "classes": 4}
 PAIRS: dict[str, Any] = {"kind": "icm", "points": (7, 7), "context": 3, "batch_size": 3, "steps_per_epoch": 5}
@@ -50,12 +50,12 @@ FEW = SyntheticEvaluation(val_batches=3, test_batches=3)
 
 
 def digest(value: Any) -> str:
-    """A digest of tensors and plain values."""
+    """Digest of tensors and plain values."""
     return hashlib.sha256(pickle.dumps(value)).hexdigest()
 
 
 def weights_of(path: Path) -> str:
-    """All weights of a file of a network."""
+    """Weights in a weight file."""
     return digest([(name, value.numpy().tobytes()) for name, value in load_network(path).state_dict().items()])
 
 
@@ -67,7 +67,7 @@ def predictions_of(path: Path) -> str:
 
 
 def tasks_of(path: Path) -> str:
-    """All tasks of a dump."""
+    """Tasks in a dump."""
     dump = Dump(path)
     batches = [dump.read(np.asarray([task])) for task in range(len(dump))]
     return digest([(batch.x.numpy().tobytes(), batch.y.numpy().tobytes(), batch.context) for batch in batches])
@@ -81,12 +81,12 @@ def pairs_of(path: Path) -> str:
 
 
 def table_of(path: Path) -> str:
-    """A table."""
+    """Cells and labels of a table."""
     return digest(read_file(path).to_csv())
 
 
 def make(folder: Path) -> dict[Path, Callable[[Path], str]]:
-    """Write one whole file of each kind; return how each is read."""
+    """Write an undamaged file of each kind; return the function that reads each."""
     torch.manual_seed(0)
     network = PriorNetwork(**SIZES)
     for parameter in network.parameters():
@@ -120,7 +120,7 @@ def make(folder: Path) -> dict[Path, Callable[[Path], str]]:
 
 
 def damaged(whole: bytes, random: np.random.Generator) -> bytes:
-    """A file with one kind of damage."""
+    """Content of a file with damage of a random kind."""
     raw = bytearray(whole)
     size = len(raw)
     kind = random.integers(4)
@@ -143,7 +143,7 @@ def damaged(whole: bytes, random: np.random.Generator) -> bytes:
 
 
 def outcome(read: Callable[[Path], str], path: Path, expected: str) -> str:
-    """What comes of reading a file."""
+    """Outcome of reading a file."""
     try:
         return "same" if read(path) == expected else "different"
     except (ValueError, DataError) as ex:
@@ -157,7 +157,7 @@ def _child(read: Callable[[Path], str], path: Path, expected: str, answer: Any) 
 
 
 def in_a_process(read: Callable[[Path], str], path: Path, expected: str) -> str:
-    """``outcome`` in a process of its own."""
+    """``outcome`` in a separate process."""
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(read, path, expected, send))
@@ -173,7 +173,7 @@ def in_a_process(read: Callable[[Path], str], path: Path, expected: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Damage, read, count."""
+    """Damage and read files; print the number of each outcome."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.damage", allow_abbrev=False)
     parser.add_argument("--files", type=int, default=70, help="damaged files of each kind (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)

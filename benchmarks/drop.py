@@ -1,9 +1,9 @@
-"""The sharp drop after the last known point, and its cure, side by side: ``python -m benchmarks.drop``.
+"""Drop of the prediction after the last context point, with and without its causes: ``python -m benchmarks.drop``.
 
-Trains networks as ``configs/pairs.yaml`` says but for what makes the drop: an attention that cannot tell whose value it
-reads, training that only fills gaps, and means that are not counted from the sequence's own last value. Two of them
-differ in the labels alone, so that what these cure is told from what the rest adds. All infer the same test tasks; the
-picture shows those of the first batch whose sequences lie farthest apart, where a drop is easiest to see. Further
+Trains networks by ``configs/pairs.yaml`` with and without three causes of the drop: attention that cannot tell the
+members apart, training on gap filling only, and means that are not predicted as differences from the sequence's last
+value. Two networks differ only in the encoding of the member, which isolates its effect. All infer the same test tasks;
+the picture shows those of the first batch whose sequences are farthest apart, where a drop is easiest to see. Further
 arguments go to the command line of each training, such as ``--trainer.accelerator=gpu``.
 """
 
@@ -39,21 +39,21 @@ VARIANTS = {
     "labels told": FILLING,
     "labels, forecasts and nearest value": [],
 }
-"""What differs from the configuration, by the name of the network."""
+"""Changes of the configuration, by the name of the network."""
 DISTINCT = ("--model.network", "--model.network.residual", "--model.network.tokens.member_embed", "--data.regime")
-"""What tells the networks apart, and is not to be changed for all of them."""
+"""Arguments by which the networks differ; further arguments must not set them."""
 UNWATCHED = [*QUIET, "--trainer.limit_val_batches=0"]
 FIGURES = ("rmse_first", "mse", "ll")
 WIDTH = 3.6
-"""Inches across of one panel: narrower than elsewhere, for a page shows all of them side by side."""
+"""Width of a panel in inches, so that all panels of a row fit on a page."""
 
 
 class Run(NamedTuple):
-    """What became of one network.
+    """Result of one network.
 
     Attributes:
-        figures: Its scores on all test tasks.
-        found: What it infers in the tasks of the picture.
+        figures: Scores on all test tasks.
+        found: Inferred trajectories of the tasks in the picture.
     """
 
     figures: dict[str, float]
@@ -67,7 +67,7 @@ def build(changes: Sequence[str], options: argparse.Namespace) -> CLI:
 
 
 def train(changes: Sequence[str], options: argparse.Namespace) -> Run:
-    """Train a network, score it and let it infer."""
+    """Train and score a network, and infer the tasks of the picture."""
     cli = build(changes, options)
     task, data = cli.model, cli.datamodule
     assert isinstance(task, PairInference)
@@ -80,14 +80,14 @@ def train(changes: Sequence[str], options: argparse.Namespace) -> Run:
 
 
 def apart(batch: PairBatch, count: int) -> PairBatch:
-    """The tasks of a batch whose two sequences lie farthest apart, on average."""
+    """Indices of the tasks of a batch whose two sequences are farthest apart on average."""
     black, red = (torch.where(batch.member == number, batch.y, torch.nan).nanmean(1) for number in (0, 1))
     chosen = (black - red).abs().argsort(descending=True)[:count]
     return PairBatch(batch.x[chosen], batch.y[chosen], batch.member[chosen], batch.context)
 
 
 def draw(runs: dict[str, Run], path: Path, tasks: int) -> None:
-    """Draw the networks side by side, a task in each row, on one scale."""
+    """Plot the networks side by side, a task in each row, with a common y axis."""
     figure, panels = sheet(len(runs) * tasks, "", across=len(runs))
     figure.set_figwidth(WIDTH * len(runs))
     figure.subplots_adjust(left=0.035, right=0.99)
@@ -108,7 +108,7 @@ def draw(runs: dict[str, Run], path: Path, tasks: int) -> None:
 
 
 def report(runs: dict[str, Run], options: argparse.Namespace) -> str:
-    """The scores in Markdown."""
+    """Report of the scores in Markdown."""
     lines = [f"| network | {' | '.join(FIGURES)} |", "| --- |" + " ---: |" * len(FIGURES)]
     exact = {figure: run.figures.get(f"test/{figure}_oracle") for run in runs.values() for figure in FIGURES}
     rows = {name: {figure: run.figures[f"test/{figure}"] for figure in FIGURES} for name, run in runs.items()}
@@ -148,10 +148,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Build every network once, so that no mistake waits for the trainings before it.
+    """Build every network once, so that errors show before the trainings.
 
     Raises:
-        SystemExit: An argument fits none of them, or there are fewer tasks than the picture is to show.
+        SystemExit: An argument is wrong, or the test batch has fewer tasks than the picture needs.
     """
     for changes in VARIANTS.values():
         tasks = len(next(iter(build(changes, options).datamodule.test_dataloader())).x)
@@ -160,7 +160,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train every network, draw them and write the report."""
+    """Train every network; write the picture and the report."""
     options = arguments(argv)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     check(options)

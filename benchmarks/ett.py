@@ -1,8 +1,8 @@
-"""``python -m benchmarks.ett <ETTh1.csv>``: one real series inferred from another, beside what needs no network.
+"""Inference of one real sequence from another, against baselines: ``python -m benchmarks.ett <ETTh1.csv>``.
 
-The table is ETTh1 of ETDataset (hours of loads and the oil temperature of a transformer), which is no part of this
-project. A window of 64 hours shows the column HUFL in full and the first 16 values of another column, of which the
-other 48 are inferred. Networks are trained as ``configs/pairs_table.yaml`` says, for each pair and seed. Writes
+The table is ETTh1 of ETDataset (hourly loads and oil temperature of a transformer), which is no part of this project. A
+window of 64 hours gives all values of the column HUFL and the first 16 of another column, whose other 48 are targets.
+Networks are trained by ``configs/pairs_table.yaml``, for each pair of columns and each seed. Writes
 <out>.md and <out>.csv. Further arguments go to the command line of each training, such as
 ``--trainer.max_steps=100``.
 """
@@ -48,12 +48,12 @@ TABLE = ("--data.path", "--data.columns", "--data.windows.x")
 
 
 class Task(NamedTuple):
-    """Windows of a pair of columns, as methods without training see them.
+    """Windows of a pair of columns, for methods without training.
 
     Attributes:
-        given: The column that is given in full, ``(windows, rows)``.
-        shown: The first values of the other one, ``(windows, shown rows)``.
-        hidden: Its other values, ``(windows, other rows)``.
+        given: The given column, ``(windows, rows)``.
+        shown: Context of the other column, ``(windows, context rows)``.
+        hidden: Targets of that column, ``(windows, target rows)``.
     """
 
     given: Tensor
@@ -62,29 +62,29 @@ class Task(NamedTuple):
 
 
 def centred(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of each row, and the rest."""
+    """Mean of each row, and the differences from it."""
     mean = values.mean(1, keepdim=True)
     return mean, values - mean
 
 
 def last_value(task: Task) -> Tensor:
-    """The last shown value, all the time."""
+    """Baseline: the last context value."""
     return task.shown[:, -1:]
 
 
 def context_mean(task: Task) -> Tensor:
-    """The mean of the shown values, all the time."""
+    """Baseline: the mean of the context values."""
     return centred(task.shown)[0]
 
 
 def offset(task: Task) -> Tensor:
-    """The given column, moved as far as the shown values are from it on average."""
+    """Baseline: the given column plus the mean difference of the context values from it."""
     count = task.shown.shape[1]
     return task.given[:, count:] + (task.shown - task.given[:, :count]).mean(1, keepdim=True)
 
 
 def ridge(task: Task) -> Tensor:
-    """The regression of the shown values on the given column, penalty 1."""
+    """Baseline: ridge regression of the context values on the given column, with penalty 1."""
     count = task.shown.shape[1]
     mean, x = centred(task.given[:, :count])
     level, y = centred(task.shown)
@@ -99,7 +99,7 @@ NAIVE: dict[str, Callable[[Task], Tensor]] = {
     "given + mean offset": offset,
     "ridge on the context": ridge,
 }
-"""Predictions of the hidden values, broadcastable to them, by name."""
+"""Predictions of the targets, broadcastable to their shape, by name."""
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -120,7 +120,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def build(options: argparse.Namespace, inferred: str, seed: int) -> CLI:
-    """The network, the windows and the trainer of a run."""
+    """Build the network, the windows and the trainer of a run."""
     table = (options.path, f"[{GIVEN},{inferred}]", "date")
     data = [f"{name}={value}" for name, value in zip(TABLE, table, strict=True)]
     seeds = [f"--data.seed={seed}", f"--seed_everything={seed}"]
@@ -130,7 +130,7 @@ def build(options: argparse.Namespace, inferred: str, seed: int) -> CLI:
 
 
 def windows(data: TablePairs) -> Task:
-    """All test windows."""
+    """Test windows."""
     batches = data.batches("test")
     parts = [batches[index] for index in range(len(batches))]
     y, context = torch.cat([part.y for part in parts]), parts[0].context
@@ -139,7 +139,7 @@ def windows(data: TablePairs) -> Task:
 
 
 def scores(options: argparse.Namespace, inferred: str) -> list[dict[str, object]]:
-    """One line for each method and seed."""
+    """Scores: a row for each method and seed."""
     lines: list[dict[str, object]] = []
     predicted: list[Tensor] = []
     for seed in range(options.seeds):
@@ -167,17 +167,17 @@ def scores(options: argparse.Namespace, inferred: str) -> list[dict[str, object]
 
 @torch.no_grad()
 def means(task: PairInference, data: TablePairs) -> Tensor:
-    """What a network predicts in all test windows, ``(windows, hidden rows)``."""
+    """Predicted means of a network in all test windows, ``(windows, target rows)``."""
     batches = data.batches("test")
     return torch.cat([task.eval().cpu()(batches[index]).mean for index in range(len(batches))])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the comparison and write what was found."""
+    """Run the comparison; write and print the report."""
     options = arguments(argv)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
-        for inferred in INFERRED:  # No mistake waits for the trainings before it.
+        for inferred in INFERRED:  # Build every run once, so that errors show before the trainings.
             build(options, inferred, 0)
         found = pd.DataFrame([line for inferred in INFERRED for line in scores(options, inferred)])
     except (DataError, ValueError) as ex:

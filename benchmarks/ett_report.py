@@ -1,4 +1,4 @@
-"""The result of ``benchmarks.ett`` in Markdown."""
+"""Report of ``benchmarks.ett`` in Markdown."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,13 +19,13 @@ to the 16 hours shown.
 
 
 def report(found: pd.DataFrame, origin: str, changes: Mapping[str, Sequence[str]], further: Sequence[str]) -> str:
-    """Errors of every method, and those of the networks by the best that needs none.
+    """Errors of every method, and those of the networks relative to the best baseline.
 
     Args:
-        found: One line for each pair, method and seed: pair, windows, method, mse; of the network also seed, val_mse,
+        found: One row for each pair, method and seed: pair, windows, method, mse; of the network also seed, val_mse,
             ll, crps, rmse_first, seconds.
-        origin: Where it was measured.
-        changes: What the trainings for a column have other than the configuration, by its name.
+        origin: Machine and commit.
+        changes: Changes of the configuration for the trainings of a column, by its name.
         further: Further arguments of the trainings.
     """
     own = "; ".join(f"{name}: `{' '.join(words)}`" for name, words in changes.items() if words)
@@ -41,7 +41,7 @@ def report(found: pd.DataFrame, origin: str, changes: Mapping[str, Sequence[str]
 
 
 def _errors(found: pd.DataFrame) -> list[list[str]]:
-    """Every method on every pair, and the networks by the best of the others."""
+    """Rows of every method on every pair, and ratios of the networks to the best baseline."""
     pairs = list(dict.fromkeys(found["pair"]))
     methods = list(dict.fromkeys(found["method"]))
     groups = found.groupby(["method", "pair"])["mse"]
@@ -60,7 +60,7 @@ def _errors(found: pd.DataFrame) -> list[list[str]]:
 
 
 def _details(ours: pd.DataFrame) -> list[list[str]]:
-    """Every network."""
+    """Rows of every network."""
     rows = [["network", "seed", "MSE", "in validation", "log-likelihood", "CRPS", "RMSE of the first hour", "seconds"]]
     for line in ours.itertuples():
         errors = [f"{line.mse:.4f}", f"{line.val_mse:.4f}"]

@@ -1,4 +1,4 @@
-"""Training steps as CUDA graphs: small networks then take as long as their kernels, not as long as Python."""
+"""CUDA graphs of training steps, which spare small networks the overhead of Python and kernel launches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,20 +12,20 @@ from tabattn.contract.batches import PairBatch, TableBatch
 Batch = PairBatch | TableBatch
 Loss = Callable[[Any], Tensor]
 Sort = tuple[torch.Size, int]
-"""The shape of a batch's places or cells, and its context: batches of one sort are replays of one graph."""
+"""Shape of a batch's locations or cells, and size of its context; each sort of batch has its own graph."""
 
 
 class GraphedTraining:
-    """Takes the steps of one network, each sort of batch from its second time on as the replay of a graph.
+    """Training steps of a network as replays of CUDA graphs, one for each sort of batch.
 
-    What is computed is the same: the first batch of a sort is an ordinary step, which also prepares the kernels; the
-    second is recorded and replayed like all that follow.
+    The first batch of a sort is an ordinary step, which also loads the kernels; the second is captured and replayed, as
+    are all later ones. Results are those of ordinary steps.
 
     Args:
-        network: What is trained, on a GPU.
-        loss: Its loss on a batch; must not wait for the GPU.
-        optimizer: Its optimizer, before its first step; is made ``capturable``, its learning rates tensors.
-        clip: Largest norm of all gradients together; None = any.
+        network: The network, on a GPU.
+        loss: Loss of a batch; must not synchronise with the GPU.
+        optimizer: Optimizer before its first step; it is made ``capturable``, with tensors as learning rates.
+        clip: Largest gradient norm; None = no clipping.
     """
 
     def __init__(self, network: nn.Module, loss: Loss, optimizer: Optimizer, clip: float | None = None) -> None:
@@ -45,11 +45,11 @@ class GraphedTraining:
         """Take a step.
 
         Args:
-            batch: Tensors that stay the same for all batches of one sort.
-            rate: Learning rate of all parameters; None = what each group of them had before.
+            batch: Batch in the fixed tensors of its sort; see ``Places``.
+            rate: Learning rate of all parameters; None = unchanged.
 
         Returns:
-            Whether it was a replay alone.
+            Whether the step was only a replay.
         """
         if rate is not None:
             for group in self.optimizer.param_groups:
@@ -73,14 +73,14 @@ class GraphedTraining:
 
     def _record(self, batch: Batch) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        # Other threads, such as one that pins memory for batches to come, may go on.
+        # Allow CUDA calls of other threads, such as that which pins memory of later batches.
         with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
             self._work(batch)
         return graph
 
 
 class Places:
-    """Fixed places on a GPU for batches of each sort.
+    """Fixed tensors on a GPU for the batches of each sort.
 
     Args:
         device: The GPU.
@@ -91,7 +91,7 @@ class Places:
         self.known: dict[Sort, PairBatch] = {}
 
     def put(self, batch: PairBatch) -> PairBatch:
-        """Copy a batch to the place of its sort."""
+        """Copy a batch into the tensors of its sort."""
         sort = batch.x.shape, batch.context
         if sort not in self.known:
             copies = {name: getattr(batch, name).to(self.device) for name in ("x", "y", "member")}

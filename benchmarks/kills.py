@@ -1,7 +1,8 @@
-"""``python -m benchmarks.kills --folder /mnt/other``: kills trainings at random moments and loads what they left.
+"""Robustness of checkpoints against SIGKILL: ``python -m benchmarks.kills --folder /mnt/other``.
 
-Each try forks a training that saves after every step, and kills it (signal 9) at a random moment after its first
-checkpoint. The folder should be on another file system than that of temporary files, where a rename cannot cross.
+Each try forks a training that saves after every step, kills it at a random moment after its first checkpoint, and loads
+its checkpoints. The folder should be on another file system than the temporary folder, between which files cannot be
+renamed.
 """
 
 import argparse
@@ -35,7 +36,7 @@ FLAGS += ["--trainer.max_epochs=-1", "--trainer.enable_progress_bar=false", "--t
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tries and print how many left checkpoints that all load; status 1 if any did not."""
+    """Run the tries, and print how many left only loadable checkpoints; the exit status is 1 if one did not."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--folder", type=writable_folder, required=True, help="folder to train in; on another file system"
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def kill(folder: Path, delay: float) -> None:
-    """Train in a child, and kill it ``delay`` seconds after its first checkpoint."""
+    """Train in a child process, and kill it ``delay`` seconds after its first checkpoint."""
     child = os.fork()
     if not child:
         quiet = os.open(os.devnull, os.O_WRONLY)
@@ -74,7 +75,7 @@ def kill(folder: Path, delay: float) -> None:
 
 
 def loads(path: Path) -> bool:
-    """Whether a checkpoint can be read and holds a step."""
+    """Whether a checkpoint can be loaded and has a step number."""
     try:
         return bool(torch.load(path, weights_only=True)["global_step"] > 0)
     except Exception:

@@ -1,4 +1,4 @@
-"""Time and peak memory on a device, and the words that say where they were measured."""
+"""Measurement of time and peak memory on a device, and provenance of a report."""
 
 import json
 import math
@@ -24,14 +24,14 @@ COMMIT_VARIABLE = "TABATTN_COMMIT"
 def median_seconds(
     steps: Mapping[str, Step], repeats: int, device: torch.device, budget: float = math.inf
 ) -> dict[str, float]:
-    """Time steps in turns, so that whatever else the machine does falls on all of them alike.
+    """Median time of steps, measured in turns, so that other load of the machine affects all alike.
 
     Args:
-        steps: What to time, by name.
-        repeats: Rounds over all steps, after one that warms up and is not counted.
-        device: Where the steps run: a GPU is timed by events in its own queue, anything else by the clock.
-        budget: Seconds after which a step sits out the rounds that are left. The first run of a step that alone takes
-            longer is its only one, and counts.
+        steps: Functions to time, by name.
+        repeats: Rounds over all steps, after a warm-up round.
+        device: Device of the steps; a GPU is timed by events, others by the clock.
+        budget: Seconds after which a step is skipped in the remaining rounds. If its first run takes longer, that is
+            its only one, and counts.
 
     Returns:
         The median of each step in seconds.
@@ -48,7 +48,7 @@ def median_seconds(
 
 
 def seconds_of(step: Step, device: torch.device) -> float:
-    """Run a step once and return what it took, with the device idle before and after."""
+    """Run a step once, and return its seconds; the device is synchronised before and after."""
     if device.type == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(device)
@@ -63,13 +63,13 @@ def seconds_of(step: Step, device: torch.device) -> float:
 
 
 def peak_bytes(step: Step, device: torch.device) -> int:
-    """Return the most memory a step holds at one time beyond what was there before, buffers inside kernels included."""
+    """Return the peak memory of a step in bytes, beyond that in use before; includes workspaces of kernels."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # The profiler would write a line at each start and stop.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # Silence the profiler's messages at each start and stop.
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         step()
     with tempfile.TemporaryDirectory() as folder:
@@ -86,14 +86,14 @@ def peak_bytes(step: Step, device: torch.device) -> int:
 
 
 def on_device(batch: PairBatch, device: torch.device) -> PairBatch:
-    """A batch whose points are on a device; what is known of them stays where it is."""
+    """Copy the points of a batch to a device; the oracle stays where it is."""
     return batch._replace(x=batch.x.to(device), y=batch.y.to(device), member=batch.member.to(device))
 
 
 def provenance(device: torch.device) -> str:
-    """Say on which machine, with which torch and at which commit.
+    """Provenance in one sentence: machine, version of torch, and commit.
 
-    A copy of the sources without their repository is told its commit by the environment variable ``TABATTN_COMMIT``.
+    The environment variable ``TABATTN_COMMIT`` names the commit of sources without a repository.
     """
     commit, changed = os.environ.get(COMMIT_VARIABLE), ""
     if not commit:

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.openml <folder>``: our classifier beside the usual ones on tables of OpenML.
+"""Comparison of TabularClassifier with classical methods on OpenML tables: ``python -m benchmarks.openml <folder>``.
 
-The folder holds tables as files and ``index.csv`` with the columns ``name``, ``file`` and ``target``. Every method gets
-the same folds; columns are encoded by the training rows of each fold. Predictions of all folds together give the
-scores of a table.
+The folder holds tables as files, and ``index.csv`` with the columns ``name``, ``file`` and ``target``. All methods have
+the same folds; columns are encoded by the training rows of each fold. A table is scored on the pooled predictions of
+its folds.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from tabattn.prior.estimator.codes import sample_rows
 from tabattn.prior.weights import packaged_path
 
 Predict = Callable[[pd.DataFrame, NDArray[np.int64], pd.DataFrame], tuple[NDArray[Any], NDArray[np.float64]]]
-"""Given training rows, their classes and test rows: the classes it knows, and their probabilities."""
+"""Function of training rows, their classes, and test rows; returns the classes and their probabilities."""
 
 
 class Table(NamedTuple):
-    """A table whose classes all have a row in each fold."""
+    """Table with at least as many rows of each class as there are folds."""
 
     name: str
     x: pd.DataFrame
@@ -66,7 +66,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def check_index(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse a folder without an index, or an index without its columns, a table that is asked for, or its file."""
+    """Check that the folder has an index with its columns, the requested tables and their files."""
     path = options.folder / "index.csv"
     if not path.is_file():
         parser.error(f"there is no {path}")
@@ -81,7 +81,7 @@ def check_index(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 
 def tables(options: argparse.Namespace) -> list[Table]:
-    """Load the tables that were asked for."""
+    """Load the requested tables."""
     index = pd.read_csv(options.folder / "index.csv").set_index("name")
     names = options.tables or list(index.index)
     loaded = []
@@ -92,7 +92,7 @@ def tables(options: argparse.Namespace) -> list[Table]:
 
 
 def sample(table: Table, options: argparse.Namespace) -> Table:
-    """Draw the rows, and leave out classes that have fewer rows than there are folds."""
+    """Draw a stratified sample, and drop classes with fewer rows than there are folds."""
     rows = sample_rows(table.y, options.max_rows, np.random.RandomState(options.seed))
     y = table.y[rows]
     kept = np.isin(y, np.flatnonzero(np.bincount(y) >= options.folds))
@@ -102,7 +102,7 @@ def sample(table: Table, options: argparse.Namespace) -> Table:
 
 
 def ours(options: argparse.Namespace) -> Predict:
-    """Our classifier, which encodes columns itself."""
+    """TabularClassifier, which encodes columns itself."""
     size = {} if options.estimators is None else {"n_estimators": options.estimators}
 
     def predict(x: pd.DataFrame, y: NDArray[np.int64], rest: pd.DataFrame) -> tuple[Any, Any]:
@@ -113,7 +113,7 @@ def ours(options: argparse.Namespace) -> Predict:
 
 
 def baseline(name: str, seed: int) -> Predict:
-    """A baseline behind the encoder of columns."""
+    """Baseline after the column encoder."""
 
     def predict(x: pd.DataFrame, y: NDArray[np.int64], rest: pd.DataFrame) -> tuple[Any, Any]:
         encoder = TableEncoder().fit(x)
@@ -124,7 +124,7 @@ def baseline(name: str, seed: int) -> Predict:
 
 
 def evaluate(table: Table, predict: Predict, options: argparse.Namespace) -> dict[str, float]:
-    """Scores of one method on one table, from the predictions of all folds together."""
+    """Scores of one method on one table, from the pooled predictions of all folds."""
     splitter = StratifiedKFold(options.folds, shuffle=True, random_state=options.seed)
     probabilities = np.zeros((len(table.y), table.y.max() + 1))
     start = time.perf_counter()
@@ -142,7 +142,7 @@ def evaluate(table: Table, predict: Predict, options: argparse.Namespace) -> dic
 
 
 def measure(options: argparse.Namespace) -> pd.DataFrame:
-    """Scores of every method on every table, one row each."""
+    """Scores of every method on every table, a row for each."""
     methods = {OURS: ours(options)} | {name: baseline(name, options.seed) for name in options.methods}
     rows = []
     for table in tables(options):
@@ -154,17 +154,17 @@ def measure(options: argparse.Namespace) -> pd.DataFrame:
 
 
 def weights(options: argparse.Namespace) -> str:
-    """Which weights, by the start of their hash."""
+    """Name of the weights, with the start of their hash."""
     path = packaged_path() if options.model is None else Path(options.model)
     name = "the packaged weights" if options.model is None else path.name
     return f"{name} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, write the files and show the summary."""
+    """Measure; write the report, and print the summary."""
     options = arguments(argv)
     with warnings.catch_warnings():
-        # Tables with categories that a fold's training rows lack are the ordinary case here.
+        # Categories that are missing in a fold's training rows are normal here.
         warnings.filterwarnings("ignore", message="Found unknown categories")
         try:
             scores = measure(options)

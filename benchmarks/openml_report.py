@@ -1,4 +1,4 @@
-"""The result of ``benchmarks.openml`` in Markdown."""
+"""Report of ``benchmarks.openml`` in Markdown."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ OURS = "TabularClassifier"
 
 
 def report(scores: pd.DataFrame, origin: str, protocol: str) -> str:
-    """Summary, duels and every table.
+    """Report with a summary, pairwise comparisons, and every table.
 
     Args:
         scores: One row for each table and method: table, rows, features, classes, method, auc, accuracy, log_loss,
             seconds.
-        origin: The sentence that says where it was measured.
-        protocol: The sentences that say how.
+        origin: Sentence on machine and commit.
+        protocol: Sentences on the protocol.
     """
     auc = scores.pivot(index="table", columns="method", values="auc")
     methods = list(dict.fromkeys(scores["method"]))
@@ -45,7 +45,7 @@ def _duels(auc: pd.DataFrame, methods: list[str]) -> str:
     for name in methods:
         if name != OURS:
             difference = auc[OURS] - auc[name]
-            # Scores that agree in the three digits shown are no win.
+            # Scores that are equal in the three digits shown count as a tie.
             near = difference.abs() < 5e-4
             won, lost = int((difference[~near] > 0).sum()), int((difference[~near] < 0).sum())
             rows.append([name, str(won), str(int(near.sum())), str(lost), f"{difference.mean():+.4f}"])

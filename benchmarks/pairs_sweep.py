@@ -1,8 +1,8 @@
-"""Every attention mechanism on one set of pair tasks: ``python -m benchmarks.pairs_sweep``.
+"""Comparison of all mechanisms on sequence pairs: ``python -m benchmarks.pairs_sweep``.
 
-Trains as ``configs/pairs.yaml`` says, with each mechanism of the registry in turn and for the same number of steps, and
-tests on the same tasks: the gap to the exact predictive density, the error of the first target, steps in a second
-and memory of a training step. Further arguments go to the command line of each training, such as ``--data.kind=icm``.
+Trains by ``configs/pairs.yaml`` with each mechanism for the same number of steps, and tests on the same tasks: gap to
+the oracle's predictive density, error of the first target, steps per second, and memory of a training step. Further
+arguments go to the command line of each training, such as ``--data.kind=icm``.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from tabattn.training.cli import CLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
 ONE_SIZE = "--data.context=[8,8]"
-"""Training on the scored number of known points alone, as in all sweeps so far."""
+"""Argument of training with the same number of context points as in the tests only."""
 UNWATCHED = [*QUIET, "--trainer.limit_val_batches=0"]
 COLUMNS = ("ll", "gap", "mse", "rmse_first", "coverage90")
 
 
 def now() -> float:
-    """Seconds: on a GPU those that pass, else those that the process computes, which are fair on a busy machine."""
+    """Clock in seconds: elapsed time on a GPU, otherwise CPU time, which is fair on a busy machine."""
     return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
 class Laps(Callback):
-    """Keeps the seconds of each training step, without the loading of its batch."""
+    """Callback that records the seconds of each training step, without the loading of its batch."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -64,7 +64,7 @@ def build(name: str, seed: int, options: argparse.Namespace) -> CLI:
 
 
 def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
-    """Train and test one network; its figures."""
+    """Train and test one network; return its scores and costs."""
     torch.set_num_threads(options.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     cli = build(name, seed, options)
@@ -86,7 +86,7 @@ def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]
 
 
 def train_all(options: argparse.Namespace) -> Iterator[dict[str, object]]:
-    """Train every network of every seed, several at a time where asked for, and yield its figures when it is done."""
+    """Train every network of every seed, in parallel if requested; yield scores and costs as each is done."""
     jobs = [(name, seed) for seed in range(options.seeds) for name in options.attentions]
     if options.processes == 1:
         for name, seed in jobs:
@@ -107,7 +107,7 @@ def _step(task: PairInference, batch: PairBatch) -> None:
 
 
 def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
-    """The result in Markdown: means over seeds, and their standard errors where there are several."""
+    """Report in Markdown: means over seeds, with standard errors if there are several."""
     groups = results.groupby("mechanism", sort=False)
     means, errors = groups.mean(numeric_only=True), groups.sem(numeric_only=True)
     heads = ["mechanism", *COLUMNS, "steps in a second", "MB of a step"]
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train with every mechanism and write the report."""
     options = arguments(argv)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for name in options.attentions:  # No mistake waits for the trainings before it.
+    for name in options.attentions:  # Build every network once, so that errors show before the trainings.
         build(name, 0, options)
     torch.set_num_threads(options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in train_all(options):
         lines.append(line)
         sys.stderr.write(f"seed {line['seed']}, {line['mechanism']}: gap {line['gap']:.3f}\n")
-        # What is done is kept, whatever becomes of the rest.
+        # Written after each network, so that an abort loses no result.
         results = pd.DataFrame(lines).sort_values(["seed", "mechanism"])
         results.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.5g")
         text = report(results, options)

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.plots runs/*/*/*/history.csv --out plots``: the courses of trainings as pictures and a table.
+"""Plots and a table of training histories: ``python -m benchmarks.plots runs/*/*/*/history.csv --out plots``.
 
-Histories in folders that differ only in their last part, such as ``Local/version_0`` and ``Local/version_1``, are runs
-of one thing: the pictures show their mean and, as a band, one standard deviation on either side. A file of another name
-than ``history.csv`` stands for itself.
+Histories in folders that differ only in their last part, such as ``Local/version_0`` and ``Local/version_1``, are
+repetitions: the plots show their mean, with a band of one standard deviation on either side. A file with another name
+than ``history.csv`` is a group of its own.
 """
 
 import argparse
@@ -23,23 +23,23 @@ from benchmarks.reports import FOLDER, writable_folder
 from callbacks.labels import drawable, without_mathematics
 
 Histories = Mapping[str, list[pd.DataFrame]]
-"""Histories of the runs of each thing, by its name."""
+"""Histories of repeated runs, by the name of the group."""
 
 OUT = FOLDER / "plots"
 
 POINTS = 60
-"""Points of a drawn curve; a noisy curve is averaged over so many parts of the run."""
+"""Points of a curve; a noisy curve is averaged within this many parts of the run."""
 
 STYLES = [
     (colour, line)
     for line in ("solid", "dashed")
     for colour in ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 ]
-"""Colours that most eyes tell apart (Okabe and Ito 2008), solid and then dashed."""
+"""Line styles: colours for colour-blind readers (Okabe and Ito 2008), solid and then dashed."""
 
 
 class Kind(NamedTuple):
-    """What a picture shows: columns across and up, their titles, and whether single values are noise."""
+    """Kind of plot: columns on the x and y axes, titles of the axes, and whether to smooth the values."""
 
     x: str
     y: str
@@ -54,11 +54,11 @@ KINDS = {
     "auc_step": Kind("step", "ROC AUC", "training step", "validation ROC AUC", False),
     "auc_time": Kind("cumulative time", "ROC AUC", "training time, s", "validation ROC AUC", False),
 }
-"""Pictures by the name of their file."""
+"""Kinds of plots by file name."""
 
 
 def read(paths: Sequence[Path]) -> dict[str, list[pd.DataFrame]]:
-    """Read histories and group them by what they are runs of.
+    """Read histories, and group repeated runs.
 
     Raises:
         ValueError: A file is not the history of a training.
@@ -85,10 +85,10 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def curve(frames: Sequence[pd.DataFrame], kind: Kind) -> tuple[NDArray[np.float64], ...]:
-    """The mean over runs and its standard deviation along what all of them cover; NaN where there is one run.
+    """Mean and standard deviation over runs, on the range that all runs cover; the latter is NaN for one run.
 
     Returns:
-        Places, means and deviations, each ``(points,)``; nothing in them where a run has no values.
+        Positions on the x axis, means and standard deviations, each ``(points,)``; empty if a run has no values.
     """
     runs = [frame[[kind.x, kind.y]].dropna() for frame in frames if kind.y in frame]
     if len(runs) < len(frames) or not all(map(len, runs)):
@@ -105,17 +105,16 @@ def _smooth(values: pd.Series, noisy: bool) -> pd.Series:
 
 
 def plot_curves(histories: Histories, kind: Kind, path: Path, levels: Mapping[str, float] | None = None) -> list[str]:
-    """Draw a curve for each thing, and levels to compare with as dotted lines; return the things without values."""
+    """Plot a curve for each group, and reference levels as dotted lines; return the groups without values."""
     figure, axes = _sheet(kind.across, kind.up)
     without = []
     for style, (name, frames) in zip(_styles(len(histories)), histories.items(), strict=True):
-        places, means, deviations = curve(frames, kind)
-        if not len(places):
+        x, means, stds = curve(frames, kind)
+        if not len(x):
             without.append(name)
             continue
-        axes.plot(places, means, label=drawable(name), **style)
-        low, high = means - deviations, means + deviations
-        axes.fill_between(places, low, high, color=style["color"], alpha=0.09, linewidth=0)
+        axes.plot(x, means, label=drawable(name), **style)
+        axes.fill_between(x, means - stds, means + stds, color=style["color"], alpha=0.09, linewidth=0)
     for (name, level), line in zip((levels or {}).items(), ("dotted", "dashdot"), strict=False):
         axes.axhline(level, color="#555555", linestyle=line, linewidth=1.2, label=drawable(name))
     axes.set_xlim(left=0)
@@ -125,10 +124,10 @@ def plot_curves(histories: Histories, kind: Kind, path: Path, levels: Mapping[st
 
 
 def plot_inference(times: pd.DataFrame, path: Path) -> None:
-    """Draw milliseconds for a table against its rows.
+    """Plot the inference time of a table by its number of rows.
 
     Args:
-        times: One line for each attention and number of rows: attention, rows, milliseconds.
+        times: One row for each attention and number of rows: attention, rows, milliseconds.
         path: File to write.
     """
     figure, axes = _sheet("rows of a table", "inference time, ms for a table")
@@ -148,7 +147,7 @@ def plot_inference(times: pd.DataFrame, path: Path) -> None:
 
 
 def summary(histories: Histories) -> pd.DataFrame:
-    """Time and memory of each thing, means over its runs; memory is NaN where histories have none."""
+    """Time and memory of each group, means over its runs; memory is NaN if a history has none."""
     lines = []
     for name, frames in histories.items():
         figures = {
@@ -166,7 +165,7 @@ def summary(histories: Histories) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame, digits: int = 1) -> str:
-    """A table in Markdown, numbers with so many digits; empty where there is none."""
+    """Table in Markdown, numbers with ``digits`` decimals; NaN is an empty cell."""
     head = [str(name) for name in table.columns]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for _, line in table.iterrows():
@@ -181,7 +180,7 @@ def _cell(value: object, digits: int) -> str:
 
 
 def _styles(count: int) -> list[dict[str, Any]]:
-    """How each line looks; the first is wide, so that it shows behind a line that covers it."""
+    """Line styles; the first line is wide, so that it shows behind one that covers it."""
     styles = (STYLES[index % len(STYLES)] for index in range(count))
     return [
         {"color": colour, "linestyle": line, "linewidth": 1.4 if index else 2.8}
@@ -208,7 +207,7 @@ def _save(figure: Figure, axes: Axes, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the histories, write the pictures and ``summary.md``, show the summary."""
+    """Read the histories; write the plots and ``summary.md``, and print the summary."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.plots",
         description=__doc__,

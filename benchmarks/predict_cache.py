@@ -1,4 +1,4 @@
-"""``python -m benchmarks.predict_cache``: repeated predictions from a KV cache against the joint forward pass."""
+"""Time of repeated predictions with and without a KV cache of the context: ``python -m benchmarks.predict_cache``."""
 
 import argparse
 import sys
@@ -37,7 +37,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def random_network() -> PriorNetwork:
-    """A network none of whose layers is silent, as those of a new one are."""
+    """Network with random weights in all layers; a new one has layers whose output is zero."""
     torch.manual_seed(0)
     network = PriorNetwork(dim=64, heads=4, hidden=192, layers=4)
     with torch.no_grad():
@@ -61,7 +61,7 @@ def joint(reader: Reader, x: NDArray[np.float64], temperature: float) -> NDArray
 
 
 def row(context: int, targets: int, options: argparse.Namespace) -> list[str]:
-    """One line of the table: the milliseconds of both ways, their ratio, and how far their answers are apart."""
+    """Row of the table: milliseconds of both ways, their ratio, and the largest difference of their predictions."""
     random = np.random.default_rng(0)
     x = random.standard_normal((context + targets, options.features))
     model = TabularClassifier(options.model or random_network(), device="cpu")
@@ -82,7 +82,7 @@ def row(context: int, targets: int, options: argparse.Namespace) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, write the file and show it."""
+    """Measure; write and print the report."""
     options = arguments(argv)
     head = [
         "context rows",

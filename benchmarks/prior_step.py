@@ -1,7 +1,7 @@
 """Training step of the prior network against the original's: ``python -m benchmarks.prior_step --original <folder>``.
 
-The folder is a checkout of the original (its ``model.py`` and ``attentions.py``); nothing of it is part of this
-project. Without it, only our own networks are timed. Steps alternate in one process, so the ratios hold on a busy
+The folder is a checkout of the original (with ``model.py`` and ``attentions.py``), which is no part of this project.
+Without it, only networks of this project are timed. Steps alternate in one process, so that the ratios hold on a busy
 machine too.
 """
 
@@ -26,13 +26,13 @@ Forward = Callable[[Tensor, Tensor], Tensor]
 
 
 def ours(kind: type[ContextClassifier] = PriorNetwork, **changes: int) -> tuple[nn.Module, Forward]:
-    """One of our networks in the original's sizes."""
+    """Network of this project with the original's sizes."""
     network = kind(**{**SIZES, **changes})
     return network, lambda x, y: network(x, y, CONTEXT)
 
 
 def original(folder: Path, attention: str) -> tuple[nn.Module, Forward]:
-    """The original network with one of its attention types."""
+    """Original network with one of its attention types."""
     sys.path.insert(0, str(folder))
     from model import NanoTabPFNModel
 
@@ -42,7 +42,7 @@ def original(folder: Path, attention: str) -> tuple[nn.Module, Forward]:
 
 
 def step(network: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> Step:
-    """One training step of a network."""
+    """Training step of a network."""
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
 
     def run() -> None:
@@ -74,7 +74,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Time the networks and write the ratios."""
+    """Time the networks; write and print the ratios."""
     options = arguments(argv)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.prior_variants``: in-context classifiers of several structures on one stream of tables.
+"""Comparison of network structures of the prior task on one stream of tables: ``python -m benchmarks.prior_variants``.
 
-All variants take a step on every batch, in turn, so that they see the same tables. The learning rate stays constant
-and falls in the last third; each variant is kept as a checkpoint before the fall, to be trained further, and after it.
-With a folder of tables, each is then scored as ``benchmarks.openml`` scores the packaged weights.
+All variants take a step on every batch, in turn, so that they see the same tables. The learning rate is constant, and
+decays in the last third; each variant is saved before the decay, for further training, and at the end. With a folder of
+tables, each is then scored as in ``benchmarks.openml``.
 """
 
 import argparse
@@ -32,10 +32,10 @@ from tabattn.tasks import PriorClassification
 
 CONFIG = Path(__file__).parents[1] / "configs" / "prior_gpu.yaml"
 WARM = 0.02
-"""Share of the time at which the learning rate has risen."""
+"""Share of the time in which the learning rate warms up."""
 
 EACH = 50
-"""Steps whose losses are averaged in the log."""
+"""Steps over which the log averages losses."""
 
 ROWS: dict[str, Any] = {"order": "rows", "summaries": 4, "row_layers": 6}
 INDUCING = {"class_path": "tabattn.attention.Inducing", "init_args": {"points": 32}}
@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rows, softmax, 2 heads, 2 layers": {**STAGED, **SOFT2, "layers": 2, "options": {"embedding": "rbf", **ROWS}},
     "rows, wide": {**STAGED, "layers": 2, "options": {"embedding": "rbf", **ROWS, **WIDE}},
 }
-"""What differs between the variants; all have width 64 and 4 heads."""
+"""Arguments of the variants; all have width 64 and, unless named, 4 heads."""
 
 
 class Runner(NamedTuple):
@@ -96,7 +96,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def build(name: str, optimizer: dict[str, Any], device: str) -> Runner:
-    """A variant with weights of its own, the same at every call."""
+    """Build a variant with its own optimizer; the initial weights are seeded."""
     given: dict[str, Any] = {"dim": 64, "heads": 4, "classes": 10, **VARIANTS[name]}
     given["options"] = PriorOptions(**given.get("options", {}))
     if given.get("cell_attention"):
@@ -108,12 +108,12 @@ def build(name: str, optimizer: dict[str, Any], device: str) -> Runner:
 
 
 def factory(given: dict[str, Any]) -> Any:
-    """The attention of a description."""
+    """Mechanism factory from its description."""
     return partial(MECHANISMS[given["class_path"].rpartition(".")[2]], **given["init_args"])
 
 
 def stream(config: dict[str, Any], options: argparse.Namespace) -> Iterator[TableBatch]:
-    """The endless tables of a configuration."""
+    """Endless training batches of a configuration."""
     given = {**config["data"]["init_args"], "views": options.views}
     given["scm"] = ScmOptions(**given["scm"])
     if options.max_cells is not None:
@@ -126,7 +126,7 @@ def stream(config: dict[str, Any], options: argparse.Namespace) -> Iterator[Tabl
 
 
 def step(runner: Runner, batch: TableBatch, factor: float, clip: float) -> Tensor:
-    """One step of a variant; its loss."""
+    """Training step of a variant; return its loss."""
     for group, base in zip(runner.optimizer.param_groups, runner.rates, strict=True):
         group["lr"] = base * factor
     device = batch.x.device.type
@@ -142,7 +142,7 @@ def step(runner: Runner, batch: TableBatch, factor: float, clip: float) -> Tenso
 
 
 def rate(share: float, fall: float) -> float:
-    """The learning rate as a fraction of its peak, at a share of the time."""
+    """Learning rate at a share of the time, as a fraction of its peak."""
     if share < WARM:
         return max(share, 1e-3) / WARM
     return 1.0 if share < fall else max(0.01, (1 - share) / (1 - fall))
@@ -162,12 +162,12 @@ def save(runner: Runner, path: Path, steps: int) -> None:
 
 
 def file_name(name: str) -> str:
-    """The name of a variant in names of files."""
+    """Name of a variant in file names."""
     return name.replace(", ", "_").replace(" ", "_")
 
 
 class Training:
-    """All variants, and what is known of their steps.
+    """Training of all variants, with losses and times of their steps.
 
     Args:
         options: The command line.
@@ -183,7 +183,7 @@ class Training:
         self.steps = self.tables = 0
 
     def run(self) -> None:
-        """Train until the time is over; a variant that fails at its first step is left out, and said."""
+        """Train until the time is over; a variant that fails at its first step is dropped with a message."""
         clip, log = self.config["trainer"]["gradient_clip_val"], (self.options.out / "steps.csv").open("w", buffering=1)
         writer = csv.writer(log)
         writer.writerow(["seconds", "steps", "tables", "variant", "loss", "milliseconds"])
@@ -217,7 +217,7 @@ class Training:
                 sys.stderr.write(f"{runner.name} is left out: {ex}\n")
                 self.runners.remove(runner)
             if timed:
-                float(self.sums[runner.name])  # waits for the device
+                float(self.sums[runner.name])  # synchronises with the device
                 self.milliseconds[runner.name] = 1000 * (time.perf_counter() - before)
         self.tables, self.steps = self.tables + len(batch.x), self.steps + 1
 
@@ -242,7 +242,7 @@ openml.measure(options).to_csv(sys.argv[4], index=False)
 
 
 def score(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Score the variants on real tables, all at one time."""
+    """Score the variants on real tables, in parallel."""
     paths = {name: options.out / f"{file_name(name)}.csv" for name in names}
     processes = [
         subprocess.Popen(
@@ -264,7 +264,7 @@ def score(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, 
 
 
 def report(training: Training, scores: dict[str, dict[str, float]]) -> str:
-    """A table in Markdown: each variant's size, loss over the last half of its steps, time of a step, and scores."""
+    """Report in Markdown: size of each variant, loss over the last half of its steps, time of a step, and scores."""
     lines = [
         "| variant | parameters | training loss | ms per step | ROC AUC | accuracy | log-loss |",
         "| --- " + "| ---: " * 6 + "|",
@@ -282,7 +282,7 @@ def report(training: Training, scores: dict[str, dict[str, float]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, score, and write what came out."""
+    """Train and score the variants; write and print the report."""
     options = arguments(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     training = Training(options)

@@ -1,9 +1,8 @@
-"""Three ways to score a classifier in context on tasks cut from one table, of which two tell what it has learnt.
+"""Evaluation protocols of in-context classifiers on tasks cut from one table.
 
-``original`` is what the original experiment reports: folds over the rows of the very tasks that were trained on.
-``held-out`` scores tasks from rows that no training task has. ``flipped`` shows these with the labels of the context
-rows reversed: a classifier that reads them turns its ROC AUC from a into 1 - a (two classes), one that has learnt the
-table by heart keeps a.
+``original``, as in the original experiment: folds over the rows of the training tasks. ``held-out``: tasks of rows that
+no training task has. ``flipped``: the held-out tasks with reversed class indices of the context rows. With two classes,
+a classifier that reads its context then has the ROC AUC 1 - a in place of a; one that has memorised the table keeps a.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ Predict = Callable[[TableBatch], Tensor]
 
 
 def scores(predict: Predict, data: TableTasks) -> dict[str, float]:
-    """Mean ROC AUC over tasks by each of ``PROTOCOLS``, as many training tasks as there are to test on."""
+    """Mean ROC AUC over tasks by each of ``PROTOCOLS``, on as many training tasks as test tasks."""
     tasks = data.tasks["test"] or 0
     trained_on = min(tasks, data.tasks["train"] or tasks)
     seen = _batches(CutBatches(data.cutters["train"], data.batch_size, trained_on, scored=True))
@@ -44,28 +43,28 @@ def scores(predict: Predict, data: TableTasks) -> dict[str, float]:
 
 
 def folds(batch: TableBatch) -> list[TableBatch]:
-    """Cut each task of a batch into stratified folds of all its rows; batch i holds fold i of every task."""
+    """Split the rows of each task of a batch into stratified folds; batch i holds fold i of every task."""
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     splits = [list(splitter.split(labels, labels)) for labels in batch.y.numpy()]
     cut = []
     for number in range(FOLDS):
         order = torch.from_numpy(np.stack([np.concatenate(split[number]) for split in splits]))
         x = batch.x.gather(1, order[..., None].expand_as(batch.x))
-        # A fold has as many rows in every task: scikit-learn deals them out in turn.
+        # scikit-learn deals rows out in turn, so a fold has the same number of rows in every task.
         context = len(splits[0][number][0])
         cut.append(batch._replace(x=x, y=batch.y.gather(1, order), context=context))
     return cut
 
 
 def flip(batch: TableBatch, classes: int) -> TableBatch:
-    """Number the classes of the context rows from the other end."""
+    """Reverse the class indices of the context rows."""
     y = batch.y.clone()
     y[:, : batch.context] = classes - 1 - y[:, : batch.context]
     return batch._replace(y=y)
 
 
 def mean_auc(predict: Predict, batches: Sequence[TableBatch], classes: int) -> float:
-    """Mean over tasks of the ROC AUC of each, its batches pooled."""
+    """Mean over tasks of the ROC AUC, each on the pooled predictions of its batches."""
     table_scores = TableScores(classes)
     for batch in batches:
         if batch.table is None:
@@ -75,7 +74,7 @@ def mean_auc(predict: Predict, batches: Sequence[TableBatch], classes: int) -> f
 
 
 def in_context(task: PriorClassification) -> Predict:
-    """A trained network, on the device where it is."""
+    """Prediction function of a trained network, on its device."""
     task.eval()
 
     def predict(batch: TableBatch) -> Tensor:
@@ -86,7 +85,7 @@ def in_context(task: PriorClassification) -> Predict:
 
 
 def fitted(make: Callable[[Flags, int], Any], classes: int, seed: int) -> Predict:
-    """A classical model, fitted to the context rows of each task: the same cells as a network gets, all as numbers."""
+    """Prediction function of a classical model fitted to the context rows of each task, all cells as numbers."""
 
     def predict(batch: TableBatch) -> Tensor:
         found = torch.zeros(len(batch.x), batch.x.shape[1] - batch.context, classes)

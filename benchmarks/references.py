@@ -1,4 +1,4 @@
-"""Attention kernels of others, to measure the mechanisms beside: fused softmax, FlexAttention and AdaSplash."""
+"""Reference attention kernels of other libraries: fused softmax, FlexAttention and AdaSplash."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,14 +11,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From q, k, v, each ``(batch, heads, length, head_dim)``, to the mixed values of the same shape."""
+"""Function of q, k, v, each ``(batch, heads, length, head_dim)``; returns the mixed values, of the same shape."""
 Build = Callable[[int, torch.device], Attend]
-"""Makes a kernel for sequences of a length on a device."""
+"""Function of a length and a device that builds a kernel."""
 
 WINDOW = 8
-"""Reach of the sliding windows, that of ``Local`` by default."""
+"""Window to either side, the default of ``Local``."""
 BLOCK = 128
-"""Tokens of a block of FlexAttention's masks."""
+"""Block size of FlexAttention's masks, in tokens."""
 
 
 def fused(backend: SDPBackend, length: int, device: torch.device) -> Attend:
@@ -34,7 +34,7 @@ def fused(backend: SDPBackend, length: int, device: torch.device) -> Attend:
 def flex(window: int | None, length: int, device: torch.device) -> Attend:
     """FlexAttention, compiled on a GPU: softmax over all keys, or over those at most ``window`` away.
 
-    On a CPU, where it has no compiled backward pass, its uncompiled definition.
+    On a CPU, where the compiled function has no backward pass, it is not compiled.
     """
     kernel: Callable[..., Any] = torch.compile(flex_attention) if device.type == "cuda" else flex_attention
     mask = None if window is None else window_mask(window, length, device)
@@ -62,7 +62,7 @@ def window_mask(window: int, length: int, device: torch.device) -> BlockMask:
 
     blocks = -(-length // BLOCK)
     index = torch.arange(blocks, device=device)
-    # Two blocks touch if the last token of one is at most a window away from the first of the other.
+    # Two blocks interact if the last token of one is at most a window away from the first of the other.
     touching = (index[:, None] - index).abs() <= (window + BLOCK - 1) // BLOCK
     count = touching.sum(-1, dtype=torch.int32)
     order = touching.int().argsort(dim=-1, descending=True, stable=True).int()
@@ -83,11 +83,11 @@ def adasplash(length: int, device: torch.device) -> Attend:
 
 
 class Reference(NamedTuple):
-    """A kernel of others.
+    """Reference kernel.
 
     Attributes:
-        build: Makes it; raises, or makes what raises, where a device or an environment lacks it.
-        equals: The mechanism that computes the same with its default arguments.
+        build: Builds the kernel; raises, or builds a kernel that raises, if device or environment lack it.
+        equals: Mechanism that computes the same function with its default arguments.
     """
 
     build: Build
@@ -103,4 +103,4 @@ REFERENCES = {
     "FlexAttention window": Reference(partial(flex, WINDOW), "Local"),
     "AdaSplash": Reference(adasplash, "Entmax"),
 }
-"""By name."""
+"""Reference kernels by name."""

@@ -1,4 +1,4 @@
-"""The command lines of benchmarks: where they write, and arguments that are checked before hours of work."""
+"""Command lines of benchmarks: output paths, and argument checks before hours of work."""
 
 import argparse
 import math
@@ -10,21 +10,21 @@ from pathlib import Path
 import torch
 
 FOLDER = Path("runs", "benchmarks")
-"""Reports that nobody asked to publish; those in ``docs/benchmarks`` are written by naming them."""
+"""Default folder of reports; those in ``docs/benchmarks`` are only written if ``--out`` names them."""
 QUIET = [f"--trainer.enable_{what}=false" for what in ("checkpointing", "progress_bar", "model_summary")]
 QUIET.append("--trainer.logger=false")
-"""Trainings of which nothing is kept but what the program itself writes."""
+"""Trainer arguments of trainings that write no files of their own."""
 GROUPS = ("--model", "--data", "--optimizer", "--lr_scheduler", "--trainer")
-"""What arguments of a training may be about."""
+"""First parts of the arguments of a training."""
 
 
 def add_out(parser: argparse.ArgumentParser, name: str, beside: Sequence[str] = ()) -> None:
-    """Add ``--out``, the file to write, which is checked when the command line is read.
+    """Add ``--out``, the path of the report, to a parser, with checks at parsing.
 
     Args:
-        parser: Of the program.
+        parser: Parser of the program.
         name: Name of the report in the folder of reports; ``--out`` must have its ending.
-        beside: Endings of the files that are written next to it; an empty one is a folder.
+        beside: Suffixes of the files written beside the report; an empty one is a folder.
     """
     suffix = Path(name).suffix
 
@@ -43,20 +43,20 @@ def add_out(parser: argparse.ArgumentParser, name: str, beside: Sequence[str] = 
 
 
 def writable_folder(text: str) -> Path:
-    """Type of an argument that is a folder to write to: refuses one that cannot be written."""
+    """Argument type of an output folder; one that cannot be written is refused."""
     check_writable(Path(text), folder=True)
     return Path(text)
 
 
 def check_writable(path: Path, *, folder: bool = False) -> None:
-    """Refuse a path that cannot be written.
+    """Check that a path can be written.
 
     Args:
         path: A file, or a folder for files.
-        folder: Which of the two.
+        folder: Whether the path is a folder.
 
     Raises:
-        argparse.ArgumentTypeError: It is the other of the two, or permissions or a file in its way forbid it.
+        argparse.ArgumentTypeError: It is a folder where a file is expected or vice versa, or cannot be created.
     """
     if path.exists() and path.is_dir() != folder:
         raise argparse.ArgumentTypeError(f"{path} is a {'file' if folder else 'folder'}")
@@ -68,13 +68,13 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
 
 
 def publish(text: str, out: Path) -> None:
-    """Write a report, with the folders it needs."""
+    """Write a report; its folder is created if missing."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text)
 
 
 def check_least(parser: argparse.ArgumentParser, options: argparse.Namespace, **bounds: int) -> None:
-    """Refuse numbers, or the smallest of several, below their bounds; what is None was not given."""
+    """Check lower bounds of numbers, or of the smallest of several; None = not given."""
     for name, bound in bounds.items():
         value = getattr(options, name)
         least = min(value) if isinstance(value, list) else value
@@ -83,7 +83,7 @@ def check_least(parser: argparse.ArgumentParser, options: argparse.Namespace, **
 
 
 def check_positive(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:
-    """Refuse numbers of seconds that are not above 0, NaN among them."""
+    """Check that numbers of seconds are above 0, and not NaN."""
     for name in names:
         value = getattr(options, name)
         if math.isnan(value) or value <= 0:
@@ -91,24 +91,24 @@ def check_positive(parser: argparse.ArgumentParser, options: argparse.Namespace,
 
 
 def check_device(parser: argparse.ArgumentParser, device: torch.device) -> None:
-    """Refuse a CUDA device that is not there."""
+    """Check that a CUDA device exists."""
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         parser.error(f"device {device}: there are {torch.cuda.device_count()} CUDA devices")
 
 
 def check_checkout(parser: argparse.ArgumentParser, name: str, folder: Path | None, file: str) -> None:
-    """Refuse a folder that is no checkout of an original: it has to hold one of its files."""
+    """Check that a folder is a checkout of an original program: it must hold a file of it."""
     if folder is not None and not (folder / file).is_file():
         parser.error(f"{name}: {folder} is no checkout of it: there is no {folder / file}")
 
 
 def check_trainings(parser: argparse.ArgumentParser, further: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """Check the further arguments, which go to the command lines of trainings.
+    """Check further arguments, which are passed to the command lines of trainings.
 
     Args:
-        parser: Of the program.
-        further: What it did not know.
-        taken: Arguments that the program itself gives to its trainings, such as ``--model.attention``.
+        parser: Parser of the program.
+        further: Arguments that this parser does not have.
+        taken: Arguments that the program itself passes to its trainings, such as ``--model.attention``.
 
     Returns:
         The arguments.
@@ -123,5 +123,5 @@ def check_trainings(parser: argparse.ArgumentParser, further: Iterable[str], tak
 
 
 def _short(word: str) -> str:
-    """Return the name of an argument as it is commonly written, without its value."""
+    """Return the usual short name of an argument, without its value."""
     return ".".join(part for part in word.partition("=")[0].split(".") if part not in ("init_args", "class_path"))

@@ -1,10 +1,10 @@
-"""``python -m benchmarks.steps``: training steps of every task, and the share of the machine's peak that they reach.
+"""Time of a training step of every task, as a share of peak performance too: ``python -m benchmarks.steps``.
 
-Each task as its configuration says, on the batch of median size among the first nine: step by step, in half precision,
-compiled, and as CUDA graphs. A step is loss, gradients, their clipping and the optimizer, without the drawing of its
-batch. Operations are those of all products of matrices; the peak is what one large product reaches on the same machine
-in the same precision. The report is written after each way. Further arguments go to the command line of each task, such
-as ``--data.batch_size=256``.
+Each task is built by its configuration, and timed on the batch of median size among the first nine: eager, in half
+precision, compiled, and as CUDA graphs. A step consists of loss, gradients, clipping and optimizer, without the drawing
+of the batch. FLOPs are those of matrix products; the peak is that of a large matrix product on the same machine in the
+same precision. The report is written after each way. Further arguments go to the command line of each task, such as
+``--data.batch_size=256``.
 """
 
 import argparse
@@ -36,20 +36,20 @@ from tabattn.training.cli import CLI
 CONFIGS = Path(__file__).parents[1] / "configs"
 TASKS = {"prior": CONFIGS / "prior.yaml", "pairs": CONFIGS / "pairs.yaml"}
 IDLE = [*QUIET, "--trainer.accelerator=cpu", "--lr_scheduler=null", "--data.num_workers=0"]
-"""A trainer that is not used, and batches drawn where they are asked for."""
+"""Arguments without effect on a step: the trainer is not used, and batches are drawn in this process."""
 BATCHES = 9
-"""How many batches are drawn, of which the one of median size is taken: sizes of tables differ widely."""
+"""Number of batches of which the one of median size is timed, as sizes of tables differ widely."""
 PRODUCT = {"cuda": 8192, "cpu": 1024}
-"""Side of the square matrices whose product stands for the peak of a device."""
+"""Side of the square matrices whose product measures the peak performance, by device type."""
 
 
 class Way(NamedTuple):
-    """How steps are taken.
+    """Way of taking steps.
 
     Attributes:
-        dtype: Precision; half ones by autocast.
+        dtype: Precision; half precision by autocast.
         compiled: Whether the loss is compiled.
-        graph: Whether steps are replays of a CUDA graph.
+        graph: Whether a step is the replay of a CUDA graph.
     """
 
     dtype: torch.dtype = torch.float32
@@ -70,14 +70,14 @@ WAYS = {
 
 
 class Figures(NamedTuple):
-    """One line of the report.
+    """Row of the report.
 
     Attributes:
         task: Name of the task.
         way: Name of the way.
-        seconds: Median of a step; NaN where it failed.
-        flops: Operations of a step.
-        problem: What went wrong, in one line.
+        seconds: Median time of a step; NaN if it failed.
+        flops: FLOPs of a step.
+        problem: Error in one line; empty = none.
     """
 
     task: str
@@ -88,13 +88,13 @@ class Figures(NamedTuple):
 
 
 class Training(NamedTuple):
-    """A task ready to be trained.
+    """Task with what a training step needs.
 
     Attributes:
         task: The task, on its device.
-        optimizer: Its optimizer: there is one, however often a task is asked for it.
-        batch: What every step is taken on.
-        clip: Largest norm of the gradients; None = any.
+        optimizer: Its optimizer, the same for all ways.
+        batch: Batch of every step.
+        clip: Largest gradient norm; None = no clipping.
         start: State of the task and of the optimizer before the first step.
     """
 
@@ -132,7 +132,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def build(name: str, options: argparse.Namespace) -> Training:
-    """Build a task in training on a device, as its configuration says, with its median batch."""
+    """Build a task by its configuration, in training mode on a device, with its batch of median size."""
     cli = CLI([f"--config={TASKS[name]}", *IDLE, *options.further], run=False)
     task, data = cli.model, cli.datamodule
     assert isinstance(task, Task)
@@ -156,7 +156,7 @@ def median(batches: Sequence[Batch]) -> Batch:
 
 
 def step(training: Training, way: Way) -> Step:
-    """Return a training step, which starts where the training did, whatever steps were taken before."""
+    """Return a training step; task and optimizer are reset to their initial state first."""
     task, optimizer, batch, clip, (weights, state) = training
     task.load_state_dict(weights)
     task.zero_grad()
@@ -183,14 +183,14 @@ def step(training: Training, way: Way) -> Step:
 
 
 def flops(training: Training) -> float:
-    """Count the operations of a step: every product of matrices, attention by its definition."""
+    """Count the FLOPs of a step: those of all matrix products, with attention in its unfused form."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         step(training, Way())()
     return float(counter.get_total_flops())
 
 
 def peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Measure the operations in a second of one large product of square matrices of random numbers."""
+    """Measure the FLOPs per second of a large product of random square matrices."""
     side = PRODUCT[device.type]
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     for _ in range(3):
@@ -199,7 +199,7 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figures]:
-    """Yield the figures of each way and task; a way that fails does not keep the others from it."""
+    """Yield the row of each way and task; the failure of one does not stop the others."""
     start = time.monotonic()
     trainings = {name: build(name, options) for name in options.tasks}
     known = {name: flops(training) for name, training in trainings.items()}
@@ -211,17 +211,17 @@ def measure(options: argparse.Namespace) -> Iterator[Figures]:
             torch.compiler.reset()
             try:
                 run = step(trainings[name], WAYS[way])
-                run()  # The first step makes the optimizer's state, the second one is recorded.
+                run()  # The first step creates the optimizer's state, the second is captured.
                 run()
                 seconds = median_seconds({way: run}, options.repeats, options.device)[way]
                 yield Figures(name, way, seconds, known[name])
-            except Exception as ex:  # Whatever a compiler or a capture raises is a finding about the way.
+            except Exception as ex:  # An error of the compiler or of a capture is a result.
                 problem = f"{type(ex).__name__}: {str(ex).strip().partition(chr(10))[0]}"
                 yield Figures(name, way, math.nan, known[name], problem)
 
 
 def report(lines: Sequence[Figures], peaks: dict[torch.dtype, float], options: argparse.Namespace) -> str:
-    """Return the result in Markdown."""
+    """Return the report in Markdown."""
     base = {line.task: line.seconds for line in reversed(lines)}
     rows = [["task", "way", "ms per step", "speed, relative", "GFLOP per step", "TFLOP/s", "share of peak"]]
     rows.append(["---", "---", *["---:"] * 5])
@@ -261,7 +261,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, write the file after each way and show it."""
+    """Measure; write the report after each way, and print it."""
     options = arguments(argv)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     peaks = {dtype: peak(dtype, options.device) for dtype in {WAYS[way].dtype: None for way in options.ways}}

@@ -1,9 +1,9 @@
-"""Our TNP-D against the original one on its own protocol: ``python -m benchmarks.tnp --original <checkout>``.
+"""Comparison of TNPD with the original TNP-D on its protocol: ``python -m benchmarks.tnp --original <checkout>``.
 
-The checkout is that of TNP-pytorch; nothing of it is part of this project. Every network of a seed takes the same
-batches in turns, so the ratios of speed hold on a busy machine too, and all are scored on one saved evaluation set,
-beside the process that made the tasks. Without a checkout only ours are trained. On a GPU, ``--graphs`` takes the steps
-of all of them as CUDA graphs, which makes the original's 100,000 steps a matter of minutes.
+The checkout is that of TNP-pytorch, which is no part of this project. The networks of a seed take the same batches in
+turns, so that ratios of speed hold on a busy machine too. All are scored on one saved evaluation set, as is the oracle.
+Without a checkout only networks of this project are trained. On a GPU, ``--graphs`` replays all steps as CUDA graphs,
+with which the original's 100,000 steps take minutes.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from tabattn.contract.batches import PairBatch
 
 BATCH = 16
 TIMED = 25
-"""One in so many steps of graphs is waited for, and timed if it is a replay; the others run on meanwhile."""
+"""Interval in steps at which a graph's replay is timed; between them nothing synchronises with the GPU."""
 
 
 def train(options: argparse.Namespace, seed: int) -> dict[str, Entrant]:
-    """Train all networks of a seed, batch by batch in turns."""
+    """Train all networks of a seed, in turns on each batch."""
     made = entrants(options.original, seed, options.device, options.equal)
     data = SyntheticPairs(
         "tnp", batch_size=BATCH, steps_per_epoch=options.steps, seed=seed + 1, num_workers=options.workers
@@ -58,12 +58,12 @@ def train(options: argparse.Namespace, seed: int) -> dict[str, Entrant]:
 
 
 def factor(step: int, steps: int) -> float:
-    """What is left of the learning rate: half a cosine, as the original's."""
+    """Learning rate as a fraction of its peak: cosine decay, as in the original."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _with_graphs(made: Mapping[str, Entrant], batches: Iterable[PairBatch], options: argparse.Namespace) -> None:
-    Distribution.set_default_validate_args(False)  # The original's check of its densities waits for the GPU.
+    Distribution.set_default_validate_args(False)  # The original's argument checks synchronise with the GPU.
     for entrant in made.values():
         for part in entrant.network.modules():
             if isinstance(part, nn.TransformerEncoder):
@@ -84,12 +84,12 @@ def _with_graphs(made: Mapping[str, Entrant], batches: Iterable[PairBatch], opti
 
 
 def _tell_no_mask_is_causal(encoder: nn.TransformerEncoder) -> None:
-    """Spare torch's encoder looking for itself, which waits for the GPU."""
+    """Tell torch's encoder that its mask is not causal; it would synchronise with the GPU to find out."""
     encoder.register_forward_pre_hook(lambda _, given, named: (given, {**named, "is_causal": False}), with_kwargs=True)
 
 
 def evaluation_set(options: argparse.Namespace) -> list[PairBatch]:
-    """The tasks that all are scored on, kept in a file."""
+    """Evaluation tasks of all networks, kept in a file."""
     path = options.folder / f"evaluation_{options.batches}.pt"
     if path.exists():
         return torch.load(path, weights_only=False)
@@ -105,12 +105,12 @@ def evaluation_set(options: argparse.Namespace) -> list[PairBatch]:
 
 @torch.no_grad()
 def score(log_density: LogDensity, batches: list[PairBatch], device: torch.device) -> float:
-    """The original's figure: the mean over batches of the mean log-density of a target."""
+    """Score of the original: mean over batches of the mean log-density of a target."""
     return statistics.fmean(log_density(on_device(batch, device)).mean().item() for batch in batches)
 
 
 def report(options: argparse.Namespace, scores: Mapping[str, list[float]], seconds: Mapping[str, float]) -> str:
-    """The result in Markdown."""
+    """Report in Markdown."""
     digest = hashlib.sha256((options.folder / f"evaluation_{options.batches}.pt").read_bytes()).hexdigest()[:12]
     twice = "" if options.equal else "; twice the rate: 1e-3"
     way = "; all steps are CUDA graphs" if options.graphs else ""
@@ -132,11 +132,11 @@ def report(options: argparse.Namespace, scores: Mapping[str, list[float]], secon
 
 
 def table(scores: Mapping[str, list[float]], seconds: Mapping[str, float]) -> list[str]:
-    """The networks in lines of Markdown.
+    """Rows of the networks in Markdown.
 
     Args:
-        scores: Of each network, the score of every seed; what has no seeds has one.
-        seconds: What a step of each network takes, the one to compare with first.
+        scores: Scores of each network by seed; a single one without seeds.
+        seconds: Time of a step of each network, the reference first.
     """
     base = next(iter(seconds))
     lines = [
@@ -153,7 +153,7 @@ def table(scores: Mapping[str, list[float]], seconds: Mapping[str, float]) -> li
 
 
 def _difference(values: Sequence[float], others: Sequence[float]) -> str:
-    """How much larger values are on average, and its standard error where they come in several pairs."""
+    """Mean difference of paired values, with its standard error if there are several pairs."""
     text = f"{statistics.fmean(values) - statistics.fmean(others):+.4f}"
     if len(values) != len(others) or len(values) < 2:
         return text
@@ -196,7 +196,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, score and write the report."""
+    """Train and score the networks; write and print the report."""
     options = arguments(argv)
     torch.set_num_threads(options.threads)
     batches = evaluation_set(options)

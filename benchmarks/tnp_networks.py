@@ -1,4 +1,4 @@
-"""The networks of ``benchmarks.tnp``: ours, and the original TNP-D from a checkout of its own."""
+"""Networks of ``benchmarks.tnp``: those of this project, and the original TNP-D from its checkout."""
 
 import sys
 from collections.abc import Callable
@@ -16,21 +16,21 @@ from tabattn.pairs import TNPD
 
 SIZES = {"dim": 64, "heads": 4, "hidden": 128, "layers": 6}
 RATE = 5e-4
-"""The original's learning rate."""
+"""Learning rate of the original."""
 LogDensity = Callable[[PairBatch], Tensor]
 """Log-density of each target of a batch given the context."""
 Build = Callable[[], tuple[nn.Module, LogDensity]]
 
 
 class Entrant(NamedTuple):
-    """A network in training.
+    """Network in training.
 
     Attributes:
-        network: What is trained.
+        network: The network.
         log_density: Log-density of each target of a batch.
         optimizer: Its optimizer.
-        rate: The peak of its learning rate.
-        seconds: What its steps took.
+        rate: Peak of its learning rate.
+        seconds: Times of its steps.
     """
 
     network: nn.Module
@@ -40,12 +40,12 @@ class Entrant(NamedTuple):
     seconds: list[float]
 
     def loss(self, batch: PairBatch) -> Tensor:
-        """What is minimised."""
+        """Training loss: mean negative log-density of the targets."""
         return -self.log_density(batch).mean()
 
 
 def original(folder: Path, device: torch.device) -> tuple[nn.Module, LogDensity]:
-    """The original TNP-D in the sizes of its own configuration."""
+    """Original TNP-D with the sizes of its configuration."""
     sys.path.insert(0, str(folder / "regression"))
     sys.modules["attrdict"] = _module("attrdict", AttrDict=Attributes)
     from models import tnp
@@ -63,14 +63,14 @@ def original(folder: Path, device: torch.device) -> tuple[nn.Module, LogDensity]
 
 
 class Attributes(dict[str, Any]):
-    """Stands in for the package attrdict, which no longer imports."""
+    """Replacement of the package attrdict, which present Python versions cannot import."""
 
     __getattr__ = dict.__getitem__
     __setattr__ = dict.__setitem__
 
 
 class Anywhere:
-    """Stands in for torch where the original names CUDA as the device of a mask.
+    """Replacement of the original's ``torch`` that creates its masks, there on CUDA, on the device in use.
 
     Args:
         device: The device in use.
@@ -88,7 +88,7 @@ class Anywhere:
 
 
 def ours(**changes: Any) -> tuple[nn.Module, LogDensity]:
-    """Our network in the same sizes."""
+    """TNPD with the original's sizes."""
     network = TNPD(**{**SIZES, "members": 1, **changes})
     network.complete = True
 
@@ -100,13 +100,13 @@ def ours(**changes: Any) -> tuple[nn.Module, LogDensity]:
 
 
 def entrants(checkout: Path | None, seed: int, device: torch.device, equal: bool) -> dict[str, Entrant]:
-    """Every network of a seed, with its optimizer: Adam, for ours in one kernel.
+    """All networks of a seed, each with Adam, fused for those of this project.
 
     Args:
-        checkout: The original; None = ours alone.
+        checkout: Checkout of the original; None = only networks of this project.
         seed: Seed of the weights.
-        device: Where to train.
-        equal: Whether only those of the original's size.
+        device: Device of the training.
+        equal: Whether to build only networks of the original's size.
     """
     builders: dict[str, tuple[Build, float]] = {
         "tabattn, 6 layers, as the original": (ours, RATE),

@@ -1,9 +1,9 @@
-"""Error of trajectories beside that of one pass, by the size of the task: ``python -m benchmarks.trajectories``.
+"""Error of trajectories against that of a single pass, by the size of the task: ``python -m benchmarks.trajectories``.
 
-A network is trained as ``configs/pairs.yaml`` says for each number of points, on the first such system's pairs
-(``rbf_const_2D``, a quarter of the points shown), and infers test tasks in one pass and point after point: by its
-means, and by one drawn trajectory. It is also given more true points, in one pass: the error of the same last quarter
-of the targets must not grow. ``--before`` adds networks that are trained with the scored number of points alone.
+For each number of points, a network is trained by ``configs/pairs.yaml`` on pairs of ``rbf_const_2D`` with a quarter of
+the points as context. It predicts test tasks in a single pass, along the mean trajectory, and along a sampled one. It
+also predicts the last quarter of the targets in a single pass with more true points as context, with which the error
+must not grow. ``--before`` adds networks that are trained with the scored number of context points only.
 Further arguments go to the command line of each training, such as ``--trainer.accelerator=gpu``.
 """
 
@@ -38,11 +38,11 @@ WAYS = ("one pass", "mean trajectory", "first sample")
 
 
 RESAMPLES = 200
-"""How often tasks are drawn anew to tell a standard error."""
+"""Resamples of the bootstrap."""
 
 
 class Estimate(NamedTuple):
-    """A figure and its standard error over test tasks."""
+    """Estimate and its standard error over test tasks."""
 
     value: float
     error: float
@@ -52,15 +52,15 @@ class Estimate(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What became of one network.
+    """Results of one network.
 
     Attributes:
         points: Points of each sequence.
-        training: What training was shown.
+        training: Sizes of the context in training.
         errors: Squared error of each target by ``WAYS``, ``(3, tasks, targets)``.
-        known: Mean squared error of the last quarter of each task's points, ``(tasks,)``, by how many are known.
-        first: Root mean squared error of the first target, the size of the drop.
-        minutes: Processor time of the training.
+        known: Mean squared error of the last quarter of each task's points, ``(tasks,)``, by size of the context.
+        first: Root mean squared error of the first target, the drop.
+        minutes: CPU time of the training.
         found: Trajectories of the first batch.
     """
 
@@ -73,11 +73,11 @@ class Measured(NamedTuple):
     found: Trajectories
 
     def medians(self, tasks: Tensor | slice = slice(None)) -> Tensor:
-        """Median over tasks, or over some of them, of the root mean squared error, by ``WAYS``."""
+        """Median over tasks, or some of them, of the root mean squared error, by ``WAYS``."""
         return self.errors[:, tasks].mean(2).sqrt().median(1).values
 
     def ratios(self) -> list[Estimate]:
-        """Medians of trajectories, of means and drawn, beside that of one pass."""
+        """Ratios of the median error of the mean and the sampled trajectory to that of a single pass."""
 
         def ratio(way: int, tasks: Tensor) -> float:
             once, *others = self.medians(tasks).tolist()
@@ -86,11 +86,11 @@ class Measured(NamedTuple):
         return [estimate(partial(ratio, way), self.errors.shape[1]) for way in range(len(WAYS) - 1)]
 
     def by_known(self, tasks: Tensor | slice = slice(None)) -> list[float]:
-        """Median over tasks, or over some of them, of the root mean squared error of ``known``."""
+        """Median over tasks, or some of them, of the root mean squared error in ``known``."""
         return [float(error[tasks].sqrt().median()) for error in self.known.values()]
 
     def gains(self) -> list[Estimate]:
-        """The median error with each more of true points known, beside that with the fewest."""
+        """Ratios of the median error with larger contexts to that with the smallest."""
 
         def ratio(more: int, tasks: Tensor) -> float:
             first, *others = self.by_known(tasks)
@@ -100,10 +100,10 @@ class Measured(NamedTuple):
 
 
 def estimate(statistic: Callable[[Tensor], float], tasks: int) -> Estimate:
-    """A statistic of all tasks, and its standard error: its spread over tasks drawn anew (bootstrap).
+    """Estimate a statistic over tasks, with its bootstrap standard error.
 
     Args:
-        statistic: Of the tasks of some numbers, ``(tasks,)``.
+        statistic: Function of task indices, ``(tasks,)``.
         tasks: Number of tasks.
     """
     source = torch.Generator().manual_seed(0)
@@ -122,7 +122,7 @@ def build(points: int, training: str, options: argparse.Namespace) -> CLI:
 
 
 def train(points: int, training: str, options: argparse.Namespace) -> Measured:
-    """Train a network and let it infer the first test tasks."""
+    """Train a network, and measure it on the test tasks."""
     cli = build(points, training, options)
     task, data = cli.model, cli.datamodule
     assert isinstance(task, PairInference)
@@ -153,7 +153,7 @@ def walk(network: PairNetwork, batches: Sequence[PairBatch], seed: int) -> tuple
 
 @torch.no_grad()
 def by_known(network: PairNetwork, batches: Sequence[PairBatch], points: int) -> dict[int, Tensor]:
-    """Mean squared error of the last quarter of each task's points, ``(tasks,)``, by how many true ones are known."""
+    """Mean squared error of the last quarter of each task's points, ``(tasks,)``, by size of the context."""
     last = points // 4
     errors = {}
     for known in (points // 4, points // 2, points - last):
@@ -164,7 +164,7 @@ def by_known(network: PairNetwork, batches: Sequence[PairBatch], points: int) ->
 
 
 def draw(runs: Sequence[Measured], path: Path) -> None:
-    """Draw, for each network, the median error of each target by the ways to predict it, and one task."""
+    """Plot, for each network, the median error of each target by ``WAYS``, and one task."""
     figure, panels = sheet(2 * len(runs), "", across=2)
     drawn = []
     for number, run in enumerate(runs):
@@ -187,7 +187,7 @@ def draw(runs: Sequence[Measured], path: Path) -> None:
 
 
 def report(runs: Sequence[Measured], options: argparse.Namespace) -> str:
-    """The errors in Markdown."""
+    """Report of the errors in Markdown."""
     heads = ["points", "trained with", *WAYS, "ratios", "worst mean trajectory", "drop", "by true points known"]
     heads += ["the same, root mean square", "minutes"]
     lines = [f"| {' | '.join(heads)} |", "| ---: | --- |" + " ---: |" * (len(heads) - 2)]
@@ -238,10 +238,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train every network, draw what becomes of its errors and write the report."""
+    """Train every network; write the picture and the report."""
     options = arguments(argv)
     trainings = ("every size", *(["one size"] if options.before else []))
-    for points in options.points:  # No mistake waits for the trainings before it.
+    for points in options.points:  # Build every network once, so that errors show before the trainings.
         for training in trainings:
             build(points, training, options)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -1,1 +1,1 @@
-"""One short script per task, from Python."""
+"""Example scripts in Python, one for each task."""

@@ -1,8 +1,7 @@
-"""Train an in-context classifier on synthetic tables, then meet real ones: ``python -m examples.demo``.
+"""Demo: an in-context classifier, trained on synthetic tables only, on real tables: ``python -m examples.demo``.
 
-The network never sees a real table in training. On each it is compared, over identical folds, with classical models
-that are fitted to it; and with itself after the labels of the context rows were permuted, which shows that what it
-knows of a table it reads from the context.
+On each real table the network is compared, over the same folds, with classical models that are fitted to it; and with
+itself after permutation of the context labels, which shows that it reads the table from the context.
 """
 
 import csv
@@ -37,7 +36,7 @@ Predictor = Callable[[TableBatch], Tensor]
 
 
 class Row(NamedTuple):
-    """One line of the result table."""
+    """Row of the result table."""
 
     table: str
     model: str
@@ -47,7 +46,7 @@ class Row(NamedTuple):
 
 
 def fitted(make: Callable[[], ClassifierMixin]) -> Predictor:
-    """A classical model, fitted to the context rows of each batch."""
+    """Prediction function of a classical model that is fitted to the context rows of each batch."""
 
     def predict(batch: TableBatch) -> Tensor:
         x, y = np.nan_to_num(batch.x[0].numpy()), batch.y[0].numpy()
@@ -58,7 +57,7 @@ def fitted(make: Callable[[], ClassifierMixin]) -> Predictor:
 
 
 def in_context(task: PriorClassification, permutation: int | None = None) -> Predictor:
-    """The trained network, given the context rows of each batch with their labels, true or permuted."""
+    """Prediction function of the trained network, given context rows with true or permuted labels."""
 
     def predict(batch: TableBatch) -> Tensor:
         if permutation is not None:
@@ -70,7 +69,7 @@ def in_context(task: PriorClassification, permutation: int | None = None) -> Pre
 
 
 def evaluate(predict: Predictor, folds: list[TableBatch]) -> tuple[Scores, float]:
-    """Scores of the pooled predictions of all folds, and the seconds they took."""
+    """Scores of the pooled predictions of all folds, and the time in seconds."""
     start = time.perf_counter()
     predicted = torch.cat([predict(fold) for fold in folds])
     seconds = time.perf_counter() - start
@@ -78,7 +77,7 @@ def evaluate(predict: Predictor, folds: list[TableBatch]) -> tuple[Scores, float
 
 
 def compare(task: PriorClassification, tables: dict[str, list[TableBatch]]) -> list[Row]:
-    """Every model on every table."""
+    """Rows of every model on every table."""
     models = {
         "tabattn": [in_context(task)],
         "tabattn (permuted labels)": [in_context(task, number) for number in range(PERMUTATIONS)],
@@ -99,7 +98,7 @@ def compare(task: PriorClassification, tables: dict[str, list[TableBatch]]) -> l
 
 
 def report(rows: list[Row]) -> str:
-    """The rows as an aligned table, and the means over tables."""
+    """Format the rows as an aligned table, with means over tables."""
     tables = list(dict.fromkeys(row.table for row in rows))
     names = list(dict.fromkeys(row.model for row in rows))
     figures = {(row.table, row.model): row for row in rows}
@@ -113,8 +112,8 @@ def report(rows: list[Row]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Train, compare, and leave the result table in ``runs/demo/Softmax/results.csv``."""
-    # Tables this small gain little from a second thread, and lose much where another process wants its core.
+    """Train and compare; write the result table to ``runs/demo/Softmax/results.csv``."""
+    # Small tables gain little from a second thread, and lose much if another process uses the core.
     torch.set_num_threads(1)
     cli = CLI(args=["fit", "--config", str(CONFIG), *arguments])
     task, data = cli.model.eval().cpu(), cli.datamodule

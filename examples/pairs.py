@@ -3,8 +3,9 @@
 # %% [markdown]
 # # The rest of a sequence from another one
 #
-# Two sequences follow one curve at heights of their own. All of the first and eight points of the second are known; the
-# network gives a density for each of the others. Run it as a program, `python -m examples.pairs`, or cell by cell.
+# Two sequences follow one curve at heights of their own. All points of the first and eight of the second are context;
+# the network predicts a density for each of the others. Run it as a program, `python -m examples.pairs`, or cell by
+# cell.
 
 # %%
 import torch
@@ -21,7 +22,7 @@ seed_everything(0, verbose=False)
 
 # %% [markdown]
 # ## Data
-# Gaussian processes, so that the best possible prediction is known too.
+# Gaussian processes, whose exact predictive density (the oracle) is known.
 
 # %%
 data = SyntheticPairs(
@@ -47,7 +48,7 @@ trainer.fit(task, data)
 
 # %% [markdown]
 # ## Score
-# Log-likelihood of a target in nats, the best possible one, and the error of the first prediction behind the context.
+# Log-likelihood of a target in nats, that of the oracle, and the error of the first target after the context.
 
 # %%
 (scores,) = trainer.test(task, data, verbose=False)
@@ -56,7 +57,7 @@ for name in ("test/ll", "test/ll_oracle", "test/rmse_first"):
 
 # %% [markdown]
 # ## Look at attention
-# Which points of which sequence a target reads: the weight that the other sequence gets.
+# Attention weights of a target: their sum over the points of the other sequence.
 
 # %%
 task.eval()
@@ -72,7 +73,7 @@ for site, records in maps.items():
 
 # %% [markdown]
 # ## Predict
-# Trajectories: each value is drawn from the predicted density, and known from then on.
+# Trajectories: each value is drawn from the predicted density, and is context for the later ones.
 
 # %%
 predictions = trainer.predict(task, data)

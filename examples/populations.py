@@ -1,4 +1,4 @@
-"""Make up ``examples/populations.csv``, counts of hares and lynxes on islands: ``python -m examples.populations``."""
+"""Generator of ``examples/populations.csv``, counts of hares and lynxes: ``python -m examples.populations``."""
 
 import sys
 from pathlib import Path
@@ -11,11 +11,11 @@ PATH = Path(__file__).with_name("populations.csv")
 ISLANDS = 300
 YEARS = 20.0
 STEP = 0.02
-"""Years from one state to the next."""
+"""Time step of the simulation in years."""
 
 
 def course(source: np.random.Generator) -> NDArray[np.float64]:
-    """Logarithms of both populations over the years, ``(2, steps)``: Lotka and Volterra's, in noisy weather."""
+    """Simulate the logarithms of both populations, ``(2, steps)``, by noisy Lotka-Volterra equations."""
     births, hunts, deaths = source.uniform(0.8, 1.2), source.uniform(0.8, 1.2), source.uniform(0.6, 1.0)
     states = np.empty((2, round(YEARS / STEP)))
     hares, lynxes = source.normal(0, 0.5, 2)
@@ -28,7 +28,7 @@ def course(source: np.random.Generator) -> NDArray[np.float64]:
 
 
 def populations(islands: int = ISLANDS) -> pd.DataFrame:
-    """Counts at irregular times, more of hares than of lynxes, as logarithms."""
+    """Table of log-counts at irregular times, more of hares than of lynxes."""
     source = np.random.default_rng(0)
     parts = []
     for island in range(islands):

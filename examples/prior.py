@@ -24,7 +24,7 @@ seed_everything(0, verbose=False)
 
 # %% [markdown]
 # ## Data
-# Training tables come from a random process, another one for each; real tables, which training never sees, score it.
+# Each training table comes from another random process; validation is on real tables, which training never uses.
 
 # %%
 data = SyntheticPrior(batch_size=8, rows=(30, 60), features=(2, 6), tables=("sklearn:iris", "sklearn:wine"))
@@ -44,7 +44,7 @@ trainer.fit(task, data)
 
 # %% [markdown]
 # ## Score
-# On folds of the real tables. *Reliance* is what the ROC AUC loses where the labels of the context are shuffled.
+# On folds of the real tables. *Reliance* is the loss of ROC AUC if the labels of the context are permuted.
 
 # %%
 (scores,) = trainer.test(task, data, verbose=False)

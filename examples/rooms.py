@@ -1,4 +1,4 @@
-"""Make up ``examples/rooms.csv``, hours of a temperature outside and of one inside: ``python -m examples.rooms``."""
+"""Generator of ``examples/rooms.csv``, hourly temperatures outside and inside: ``python -m examples.rooms``."""
 
 import sys
 from pathlib import Path
@@ -9,11 +9,11 @@ import pandas as pd
 PATH = Path(__file__).with_name("rooms.csv")
 HOURS = 1500
 LAG = 6
-"""Hours that the room is behind."""
+"""Lag of the room's temperature in hours."""
 
 
 def rooms(hours: int = HOURS) -> pd.DataFrame:
-    """A room that follows the weather late and half, is heated by day, and was not measured now and then."""
+    """Simulate a room that follows the weather with a lag and half the amplitude, is heated by day, and has gaps."""
     source = np.random.default_rng(0)
     time = pd.date_range("2024-01-01", periods=hours, freq="h")
     hour = time.hour.to_numpy()
