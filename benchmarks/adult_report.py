@@ -22,10 +22,10 @@ LEARNT = 0.6
 
 SEEN = """\
 - **original**: the protocol of the original experiment, five folds over all rows of tasks that were trained on. Rows
-  and labels that training has shown are scored: it says how well the table was learnt, not what a new task would get.
+  and labels of the training are scored: this measures memorisation of the table, not the accuracy on a new task.
 - **held-out**: tasks of rows that no training task has.
-- **flipped**: the held-out tasks with the labels of their context rows reversed. A method that reads these labels gets
-  one minus its held-out score; one that knows the table by heart gets its held-out score again.
+- **flipped**: the held-out tasks with reversed labels of their context rows. A method that reads these labels scores
+  one minus its held-out score; one that has memorised the table scores as before.
 """
 
 
@@ -49,11 +49,11 @@ def write(options: argparse.Namespace, table: RealTable, results: pd.DataFrame, 
         plot_curves(histories, kind, options.out / f"{name}.png", levels if kind.y == "ROC AUC" else None)
     plot_inference(times, options.out / "inference.png")
     text = (
-        "# One table, one attention after another\n\n"
+        "# Comparison of attentions on one table\n\n"
         + _origin(options, table)
         + "\n## Three scores\n\nMean ROC AUC over tasks; mean and standard deviation over "
         + f"{_seeds(options.seeds)}.\n\n{markdown(_scores(results, names))}\n{SEEN}"
-        + f"\n## What the figures can bear\n\n{_reading(results)}\n\n{_noise(results, options)}\n"
+        + f"\n## Reading or memorisation, and noise\n\n{_reading(results)}\n\n{_noise(results, options)}\n"
         + "\n## Time and memory\n\n"
         + markdown(summary(histories))
         + f"\n{_costs(options)}"
@@ -114,45 +114,47 @@ def _reading(results: pd.DataFrame) -> str:
     means = results[results["method"].isin(list(MECHANISMS))].groupby("method", sort=False)[list(PROTOCOLS)].mean()
     learnt = means[means["held-out"] >= LEARNT]
     text = (
-        "A network that reads the labels of its context turns its held-out score a into 1 - a when they are flipped; "
-        "one that knows the table by heart keeps a. "
+        "Flipped labels change the held-out score a of a network that reads its context into 1 - a; a network that has "
+        "memorised the table keeps a. "
     )
     if len(learnt):
         shares = (learnt["held-out"] - learnt["flipped"]) / (2 * learnt["held-out"] - 1)
         listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-        text += f"The way from knowing (0%) to reading (100%): {listed}."
+        text += f"From memorising (0%) to reading (100%): {listed}."
     if rest := [str(name) for name in means.index if name not in learnt.index]:
-        text += f" Below {LEARNT} on held-out tasks there is too little to tell by: {', '.join(rest)}."
+        text += f" Held-out scores below {LEARNT} are too low to tell: {', '.join(rest)}."
     return text
 
 
 def _noise(results: pd.DataFrame, options: argparse.Namespace) -> str:
     others = [name for name in options.attentions if name != REFERENCE]
     if options.seeds < 2 or not others:
-        return "With one seed there is no spread, and no difference between two attentions can be told from noise."
+        return "With one seed there is no standard deviation, so no difference between two attentions can be tested."
     factor = student.ppf(0.975, options.seeds - 1) / np.sqrt(options.seeds)
     differences = {name: _differences(results, name) for name in others}
     told = [name for name, found in differences.items() if abs(found.mean()) > factor * found.std()]
     verdict = f"That holds for {', '.join(told)}" if told else "That holds for none of them"
     text = (
-        f"Differences from {REFERENCE} are taken seed by seed. With {_seeds(options.seeds)} one can be told from zero "
-        f"(95 %, Student) where its mean is more than {factor:.2f} times its standard deviation. {verdict}; of "
-        f"{len(others)} comparisons one in twenty passes by chance, so a difference that barely passes is no finding."
+        f"Differences from {REFERENCE} are paired by seed. With {_seeds(options.seeds)} a difference is significant "
+        f"(95 %, Student) if its mean is more than {factor:.2f} times its standard deviation. {verdict}; each of the "
+        f"{len(others)} comparisons passes by chance with probability 0.05, so a difference that barely passes is no "
+        "evidence."
     )
     if "Scratch" in differences:
         text += (
-            f" Scratch computes what {REFERENCE} does, so its difference, {_spread(differences['Scratch'], '+')}, is a "
-            "sample of the noise (rounding, and another number of steps in the same time)."
+            f" Scratch computes the same function as {REFERENCE}, so its difference, "
+            f"{_spread(differences['Scratch'], '+')}, is a sample of the noise "
+            "(rounding, and another number of steps in the same time)."
         )
     return text
 
 
 def _costs(options: argparse.Namespace) -> str:
     return (
-        "A step counts from the end of the one before, so with the cutting of its tasks, and without validation. What "
-        "else the machine did is in it: medians are the safer figures. Memory is beyond what the process held before "
-        "the run; on a CPU it is resident memory, which holds what the allocator keeps for later too. Inference is for "
-        f"tables of four fifths context, {options.tables} in a batch, 13 features, median of {options.repeats}.\n"
+        "A step lasts from the end of the one before: it includes the cutting of its tasks, but no validation. Other "
+        "load of the machine affects it, so medians are more reliable. Memory is that beyond the memory before the "
+        "run; on a CPU it is resident memory, which includes free blocks that the allocator keeps. Inference: tables "
+        f"of 80 % context, {options.tables} in a batch, 13 features, median of {options.repeats}.\n"
     )
 
 

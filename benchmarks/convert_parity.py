@@ -144,12 +144,12 @@ def report(rows: Sequence[Row]) -> str:
     lines = [f"| {row.file} | {row.attention} | {row.difference:.1e} | {row.size:.1f} |\n" for row in rows]
     within = sum(row.difference <= TOLERANCE for row in rows)
     return (
-        "# Converted checkpoints against their own networks\n\n"
+        "# Parity of converted checkpoints with the original networks\n\n"
         f"Written by `python -m benchmarks.convert_parity` on {provenance(torch.device('cpu'))}.\n\n"
         f"Logits on {BATCH} random tables of {ROWS} rows, {CONTEXT} of them context, and {FEATURES} features, one of "
         f"them {FACTOR} times as large as the others; float32. {within} of {len(rows)} networks differ by at most "
-        f"{TOLERANCE:g}. Where the window is *assumed*, nobody recorded that of the training; both networks were given "
-        "the same.\n\n"
+        f"{TOLERANCE:g}. A window is *assumed* if that of the training is not recorded; both networks have the same "
+        "one.\n\n"
         "| file | attention | largest difference | largest logit |\n| --- | --- | ---: | ---: |\n" + "".join(lines)
     )
 

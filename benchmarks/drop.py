@@ -117,11 +117,11 @@ def report(runs: dict[str, Run], options: argparse.Namespace) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     text = (
-        f"{options.steps} steps of `configs/pairs.yaml` each, scored on its test tasks: forecasts of 16 points of a "
-        "sequence from 24 points of another, at another height, and 8 of its own. `rmse_first`: error of the first "
-        "prediction, the size of the drop; `ll`: log-likelihood of a target, nats. All but the last fill gaps in both "
-        "sequences and count from the mean of the data; the second and the third differ in labels alone. The last, as "
-        "configured, trains on forecasts and counts from the nearest value of the sequence as well."
+        f"{options.steps} steps of `configs/pairs.yaml` each. Test tasks are forecasts of 16 points of a sequence from "
+        "8 points of its own and 24 points of another sequence with another offset. `rmse_first`: error of the first "
+        "target, the drop; `ll`: log-likelihood of a target in nats. All but the last are trained to fill gaps in both "
+        "sequences, without residual; the second and the third differ only in the encoding of the member (the label). "
+        "The last, as configured, is also trained on forecasts, with the residual `nearest`."
     )
     picture = f"![the networks on the same tasks]({options.out.name})"
     head = ["# The sharp drop", "", "`python -m benchmarks.drop`", "", f"{provenance(device)}.", "", text]

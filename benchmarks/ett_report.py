@@ -9,12 +9,12 @@ ENSEMBLE = "mean of the networks"
 
 TEXT = """\
 The first 70 % of the hours are for training, the next 10 % for validation, the last 20 % for test; columns are
-standardised by mean and standard deviation of the training hours, so 1 is about the error of always saying 0 there.
-Test windows of 64 hours start every 16 hours: one column is given in full, of the other the first 16 values are shown
-and the other 48 inferred. The network is trained on windows of the training hours as `configs/pairs_table.yaml` says,
-but with 8 to 32 values shown; its weights are the average at the end, none were chosen by a score. The axis starts at
-the time of day of a window's first hour. The naive methods need no training: the ridge regression (penalty 1) is fitted
-to the 16 hours shown.
+standardised by mean and standard deviation of the training hours, so the prediction 0 has a squared error of about 1.
+Test windows of 64 hours start every 16 hours: the context is all of one column and the first 16 values of the other,
+whose 48 remaining values are the targets. The network is trained on windows of the training hours by
+`configs/pairs_table.yaml`, with 8 to 32 context values; its weights are an average at the end of the training, not
+selected by a score. The axis starts at the time of day of a window's first hour. The baselines need no training: the
+ridge regression (penalty 1) is fitted to the 16 context hours.
 """
 
 
@@ -29,13 +29,13 @@ def report(found: pd.DataFrame, origin: str, changes: Mapping[str, Sequence[str]
         further: Further arguments of the trainings.
     """
     own = "; ".join(f"{name}: `{' '.join(words)}`" for name, words in changes.items() if words)
-    words = f" Beside the configuration, chosen on hours before the test part: {own}." if own else ""
+    words = f" Changes of the configuration, chosen on hours before the test part: {own}." if own else ""
     words += f" Further arguments: `{' '.join(further)}`." if further else ""
     return (
         "# One real series inferred from another: ETTh1\n\n"
         f"Written by `python -m benchmarks.ett` on {origin}.{words}\n\n{TEXT}\n{_table(_errors(found))}\n"
-        "Mean and standard deviation over seeds; in the end all networks of a pair answer with the mean of their\n"
-        "predictions. Log-likelihood is in nats per target.\n\n"
+        "Mean and standard deviation over seeds; the last row of a pair is the mean of the predictions of its "
+        "networks.\nLog-likelihood is in nats per target.\n\n"
         f"{_table(_details(found[found['method'] == OURS]))}"
     )
 

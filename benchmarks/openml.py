@@ -174,8 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = resolve_device(options.device)
     protocol = (
         f"At most {options.max_rows} rows by stratified sample, {options.folds} stratified folds, seed {options.seed}; "
-        f"classes with fewer rows than folds are left out. Weights: {weights(options)}. Seconds are for all folds, to "
-        "fit and to predict."
+        f"classes with fewer rows than folds are left out. Weights: {weights(options)}. Seconds are for fit and "
+        "prediction of all folds."
     )
     text = report(scores, f"Written by `python -m benchmarks.openml` on {provenance(device)}.", protocol)
     publish(text, options.out)

@@ -19,10 +19,10 @@ def report(scores: pd.DataFrame, origin: str, protocol: str) -> str:
     auc = scores.pivot(index="table", columns="method", values="auc")
     methods = list(dict.fromkeys(scores["method"]))
     return (
-        "# Tables of OpenML: our classifier beside the usual ones\n\n"
+        "# TabularClassifier and classical methods on OpenML tables\n\n"
         f"{origin}\n\n{protocol}\n\n## Summary of {len(auc)} tables\n\n"
         + _summary(scores, auc, methods)
-        + (f"\n## {OURS} against each\n\n" + _duels(auc, methods) if len(methods) > 1 else "")
+        + (f"\n## {OURS} against each method\n\n" + _duels(auc, methods) if len(methods) > 1 else "")
         + "\n## ROC AUC of each table\n\n"
         + _each(scores, auc, methods)
     )

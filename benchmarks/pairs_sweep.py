@@ -122,10 +122,10 @@ def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     further = "".join(f" {word}" for word in options.further)
     text = (
-        f"{options.steps} steps of `configs/pairs.yaml` with `{ONE_SIZE}`, {options.seeds} seeds; the exact predictive "
-        f"density scores {means['ll_oracle'].iloc[0]:.3f}. `gap`: nats of a target below it. Seconds are those "
-        "computed. Mechanisms that cannot answer queries from outside (Sparse, Local, Pooling, Nystrom) mix the "
-        "context, and targets read it by Softmax."
+        f"{options.steps} steps of `configs/pairs.yaml` with `{ONE_SIZE}`, {options.seeds} seeds; the oracle's "
+        f"log-likelihood is {means['ll_oracle'].iloc[0]:.3f}. `gap`: that minus the log-likelihood of the network, "
+        "nats per target. Seconds are CPU time. With mechanisms that do not serve cross-attention (Sparse, Local, "
+        "Pooling, Nystrom), context points attend to one another by them, and targets to the context by Softmax."
     )
     command = f"`python -m benchmarks.pairs_sweep --steps {options.steps} --seeds {options.seeds}{further}`"
     return "\n".join(

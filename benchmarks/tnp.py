@@ -119,14 +119,14 @@ def report(options: argparse.Namespace, scores: Mapping[str, list[float]], secon
         f"batches (SHA-256 {digest}). As the original: Adam 5e-4, cosine to zero (ours fused){twice}{way}. "
         "Log-likelihood: nats of a target, mean over batches of batch means, as the original reports it. "
         "Differences: seed by seed, with their standard error where there are several. "
-        "The oracle knows the kernel's length and scale of each task, which no network can; the best that one "
-        "without them can do is about 0.068 less."
+        "The oracle knows length scale and variance of the kernel of each task; the best prediction without them is "
+        "about 0.068 lower."
     )
     chosen = [f"--steps {options.steps}", f"--seeds {options.seeds}", f"--batches {options.batches}"]
     chosen += [f"--device {options.device}"] if options.device.type != "cpu" else []
     chosen += [f"--{name}" for name in ("equal", "graphs") if getattr(options, name)]
     command = f"`python -m benchmarks.tnp --original <checkout of TNP-pytorch> {' '.join(chosen)}`"
-    title = "# TNP-D and ours on the protocol of Transformer Neural Processes"
+    title = "# TNPD and the original TNP-D on the protocol of Transformer Neural Processes"
     head = [title, "", command, "", f"{provenance(options.device)}.", "", text, ""]
     return "\n".join([*head, *table(scores, seconds), ""])
 

@@ -29,4 +29,4 @@ def test_reading_and_knowing_are_told_apart() -> None:
     found.loc[found.method == "Local", "flipped"] = 0.8
     text = _reading(found)
     assert "Softmax 100%, Local 0%." in text
-    assert "too little to tell by: Sparse" in text
+    assert "are too low to tell: Sparse" in text
