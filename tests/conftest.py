@@ -1,4 +1,4 @@
-"""What every test starts from and leaves behind: the same seed, one thread, the process as it was."""
+"""Fixtures of all tests: seed, one thread, and a restored process state."""
 
 import logging
 import os

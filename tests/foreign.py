@@ -1,4 +1,4 @@
-"""Random weights in the layouts of nanoTabPFN and its relatives, and a forward pass over them that shares no code."""
+"""Random weights in the formats of nanoTabPFN and its relatives, and an independent forward pass over them."""
 
 import torch
 import torch.nn.functional as F

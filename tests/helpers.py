@@ -1,4 +1,4 @@
-"""The smallest task, datamodule and mechanisms that a run needs."""
+"""Minimal task, datamodule and mechanisms for runs."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""Every configuration and every fragment can be built, and says what it claims."""
+"""Every configuration and fragment can be built, and its commands are accepted."""
 
 import inspect
 import subprocess

@@ -1,4 +1,4 @@
-"""The tables of the examples are what their scripts make."""
+"""Example tables are reproduced by their scripts, and example scripts run."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Every module can be imported with the plain install: no extra, and nothing that reaches for a network."""
+"""Every module can be imported without extras and without network access."""
 
 import ast
 import configparser

@@ -1,4 +1,4 @@
-"""Who may import whom: imports point down, and the heart knows torch and entmax alone."""
+"""Layers: imports point down."""
 
 import ast
 import sys

@@ -1,4 +1,4 @@
-"""What README and docs show is true: Python runs, commands parse, links lead somewhere, the table is up to date."""
+"""README and docs: Python runs, commands parse, links and named files exist."""
 
 import re
 import shlex

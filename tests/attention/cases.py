@@ -1,4 +1,4 @@
-"""What the laws are checked on: every mechanism, with settings small enough to matter on short sequences."""
+"""Cases of the laws: every mechanism, with settings that matter on short sequences."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -66,7 +66,7 @@ def test_map_is_the_one_that_made_the_output(x):
     close(layer.out(layer.merge(records["mechanism"][0].weights @ values)), out)
 
 
-def test_training_is_bit_for_bit_the_same(net, x):
+def test_training_stays_bit_identical(net, x):
     def step(look: bool) -> list[Tensor]:
         torch.manual_seed(3)
         net.zero_grad()
@@ -128,7 +128,7 @@ def test_a_mechanism_inside_a_mechanism_is_recorded_once_for_each_call(x):
     assert {path: len(calls) for path, calls in records.items()} == {"mechanism": 1, "mechanism.inner": 1}
 
 
-def test_bad_requests_say_what_is_wrong(net):
+def test_wrong_arguments_are_refused(net):
     for arguments, message in (
         ({"keep": ("weights", "v")}, "keep must name some of weights, q, k, mask, got v"),
         ({"items": 0}, "items must be at least 1 or None, got 0"),

@@ -1,4 +1,4 @@
-"""Laws that only a GPU can break."""
+"""Laws of every mechanism on a GPU."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Each mechanism against its formula, written as plainly as it can be."""
+"""Each mechanism equals a naive implementation of its formula."""
 
 import pytest
 import torch

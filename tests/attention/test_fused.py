@@ -14,7 +14,7 @@ MASKS = {
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
-def test_launches_of_any_size_are_one_attention(mask, limit):
+def test_batches_split_over_launches_equal_one_launch(mask, limit):
     torch.manual_seed(0)
     x = leaves(inputs("Softmax", batch=7))
     seen = MASKS[mask]()
@@ -28,7 +28,7 @@ def test_launches_of_any_size_are_one_attention(mask, limit):
 
 
 @pytest.mark.parametrize(("keys", "allowed"), [(8, False), (4095, False), (4096, True)])
-def test_kernels_that_plan_each_shape_are_for_long_keys(keys, allowed, monkeypatch):
+def test_cudnn_is_used_for_many_keys_only(keys, allowed, monkeypatch):
     seen = []
 
     def attention(q, k, v, mask, dropout_p):

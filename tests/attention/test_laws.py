@@ -1,4 +1,4 @@
-"""What every mechanism keeps to, whatever it computes: shapes, maps, masks, order."""
+"""Laws of every mechanism: shapes, attention maps, masks, permutations."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_values_of_any_width(case):
 
 
 @where(one_length)
-def test_unequal_lengths_are_refused_by_mechanisms_that_compare_positions(case):
+def test_mechanisms_of_positions_refuse_unequal_lengths(case):
     assert not make(case).cross
     q, k = torch.randn(1, HEADS, 5, HEAD_DIM), torch.randn(1, HEADS, 7, HEAD_DIM)
     with pytest.raises(ValueError, match=r"one length, got 5 and 7"):
@@ -67,7 +67,7 @@ def test_unequal_lengths_are_refused_by_mechanisms_that_compare_positions(case):
 
 
 @where(lambda case: make(case).query_masks)
-def test_masks_by_query_are_obeyed_where_they_are_declared(case):
+def test_query_masks_are_obeyed_if_declared(case):
     x = inputs(case, queries=11)
     mask, mechanism = query_mask(11, 11), make(case)
     mask[:, :, 0] = False
@@ -82,7 +82,7 @@ def test_masks_by_query_are_obeyed_where_they_are_declared(case):
 
 
 @where(lambda case: not make(case).query_masks)
-def test_masks_by_query_are_refused_by_mechanisms_that_summarise_keys(case):
+def test_query_masks_are_refused_if_not_declared(case):
     x = inputs(case)
     with pytest.raises(ValueError, match=r"query dimension 1, got a mask of shape \(1, 1, 9, 11\)"):
         make(case)(*x, torch.ones(9, 11, dtype=torch.bool))
@@ -90,7 +90,7 @@ def test_masks_by_query_are_refused_by_mechanisms_that_summarise_keys(case):
 
 @every
 @pytest.mark.parametrize("masked", [False, True])
-def test_weights_are_what_forward_does(case, masked):
+def test_weights_times_values_equals_forward(case, masked):
     mechanism = make(case, **({"dropout": 0.5} if drops(case) else {})).train()
     x = inputs(case)
     mask = key_mask() if masked else None
@@ -122,7 +122,7 @@ def test_rows_sum_to_one(case, masked):
         if not static(case) and (make(case).query_masks or not by_query)
     ],
 )
-def test_hidden_keys_do_not_exist(case, by_query):
+def test_hidden_keys_have_no_influence(case, by_query):
     x = leaves(inputs(case, queries=11))
     mask = query_mask(11, 11) if by_query else key_mask()
     mechanism = make(case)
@@ -168,7 +168,7 @@ def test_masks_broadcast_in_every_dimension(case):
 
 
 @where(crosses)
-def test_neither_order_of_keys_nor_other_queries_matter_to_queries_from_outside(case):
+def test_cross_attention_ignores_order_of_keys_and_other_queries(case):
     x = leaves(inputs(case))
     order = torch.randperm(11)
     shuffled = Inputs(x.q, x.k[:, :, order], x.v[:, :, order])
@@ -182,7 +182,7 @@ def test_neither_order_of_keys_nor_other_queries_matter_to_queries_from_outside(
 
 
 @where(crosses, False)
-def test_a_mechanism_that_cannot_serve_queries_from_outside_shows_why(case):
+def test_a_mechanism_without_cross_attention_depends_on_order_or_ignores_values(case):
     """Order matters, or other queries do, or values are not read."""
     x = inputs(case, queries=40, keys=40)
     order = torch.randperm(40)

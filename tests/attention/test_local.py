@@ -90,7 +90,7 @@ def test_reaches_twice_as_far_as_sparse():
     close(Local(HEADS, HEAD_DIM, window=3)(*x), Sparse(HEADS, HEAD_DIM, window=6)(*x))
 
 
-def test_what_is_out_of_reach_has_no_influence():
+def test_keys_beyond_the_window_have_no_influence():
     torch.manual_seed(0)
     x = leaves(inputs("Local", keys=20))
     out = Local(HEADS, HEAD_DIM, window=4)(*x)

@@ -1,4 +1,4 @@
-"""Numbers of any magnitude: finite, and near what double precision gives, in the outputs and in the gradients."""
+"""Numbers of any magnitude: outputs and gradients are finite, and near those in double precision."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def linear_in_double(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("low", [-50.0, -90.0, -200.0])
-def test_linear_keeps_what_lies_below_the_range_of_exp(low: float) -> None:
+def test_linear_attention_does_not_underflow(low: float) -> None:
     x = inputs("Linear", dtype=torch.float64)
     double = leaves(Inputs(x.q + low, x.k + low, x.v))
     single = leaves(Inputs(*(part.float() for part in double)))

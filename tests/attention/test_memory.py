@@ -1,4 +1,4 @@
-"""What grows with length, counted in bytes."""
+"""Memory by length, counted in bytes."""
 
 import pytest
 import torch
@@ -57,5 +57,5 @@ def test_peak_is_linear_in_length_with_a_key_mask(name):
 
 
 @pytest.mark.parametrize("name", ["Scratch", "Sparse"])
-def test_the_count_sees_quadratic_growth(name):
+def test_quadratic_growth_is_detected(name):
     assert growth(MECHANISMS[name], masked=False) > 3.5

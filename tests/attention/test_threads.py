@@ -1,4 +1,4 @@
-"""Captures in several threads, tasks and contexts of one model: each sees its own calls."""
+"""Attention capture in several threads, asyncio tasks and nested contexts of one model."""
 
 import asyncio
 import sys

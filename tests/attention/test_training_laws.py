@@ -1,4 +1,4 @@
-"""What every mechanism keeps to while it is trained, copied, cast and compiled."""
+"""Laws of every mechanism in training, copying, casting and compilation."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The comparison on one table: what its scores tell apart, alike starts, and a run that can be resumed."""
+"""Comparison of attentions on one table: protocols, shared initial weights, and resumption of the experiment."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_every_row_is_a_target_once_and_keeps_its_label() -> None:
         assert fold.table is whole.table
 
 
-def test_flipping_numbers_the_context_from_the_other_end() -> None:
+def test_flip_reverses_class_indices_of_the_context() -> None:
     whole = batch()
     flipped = flip(whole, 3)
     assert torch.equal(flipped.y[:, :15], 2 - whole.y[:, :15])
@@ -90,7 +90,7 @@ def test_flipping_numbers_the_context_from_the_other_end() -> None:
     assert torch.equal(flipped.x, whole.x)
 
 
-def test_flipping_tells_a_reader_from_one_that_knows_the_table(source: str) -> None:
+def test_flipped_labels_tell_reading_from_memorisation(source: str) -> None:
     def known(batch: TableBatch) -> Tensor:
         yes = batch.x[:, batch.context :, 0].sigmoid()
         return torch.stack([1 - yes, yes], dim=-1)
@@ -104,7 +104,7 @@ def test_flipping_tells_a_reader_from_one_that_knows_the_table(source: str) -> N
     assert reader["flipped"] == pytest.approx(1 - reader["held-out"], abs=1e-6)
 
 
-def test_labels_numbered_anew_are_no_use_to_one_that_knows_the_table(source: str) -> None:
+def test_permuted_class_indices_defeat_memorisation(source: str) -> None:
     reader = fitted(BASELINES["logistic regression"], 2, 0)
     assert scores(reader, tasks(source, permute_labels=True))["held-out"] > 0.9
 
@@ -227,7 +227,7 @@ def test_every_network_is_built_before_the_first_is_trained(
 
 
 @pytest.mark.slow
-def test_a_training_is_a_process_of_its_own(source: str, tmp_path: Path) -> None:
+def test_each_training_is_a_separate_process(source: str, tmp_path: Path) -> None:
     options = adult.arguments([*experiment(source, tmp_path), "--data.seed=5"])
     result = adult.train(options, "Softmax", 1)
     assert result["steps"] == 3
@@ -252,6 +252,6 @@ def test_wrong_arguments(argument: str, message: str, capsys: pytest.CaptureFixt
     assert message in capsys.readouterr().err
 
 
-def test_a_table_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+def test_a_missing_table_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: .*nothing\.csv"):
         adult.main(experiment(str(tmp_path / "nothing.csv"), tmp_path))

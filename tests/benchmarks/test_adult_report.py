@@ -1,4 +1,4 @@
-"""What the report on one table concludes from its scores."""
+"""Conclusions of the report on one table."""
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ def results(**held_out: list[float]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def test_a_difference_is_told_from_noise_by_its_own_spread() -> None:
+def test_a_difference_is_tested_by_its_standard_deviation() -> None:
     found = results(Softmax=[0.7, 0.8, 0.9], Local=[0.72, 0.82, 0.921], Sparse=[0.9, 0.8, 0.72])
     text = _noise(found, adult.arguments(["t.csv", "--attentions", "Local", "Sparse"]))
     assert "That holds for Local;" in text
@@ -24,7 +24,7 @@ def test_a_difference_is_told_from_noise_by_its_own_spread() -> None:
     assert "no difference" in _noise(one, adult.arguments(["t.csv", "--seeds=1", "--attentions", "Local"]))
 
 
-def test_reading_and_knowing_are_told_apart() -> None:
+def test_reading_and_memorisation_are_told_apart() -> None:
     found = results(Softmax=[0.8], Local=[0.8], Sparse=[0.55])
     found.loc[found.method == "Local", "flipped"] = 0.8
     text = _reading(found)

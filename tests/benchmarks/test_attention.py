@@ -11,7 +11,7 @@ from tabattn.attention.patterns import band
 LINEAR = ["Local", "Pooling", "Inducing", "Linear", "TopK", "Entmax"]
 
 
-def test_peak_counts_what_is_held_at_one_time():
+def test_peak_is_memory_in_use_at_one_time():
     x = torch.zeros(1000, 1000)
 
     def step():
@@ -75,12 +75,12 @@ def test_references_are_measured_and_compute_the_same(dtype):
     assert all(isinstance(cost, Cost) and min(cost) > 0 for costs in known.values() for cost in costs)
 
 
-def test_a_reference_that_computes_something_else_is_found_out(monkeypatch):
+def test_a_reference_with_other_results_is_reported(monkeypatch):
     monkeypatch.setitem(REFERENCES, "SDPA math", Reference(lambda *_: lambda q, k, v: q + k + v, "Softmax"))
     assert differences(tiny("--references", "SDPA math"))["SDPA math"] > 0.5
 
 
-def test_what_fails_is_named_and_the_rest_goes_on(monkeypatch, tmp_path, capsys):
+def test_a_failure_is_reported_and_others_are_measured(monkeypatch, tmp_path, capsys):
     def broken(length, device):
         def attend(q, k, v):
             raise RuntimeError(f"no kernel\nfor {length}")
@@ -98,7 +98,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(monkeypatch, tmp_path, capsys)
     assert "- SDPA math and" not in text
 
 
-def test_no_memory_ends_a_mechanism_alone(monkeypatch):
+def test_running_out_of_memory_stops_one_mechanism_only(monkeypatch):
     class Greedy(MECHANISMS["Linear"]):
         def forward(self, q, k, v, mask=None):
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -109,7 +109,7 @@ def test_no_memory_ends_a_mechanism_alone(monkeypatch):
     assert all(isinstance(cost, Cost) for cost in known["Softmax"])
 
 
-def test_what_would_take_too_long_is_left_out(monkeypatch):
+def test_measurements_beyond_the_deadline_are_skipped(monkeypatch):
     costs = {"Softmax": Cost(1.0, 2.0, 20.0), "Linear": Cost(0.01, 0.02, 10.0)}
     asked = []
 

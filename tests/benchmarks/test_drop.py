@@ -1,4 +1,4 @@
-"""The picture of the drop is made by one command, and says how far off the first prediction is."""
+"""Benchmark of the drop: picture and report."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_a_picture_and_a_report_of_every_network(tmp_path: Path, capsys: pytest.
     assert "](drop.png)" in text
 
 
-def test_two_networks_differ_in_labels_alone() -> None:
+def test_two_networks_differ_only_in_the_member_encoding() -> None:
     """What the labels cure is told from what the rest adds."""
     chosen = []
     for name in ("labels hidden from attention", "labels told"):

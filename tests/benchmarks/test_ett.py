@@ -1,4 +1,4 @@
-"""The comparison on hours of a transformer: naive methods as they are known, and a report that adds up."""
+"""Benchmark on ETTh1: baselines, windows and report."""
 
 from pathlib import Path
 

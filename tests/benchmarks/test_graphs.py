@@ -1,4 +1,4 @@
-"""Steps taken as CUDA graphs are the steps taken one by one."""
+"""CUDA graphs of training steps equal ordinary steps."""
 
 import copy
 

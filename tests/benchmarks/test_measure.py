@@ -1,4 +1,4 @@
-"""Times are medians within a budget, and a report says where and from what it was measured."""
+"""Measurement: medians within a time budget, and provenance of reports."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ def test_the_first_run_does_not_count() -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_step_whose_budget_is_spent_sits_out() -> None:
+def test_a_step_beyond_its_budget_is_skipped() -> None:
     (short, a), (long, b) = counting([0.1]), counting([1.0])
     assert median_seconds({"a": a, "b": b}, 9, CPU, budget=2.5) == {"a": 0.1, "b": 1.0}
     assert (len(short), len(long)) == (10, 4)

@@ -1,4 +1,4 @@
-"""The comparison on tables of OpenML: same folds for all, scores of the pooled predictions, a report that adds up."""
+"""Benchmark on OpenML tables: equal folds, scores of pooled predictions, and report."""
 
 import gzip
 from pathlib import Path

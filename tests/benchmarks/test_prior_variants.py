@@ -1,4 +1,4 @@
-"""The comparison of structures: every variant trains, is kept, and loads as a network of the estimator."""
+"""Comparison of network structures: every variant trains, is saved and loads."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""No benchmark overwrites a tracked report unasked, and every one refuses what it could not do hours later."""
+"""Output paths and argument checks of all benchmarks."""
 
 import argparse
 from collections.abc import Callable

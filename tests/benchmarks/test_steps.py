@@ -1,4 +1,4 @@
-"""Training steps of every task are timed as the configurations say, and what does not work is named."""
+"""Benchmark of training steps: every task and way is timed, and failures are listed."""
 
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def test_the_batch_is_the_median_one() -> None:
     assert median(batches).x.shape == (2, 5)
 
 
-def test_operations_are_those_of_the_products() -> None:
+def test_flops_are_those_of_matrix_products() -> None:
     """With an optimizer that has none, they grow with the batch."""
     training = build("pairs", arguments([*TINY, "--optimizer=torch.optim.AdamW"]))
     small = flops(training)
@@ -103,7 +103,7 @@ def test_operations_are_those_of_the_products() -> None:
     assert large == pytest.approx(2 * small)
 
 
-def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_reported_and_others_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(loss: object) -> object:
         raise RuntimeError("no compiler\nhere")
 

@@ -1,4 +1,4 @@
-"""The report beside the original TNP-D: differences are taken seed by seed, and nothing in it is nan."""
+"""Report of the comparison with the original TNP-D: paired differences."""
 
 import statistics
 

@@ -1,4 +1,4 @@
-"""Errors of trajectories are measured beside those of one pass."""
+"""Benchmark of trajectories: errors against those of a single pass."""
 
 import argparse
 from functools import partial

@@ -1,4 +1,4 @@
-"""A task of sequences small enough to fit in a blink, around a real network."""
+"""Tiny task of sequence pairs with a real network."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A clock counts what it is asked to: seconds that pass, or seconds that the process computes."""
+"""Clock: elapsed time or CPU time."""
 
 import time
 
@@ -11,7 +11,7 @@ from callbacks.clock import Clock
 CPU = torch.device("cpu")
 
 
-def test_sleep_passes_and_computes_nothing() -> None:
+def test_sleep_counts_as_wall_time_only() -> None:
     wall, computed = Clock("wall"), Clock("cpu")
     time.sleep(0.2)
     assert wall.lap(CPU) >= 0.2
@@ -19,7 +19,7 @@ def test_sleep_passes_and_computes_nothing() -> None:
     assert wall.seconds >= 0.2 > computed.seconds
 
 
-def test_work_counts_for_both() -> None:
+def test_computation_counts_as_wall_and_cpu_time() -> None:
     wall, computed = Clock("wall"), Clock("cpu")
     until = time.process_time() + 0.05
     while time.process_time() < until:

@@ -1,4 +1,4 @@
-"""Pictures of curves show the points and colours that the trajectories hold."""
+"""Plots of trajectories: points and colours."""
 
 import math
 

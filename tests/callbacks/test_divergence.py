@@ -1,4 +1,4 @@
-"""A training that diverges ends in one line, whatever looks on."""
+"""A diverging training with all callbacks ends with a one-line message."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Embeddings writes what the layers put out, as files that TensorBoard's projector can read."""
+"""Embeddings: outputs of layers in files of TensorBoard's projector."""
 
 import csv
 from pathlib import Path

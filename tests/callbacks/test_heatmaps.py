@@ -1,4 +1,4 @@
-"""What is drawn and counted of a map is what the map holds."""
+"""Heat maps and statistics of attention maps."""
 
 import math
 
@@ -11,7 +11,7 @@ from callbacks.heatmaps import ZERO, TokenNames, picture
 from callbacks.statistics import spread
 
 
-def test_spread_of_blind_queries_and_negative_weights() -> None:
+def test_statistics_of_fully_masked_queries_and_negative_weights() -> None:
     weights = torch.tensor([[[[0.0, 0.0, 0.0], [0.5, 0.0, 0.5], [1.5, -0.5, 0.0]]]])
     found = spread(weights)
     assert found.entropy[0, 0, 0].isnan()
@@ -21,7 +21,7 @@ def test_spread_of_blind_queries_and_negative_weights() -> None:
     assert found.largest[0, 0, 1:].tolist() == [0.5, 1.5]
 
 
-def test_exact_zeros_have_a_colour_of_their_own() -> None:
+def test_exact_zeros_have_their_own_colour() -> None:
     grey = np.array([int(ZERO[place : place + 2], 16) for place in (1, 3, 5)])
     dense, sparse = torch.full((1, 1, 4, 4), 0.25), torch.eye(4)[None, None]
     share = [(picture(maps, [0], "map", 64) == grey).all(-1).mean() for maps in (dense, sparse)]

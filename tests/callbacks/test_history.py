@@ -1,4 +1,4 @@
-"""The course of a training: whose seconds count, what each line says, when a budget is spent."""
+"""History and TimeBudget: seconds, rows and the end of a run."""
 
 import csv
 import mmap
@@ -86,7 +86,7 @@ def column(folder: Path, name: str) -> list[float]:
     return [float(row[name]) for row in table(folder)]
 
 
-def test_a_line_for_each_step(tmp_path: Path, clock: FakeTime) -> None:
+def test_each_step_has_a_row(tmp_path: Path, clock: FakeTime) -> None:
     task = fit(tmp_path, clock, History())
     rows = table(tmp_path)
     assert list(rows[0]) == [
@@ -142,7 +142,7 @@ def test_a_score_that_does_not_exist_is_refused_before_training(tmp_path: Path, 
     assert table(tmp_path) == []
 
 
-def test_a_resumed_run_goes_on_counting(tmp_path: Path, clock: FakeTime) -> None:
+def test_a_resumed_run_continues_its_counts(tmp_path: Path, clock: FakeTime) -> None:
     first = fit(tmp_path / "first", clock, History(), max_epochs=1)
     first.run.save_checkpoint(tmp_path / "last.ckpt")
     clock.now += 1e6
@@ -151,7 +151,7 @@ def test_a_resumed_run_goes_on_counting(tmp_path: Path, clock: FakeTime) -> None
     assert column(tmp_path / "second", "cumulative time") == [STEP * count for count in (4, 5, 6)]
 
 
-def test_a_run_that_goes_on_in_its_folder_keeps_its_lines(tmp_path: Path, clock: FakeTime) -> None:
+def test_a_run_resumed_in_its_folder_keeps_its_rows(tmp_path: Path, clock: FakeTime) -> None:
     here: dict[str, Any] = {"logger": False, "default_root_dir": tmp_path}
     first = fit(tmp_path, clock, History(), max_epochs=1, **here)
     first.run.save_checkpoint(tmp_path / "last.ckpt")
@@ -241,12 +241,12 @@ def test_a_resumed_run_has_what_is_left_of_the_budget(tmp_path: Path, clock: Fak
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
-def test_a_budget_of_nothing_is_refused(seconds: float) -> None:
+def test_a_budget_of_zero_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match=f"seconds must be greater than 0, got {seconds}"):
         TimeBudget(seconds)
 
 
-def test_an_interval_of_nothing_is_refused() -> None:
+def test_an_interval_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         History(every=0)
 

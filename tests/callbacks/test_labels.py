@@ -1,4 +1,4 @@
-"""Text in pictures: names of any kind are drawn as they are."""
+"""Text in figures: names with any characters."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The pairs task with everything that looks at it: points that know their place, value, sequence and role."""
+"""All callbacks on the pairs task; its tokens have location, value, member and role as metadata."""
 
 from functools import partial
 from pathlib import Path

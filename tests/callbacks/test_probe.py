@@ -1,4 +1,4 @@
-"""Running a network for a look: on a small copy of a batch, and without a trace."""
+"""Probe: a forward pass on a cut batch that leaves no trace."""
 
 from pathlib import Path
 from typing import Any

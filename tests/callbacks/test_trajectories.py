@@ -1,4 +1,4 @@
-"""Trajectories draws what the task infers, and training never notices."""
+"""Trajectories: plots of inferred sequences, and training stays bit-identical."""
 
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def test_a_run_without_tensorboard_still_writes_files_and_a_fast_dev_run_writes_
     assert not list((tmp_path / "dev").rglob("*.png"))
 
 
-def test_looking_waits_for_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plotting_makes_no_collective_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Alone(Trajectories):
         def look(self, trainer: Any, task: Any, split: str, batch: Any) -> None:
             with monkeypatch.context() as patch:

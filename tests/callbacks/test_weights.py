@@ -1,4 +1,4 @@
-"""Weights shows the weights there are, row by row, and the gradients that moved them."""
+"""Weights: rows of matrices in the projector, histograms of weights and gradients."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A task small enough to fit in a blink, around real attention, and ways to read back what a run wrote."""
+"""Tiny task with real attention, and readers of what a run wrote."""
 
 import csv
 from collections.abc import Sequence

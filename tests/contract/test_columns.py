@@ -1,4 +1,4 @@
-"""Columns become numbers by what the rows of a fit show, and by nothing else."""
+"""Column encoding depends on the fitted rows only."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_a_column_may_change_its_type_after_the_fit() -> None:
     assert_array_equal(found, [[1, 3], [0, NAN]])
 
 
-def test_columns_that_say_nothing_are_dropped() -> None:
+def test_constant_columns_are_dropped() -> None:
     frame = pd.DataFrame(
         {"one": [1, 1, 1], "gaps": [NAN, 2, NAN], "none": [None] * 3, "text": ["a"] * 3, "x": [1, 2, 3]}
     )
@@ -71,7 +71,7 @@ def test_columns_that_say_nothing_are_dropped() -> None:
     assert_array_equal(encoder.transform(frame), [[1], [2], [3]])
 
 
-def test_rows_behind_the_fit_change_nothing() -> None:
+def test_rows_after_the_fitted_ones_change_nothing() -> None:
     frame = pd.DataFrame({"a": ["b", "a", "z", "c"], "b": [1, 2, "text", 3], "c": [1, 1, 2, 3]})
     with pytest.warns(TableWarning, match="column 'b' has 'text'"):
         alone = TableEncoder().fit(frame[:2]).transform(frame)

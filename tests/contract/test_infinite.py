@@ -1,4 +1,4 @@
-"""Infinite and huge numbers: the same values and the same words in every container."""
+"""Infinite and huge numbers are encoded and reported alike in every container."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_infinite_cells_of_containers(name: str, word: str) -> None:
 
 @pytest.mark.parametrize("word", ["3e38", "-1e30", "1e308"])
 @pytest.mark.parametrize("name", FILES)
-def test_numbers_that_drown_the_others(tmp_path: Path, name: str, word: str) -> None:
+def test_outliers_that_hide_other_numbers_cause_a_warning(tmp_path: Path, name: str, word: str) -> None:
     path = write(tmp_path, name, word)
     with pytest.warns(TableWarning, match=rf"column 'a' of .*{name} has a value of .*38|30|308, beside .*row {ROW}\)"):
         assert load_table(path).x[ROW, 0] == float(word)

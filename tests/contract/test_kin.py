@@ -1,4 +1,4 @@
-"""Notations of real files that are easily taken for text, against the same column as clean numbers."""
+"""Number and date notations of real files are encoded like the same column of clean numbers."""
 
 import datetime as dt
 import warnings
@@ -102,7 +102,7 @@ def test_a_word_among_dates(word: str, said: str, cells: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("last", ["9999-12-31", dt.date(9999, 12, 31), dt.datetime(9999, 12, 31)])
-def test_the_end_of_time(last: Any) -> None:
+def test_dates_beyond_the_range_of_nanoseconds(last: Any) -> None:
     days = [day if isinstance(last, str) else dt.date.fromisoformat(day) for day in DATES]
     if isinstance(last, dt.datetime):
         days = [dt.datetime.fromisoformat(str(day)) for day in days]

@@ -1,4 +1,4 @@
-"""Labels that are words for a missing cell: refused or said, the same in every container."""
+"""Labels that look like missing values are refused or reported alike in every container."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Numbers, dates and durations that are written as text, and entries of any Python type: the value of each."""
+"""Parsing of numbers, dates and durations in text, and of entries of any Python type."""
 
 import datetime as dt
 from decimal import Decimal

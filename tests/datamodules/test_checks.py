@@ -1,4 +1,4 @@
-"""Datamodules and checkpoints: none is built from what a file says."""
+"""Datamodules are never loaded from checkpoints."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A DataFrame serves wherever the path of a table does, and gives the same tasks."""
+"""A DataFrame in place of the path of a table gives the same tasks."""
 
 from pathlib import Path
 from typing import Any

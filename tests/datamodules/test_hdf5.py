@@ -1,4 +1,4 @@
-"""A file of unknown origin is met by another process first: one that loops or crashes is refused, not waited for."""
+"""HDF5 files are first opened in another process: files that hang or crash it are refused."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What validation scores, the test does not; and the same batches where they are to be learnt by heart."""
+"""Validation and test score different rows; overfit_batches repeats the same batches."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Flags of the trainer that cut, repeat or reload epochs: the stream of training batches stays the same."""
+"""Trainer flags that cut, repeat or reload epochs do not change the stream of training batches."""
 
 from pathlib import Path
 from typing import Any

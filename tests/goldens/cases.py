@@ -1,4 +1,4 @@
-"""What the goldens pin: numbers of this project itself, which no refactoring may change.
+"""Goldens: numbers of this project that no refactoring may change.
 
 Networks get weights by a rule of their own, in the order of their parameters: a golden does not depend on how a network
 is initialised.

@@ -1,4 +1,4 @@
-"""Goldens: a refactoring changes no number. A change of numerics records them anew and says so in the changelog."""
+"""Goldens: a refactoring changes no number; a change of numerics records them again."""
 
 from pathlib import Path
 

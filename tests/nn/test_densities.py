@@ -1,4 +1,4 @@
-"""Laws of predictive densities and their score."""
+"""Laws of predictive densities and the CRPS."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_densities_of_targets_line_up_again(make) -> None:
 
 
 @pytest.mark.parametrize("components", [1, 4])
-def test_before_training_a_head_knows_the_units_alone(components: int) -> None:
+def test_an_untrained_head_predicts_mean_and_std_of_the_data(components: int) -> None:
     head = DensityHead(8, 16, components)
     offset = torch.randn(2, 3)
     given = head(torch.randn(2, 3, 8), offset, torch.tensor(10.0), torch.tensor(2.0))
@@ -69,14 +69,14 @@ def test_before_training_a_head_knows_the_units_alone(components: int) -> None:
     torch.testing.assert_close(parts.scale, torch.full_like(parts.scale, 2 * (1 + FLOOR)))
 
 
-def test_components_part_ways_while_learning() -> None:
+def test_components_diverge_in_training() -> None:
     head = DensityHead(8, 16, 2)
     head(torch.randn(2, 3, 8), torch.zeros(2, 3), ZERO, ONE).log_prob(torch.randn(2, 3)).sum().backward()
     grad = head.mlp[-1].bias.grad
     assert (grad[0::2] - grad[1::2]).abs().amin() > 1e-4
 
 
-def test_deviations_stop_at_the_floor() -> None:
+def test_standard_deviations_have_a_lower_bound() -> None:
     head = DensityHead(8, 16)
     with torch.no_grad():
         head.mlp[-1].bias[1] = -1e4

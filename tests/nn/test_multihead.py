@@ -1,4 +1,4 @@
-"""Attention by name, and what is no mechanism."""
+"""Attention factories by name, and refused ones."""
 
 from functools import partial
 from typing import Any

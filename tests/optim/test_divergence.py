@@ -1,4 +1,4 @@
-"""Runs that diverge: they stop with one line, leave good checkpoints alone, and bad ones are refused."""
+"""Diverging runs stop with one line and keep finite checkpoints; checkpoints that are not finite are refused."""
 
 import copy
 from functools import partial

@@ -75,7 +75,7 @@ def test_matrices_of_one_shape_are_updated_as_one_at_a_time() -> None:
         torch.testing.assert_close(matrix.detach(), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_it_is_the_muon_of_torch() -> None:
+def test_it_equals_torchs_muon() -> None:
     ours, theirs = matrices([(20, 16), (16, 20), (20, 16)]), matrices([(20, 16), (16, 20), (20, 16)])
     for _ in range(2):
         BatchedMuon(ours, 0.1).step()
@@ -92,7 +92,7 @@ def test_a_matrix_without_a_gradient_is_left_alone() -> None:
     torch.testing.assert_close(second.detach(), before, rtol=0, atol=0)
 
 
-def test_a_saved_state_goes_on_as_if_nothing_had_happened() -> None:
+def test_a_restored_state_continues_exactly() -> None:
     whole = network()
     steps(whole, [MuonAdamW(whole.parameters())], 4)
     first = network()

@@ -26,7 +26,7 @@ def rates(schedule: WarmupCosine, steps: int) -> list[float]:
     return seen
 
 
-def test_rises_then_falls_to_the_end() -> None:
+def test_rate_warms_up_and_decays() -> None:
     seen = rates(make(10, warmup=0.4, final=0.1), 11)
     assert seen[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
     assert seen[7] == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
@@ -34,12 +34,12 @@ def test_rises_then_falls_to_the_end() -> None:
     assert all(before > after for before, after in pairwise(seen[4:]))
 
 
-def test_without_warmup_it_is_half_a_cosine() -> None:
+def test_without_warmup_it_is_a_cosine_decay() -> None:
     expected = [1.0 + math.cos(math.pi * step / 10) for step in range(11)]
     assert rates(make(10, warmup=0.0), 11) == pytest.approx(expected)
 
 
-def test_stays_at_the_end() -> None:
+def test_rate_stays_final_after_the_last_step() -> None:
     assert rates(make(3, warmup=0.0, final=0.25), 6)[3:] == [0.5] * 3
 
 
@@ -55,7 +55,7 @@ def test_a_length_is_needed_after_the_first_step() -> None:
         rates(make(None), 2)
 
 
-def test_resumes_where_it_stopped() -> None:
+def test_resumed_schedule_continues() -> None:
     whole = rates(make(10), 10)
     first, second = make(10), make(10)
     assert rates(first, 4) == whole[:4]

@@ -1,4 +1,4 @@
-"""An optimizer that trains at one point and is used at another: who sees which."""
+"""Schedule-free optimizers: validation and checkpoints use the averaged weights, training steps do not."""
 
 import importlib.util
 from collections.abc import Callable, Iterable
@@ -151,7 +151,7 @@ def test_saving_between_steps_changes_no_step(flags: list[str]) -> None:
         close(trained, want)
 
 
-def test_the_average_is_left_after_training(flags: list[str]) -> None:
+def test_weights_are_the_average_after_training(flags: list[str]) -> None:
     cli, points = run([*flags, "--trainer.limit_val_batches=0", "--trainer.enable_checkpointing=false"])
     close(cli.model.parameters(), points.average())
     (optimizer,) = cli.trainer.optimizers

@@ -1,4 +1,4 @@
-"""Lightning's averages of weights on an in-context network, by one flag."""
+"""Lightning's weight averaging on an in-context network."""
 
 from pathlib import Path
 from typing import Any

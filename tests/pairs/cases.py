@@ -1,4 +1,4 @@
-"""Small networks of sequence pairs and small tasks for them."""
+"""Small networks and tasks of sequence pairs."""
 
 from inspect import signature
 from typing import NamedTuple

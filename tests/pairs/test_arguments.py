@@ -1,4 +1,4 @@
-"""What the networks of sequence pairs take, and what they refuse."""
+"""Arguments of the networks of sequence pairs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a network is seen to look at is what it looks at."""
+"""Recorded attention of trajectories is that of the network."""
 
 from typing import Any
 

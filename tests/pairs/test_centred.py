@@ -1,4 +1,4 @@
-"""Networks that read values as distances from the mean of their sequence."""
+"""Centred networks: shifting a sequence shifts its predictions."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Laws of chains: a density may depend on the values before it, and walking gives what one pass gives."""
+"""Laws of chains: causality, and autoregressive prediction equals a single pass."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_a_density_depends_on_the_values_before_it_alone(arch: str, residual: st
 
 
 @every_arch
-def test_places_ahead_do_not_matter(arch: str) -> None:
+def test_later_locations_do_not_matter(arch: str) -> None:
     network, (x, y, member, context) = awake(arch), task()
     other = x.clone()
     other[:, 9] += 0.5
@@ -49,7 +49,9 @@ def test_places_ahead_do_not_matter(arch: str) -> None:
     ],
 )
 @pytest.mark.parametrize("context", [0, 1, 7])
-def test_walking_equals_one_pass(arch: str, norm: dict[str, object], choice: dict[str, object], context: int) -> None:
+def test_autoregressive_prediction_equals_one_pass(
+    arch: str, norm: dict[str, object], choice: dict[str, object], context: int
+) -> None:
     """Outputs and gradients, with values that are missing in the context and on the way."""
     network, (x, y, member, _) = awake(arch, **norm, **choice), task()
     y[0, 3] = y[1, 9] = NAN
@@ -61,7 +63,7 @@ def test_walking_equals_one_pass(arch: str, norm: dict[str, object], choice: dic
 
 
 @pytest.mark.parametrize("choice", [{"attention": Local}, {"member_embed": "hidden"}])
-def test_walking_equals_one_pass_with_places_or_without_labels(choice: dict[str, object]) -> None:
+def test_sampling_equals_one_pass_for_other_mechanisms_and_hidden_members(choice: dict[str, object]) -> None:
     network, given = awake("TNPA", **choice), task()
     close(PairNetwork.chain(network, *given), network.chain(*given))
 
@@ -84,7 +86,7 @@ def test_the_first_target_of_a_chain_reads_the_context(arch: str) -> None:
 
 
 @every_arch
-def test_unknown_targets_are_answered_and_not_read(arch: str) -> None:
+def test_targets_without_value_are_predicted_and_not_read(arch: str) -> None:
     network, (x, y, member, context) = awake(arch, residual="nearest"), task()
     kept = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11])
     without = numbers(network.chain(x[:, kept], y[:, kept], member[:, kept], context))
@@ -94,7 +96,7 @@ def test_unknown_targets_are_answered_and_not_read(arch: str) -> None:
     torch.testing.assert_close(given[:, torch.tensor([0, 1, 3, 4])], without, rtol=1e-4, atol=1e-5)
 
 
-def test_training_asks_what_the_network_is_for() -> None:
+def test_training_maximises_the_density_of_the_network() -> None:
     given = task()
     for arch, chained in (("TNPD", False), ("TNPA", True), ("SeedNetwork", True)):
         network = awake(arch)
@@ -109,7 +111,7 @@ def test_tnpa_reads_tnpds_weights() -> None:
 
 
 @every_arch
-def test_asking_twice_changes_nothing(arch: str) -> None:
+def test_repeated_steps_change_nothing(arch: str) -> None:
     network, (x, y, member, context) = awake(arch), task()
     once, twice = (network.sampler(x, y, member, context) for _ in range(2))
     for i in (7, 8, 9):

@@ -1,4 +1,4 @@
-"""The pairs task from the command line: what its documentation shows runs, and what it refuses is one line."""
+"""The pairs task on the command line: documented commands run, refusals are one line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is expected before any learning, against loops."""
+"""Residual baselines, against loops."""
 
 import torch
 
@@ -36,7 +36,7 @@ def test_levels_equal_a_loop() -> None:
                 torch.testing.assert_close(given[b, m], torch.stack(own).mean() if own else torch.zeros(()))
 
 
-def test_nearest_is_nothing_where_nothing_may_be_read() -> None:
+def test_nearest_is_zero_without_visible_points() -> None:
     known = points()
     assert not nearest(known, points(count=3), torch.zeros(3, 6, dtype=torch.bool)).any()
 
@@ -67,7 +67,7 @@ def test_parallel_equals_a_loop() -> None:
             torch.testing.assert_close(given[b, i], expected)
 
 
-def test_sequences_that_differ_by_a_constant_are_known_at_once() -> None:
+def test_parallel_is_exact_for_sequences_that_differ_by_a_constant() -> None:
     x = torch.linspace(-2, 2, 9).expand(3, -1)
     curve, height = torch.randn(3, 9), torch.randn(3, 1)
     zero, one = torch.zeros(3, 9, dtype=torch.long), torch.ones(3, 9, dtype=torch.long)

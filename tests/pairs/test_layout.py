@@ -1,4 +1,4 @@
-"""Inference lays tasks out as a loop over them would."""
+"""Layout of tasks for inference, against a loop over tasks."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Figures of pairs against their definitions, target by target, and the same in parts as in one."""
+"""Metrics of pairs, against their definitions target by target, and exact over ranks."""
 
 import math
 
@@ -105,7 +105,7 @@ def test_first_target_and_rows() -> None:
     assert found["r2_row"] == pytest.approx(mean(shares), rel=1e-5)
 
 
-def test_heights_of_members_explain_nothing_within_them() -> None:
+def test_levels_of_members_explain_no_variance_within_them() -> None:
     x = torch.linspace(0.0, SPAN, 8).expand(3, 8)
     member = torch.tensor([0, 1]).repeat(4).expand(3, 8)
     height = 20.0 * member - 10
@@ -166,7 +166,7 @@ def test_trajectories_are_scored_beside_one_pass() -> None:
     assert not any(name.startswith("rmse_chain") for name in figures(drawn()))
 
 
-def test_what_is_not_known_is_not_there() -> None:
+def test_points_without_value_change_nothing() -> None:
     batch, given, _ = drawn()
     metric = PairScores(members=2)
     metric.update(batch._replace(oracle=None), given, None, SPAN)
@@ -181,7 +181,7 @@ def test_nothing_to_score_is_not_a_number() -> None:
     assert math.isnan(figures((batch.unscored(), given, chain))["ll"])
 
 
-def test_a_task_of_equal_values_has_no_share() -> None:
+def test_constant_targets_have_no_explained_variance() -> None:
     batch, given, chain = drawn(tasks=5)
     y = batch.y.clone()
     y[0, batch.context :] = 1.5

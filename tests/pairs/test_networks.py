@@ -1,4 +1,4 @@
-"""Laws of the networks of sequence pairs: what a density depends on, and what it does not."""
+"""Laws of the networks of sequence pairs: what a density depends on."""
 
 from itertools import product
 
@@ -95,7 +95,7 @@ def test_absent_points_change_nothing_for_mechanisms_without_places(mechanism: s
 
 
 @every_residual
-def test_nothing_known_is_an_answer(arch: str, options: dict[str, object]) -> None:
+def test_an_empty_context_gives_finite_densities(arch: str, options: dict[str, object]) -> None:
     network, (x, y, member, context) = awake(arch, **options), task()
     nothing = network(x[:, context:], y[:, :0], member[:, context:], 0)
     assert numbers(nothing).isfinite().all()
@@ -126,7 +126,7 @@ def test_hidden_labels_of_the_context_are_not_read(arch: str, embed: str) -> Non
     assert apart(network(x, y, member, context), network(x, y, other, context)).amin() > 1e-4
 
 
-def test_the_seed_network_is_blind_to_whose_value_it_reads() -> None:
+def test_the_seed_network_ignores_members_of_the_context() -> None:
     network, (x, y, member, context) = awake("SeedNetwork"), task()
     other = member.clone()
     other[:, :context] = (other[:, :context] + 1) % 3

@@ -1,4 +1,4 @@
-"""Predictions of the pairs task as a table that people read."""
+"""Prediction table of the pairs task."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The seed network: one attention, whichever name it is given by, and labels that it never reads of known points."""
+"""Seed network: one attention under either name, blind to the members of context points."""
 
 from functools import partial
 from typing import Literal

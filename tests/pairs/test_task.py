@@ -1,4 +1,4 @@
-"""The pairs task: its loss, its figures, its refusals, and a short real run."""
+"""The pairs task: loss, metrics, refusals, and short runs."""
 
 import math
 from functools import partial
@@ -83,7 +83,7 @@ def test_every_network_fits_tests_and_predicts(arch: str, tmp_path: Path) -> Non
     assert all(torch.isfinite(drawn.samples).all() for drawn in predicted)
 
 
-def test_what_is_asked_of_trained_weights_is_for_the_command_line_to_say(
+def test_inference_options_come_from_the_command_line_not_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -129,7 +129,7 @@ def test_units_of_the_data_are_kept_with_the_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(again(batch).mean, task(batch).mean, rtol=0, atol=0)
 
 
-def test_places_beyond_training_are_said_once(tmp_path: Path) -> None:
+def test_locations_beyond_training_cause_one_warning(tmp_path: Path) -> None:
     task = Learner(SMALLEST)
     trainer(tmp_path).fit(task, data(process__x_range=(-2.0, 2.0)))
     with pytest.warns(UserWarning, match=r"x leaves the range of training \[-2, 2\]") as told:

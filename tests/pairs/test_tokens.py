@@ -1,4 +1,4 @@
-"""Laws of the tokens of observations and questions."""
+"""Laws of the tokens of observations."""
 
 import pytest
 import torch
@@ -12,14 +12,14 @@ def points(batch: int = 2, count: int = 6) -> Points:
 
 
 @pytest.mark.parametrize("fourier", [0, 4])
-def test_places_near_one_another_look_alike_and_the_ends_do_not(fourier: int) -> None:
+def test_features_are_similar_for_near_locations_only(fourier: int) -> None:
     features = PlaceFeatures(fourier)(torch.tensor([-2.0, -1.999, 2.0]))
     assert features.shape == (3, 1 + 2 * fourier)
     assert (features[0] - features[1]).abs().amax() < 0.01
     assert (features[0] - features[2]).abs().amax() > 1.0
 
 
-def test_a_known_value_is_not_an_expected_one() -> None:
+def test_a_token_tells_values_from_baselines() -> None:
     tokens, given = PairTokens(8, 2), points()
     assert (tokens(given, 6) - tokens(given, 0)).abs().amax(dim=2).amin() > 1e-3
 

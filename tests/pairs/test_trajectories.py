@@ -1,4 +1,4 @@
-"""Inference draws what a loop over points would draw."""
+"""Trajectories, against a loop over targets."""
 
 import math
 from typing import Any
@@ -56,7 +56,7 @@ def laid_out(**changes: Any) -> tuple[PairBatch, InferenceOptions]:
     return lay_out(tasks(), options), options
 
 
-def test_without_doubt_every_sample_is_the_mean_and_every_quantile_too() -> None:
+def test_without_variance_samples_and_quantiles_equal_the_mean() -> None:
     batch, options = laid_out()
     found = trajectories(Walk(1e-9), batch, options)
     start = batch.y[:, : batch.context].nan_to_num().sum(1, keepdim=True)
@@ -69,7 +69,7 @@ def test_without_doubt_every_sample_is_the_mean_and_every_quantile_too() -> None
 
 
 @pytest.mark.parametrize("path", ["given", "left_to_right", "random"])
-def test_values_stand_where_their_targets_stand_whatever_the_path(path: Any) -> None:
+def test_values_are_in_the_order_of_the_targets_for_any_path(path: Any) -> None:
     batch, options = laid_out(path=path, order=False, samples=4)
     found = trajectories(Walk(1e-9), batch, options)
     start = batch.y[:, : batch.context].nan_to_num().sum(1)
@@ -155,7 +155,7 @@ def test_a_task_is_predicted_alike_alone_and_among_longer_ones() -> None:
 
 
 @pytest.mark.parametrize(("samples", "mean"), [(0, True), (3, False)])
-def test_only_what_is_asked_for_is_drawn(samples: int, mean: bool) -> None:
+def test_only_requested_trajectories_are_drawn(samples: int, mean: bool) -> None:
     batch, options = laid_out(samples=samples, mean=mean)
     found = trajectories(network(), batch, options)
     targets = batch.x.shape[1] - batch.context

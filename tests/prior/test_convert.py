@@ -1,4 +1,4 @@
-"""Converted networks against an independent forward pass, and by every door that loads them."""
+"""Converted networks, against an independent forward pass, in every way to load them."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the converter refuses, and that it leaves nothing behind."""
+"""Refusals of the converter, which leave no file."""
 
 import os
 from pathlib import Path

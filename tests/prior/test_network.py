@@ -1,4 +1,4 @@
-"""Laws of the in-context classifier: what may change its answer, and what must not."""
+"""Laws of the in-context classifier: what its predictions depend on."""
 
 from typing import Any, TypeVar
 
@@ -143,7 +143,7 @@ def test_one_layer_of_the_original_has_no_use_for_an_attention_between_context_r
         NanoTabPFN(Local, **{**SIZES, "layers": 1})
 
 
-def test_sensible_on_broken_cells() -> None:
+def test_missing_infinite_and_constant_cells_give_finite_predictions() -> None:
     """Missing, infinite and constant cells, and a single context row, give finite answers."""
     network = awake(PriorNetwork(**SIZES))
     x, y = table()
@@ -155,7 +155,7 @@ def test_sensible_on_broken_cells() -> None:
     assert torch.isfinite(network(x, y, 1)).all()
 
 
-def test_constant_columns_say_nothing() -> None:
+def test_constant_columns_have_no_influence() -> None:
     network = awake(PriorNetwork(**SIZES))
     x, y = table()
     x[:, :, 0] = 0.3

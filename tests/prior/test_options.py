@@ -1,4 +1,4 @@
-"""Laws of the in-context classifier in its other structures: radial cells, rows first, summaries, layers on rows."""
+"""Laws of the in-context classifier with structural options: radial cells, rows first, summaries, row tokens."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,4 +1,4 @@
-"""Predictions of the prior task as a table that people read."""
+"""Prediction table of the prior task."""
 
 import csv
 from importlib.util import find_spec

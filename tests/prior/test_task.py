@@ -1,4 +1,4 @@
-"""The prior task: what it logs, saves, resumes, and how a trained network changes its mechanism."""
+"""The prior task: logged scores, checkpoints, resume, and swapped mechanisms."""
 
 from functools import partial
 from pathlib import Path

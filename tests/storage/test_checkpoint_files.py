@@ -1,4 +1,4 @@
-"""What ``--ckpt_path`` takes, what it refuses in one line, and which files a checkpoint can reach."""
+"""Paths and content of ``--ckpt_path``: accepted, refused in one line, and what a checkpoint may touch."""
 
 import os
 import shutil

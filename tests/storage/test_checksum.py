@@ -1,4 +1,4 @@
-"""Checksums in files: what is sealed is still read by its own library, and a change of any byte is noticed."""
+"""Checksums: sealed files are still read by their libraries, and any changed byte is detected."""
 
 import hashlib
 import io
@@ -100,7 +100,7 @@ def test_a_footer_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
         verify(path)
 
 
-def test_bytes_behind_a_checksum_are_damage(sealed: Path) -> None:
+def test_bytes_after_a_checksum_are_damage(sealed: Path) -> None:
     """Else the file would be read as one without a checksum."""
     whole = sealed.read_bytes()
     for more in (b"\0", b"\n", bytes(4096)):
@@ -120,7 +120,7 @@ def test_an_archive_cut_before_its_checksum_is_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_without_a_checksum_is_said(tmp_path: Path, kind: str) -> None:
+def test_verify_is_false_without_a_checksum(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
     if kind == "safetensors":
         save_file({"a": TENSOR}, path)

@@ -1,4 +1,4 @@
-"""Files of earlier versions, whose networks shared one list of arguments: they load, run, and become files of today."""
+"""Files of versions whose networks shared one list of arguments: they load, run and can be converted."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends the writing."""
+"""Atomic writes: a file is complete or not there, however the writer ends."""
 
 import errno
 import os
@@ -83,7 +83,7 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_cleans_up(tmp_path: Pa
     assert sorted(os.listdir(tmp_path)) == [".b.bin.0.partial", "a.bin"]
 
 
-def test_a_living_writer_keeps_its_draft(tmp_path: Path) -> None:
+def test_temporary_files_of_running_writers_stay(tmp_path: Path) -> None:
     draft = tmp_path / f".a.bin.0{files.PARTIAL}"
     with draft.open("wb") as file:
         assert files.try_lock(file.fileno())

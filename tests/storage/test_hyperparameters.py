@@ -1,4 +1,4 @@
-"""Constructor arguments of tasks in checkpoints: what can be saved comes back, what cannot is refused when given."""
+"""Constructor arguments in checkpoints: round trip, and refusal of those that cannot be saved."""
 
 from functools import partial
 from pathlib import Path

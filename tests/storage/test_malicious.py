@@ -1,4 +1,4 @@
-"""Files from strangers: 100 malicious ones of each kind, after which no code has run and no other file was touched."""
+"""Malicious files, 100 of each kind: no code runs and no other file is touched."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Class paths in files and on the command line: what is resolved, and that nothing else is imported or called."""
+"""Class paths in files and on the command line: allowed ones are resolved, others are not imported."""
 
 import re
 import sys

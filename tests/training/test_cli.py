@@ -1,4 +1,4 @@
-"""Runs of a tiny task from the command line: what they build, where they write, how they end."""
+"""Runs of a tiny task from the command line: objects, files and exit statuses."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The configurations of the package, from any folder, and packages that hide ours."""
+"""Packaged configurations from any folder, and modules that shadow packages of this project."""
 
 import configparser
 import subprocess

@@ -1,4 +1,4 @@
-"""Every task on every datamodule: it reads the batches, or says in one line that it does not."""
+"""Every task with every datamodule: batches are read, or refused in one line."""
 
 from functools import partial
 from typing import Any

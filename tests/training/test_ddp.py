@@ -1,4 +1,4 @@
-"""Two processes on the CPU: the same tasks as one process, the same step, and the same metrics."""
+"""Two ranks on the CPU: same tasks, steps and metrics as one process."""
 
 import csv
 import os

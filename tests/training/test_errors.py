@@ -1,4 +1,4 @@
-"""Messages of errors: the first that was meant for the user, wherever it was raised."""
+"""Error messages: the first one meant for the user."""
 
 from pathlib import Path
 from typing import Any

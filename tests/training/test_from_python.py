@@ -1,4 +1,4 @@
-"""A task trains, resumes, scores and predicts by Lightning's trainer alone, with its configuration's optimizer."""
+"""Tasks from Python: train, resume, test and predict by Lightning's trainer, with the configuration's optimizer."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""A disk that fills up while a command writes its results: one line, status 3, nothing that is half written."""
+"""A full disk during the output of a command: one line, status 3, and no partial file."""
 
 import errno
 import os

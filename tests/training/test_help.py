@@ -1,4 +1,4 @@
-"""Help: what there is, and every argument by the flag that one types."""
+"""Help: lists of classes, and arguments by their flags."""
 
 import inspect
 import subprocess

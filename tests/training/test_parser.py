@@ -1,4 +1,4 @@
-"""What a user reads who mistypes, or asks for help."""
+"""Messages of the parser about mistakes, and help."""
 
 from argparse import ArgumentError
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Distributed runs of which one process fails: the others end too, and one line says why."""
+"""Distributed runs in which one rank fails: the others end too, and one line tells why."""
 
 import os
 import re
@@ -76,7 +76,7 @@ def test_processes_that_stop_together_are_waited_for() -> None:
         ([143], "process 1 of the run was stopped by SIGTERM", 143),
     ],
 )
-def test_what_statuses_tell(codes: list[int | None], text: str | None, status: int) -> None:
+def test_statuses_of_other_ranks_are_described(codes: list[int | None], text: str | None, status: int) -> None:
     lost = described(codes)
     assert lost is not None
     assert (lost.text, lost.status) == (text, status)
@@ -107,14 +107,14 @@ def test_a_lost_connection_is_known(ex: Exception, lost: bool) -> None:
     assert lost_connection(ex) is lost
 
 
-def test_a_process_whose_first_one_is_alive_leaves_the_word_to_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_above_0_leave_the_message_to_rank_0(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "POLL", 0.01)
     lost = Siblings().conclude(run_of(rank=1), CLOSED, together=False)
     assert lost is not None
     assert (lost.text, lost.status) == (None, LOST)
 
 
-def test_a_process_whose_first_one_is_gone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_above_0_report_the_loss_of_rank_0(monkeypatch: pytest.MonkeyPatch) -> None:
     siblings = Siblings()
     siblings._parent = -1
     lost = siblings.conclude(run_of(rank=1), CLOSED, together=False)

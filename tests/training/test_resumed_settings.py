@@ -1,4 +1,4 @@
-"""A resumed run takes the rate, the decay and the schedule of its command line, says so, and writes them down."""
+"""Optimizer settings of a resumed run: flags win, are printed and are saved."""
 
 import logging
 from functools import partial
@@ -65,7 +65,7 @@ def test_flags_win_over_the_checkpoint(caplog: pytest.LogCaptureFixture) -> None
     assert {int(entry["step"]) for entry in state["state"].values()} == {12}, "the optimizer went on"
 
 
-def test_what_no_flag_changes_is_the_checkpoint_s(caplog: pytest.LogCaptureFixture) -> None:
+def test_settings_without_flags_are_those_of_the_checkpoint(caplog: pytest.LogCaptureFixture) -> None:
     """Also where the configuration, or nobody, says otherwise; and this is what is written down."""
     main([*FIRST, *CONSTANT])
     Path("other.yaml").write_text("optimizer: {class_path: AdamW, init_args: {lr: 0.5, weight_decay: 0.1}}\n")
@@ -136,7 +136,7 @@ def test_a_changed_schedule_is_as_if_it_had_always_held(first: list[str], then: 
     assert rates([*GO_ON, *sgd, *first, *then]) == pytest.approx(always[6:])
 
 
-def test_a_plateau_keeps_what_it_has_seen() -> None:
+def test_a_plateau_schedule_keeps_its_record() -> None:
     plateau = ["--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=val/loss", "--lr_scheduler.patience=0"]
     plateau += ["--lr_scheduler.threshold=0.99", "--lr_scheduler.factor=0.5"]
     sgd = ["--optimizer=SGD", "--optimizer.lr=0.1"]

@@ -1,4 +1,4 @@
-"""A resumed run is the uninterrupted one, bit for bit: dropout, averages, step numbers."""
+"""Exact resume: bit-identical to an uninterrupted run, with dropout, weight averages and step numbers."""
 
 import csv
 from pathlib import Path
@@ -118,7 +118,7 @@ def test_a_checkpoint_without_random_states_loads_with_a_word(caplog: pytest.Log
     assert "the checkpoint holds the random states of 0 processes, this run has 1" in caplog.text
 
 
-def test_states_go_round() -> None:
+def test_random_states_round_trip() -> None:
     cpu = torch.device("cpu")
     state = get_state(cpu)
 
@@ -136,7 +136,7 @@ def test_states_go_round() -> None:
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_the_generators_of_all_devices_go_round(devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generators_of_all_devices_round_trip(devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a run goes on with fewer devices; a stand-in for several GPUs."""
     states = [torch.tensor([1, 2], dtype=torch.uint8), torch.tensor([3, 4], dtype=torch.uint8)]
     put: dict[int, Tensor] = {}
@@ -159,7 +159,7 @@ def test_the_generator_of_one_device_as_it_was_kept_before(monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_states_go_round_on_a_gpu() -> None:
+def test_random_states_round_trip_on_a_gpu() -> None:
     cuda = torch.device("cuda", 0)
     state = get_state(cuda)
     first = torch.rand(4, device=cuda)

@@ -1,4 +1,4 @@
-"""The folder of a run: claimed by one run at a time, and no other's."""
+"""Run folders: locking, numbering and content."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""Signals: the training is saved at once, and going on from there is as if nothing had happened."""
+"""Signals: the state is saved at once, and the resumed run equals an uninterrupted one."""
 
 import contextlib
 import csv

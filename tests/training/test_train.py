@@ -1,4 +1,4 @@
-"""Every mechanism, as a user would: fit by one flag, test the checkpoint, and find the run on disk."""
+"""Every mechanism: fit and test from the command line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whose weights a run uses: those of its own task, none at random unawares, and how many of another network's fit."""
+"""Weights of a run: random ones cause a warning, those of other tasks are refused, partial matches are reported."""
 
 import logging
 import warnings

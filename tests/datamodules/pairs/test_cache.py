@@ -1,4 +1,4 @@
-"""Tasks kept in a file: the same tasks, used only for what they were written for, and never half of them."""
+"""Cache of tasks in a file: content, checks of its settings, and atomic writes."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Training sees every size of context unless a range was asked for; what is scored has the size asked for."""
+"""Sizes of the context: all sizes in training unless a range is given, the given size in evaluation."""
 
 from pathlib import Path
 from typing import Any

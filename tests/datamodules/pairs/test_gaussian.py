@@ -1,4 +1,4 @@
-"""The oracle: that of scikit-learn, that of blocks put together by hand, and the values known of the kinds."""
+"""Oracle of Gaussian processes, against scikit-learn, explicit block covariances and known values."""
 
 import numpy as np
 import pytest

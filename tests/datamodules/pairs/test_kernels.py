@@ -1,4 +1,4 @@
-"""Covariances: those of scikit-learn where it has them, and of a loop over points where it has not."""
+"""Covariances, against scikit-learn and loops over points."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Long tables as tasks: sequences of any length at any places, padded by points that say nothing."""
+"""Long tables as tasks: sequences of any length at any locations, with padding."""
 
 from pathlib import Path
 from typing import Any

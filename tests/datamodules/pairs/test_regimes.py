@@ -1,4 +1,4 @@
-"""Regimes: what is shown, what is asked, and in what order."""
+"""Regimes: context, targets and their order."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Synthetic pairs: counter-based, exact over ranks and workers, and as varied as their kind says."""
+"""Synthetic pairs: counter-based, exact over ranks and workers, with the variance of their kind."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Columns of a table as tasks: windows that stay in their part, and one clear message for each mistake."""
+"""Columns of a table as tasks: windows stay in their split; mistakes are one-line messages."""
 
 import gzip
 from pathlib import Path

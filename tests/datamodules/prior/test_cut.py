@@ -1,4 +1,4 @@
-"""Tasks cut from a real table: rows drawn without replacement, every class on both sides, nothing held out shown."""
+"""Tasks cut from a real table: rows without replacement, all classes in context and targets, no held-out rows."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What each option of the random causal models does to tables, and that an option that is off draws nothing."""
+"""Options of the random causal models: effect on tables; an option that is off draws no random number."""
 
 from typing import Any
 

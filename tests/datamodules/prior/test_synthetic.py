@@ -1,4 +1,4 @@
-"""The synthetic prior: counter-based, balanced, exact over ranks and restarts."""
+"""Synthetic prior: counter-based, balanced, exact over ranks and resumptions."""
 
 import itertools
 

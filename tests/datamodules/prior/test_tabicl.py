@@ -1,4 +1,4 @@
-"""TabICL's priors: a function of (seed, number), whatever else draws random numbers; a clear word when missing."""
+"""TabICL's priors as functions of (seed, number), and a clear message if the package is missing."""
 
 import random
 import sys

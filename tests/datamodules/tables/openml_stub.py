@@ -1,4 +1,4 @@
-"""A server that answers like OpenML's, on this machine: datasets by id and by name, as ARFF and as Parquet."""
+"""Local server with the interface of OpenML: datasets by id and name, as ARFF and Parquet."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""ARFF as Weka, OpenML and people write it."""
+"""ARFF files in the dialects of Weka, OpenML and hand-written files."""
 
 import gzip
 from pathlib import Path

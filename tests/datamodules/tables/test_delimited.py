@@ -1,4 +1,4 @@
-"""Delimited text: rows that do not fit are refused, separators, encodings and comments are recognised."""
+"""Delimited text: separators, encodings, comments, and refused rows."""
 
 import shutil
 from pathlib import Path

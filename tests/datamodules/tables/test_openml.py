@@ -1,4 +1,4 @@
-"""OpenML through its real client, against a server on this machine: what arrives, and each way it can fail."""
+"""OpenML by its real client, against a local server: results and failures."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""What the cells of a Parquet file may hold."""
+"""Types of cells in Parquet files."""
 
 import contextlib
 import datetime as dt

@@ -1,4 +1,4 @@
-"""One notation for real tables, and one clear message for each that cannot be had."""
+"""Sources of real tables, and one-line messages for those that cannot be read."""
 
 import gzip
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A tiny network in place of the packaged one, so that the estimator can be tested without trained weights."""
+"""Tiny network in place of the packaged one."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One table in every container, and one process in every setting: the same predictions."""
+"""Predictions do not depend on the container of a table or on settings of the process."""
 
 import datetime as dt
 import warnings

@@ -1,4 +1,4 @@
-"""On a GPU the estimator gives the answers of the CPU, and half precision nearly so."""
+"""TabularClassifier on a GPU equals that on the CPU; half precision is near."""
 
 import pickle
 from typing import Literal

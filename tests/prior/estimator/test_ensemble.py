@@ -1,4 +1,4 @@
-"""Numbers of classes, samples of rows, scales, and the members made of them."""
+"""Ensemble members: class codes, samples of rows, scalings."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""A fitted estimator goes to a file and comes back the same; files that do not fit are refused in one line."""
+"""Saved estimators: round trip, and one-line refusals of invalid files."""
 
 import json
 from pathlib import Path

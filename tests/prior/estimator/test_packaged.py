@@ -1,4 +1,4 @@
-"""What only trained weights can do."""
+"""The packaged weights: accuracy and size."""
 
 from pathlib import Path
 

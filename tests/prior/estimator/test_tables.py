@@ -1,4 +1,4 @@
-"""What a table may hold, and what its labels may be."""
+"""Types of columns and labels in a table."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def test_unknown_entries_are_missing_ones() -> None:
     np.testing.assert_array_equal(model.predict_proba(other), model.predict_proba(missing))
 
 
-def test_columns_that_say_nothing_change_nothing(table: MakeTable) -> None:
+def test_constant_columns_change_nothing(table: MakeTable) -> None:
     x, y = table()
     more = np.column_stack([x, np.full(len(x), 7.0), np.full(len(x), np.nan)])
     np.testing.assert_array_equal(
@@ -54,7 +54,7 @@ def test_columns_that_say_nothing_change_nothing(table: MakeTable) -> None:
     )
 
 
-def test_no_column_says_anything(table: MakeTable) -> None:
+def test_a_table_of_constant_columns(table: MakeTable) -> None:
     _, y = table()
     x = np.ones((len(y), 2))
     probabilities = TabularClassifier().fit(x, y).predict_proba(x[:3])

@@ -1,4 +1,4 @@
-"""Where networks come from: the package, a file of ours, a checkpoint, and the command that makes the packaged file."""
+"""Sources of networks: packaged weights, weight files, checkpoints, and the command that packages weights."""
 
 import os
 import re
@@ -122,7 +122,7 @@ def test_options_of_another_kind(tmp_path: Path, options: Any) -> None:
 
 
 @pytest.mark.parametrize("unused", [{"thinking_rows": 0, "feature_group": 3}, {"thinking_rows": 16}], ids=str)
-def test_a_file_may_say_what_a_legacy_network_has_none_of(tmp_path: Path, unused: Any) -> None:
+def test_files_of_legacy_networks_may_have_unused_arguments(tmp_path: Path, unused: Any) -> None:
     network = tiny_network(**LEGACY)
     tensors, described = weights.described(network)
     flat = described["init_args"] | {"profile": "legacy"} | unused

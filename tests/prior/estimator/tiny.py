@@ -1,4 +1,4 @@
-"""Small networks none of whose weights is zero, as those of a new network are."""
+"""Small networks without zero weights."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Dumps as other projects write them."""
+"""Dumps in the formats of other projects."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The command that writes dumps: what it writes, what it says, and how it ends."""
+"""Command that writes dumps: files, messages and exit statuses."""
 
 import json
 from pathlib import Path

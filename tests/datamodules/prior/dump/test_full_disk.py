@@ -1,4 +1,4 @@
-"""A disk that fills up: one error, nothing under the name, and the same call goes on when there is room again."""
+"""A dump on a full disk: one error, no file under its name, and the same command resumes."""
 
 import errno
 import os

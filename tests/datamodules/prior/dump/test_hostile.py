@@ -1,4 +1,4 @@
-"""HDF5 files made to mislead a reader: each is refused in one line that names the file, without its memory or time."""
+"""Malicious HDF5 files are refused in one line that names the file, within bounded memory and time."""
 
 from collections.abc import Callable
 from pathlib import Path

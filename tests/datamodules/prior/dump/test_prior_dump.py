@@ -1,4 +1,4 @@
-"""Training from a dump: every task each epoch, in an order of its own, whatever the ranks, workers and restarts."""
+"""Training from a dump: each epoch visits all tasks in its own order, for any ranks, workers and resumptions."""
 
 import pickle
 from functools import partial

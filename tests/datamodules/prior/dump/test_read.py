@@ -1,4 +1,4 @@
-"""Dumps of other projects are read, wrong ones refused, and tasks of one size batched together."""
+"""Dumps of other projects are read, invalid ones refused, and tasks batched by size."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Dumps: written whole or not at all, resumed to the same bytes, read as they were written."""
+"""Writing of dumps: atomic, resumable to the same bytes, and read back unchanged."""
 
 import json
 from pathlib import Path
