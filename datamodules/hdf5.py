@@ -26,16 +26,16 @@ REASONS = (
     ("resource temporarily", "another process is writing it"),
     ("filter returned failure", "its content is damaged: a checksum does not match"),
 )
-"""Parts of the library's messages, and what they mean."""
+"""Parts of the HDF5 library's messages, and their meanings."""
 
 TIME_LIMIT = 60.0
-"""Seconds that a file without a checksum may take to show its structure."""
+"""Most seconds that the probe of a file without a checksum may take."""
 
 MOST_RATIO = 10_000
-"""An array that declares more than this many times the bytes that it holds in the file is refused."""
+"""Largest declared size of an array, as a multiple of its bytes in the file."""
 
 SEALED = "sealed"
-"""Attribute of a file that was written with a checksum: where there is none, the file is cut short."""
+"""Attribute of a file that was written with a checksum; if the checksum is missing, the file is truncated."""
 
 
 class Reader:
@@ -153,7 +153,7 @@ def _check_filters(found: h5py.Dataset, name: str) -> None:
 
 
 def _meet(path: Path) -> bool:
-    """Whether a file has a checksum, which matches; one without is met by another process first."""
+    """Whether a file has a matching checksum; a file without one is first read by the probe, in another process."""
     state = path.stat()
     return _meet_once(path, state.st_ino, state.st_size, state.st_mtime_ns)
 

@@ -1,8 +1,8 @@
-"""Run as a program of its own: read the structure of the HDF5 file named in the arguments, and end with status 0.
+"""HDF5 probe, a program: read the structure of the file named in the arguments, and exit with status 0.
 
 The HDF5 library hangs on some damaged files and crashes on others. ``datamodules.hdf5`` therefore runs this program,
 which it can stop, on files of unknown origin first. Errors that the library raises are ignored here, as the caller
-meets them again.
+gets them too.
 """
 
 import sys
@@ -10,7 +10,7 @@ import sys
 import h5py
 
 MOST = 1 << 26
-"""Arrays of more bytes than this are not read as a whole, only their first and last entry."""
+"""Largest array in bytes that is read completely; of larger ones the first and the last entry are read."""
 
 
 def walk(path: str) -> None:

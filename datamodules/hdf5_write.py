@@ -21,7 +21,7 @@ from tabattn.contract.errors import DataError
 from tabattn.storage.checksum import seal
 
 PAGE = 4096
-"""Bytes of the pieces in which changes to saved parts of a file are kept."""
+"""Page size in bytes of the changes to saved parts of a file."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

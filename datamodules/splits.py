@@ -9,7 +9,7 @@ from torch import Tensor
 from tabattn.contract.errors import TableWarning
 
 MANY, MOST = 20, 0.99
-"""Least number of values in which one is an outlier if it has nearly all of the variance."""
+"""Least number of values for the check for an outlier with nearly all of the variance."""
 
 PARTS = ("train", "val", "test")
 
@@ -42,7 +42,7 @@ def standardise(y: Tensor, train: slice | Tensor, names: tuple[str, ...]) -> tup
 
 
 def _check_outliers(name: str, values: Tensor, scaled: Tensor) -> None:
-    """Refuse an outlier beside which others become equal in single precision; warn of one with most variance."""
+    """Refuse an outlier that makes other values equal in single precision; warn of one with most of the variance."""
     worst = float(values[(values / 2 - values.median() / 2).abs().argmax()])
     different = len(values.unique())
     if different > 2 and len(scaled.float().unique()) <= different / 2:

@@ -82,7 +82,7 @@ class PairCache:
             return _read(self.reader.file()[split], index)
 
     def _write(self, splits: dict[str, PairBatches]) -> None:
-        # Several processes may do this at once: each has a file of its own, and the last one to finish stays.
+        # Several processes may write at once: each has its own temporary file, and the last rename wins.
         unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:
             with in_one_piece(self.path, unfinished):
@@ -181,7 +181,7 @@ def _put(group: h5py.Group, batch: PairBatch, number: int, size: int) -> None:
 
 
 def _digest(batch: PairBatch) -> str:
-    """SHA-256 of all that a file keeps of a batch."""
+    """SHA-256 of the arrays of a batch in the file."""
     digest = hashlib.sha256(str((batch.context, tuple(batch.x.shape))).encode())
     for values in (batch.x, batch.y, batch.member, *(batch.oracle or ())):
         kind = torch.int64 if values is batch.member else torch.float32

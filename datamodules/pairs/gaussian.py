@@ -14,7 +14,7 @@ JITTER = 1e-10
 """Share of the mean variance that is added to the diagonal before a matrix is factorised."""
 
 CACHED = 2**18
-"""Elements of the matrices worked on at a time."""
+"""Most matrix elements that are processed at a time."""
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
@@ -115,7 +115,7 @@ def marginal(processes: Iterable[Process], x: Tensor, y: Tensor, member: Tensor,
 
 
 def _portions(x: Tensor) -> Iterator[slice]:
-    """Tasks to work on at a time: as many as keep their matrices in a processor's cache."""
+    """Slices of tasks whose matrices fit a processor's cache together."""
     step = max(1, CACHED // x.shape[1] ** 2)
     return (slice(start, start + step) for start in range(0, len(x), step))
 

@@ -89,7 +89,7 @@ def covariance(process: Process, x: Tensor, member: Tensor) -> Tensor:
     distance = (x.unsqueeze(2) - x.unsqueeze(1)).abs_()
     total = torch.diag_embed(process.noise.unsqueeze(1).expand_as(x))
     for term in process.terms:
-        # A product of indicators is quicker than picking the elements one by one.
+        # A product of indicators is faster than indexing of the elements.
         indicator = torch.nn.functional.one_hot(member, term.members.shape[-1]).double()
         part = indicator @ term.members @ indicator.mT
         if term.kernel is not None:
@@ -113,7 +113,7 @@ def correlations(partial: Tensor, members: int) -> Tensor:
     rows, columns = torch.tril_indices(members, members, -1)
     factor = torch.zeros(len(partial), members, members, dtype=torch.float64)
     factor[:, rows, columns] = partial.double()
-    # Each row of the Cholesky factor is a unit vector: an element takes its share of what those before it left.
+    # Each row of the Cholesky factor is a unit vector: an element takes a share of the remaining squared length.
     left = torch.ones(len(partial), members, dtype=torch.float64)
     for column in range(members):
         share = factor[:, :, column] * left

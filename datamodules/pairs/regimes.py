@@ -59,7 +59,7 @@ def choose(regimes: tuple[str, ...], source: Generator) -> str:
 
 
 def shuffle(drawn: Drawn, members: int) -> Layout:
-    """Points of all sequences at random: on average as many of each are context as are shown elsewhere of one."""
+    """Context: random points of all sequences, on average ``shown`` of each."""
     context = drawn.shown * members if drawn.total is None else drawn.total
     return Layout(drawn.chance.argsort(1), context)
 
@@ -75,7 +75,7 @@ def interp(drawn: Drawn, members: int) -> Layout:
 
 
 def full_infer(drawn: Drawn, members: int) -> Layout:
-    """A forecast in causal order: all sequences up to the last point shown, the rest of the others, the targets."""
+    """Forecast in causal order: all sequences up to the last context point, the rest of the others, the targets."""
     inferred, shown = _shown(drawn, drawn.x)
     last = drawn.x.where(shown, -torch.inf).amax(1, keepdim=True)
     stage = torch.where(drawn.x <= last, 0, 1).masked_fill(inferred & ~shown, 2)
@@ -92,21 +92,21 @@ REGIMES: dict[str, Callable[[Drawn, int], Layout]] = {
 
 
 def _shown(drawn: Drawn, key: Tensor) -> tuple[Tensor, Tensor]:
-    """Which points belong to the sequence to infer, and which of these, least key first, are context."""
+    """Masks of the points of the sequence to infer, and of its context: those with the smallest keys."""
     inferred = drawn.member == drawn.role.unsqueeze(1)
     rank = key.where(inferred, torch.inf).argsort(1).argsort(1)
     return inferred, inferred & (rank < drawn.shown)
 
 
 def _complete(drawn: Drawn, key: Tensor, members: int) -> Layout:
-    """Complete sequences one after the other, then the shown points of the one to infer, then the targets."""
+    """Layout: complete sequences one after the other, then the context of the one to infer, then the targets."""
     inferred, shown = _shown(drawn, key)
     stage = drawn.member.masked_fill(inferred, members + 1).masked_fill(shown, members)
     return _staged(drawn, stage, members + 1)
 
 
 def _staged(drawn: Drawn, stage: Tensor, last: int) -> Layout:
-    """Points by stage, sorted by location within each; the last stage are the targets."""
+    """Layout: points by stage, sorted by location within each; the last stage are the targets."""
     order = drawn.x.argsort(1)
     order = order.gather(1, stage.gather(1, order).argsort(dim=1, stable=True))
     return Layout(order, int((stage[0] < last).sum()))

@@ -17,7 +17,7 @@ from tabattn.contract.columns.text import DAY, is_missing, strip
 from tabattn.contract.errors import TableWarning
 
 FIRST = 50
-"""Different entries by which it is told what an axis that cannot be read was meant to be."""
+"""Distinct entries by which the intended type of an unreadable axis is inferred."""
 
 SECONDS: dict[Unit, int] = {"s": 1, "min": 60, "h": 3600, "D": 86400}
 
@@ -119,7 +119,7 @@ def places(column: pd.Series, unit: Unit) -> NDArray[np.float64]:
 
 
 def _odd(column: pd.Series) -> int:
-    """The first row whose entry is not what most of the first ones are, numbers or dates of one form."""
+    """First row whose entry has another type than most of the first ones (numbers, or dates of one format)."""
     learned = [learn(pd.Series([cell], dtype=object))[0] for cell in column.drop_duplicates()[:FIRST]]
     readings = [reading for reading in learned if reading.categories is None] or [Reading("number")]
     kinds = [reading.kind for reading in readings]

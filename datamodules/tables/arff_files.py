@@ -20,10 +20,10 @@ VALUE = re.compile(rf"\s*(?P<value>{QUOTED}|[^,]*?)\s*(?:,|$)")
 WEIGHT = re.compile(r",\s*\{\s*[\d.eE+-]+\s*\}\s*$")
 NUMERIC = ("numeric", "real", "integer")
 UNKNOWN = ("?", "")
-"""Values that stand for a missing cell, even where a nominal attribute declares them."""
+"""Markers of a missing cell, also if a nominal attribute declares them."""
 
 DECLARED = "the file declares its categories"
-"""Attribute of a frame whose categories are no guess, so that none needs a warning for its name."""
+"""Frame attribute that marks categories as declared, so that their names cause no warnings."""
 
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 JAVA = {
@@ -31,7 +31,7 @@ JAVA = {
     **{"HH": "%H", "H": "%H", "hh": "%I", "h": "%I", "mm": "%M", "ss": "%S", "SSS": "%f", "a": "%p"},
     **{"EEEE": "%A", "EEE": "%a", "Z": "%z", "XXX": "%z", "X": "%z"},
 }
-"""Letters of a Java date format, and what they are in Python's."""
+"""Python directives for the letters of a Java date format."""
 
 
 class Attribute(NamedTuple):
@@ -68,7 +68,7 @@ def read_arff(content: bytes, name: str) -> pd.DataFrame:
 
 
 def _header(lines: list[str]) -> tuple[list[Attribute], int]:
-    """The attributes, and the number of lines up to the data."""
+    """Attributes of the header, and the number of its lines."""
     attributes: list[Attribute] = []
     number = 0
     while number < len(lines):
@@ -115,7 +115,7 @@ def _rows(body: list[str], attributes: list[Attribute], offset: int) -> list[Any
     first = next((line for line in body if line.strip() and not line.lstrip().startswith("%")), "")
     sparse = first.lstrip().startswith("{")
     header = ["@RELATION r", *(f"@ATTRIBUTE a{index} STRING" for index in range(len(attributes)))]
-    # As many lines as there were, so that messages have the right number.
+    # The same number of lines, so that messages have the right line number.
     header += [""] * (offset - len(header) - 1)
     text = "\n".join([*header, "@DATA", *body])
     try:
@@ -126,7 +126,7 @@ def _rows(body: list[str], attributes: list[Attribute], offset: int) -> list[Any
 
 
 def _spread(rows: list[dict[int, Any]], attributes: list[Attribute]) -> list[list[Any]]:
-    """Write out what a sparse file leaves away: zeros, and the first value of nominal attributes."""
+    """Expand sparse rows: omitted cells are 0, or the first value of a nominal attribute."""
     if len(rows) * len(attributes) > MOST_CELLS:
         raise ValueError(f"sparse table of {len(rows)} x {len(attributes)} cells, more than {MOST_CELLS} in all")
     silent = ["0" if kind == "number" else next(iter(values), None) for _, kind, values, _ in attributes]
@@ -158,7 +158,7 @@ def _unquote(text: str) -> str:
 
 
 def _python_form(form: str) -> str:
-    """A Java date format as Python's; what stands in quotes is literal."""
+    """Convert a Java date format to Python's; quoted text is literal."""
     parts = re.findall(r"'[^']*'|[A-Za-z]+|[^A-Za-z']+", form)
     letters = [part for part in re.findall(r"'[^']*'|([A-Za-z])\1*", form) if part]
     known = [re.sub(r"([A-Za-z])\1*", lambda run: JAVA.get(run[0], "\0"), part) for part in parts if part[:1] != "'"]

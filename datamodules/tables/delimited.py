@@ -16,13 +16,13 @@ from tabattn.contract.errors import TableWarning
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAMPLE = 100
-"""Rows by which the separator is told."""
+"""Rows by which the separator is detected."""
 
 MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte-order marks, the longer ones first."""
 
 FEW = 10
-"""Steps between numbers that a row of data may well have in falling order."""
+"""Most steps of a decreasing first line that counts as a row of data; longer ones are headers, such as wavelengths."""
 
 NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
@@ -81,7 +81,7 @@ def read_delimited(content: bytes, separator: str | None, name: str) -> pd.DataF
 
 
 def _stripped(column: pd.Series) -> pd.Series:
-    """A column of text without spaces around its cells, with which one word would be two."""
+    """Strip spaces around the cells of a column of text."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column
     text = column.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
@@ -133,7 +133,7 @@ def lay_out(text: str, separator: str | None) -> Layout:
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise ValueError("No columns to parse from file: it is empty")
-    if told := re.match(r"^\"?sep=(.)\"?\s*$", lines[first], re.IGNORECASE):  # written by spreadsheets
+    if told := re.match(r"^\"?sep=(.)\"?\s*$", lines[first], re.IGNORECASE):  # a line that spreadsheets write
         chosen, first = told[1], first + 1
     else:
         chosen = _separator(_without_comments(lines[first : first + 2 * SAMPLE]), separator or ",")
@@ -153,7 +153,7 @@ def lay_out(text: str, separator: str | None) -> Layout:
 
 
 class _Shape:
-    """The number of fields of each row against the header's."""
+    """Comparison of the number of fields of each row with the header's."""
 
     def __init__(self, header: list[str], offset: int) -> None:
         self.header = header
@@ -164,7 +164,7 @@ class _Shape:
         self.labels: list[str] = []
 
     def see(self, line: int, fields: list[str]) -> None:
-        """Look at a row that ends in a line."""
+        """Record a row that ends in this line."""
         width, extra = len(self.header), len(fields) - len(self.header)
         self.rows += 1
         if extra == 1 and (self.more or self.rows == 1 or not fields[-1].strip()):
@@ -178,7 +178,7 @@ class _Shape:
             )
 
     def result(self) -> tuple[list[str], bool, bool]:
-        """The header, and whether rows begin with a name or end with a separator."""
+        """Header, and whether rows begin with a name or end with a separator."""
         header = [name or f"Unnamed: {place}" for place, name in enumerate(self.header)]
         if self.more and self.last_empty:
             return header, False, True
@@ -195,7 +195,7 @@ class _Shape:
 
 
 def _check_header(header: list[str], rows: int) -> None:
-    """Refuse a first line that is no header: counts, as scikit-learn's own files begin, or a row of data.
+    """Refuse a first line that is no header: counts, as in scikit-learn's own files, or a row of data.
 
     Names may be numbers if they rise, such as years, or fall in many steps, such as wavelengths.
     """
@@ -209,16 +209,16 @@ def _check_header(header: list[str], rows: int) -> None:
 
 
 def _separator(lines: list[str], expected: str) -> str:
-    """The separator by which all rows have as many fields as the header, at best two or more."""
+    """Separator by which all rows have as many fields as the header, preferably at least two."""
     text = "".join(lines)
     found = {separator: _fields(text, separator) for separator in dict.fromkeys([expected, *SEPARATORS])}
-    best = max(found, key=lambda separator: found[separator])  # the first of equals
+    best = max(found, key=lambda separator: found[separator])  # of equally good ones the first
     if found[best] > 1:
         return best
     header = next(iter(csv.reader(lines[:1], delimiter=expected)), [])
     if len(header) <= 1 and _fields("".join(line.strip() + "\n" for line in lines), " ") > 1:
         return " "
-    # No row fits: the one that divides the header is blamed.
+    # No separator fits: report errors for one that splits the header.
     counts = {separator: lines[0].count(separator) for separator in found}
     return max(counts, key=lambda separator: counts[separator])
 
@@ -234,7 +234,7 @@ def _fields(text: str, separator: str) -> int:
 
 
 def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The last line and the fields of each row that is not blank."""
+    """Yield the last line and the fields of each row that is not blank."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     try:
         for fields in reader:
@@ -262,7 +262,7 @@ def _without_comments(lines: list[str], separator: str | None = None) -> list[st
 
 
 def _row_names(labels: list[str]) -> bool:
-    """Whether first fields look like names of rows: all different, and words or numbers counted from the first."""
+    """Whether first fields look like row names: all distinct, and words or consecutive numbers."""
     if len(set(labels)) < len(labels):
         return False
     return not all(NUMBER.match(label) for label in labels) or _counted(labels)
@@ -275,7 +275,7 @@ def _counted(labels: list[str]) -> bool:
 
 
 def _without_row_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table without empty columns at its end, and without row names in a first column that has no name itself."""
+    """Drop empty columns at the end, and row names in a first column without a name."""
     while len(frame.columns) > 1 and frame.columns[-1].startswith("Unnamed: ") and frame.iloc[:, -1].isna().all():
         frame = frame.iloc[:, :-1]
     if len(frame.columns) < 2 or frame.columns[0] != "Unnamed: 0" or not len(frame):

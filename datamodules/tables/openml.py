@@ -16,13 +16,13 @@ from datamodules.tables.files import read_file
 from tabattn.contract.errors import DataError
 
 TIMEOUT = (10.0, 60.0)
-"""Seconds to wait for a connection, and for each piece of an answer."""
+"""Timeout in seconds of a connection, and of each read."""
 
 TRIES = 2
-"""How often a request is made before it counts as failed."""
+"""Number of attempts of a request."""
 
 NO_RESULT = (111, 372)
-"""The server's codes for an unknown data set, and for an empty list of them."""
+"""Error codes of the server for an unknown data set, and for an empty list of data sets."""
 
 
 class Fetched(NamedTuple):
@@ -66,21 +66,21 @@ def fetch(name: str, cache_dir: str | Path | None = None) -> Fetched:
 
 
 class _Damaged(DataError):
-    """A file in the cache that is not the announced one, or cannot be read."""
+    """Cached file that has another checksum than announced, or cannot be read."""
 
     def __init__(self, path: Path, reason: DataError) -> None:
         super().__init__(str(reason))
         self.path = path
 
     def set_aside(self, number: int) -> Path:
-        """Move the file out of its data set's folder, which the client empties where it fetches in vain."""
+        """Move the file out of its data set's folder, which the client empties if a download fails."""
         aside = self.path.parent.with_name(f"{number}.damaged{self.path.suffix}")
         os.replace(self.path, aside)
         return aside
 
 
 def _read(client: Any, number: int) -> tuple[Any, pd.DataFrame]:
-    """A data set's description and columns; a damaged file is kept aside until another one is fetched and read."""
+    """Description and columns of a data set; a damaged cached file is kept until another one is downloaded and read."""
     try:
         return _load(client, number)
     except _Damaged as ex:
@@ -98,7 +98,7 @@ def _read(client: Any, number: int) -> tuple[Any, pd.DataFrame]:
 
 
 def _load(client: Any, number: int) -> tuple[Any, pd.DataFrame]:
-    """A data set's description and columns, from the cache or else from the server.
+    """Description and columns of a data set, from the cache, otherwise from the server.
 
     The client's own reading is left aside: it keeps pickles beside the files and loads them unchecked, and cannot
     read sparse files of nominal attributes with pandas 3.
@@ -116,7 +116,7 @@ def _load(client: Any, number: int) -> tuple[Any, pd.DataFrame]:
 
 
 def _check_md5(path: Path, announced: str | None) -> None:
-    """Raise DataError where an ARFF file is not the one whose MD5 its description tells; Parquet files have none."""
+    """Raise DataError if an ARFF file differs from the MD5 in its description; Parquet files have none."""
     if path.suffix == ".arff" and announced:
         found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         if found != announced.lower():
@@ -124,7 +124,7 @@ def _check_md5(path: Path, announced: str | None) -> None:
 
 
 def _number(client: Any, name: str) -> int:
-    """The id of a name: the server's answer, or the cache's where there is no server."""
+    """Id of a data set by its name: from the server, or from the cache if the server cannot be reached."""
     import requests
 
     try:
@@ -143,9 +143,9 @@ def _number(client: Any, name: str) -> int:
 
 @contextmanager
 def _client(cache_dir: str | Path | None) -> Iterator[Any]:
-    """The client, set up for one use: where it keeps files, how long it waits, how often it tries."""
+    """Context with the configured client: cache folder, timeouts, attempts."""
     cache_dir = cache_dir or os.environ.get("OPENML_CACHE_DIR")
-    # On import it makes its folder, which should not be one in the home directory where another was asked for.
+    # On import the client creates its folder: set the requested one first, not that in the home directory.
     with _environment(**({"OPENML_CACHE_DIR": str(cache_dir)} if cache_dir else {})):
         import openml
     from requests.adapters import HTTPAdapter
@@ -158,7 +158,7 @@ def _client(cache_dir: str | Path | None) -> Iterator[Any]:
         return send(self, *args, **{**kwargs, "timeout": TIMEOUT})
 
     try:
-        # The client waits for ever, and its warnings to the root logger would set up logging for the whole process.
+        # The client has no timeout, and its warnings to the root logger would configure logging of the whole process.
         HTTPAdapter.send = send_in_time  # type: ignore[method-assign]
         root.addHandler(quiet)
         config.set_retry_policy("human", TRIES)
@@ -174,7 +174,7 @@ def _client(cache_dir: str | Path | None) -> Iterator[Any]:
 
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """Environment variables, set for a while."""
+    """Context that sets environment variables."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -188,7 +188,7 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 def _explain(ex: Exception, client: Any, name: str) -> str:
-    """What went wrong, in one line."""
+    """Describe an error in one line."""
     import requests
 
     host = urlsplit(client.config.server).netloc
@@ -213,6 +213,6 @@ def _explain(ex: Exception, client: Any, name: str) -> str:
 
 
 def _names(attribute: Any) -> list[str]:
-    """Column names of an attribute of the description: none, one, several, or several in one text."""
+    """Column names in an attribute of the description, which has none, one, a list, or several in one text."""
     entries = [attribute] if isinstance(attribute, str) else attribute or []
     return [part.strip() for entry in entries for part in entry.split(",") if part.strip()]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, Normal
 
 FLOOR = 1e-3
-"""Smallest predicted standard deviation, as a share of the data's."""
+"""Smallest predicted standard deviation, as a share of that of the data."""
 UNIT = log(e - 1)
 """Inverse of softplus at 1."""
 
@@ -51,7 +51,7 @@ class DensityHead(nn.Module):
         Returns:
             A Normal or a MixtureSameFamily of Normals, of batch shape ``(batch, targets)``.
         """
-        # Whatever the precision of the layers, densities have that of the values.
+        # Densities have the precision of the values, also if that of the layers is lower.
         mean, deviation, *weights = self.mlp(tokens).to(offset.dtype).split(self.components, dim=-1)
         mean = centre + spread * (mean + offset[..., None])
         deviation = spread * (FLOOR + F.softplus(deviation + UNIT))
@@ -91,7 +91,7 @@ def line_up(distributions: Sequence[Distribution]) -> Distribution:
 
 
 def crps(distribution: Distribution, y: Tensor) -> Tensor:
-    """Continuous ranked probability score in the data's units; the absolute error where the density is a point.
+    """Continuous ranked probability score in the data's units; the absolute error for zero variance.
 
     ``E|Y - y| - E|Y - Y'| / 2`` in closed form: Grimit et al. 2006, equation 5, for mixtures.
 

@@ -83,7 +83,7 @@ class RowAttention(ContextAttention):
         context = rows if context is None else context
         if not 0 <= context <= rows:
             raise ValueError(f"context must be between 0 and the number of rows ({rows}), got {context}")
-        # One split, rather than a slice for each use, spares the backward pass tables of zeros.
+        # One split in place of several slices, each of whose backward passes would fill a tensor with zeros.
         known, asked = x.split([context, rows - context], dim=1)
         k, v = self.attention.keys_values(known)
         if cache is not None:

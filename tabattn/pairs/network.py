@@ -33,14 +33,14 @@ class PairNetwork(nn.Module, ABC):
     """
 
     family: ClassVar[str] = "networks"
-    """What the subclasses are called in messages."""
+    """Plural noun for the subclasses, in messages."""
     one_pass: ClassVar[bool] = False
-    """Whether ``chain`` takes a single pass, however many targets there are."""
+    """Whether ``chain`` takes a single pass for any number of targets."""
     residuals: ClassVar[tuple[str, ...]] = ("none", "nearest")
-    """What a mean may be counted from: the mean of the data, or the nearest known value of the same sequence."""
+    """Baselines of predicted means: the mean of the data, or the nearest value of the same sequence."""
     extent: Tensor
     complete: bool = False
-    """Whether no value is ever NaN in training. Else each batch is looked through, which waits for a GPU."""
+    """Whether training has no NaN among its values; otherwise each batch is checked, which synchronises with a GPU."""
 
     def __init__(self, dim: int, hidden: int, members: int, components: int, residual: str) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class PairNetwork(nn.Module, ABC):
         """Predict the density of each target given the context and the true values of the targets before it.
 
         By the chain rule, the sum of their log-densities is the joint log-density of all targets. A target whose value
-        is NaN is ignored by those behind it.
+        is NaN is ignored by later targets.
         """
         sampler = self.sampler(x, y, member, context)
         densities = []
@@ -100,7 +100,7 @@ class PairNetwork(nn.Module, ABC):
         return Rereading(self, x[:, :context], y[:, :context], member[:, :context])
 
     def known_points(self, x: Tensor, y: Tensor, member: Tensor) -> Points:
-        """Points with known values; a hidden one where there is none, so that the list is never empty."""
+        """Context points; if there are none, a single masked one, as attention needs at least one key."""
         if not x.shape[1]:
             nothing = x.new_zeros(len(x), 1)
             return Points(nothing, nothing, nothing.long(), nothing.bool())
@@ -112,11 +112,11 @@ class PairNetwork(nn.Module, ABC):
         return Points(x, y.masked_fill(missing, 0.0), member.masked_fill(missing, 0), ~missing)
 
     def asked_points(self, x: Tensor, member: Tensor) -> Points:
-        """Points to predict, without values."""
+        """Target points, without values."""
         return Points(self._place(x), torch.zeros_like(x), member)
 
     def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:
-        """Points to predict, with the baseline of their means as values.
+        """Target points, with the baseline of their means as values.
 
         Args:
             known: Points with known values.

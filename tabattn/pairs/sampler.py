@@ -19,11 +19,11 @@ class Sampler(ABC):
 
     @abstractmethod
     def append(self, y: Tensor) -> None:
-        """Append the value ``(batch,)`` of the target of the last ``step``; NaN = it stays unknown."""
+        """Append the value ``(batch,)`` of the target of the last ``step``; NaN = no value."""
 
 
 class Rereading(Sampler):
-    """Sampler without a KV cache: a full forward pass for each target, right for every network.
+    """Sampler without a KV cache: a full forward pass for each target; works with any network.
 
     Args:
         network: Forward pass: densities of targets from locations, values, members and the size of the context.

@@ -64,7 +64,7 @@ class SeedNetwork(PairNetwork):
         self.place = nn.Sequential(features, nn.Linear(features.width, dim))
         self.value = nn.Linear(1, dim)
         self.attention = PlaceAttention(dim, heads, target_attention or attention)
-        # The command line hands the default over as a factory of its own.
+        # The command line passes the default as a new factory, so classes are compared, not factories.
         if target_attention is not None and not isinstance(attention(heads, dim // heads), Softmax):
             raise ValueError("SeedNetwork has one attention: give attention or target_attention, not both")
         check_ordered(self.attention.mechanism, "SeedNetwork")
@@ -89,7 +89,7 @@ class SeedNetwork(PairNetwork):
         return self._read(known.followed_by(told), asked, visible)
 
     def _read(self, known: Points, asked: Points, visible: Tensor | None = None) -> Distribution:
-        """The densities of targets, each given the known points that it may read.
+        """Densities of targets, each given the context points that it may see.
 
         Args:
             known: Points that may be read.
@@ -106,7 +106,7 @@ class SeedNetwork(PairNetwork):
 
 
 def _last(values: Tensor, asked: int, mask: Tensor | None) -> Tensor:
-    """The value that comes last among those that each target may read, zeros where it may read none.
+    """Last value among those that each target may see; zeros if it may see none.
 
     Args:
         values: ``(batch, known, dim)``.

@@ -82,7 +82,7 @@ class TNPA(TNPD):
         count, targets = known.x.shape[1], asked.x.shape[1]
         readable = known.followed_by(told)
         before = torch.ones(targets, targets, dtype=torch.bool, device=x.device).tril()
-        # A value is read by itself and by those behind it; a question reads the values before it.
+        # A value token attends to itself and earlier values; a query token attends to the values before its target.
         visible = torch.cat([before, before.tril(-1)])
         visible = torch.cat([visible.new_ones(2 * targets, count), visible], dim=1)
         mask = visible if readable.mask is None else visible & readable.mask
@@ -120,7 +120,7 @@ class Cached(Sampler):
     def step(self, x: Tensor, member: Tensor) -> Distribution:
         self.asked = x[:, None], member[:, None]
         asked = self.network.expect(self.known, self.network.asked_points(*self.asked))
-        # The last appended value and this question may read the same points, so they go through the layers together.
+        # The last appended value and this query attend to the same points, so they pass through the layers together.
         told = 0 if self.unread is None else 1
         h = self.network.tokens(asked if self.unread is None else self.unread.followed_by(asked), told)
         for block, cache in zip(self.network.layers(), self.caches, strict=True):

@@ -99,6 +99,6 @@ class TNPD(PairNetwork):
 
 
 def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None) -> None:
-    """With one layer nothing reads the known points' own attention: refuse a choice that would go unused."""
+    """Refuse a mechanism between context points that a single layer would not use."""
     if (target_attention is not None or not mechanism.cross) and not isinstance(mechanism, Softmax):
         raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")

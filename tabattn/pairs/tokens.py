@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tabattn.pairs.options import DEFAULT_TOKENS, TokenOptions
 
 LONGEST = 8.0
-"""Wavelength of the slowest Fourier feature: twice the axis, so that its ends differ."""
+"""Longest wavelength of the Fourier features: twice the axis, so that both ends of the axis differ."""
 
 
 class Points(NamedTuple):

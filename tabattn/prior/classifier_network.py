@@ -42,11 +42,11 @@ class ContextClassifier(nn.Module, ABC):
     """
 
     family: ClassVar[str] = "networks"
-    """What the subclasses are called in messages."""
+    """Plural noun for the subclasses, in messages."""
     classes: int
     """Largest number of classes."""
     arguments: dict[str, Any]
-    """All that it was built with, for files: options, and what each attention is in plain values."""
+    """Constructor arguments in plain values, for files: options, and descriptions of the attentions."""
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor, context: int, columns: Tensor | None = None) -> Tensor:

@@ -185,7 +185,7 @@ class PriorNetwork(ContextClassifier):
 
 
 def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None) -> None:
-    """With one layer nothing reads the context rows' own attention: refuse a choice that would go unused."""
+    """Refuse a mechanism between context rows that a single layer would not use."""
     used = target_attention is None and mechanism.cross
     if not used and not isinstance(mechanism, Softmax):
         raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")

@@ -1,4 +1,4 @@
-"""Write in-context tasks to an HDF5 file: ``python -m datamodules.dump --help``."""
+"""Command that writes in-context tasks to HDF5 files: ``python -m datamodules.dump --help``."""
 
 import argparse
 import platform
@@ -27,10 +27,10 @@ from tabattn.contract.checks import check_least, check_range, check_shares
 from tabattn.contract.errors import DataError
 
 STREAMS = {"train": 1, "test": 2}
-"""Numbers that give the tasks of each part a stream of their own."""
+"""Stream of random numbers of the tasks of each part."""
 
 TABLE_FLAGS = ("target", "split", "held_out", "keep_labels", "keep_columns", "fixed_columns", "cache_dir")
-"""Arguments that only tasks of a table have."""
+"""Arguments of tasks cut from a table only."""
 
 
 class Job(NamedTuple):
@@ -42,7 +42,7 @@ class Job(NamedTuple):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the dumps that a command line asks for.
+    """Write the dumps of a command line.
 
     Args:
         arguments: Arguments of the command line; None = those of the process.
@@ -90,7 +90,7 @@ class _Bar:
 
 
 def _table_jobs(options: argparse.Namespace) -> list[Job]:
-    """The files of a real table's tasks."""
+    """Dumps of tasks cut from a real table."""
     refuse(options, "--prior", "classes", "kind")
     held_out = 0.3 if options.held_out is None else options.held_out
     cut = CutOptions(
@@ -120,7 +120,7 @@ def _table_jobs(options: argparse.Namespace) -> list[Job]:
 
 
 def _prior_job(options: argparse.Namespace) -> Job:
-    """The file of a synthetic prior's tasks."""
+    """Dump of tasks of a synthetic prior."""
     refuse(options, "--source", *TABLE_FLAGS)
     rows, features = span(options, "rows", (30, 120)), span(options, "features", (2, 12))
     classes, context = span(options, "classes", (2, 3)), shares(options, rows)
@@ -144,7 +144,7 @@ def _prior_job(options: argparse.Namespace) -> Job:
 
 
 def _facts(options: argparse.Namespace, prior: str, **arguments: Any) -> dict[str, Any]:
-    """What a file says of itself."""
+    """Provenance in the attributes of a file."""
     versions = {
         "tabattn": _version(),
         "python": platform.python_version(),

@@ -21,11 +21,11 @@ from tabattn.contract.errors import DataError
 Ints = NDArray[np.int64]
 
 MOST_CLASSES = 10_000
-"""Files that declare more classes than this are refused."""
+"""Most classes that a file may declare."""
 
 
 LARGEST = 1e18
-"""Largest size of a cell that networks can standardise in single precision."""
+"""Largest magnitude of a cell that can be standardised in single precision."""
 
 
 class DumpSizes(NamedTuple):
@@ -91,7 +91,7 @@ class Dump:
         return TableBatch(torch.from_numpy(x.astype(np.float32, copy=False)), answered, context, columns)
 
     def _check_cells(self, x: NDArray[Any], tasks: Ints) -> None:
-        """Refuse cells whose squares would leave single precision; NaN is a missing one."""
+        """Refuse cells whose squares overflow single precision; NaN = missing."""
         with np.errstate(invalid="ignore"):
             huge = np.abs(x) > LARGEST
         if huge.any():
@@ -175,7 +175,7 @@ class DumpBatches(Dataset[TableBatch]):
 
 
 def _sizes(file: h5py.File) -> DumpSizes:
-    """Read and check what a file says of its tasks."""
+    """Read and check the sizes of the tasks in a file."""
     for key in ("X", "y"):
         if key not in file.keys():  # noqa: SIM118  (a link that leads nowhere is a key too)
             raise DataError(f"it is no dump of tasks: it has no array {key} (but: {', '.join(file) or 'nothing'})")
@@ -205,7 +205,7 @@ def _sizes(file: h5py.File) -> DumpSizes:
 
 
 def _each(file: h5py.File, key: str, tasks: int, most: int) -> Ints:
-    """A size of each task, between 1 and the array's; where it is not stored, the array's."""
+    """Stored size of each task, from 1 to that of the array; that of the array if none is stored."""
     if key not in file:
         return np.full(tasks, most, dtype=np.int64)
     stored = array(file, key, "fiu")
@@ -219,7 +219,7 @@ def _each(file: h5py.File, key: str, tasks: int, most: int) -> Ints:
 
 
 def _classes(file: h5py.File, y: h5py.Dataset) -> int:
-    """The most classes of a task: as stored, else one more than the largest label."""
+    """Largest number of classes of a task: as stored, otherwise one more than the largest label."""
     if "max_num_classes" in file:
         stored = array(file, "max_num_classes", "fiu")
         found = float(np.ravel(stored[()])[0]) if stored.size == 1 else float("nan")

@@ -17,16 +17,16 @@ from tabattn.contract.batches import TableBatch
 from tabattn.contract.errors import DataError
 
 SPLIT_KEYS = ("single_eval_pos", "train_test_split_index")
-"""The two names under which dumps keep the number of context rows; both are written, either is read."""
+"""Names of the array with the number of context rows; both are written, either is read."""
 
 HASHED = ("X", "y", "num_features", "num_datapoints", "single_eval_pos")
-"""The arrays whose content a dump's checksum covers."""
+"""Arrays that the checksum of a dump covers."""
 
 DIGESTS = "batch_sha256"
-"""The array with the SHA-256 of each batch as it was handed in, ``(batches, 32)``."""
+"""Array with the SHA-256 of each batch as passed to the writer, ``(batches, 32)``."""
 
 Progress = Callable[[Iterable[int], int], Iterable[int]]
-"""Shows how far a loop over batch numbers is, given the number of the batch it starts with."""
+"""Progress bar: wraps a loop over batch numbers, given the first one."""
 
 
 class DumpPlan(NamedTuple):
@@ -109,7 +109,7 @@ def check_content(file: h5py.File) -> None:
         if missing := missing_chunks(file[key]):
             raise DataError(f"{missing} chunks of {key} were never written: tasks are missing, write the file again")
     if DIGESTS not in file:
-        # Written by an earlier version: one checksum of all, array after array.
+        # Earlier versions: a single checksum of all arrays.
         if _content_hash(file, 64) != file.attrs["sha256"]:
             raise DataError("its content is not what its checksum says")
         return
@@ -144,7 +144,7 @@ def _digest(arrays: Iterable[NDArray[Any]]) -> bytes:
 
 
 def _can_go_on(path: Path, plan: DumpPlan) -> bool:
-    """Whether an unfinished file of the same plan is there, as far as it can be read.
+    """Whether there is a readable unfinished file of the same plan.
 
     Raises:
         ValueError: It is of another plan.
@@ -164,7 +164,7 @@ def _can_go_on(path: Path, plan: DumpPlan) -> bool:
 
 
 def _forget_bad_batches(file: h5py.File, plan: DumpPlan) -> None:
-    """Go back to the last batch before the first that is not what was to be written, after a crash of the machine."""
+    """Discard batches from the first damaged one on, as after a crash of the machine."""
     written = int(file.attrs.get("written", plan.tasks))
     for number in range(-(-written // plan.batch_size)):
         try:
@@ -181,7 +181,7 @@ def _described(plan: DumpPlan) -> str:
 
 
 def _begin(file: h5py.File, plan: DumpPlan) -> None:
-    """Lay out the arrays of an empty file."""
+    """Create the arrays of an empty file."""
     tasks, batch = plan.tasks, min(plan.batch_size, plan.tasks)
     for key, shape in (("X", (plan.rows, plan.features)), ("y", (plan.rows,))):
         file.create_dataset(
@@ -201,7 +201,7 @@ def _begin(file: h5py.File, plan: DumpPlan) -> None:
 
 
 def _put(file: h5py.File, batch: TableBatch, plan: DumpPlan, number: int) -> None:
-    """Write one batch, its tasks padded with zeros, with the checksum of what it should be, and note how far it is."""
+    """Write one batch, padded with zeros, with its checksum, and update the number of batches written."""
     start = number * plan.batch_size
     count = min(len(batch.x), plan.tasks - start)
     _, rows, features = batch.x.shape
