@@ -107,13 +107,13 @@ class PairNetwork(nn.Module, ABC):
         _, _, centre, spread = self.extent
         y = (y - centre) / spread
         if (self.complete and self.training) or not (missing := y.isnan()).any():
-            return Points(self._place(x), y, member)
-        x = self._place(x).masked_fill(missing, 0.0)
+            return Points(self._standardised(x), y, member)
+        x = self._standardised(x).masked_fill(missing, 0.0)
         return Points(x, y.masked_fill(missing, 0.0), member.masked_fill(missing, 0), ~missing)
 
     def asked_points(self, x: Tensor, member: Tensor) -> Points:
         """Target points, without values."""
-        return Points(self._place(x), torch.zeros_like(x), member)
+        return Points(self._standardised(x), torch.zeros_like(x), member)
 
     def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:
         """Target points, with the baseline of their means as values.
@@ -134,7 +134,7 @@ class PairNetwork(nn.Module, ABC):
         known = self.known_points(x[:, :context], y[:, :context], member[:, :context])
         return known, self.asked_points(x[:, context:], member[:, context:])
 
-    def _place(self, x: Tensor) -> Tensor:
+    def _standardised(self, x: Tensor) -> Tensor:
         low, high, _, _ = self.extent
         return (x - low) * (4 / (high - low)) - 2
 

@@ -37,7 +37,7 @@ class Reader:
     """
 
     _network: ContextClassifier
-    _place: tuple[torch.device, torch.dtype] | None
+    _settings: tuple[torch.device, torch.dtype] | None
     _caches: dict[int, ContextCache]
 
     def __init__(self, network: ContextClassifier, x: Floats, y: NDArray[np.int64], ensemble: Ensemble) -> None:
@@ -128,9 +128,9 @@ class Reader:
 
     def _settle(self, run: Run) -> None:
         """Move the network to device and dtype of a run; drop KV caches of other settings, or all without ``cache``."""
-        if self._place != (run.device, run.dtype):
+        if self._settings != (run.device, run.dtype):
             self._forget()
-            self._place = run.device, run.dtype
+            self._settings = run.device, run.dtype
             if run.device.type != "cpu":
                 self._network = copy.deepcopy(self.network).to(run.device)
         if not run.cache:
@@ -138,5 +138,5 @@ class Reader:
 
     def _forget(self) -> None:
         self._network = self.network
-        self._place = None
+        self._settings = None
         self._caches = {}
