@@ -301,11 +301,17 @@ class Task(LightningModule):
         given = checkpoint.get("hyper_parameters", {})
         if not is_of(given.get("_class_path"), type(self)):
             raise ValueError(f"the checkpoint is one of {given['_class_path']}, the model is {type(self).__name__}")
-        own, weights = self.state_dict(), checkpoint.get("state_dict", {})
-        if not self.strict_loading or all(name in weights and weights[name].shape == own[name].shape for name in own):
+        state, weights = self.state_dict(), checkpoint.get("state_dict", {})
+        if not self.strict_loading or all(
+            name in weights and weights[name].shape == state[name].shape for name in state
+        ):
             return
-        mine = {name: plain(value) for name, value in self.hparams.items() if name in given and name[0] != "_"}
-        other = [f"{name} {given[name]} (here {value})" for name, value in mine.items() if value != given[name]]
+        hyperparameters = {
+            name: plain(value) for name, value in self.hparams.items() if name in given and name[0] != "_"
+        }
+        other = [
+            f"{name} {given[name]} (here {value})" for name, value in hyperparameters.items() if value != given[name]
+        ]
         if other:
             raise ValueError(
                 f"the checkpoint's network is another, with {', '.join(other)}: {type(self).__name__}."

@@ -27,13 +27,13 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
     """
     known, index = batch.y.isfinite(), torch.arange(batch.x.shape[1], device=batch.x.device)
     # A target without a true value is still predicted; a context point without a value is like padding.
-    there = known | (index >= batch.context)
+    exists = known | (index >= batch.context)
     if batch.padding is not None:
-        there &= ~batch.padding
-    place = batch.x if options.order else index.to(batch.x).expand_as(batch.x)
-    rank = _ranks(place.masked_fill(~there, torch.inf))
-    whole = _whole(batch, there & (index >= batch.context), options.given_member)
-    given, others = known & whole, there & ~whole
+        exists &= ~batch.padding
+    axis = batch.x if options.order else index.to(batch.x).expand_as(batch.x)
+    rank = _ranks(axis.masked_fill(~exists, torch.inf))
+    complete = _whole(batch, exists & (index >= batch.context), options.given_member)
+    given, others = known & complete, exists & ~complete
     name = f"given_member={options.given_member}"
     if not given.any():
         raise DataError(f"{name}: no task of the batch has a known point of this member")
@@ -53,9 +53,9 @@ def _whole(batch: PairBatch, targets: Tensor, given_member: int | None) -> Tenso
     if given_member is not None:
         return batch.member == given_member
     numbers = torch.arange(int(batch.member.max()) + 1, device=batch.x.device)
-    asked = ((batch.member[..., None] == numbers) & targets[..., None]).any(1)  # (batch, members)
-    whole = ~asked.gather(1, batch.member)
-    return torch.where((whole & batch.y.isfinite()).any(1, keepdim=True), whole, batch.member == 0)
+    has_targets = ((batch.member[..., None] == numbers) & targets[..., None]).any(1)  # (batch, members)
+    complete = ~has_targets.gather(1, batch.member)
+    return torch.where((complete & batch.y.isfinite()).any(1, keepdim=True), complete, batch.member == 0)
 
 
 def _shown(
@@ -88,10 +88,10 @@ def _order(rank: Tensor, options: InferenceOptions, generator: torch.Generator |
     return key.to(rank.device), rank < options.pool
 
 
-def _first(mine: Tensor, candidates: Tensor, key: Tensor, options: InferenceOptions, number: int) -> Tensor:
+def _first(sequence: Tensor, candidates: Tensor, key: Tensor, options: InferenceOptions, number: int) -> Tensor:
     """Mask of the first ``context_p`` candidates of a sequence."""
-    candidates, count = mine & candidates, options.context_p or 0
-    fewest = int(candidates.sum(1)[mine.any(1)].min())
+    candidates, count = sequence & candidates, options.context_p or 0
+    fewest = int(candidates.sum(1)[sequence.any(1)].min())
     if fewest < count:
         where = "" if options.consec else f" among the first {options.pool} of a task"
         raise DataError(
@@ -100,11 +100,11 @@ def _first(mine: Tensor, candidates: Tensor, key: Tensor, options: InferenceOpti
     return candidates & (_ranks(key.masked_fill(~candidates, torch.inf)) < count)
 
 
-def _as_before(mine: Tensor, seen: Tensor, key: Tensor) -> Tensor:
+def _as_before(sequence: Tensor, context: Tensor, key: Tensor) -> Tensor:
     """Mask of the context points of a sequence in the batch; the first quarter if all of its points are context."""
-    seen = mine & seen
-    part = mine & (_ranks(key.masked_fill(~mine, torch.inf)) < mine.sum(1, keepdim=True) // 4)
-    return torch.where((seen == mine).all(1, keepdim=True), part, seen)
+    context = sequence & context
+    first_quarter = sequence & (_ranks(key.masked_fill(~sequence, torch.inf)) < sequence.sum(1, keepdim=True) // 4)
+    return torch.where((context == sequence).all(1, keepdim=True), first_quarter, context)
 
 
 def _arrange(
@@ -116,14 +116,14 @@ def _arrange(
     context = int(contexts.max())
     column = torch.arange(context + int(targets.max()), device=sequence.device)
     step = column - context
-    there = torch.where(step < 0, column < contexts[:, None], step < targets[:, None])
+    exists = torch.where(step < 0, column < contexts[:, None], step < targets[:, None])
     source = torch.where(step < 0, column, step + contexts[:, None]).clamp(max=sequence.shape[1] - 1)
     chosen = sequence.gather(1, source)
     return PairBatch(
         x=batch.x.gather(1, chosen),
-        y=batch.y.gather(1, chosen).masked_fill(~there, torch.nan),
+        y=batch.y.gather(1, chosen).masked_fill(~exists, torch.nan),
         member=batch.member.gather(1, chosen),
         context=context,
-        padding=~there,
+        padding=~exists,
         task=batch.task,
     )

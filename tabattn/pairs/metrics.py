@@ -75,9 +75,9 @@ class PairScores(Metric):
             self.chained += torch.stack([scored.sum(), chain.log_prob(y).double()[scored].sum()])
         if batch.oracle is not None:
             best = batch.oracle.log_density.double(), (batch.oracle.mean - y).double().square()
-            whole = scored.all(1)
-            joint = batch.oracle.joint.double()[whole].sum()
-            figures = [scored.sum(), best[0][scored].sum(), best[1][scored].sum(), whole.sum() * y.shape[1], joint]
+            complete = scored.all(1)
+            joint = batch.oracle.joint.double()[complete].sum()
+            figures = [scored.sum(), best[0][scored].sum(), best[1][scored].sum(), complete.sum() * y.shape[1], joint]
             self.best += torch.stack(figures)
             self.first_best += _first(best[1], scored)
 
@@ -108,13 +108,13 @@ class PairScores(Metric):
         """Add the error of each task's first target, and the explained variance of each of its members."""
         self.first += _first(error, scored)
         # Targets of each member: (batch, members, targets).
-        own = (member[:, None] == torch.arange(self.members, device=y.device)[:, None]) & scored[:, None]
-        y, error = (part[:, None].expand_as(own) for part in (y, error))
-        centre = torch.where(own, y, 0.0).sum(2, keepdim=True) / own.sum(2, keepdim=True).clamp(min=1)
-        spread = torch.where(own, y - centre, 0.0).square().sum(2)
-        varied = spread > 0
-        explained = 1 - torch.where(own, error, 0.0).sum(2)[varied] / spread[varied]
-        self.rows += torch.stack([varied.sum(), explained.sum()])
+        of_member = (member[:, None] == torch.arange(self.members, device=y.device)[:, None]) & scored[:, None]
+        y, error = (part[:, None].expand_as(of_member) for part in (y, error))
+        centre = torch.where(of_member, y, 0.0).sum(2, keepdim=True) / of_member.sum(2, keepdim=True).clamp(min=1)
+        spread = torch.where(of_member, y - centre, 0.0).square().sum(2)
+        not_constant = spread > 0
+        explained = 1 - torch.where(of_member, error, 0.0).sum(2)[not_constant] / spread[not_constant]
+        self.rows += torch.stack([not_constant.sum(), explained.sum()])
 
     def compute(self) -> dict[str, float]:
         """Compute all metrics by name; NaN where nothing was scored."""
@@ -161,6 +161,6 @@ class PairScores(Metric):
 
 def _first(error: Tensor, scored: Tensor) -> Tensor:
     """Number of tasks with a scored target, and the sum of the errors of the first such targets."""
-    there = scored.any(1)
+    any_scored = scored.any(1)
     first = error.gather(1, scored.int().argmax(1, keepdim=True))[:, 0]
-    return torch.stack([there.sum(), first[there].sum()])
+    return torch.stack([any_scored.sum(), first[any_scored].sum()])

@@ -97,11 +97,11 @@ class SeedNetwork(PairNetwork):
             visible: Which known point each may read, ``(asked, known)``; None = all.
         """
         mask = known.mask if visible is None else visible if known.mask is None else visible & known.mask
-        here, there = self.place(asked.x), self.place(known.x)
+        queries, keys = self.place(asked.x), self.place(known.x)
         values = self.value(known.y[..., None])
-        mixed = self.attention(here, there, values, mask) + _last(values, asked.x.shape[1], mask)
+        mixed = self.attention(queries, keys, values, mask) + _last(values, asked.x.shape[1], mask)
         code = self.member(asked.member, asked.x)
-        h = self.mlp(self.join(torch.cat([F.leaky_relu(mixed), here, code], dim=-1)))
+        h = self.mlp(self.join(torch.cat([F.leaky_relu(mixed), queries, code], dim=-1)))
         return self.answer(h, self.expect(known, asked, visible))
 
 

@@ -121,10 +121,10 @@ class Cached(Sampler):
         self.asked = x[:, None], member[:, None]
         asked = self.network.expect(self.known, self.network.asked_points(*self.asked))
         # The last appended value and this query attend to the same points, so they pass through the layers together.
-        told = 0 if self.unread is None else 1
-        h = self.network.tokens(asked if self.unread is None else self.unread.followed_by(asked), told)
+        appended = 0 if self.unread is None else 1
+        h = self.network.tokens(asked if self.unread is None else self.unread.followed_by(asked), appended)
         for block, cache in zip(self.network.layers(), self.caches, strict=True):
-            h = block(h, told, self.known.mask, cache)
+            h = block(h, appended, self.known.mask, cache)
         self.unread = None
         return pick(self.network.answer(h, asked), 0)
 

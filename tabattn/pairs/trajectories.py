@@ -64,16 +64,16 @@ def trajectories(
         for chosen in torch.arange(len(path), device=path.device).split(rows)
     ]
     values, *densities = (torch.cat(part).unflatten(0, (-1, len(batch.x))) for part in zip(*parts, strict=True))
-    there = asked(batch)
-    values = values.masked_fill(~there, torch.nan)
-    met = slice(options.samples) if options.samples else slice(None)
-    bands = quantiles(*(part[met].movedim(0, 2).flatten(2) for part in densities))
+    exists = asked(batch)
+    values = values.masked_fill(~exists, torch.nan)
+    drawn = slice(options.samples) if options.samples else slice(None)
+    bands = quantiles(*(part[drawn].movedim(0, 2).flatten(2) for part in densities))
     return Trajectories(
         batch=batch,
         path=path[-len(batch.x) :] if options.mean else path[: len(batch.x)],
         mean=values[-1] if options.mean else None,
         samples=values[: options.samples],
-        quantiles=bands.masked_fill(~there, torch.nan),
+        quantiles=bands.masked_fill(~exists, torch.nan),
     )
 
 
@@ -92,7 +92,7 @@ def _plan(batch: PairBatch, options: InferenceOptions, generator: torch.Generato
         one. NaN = the mean is taken.
     """
     x = batch.x[:, batch.context :]
-    there = asked(batch)
+    exists = asked(batch)
     shape = (options.samples + options.mean, *x.shape)
     device = x.device if generator is None else generator.device
     uniform, order = torch.rand((2, *shape), generator=generator, device=device).to(x)
@@ -100,7 +100,7 @@ def _plan(batch: PairBatch, options: InferenceOptions, generator: torch.Generato
     normal[options.samples :] = torch.nan
     if options.path != "random":
         order = (x if options.path == "left_to_right" else torch.zeros_like(x)).expand(shape)
-    path = order.masked_fill(~there, torch.inf).argsort(dim=2, stable=True)
+    path = order.masked_fill(~exists, torch.inf).argsort(dim=2, stable=True)
     return path.flatten(0, 1), torch.stack([uniform, normal]).flatten(1, 2)
 
 

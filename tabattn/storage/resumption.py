@@ -42,9 +42,9 @@ class Resumption(Callback):
                 "run"
             )
             return
-        mine = loaded[trainer.global_rank]
-        set_state(mine["now"], trainer.strategy.root_device)
-        self.stream = mine["training"]
+        state = loaded[trainer.global_rank]
+        set_state(state["now"], trainer.strategy.root_device)
+        self.stream = state["training"]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.stream is not None:
@@ -60,11 +60,11 @@ class Resumption(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Gather the random states of all ranks; a collective call."""
-        mine = {"now": get_state(trainer.strategy.root_device), "training": self.stream}
-        states: list[Any] = [mine]
+        state = {"now": get_state(trainer.strategy.root_device), "training": self.stream}
+        states: list[Any] = [state]
         if trainer.world_size > 1:
             states = [None] * trainer.world_size
-            torch.distributed.all_gather_object(states, mine)
+            torch.distributed.all_gather_object(states, state)
         checkpoint[KEY] = states
 
 

@@ -43,13 +43,13 @@ class MetricsWriter(ExperimentWriter):
         if not path.is_file():
             return
         content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            write_file(path, whole)
-        if not whole:
+        complete_rows = content[: content.rfind(b"\n") + 1]
+        if complete_rows != content:
+            write_file(path, complete_rows)
+        if not complete_rows:
             path.unlink()
             return
-        self.metrics_keys = next(csv.reader(io.StringIO(whole.decode())))
+        self.metrics_keys = next(csv.reader(io.StringIO(complete_rows.decode())))
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         text = io.StringIO(newline="")

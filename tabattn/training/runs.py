@@ -177,8 +177,8 @@ def home_of(checkpoint: str | None) -> Path | None:
     if checkpoint is None:
         return None
     folder = Path(checkpoint).parent
-    whole = folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file()
-    return folder.parent if whole else None
+    of_run = folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file()
+    return folder.parent if of_run else None
 
 
 def _within(checkpoint: str, folder: Path) -> bool:

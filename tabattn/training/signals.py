@@ -245,8 +245,10 @@ def ending(ex: Interrupted) -> int:
 def _at_boundary(trainer: Trainer) -> bool:
     """Whether training is at a step boundary: the last step is complete."""
     now: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    whole = now.ready == now.started == now.processed == now.completed
-    return bool(trainer.training and whole and trainer.global_step > 0 and not trainer.fit_loop._should_accumulate())
+    batch_done = now.ready == now.started == now.processed == now.completed
+    return bool(
+        trainer.training and batch_done and trainer.global_step > 0 and not trainer.fit_loop._should_accumulate()
+    )
 
 
 @rank_zero_only
