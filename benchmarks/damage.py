@@ -74,7 +74,7 @@ def tasks_of(path: Path) -> str:
 
 
 def pairs_of(path: Path) -> str:
-    """All batches of a cache."""
+    """Batches in a cache."""
     data = SyntheticPairs(**PAIRS, evaluation=FEW, cache=CacheOptions(str(path)))
     batches = [*data.val_dataloader(), *data.test_dataloader()]
     return digest([(batch.x.numpy().tobytes(), batch.y.numpy().tobytes(), batch.context) for batch in batches])

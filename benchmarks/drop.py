@@ -32,7 +32,7 @@ FILLING = [
     "--data.evaluation.context=8",
     "--model.network.residual=none",
 ]
-"""Training on random points of both sequences, as many as a forecast is given."""
+"""Arguments of training on random context points of both sequences, as many as in the tests."""
 VARIANTS = {
     "first network: attends to places": ["--model.network=SeedNetwork", *FILLING],
     "labels hidden from attention": ["--model.network.tokens.member_embed=hidden", *FILLING],

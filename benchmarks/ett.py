@@ -35,7 +35,7 @@ INFERRED: dict[str, list[str]] = {
     "MUFL": ["--model.network.residual=parallel", "--model.network.centred=false", "--trainer.max_steps=1800"],
     "OT": [],
 }
-"""The columns to infer, and what their trainings change in the configuration; chosen on hours before the test."""
+"""Columns to infer, and the changes of the configuration for each, which were chosen on hours before the test."""
 PROTOCOL = [
     "--data.windows.length=64",
     "--data.windows.stride=16",
@@ -43,7 +43,7 @@ PROTOCOL = [
     "--data.evaluation.context=16",
 ]
 PROTOCOL += ["--data.evaluation.shares=[0.7,0.1,0.2]"]
-"""What must not differ, so that figures can be compared."""
+"""Arguments that must be the same in all trainings, so that scores are comparable."""
 TABLE = ("--data.path", "--data.columns", "--data.windows.x")
 
 
