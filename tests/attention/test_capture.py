@@ -113,6 +113,14 @@ def test_records_do_not_change_with_the_model(net, x):
     assert q.untyped_storage().nbytes() == q.nbytes
 
 
+def test_records_hold_no_graph(net, x):
+    with capture(net, keep=("weights", "q", "k")) as records:
+        net(x)
+    for calls in records.values():
+        for record in calls:
+            assert not any(part.requires_grad for part in (record.weights, record.q, record.k))
+
+
 def test_a_mechanism_inside_a_mechanism_is_recorded_once_for_each_call(x):
     class Outer(Mechanism):
         def __init__(self, heads: int, head_dim: int) -> None:

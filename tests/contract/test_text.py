@@ -1,6 +1,7 @@
 """Parsing of numbers, dates and durations in text, and of entries of any Python type."""
 
 import datetime as dt
+import warnings
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -248,6 +249,17 @@ def test_a_reading_that_does_not_fit_is_given_up_early(monkeypatch: pytest.Monke
     with pytest.warns(TableWarning, match="hardly ever repeats"):
         TableEncoder().fit(pd.DataFrame({"a": cells}))
     assert 2000 < len(seen) < 3000  # a tenth of them cannot be durations, and one piece more
+
+
+@pytest.mark.parametrize("good", [[str(n) for n in range(36)], [f"2020-01-{1 + n % 28:02}" for n in range(36)]])
+def test_nine_tenths_that_fit_make_a_column_of_numbers_or_dates(good: list[str]) -> None:
+    """Rows count, not different entries; one row less, and they are categories."""
+    for words, categorical in ((["w"] * 4, False), (["w"] * 5, True), (list("vwxy"), False), (list("uvwxy"), True)):
+        encoder = TableEncoder()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TableWarning)
+            encoder.fit(pd.DataFrame({"a": good + words}))
+        assert encoder.categorical_.tolist() == [categorical]
 
 
 @pytest.mark.parametrize("filling", [" ", "\u00a0", "1,", ",", "-", "12 ", "$", "1'", "a1"])

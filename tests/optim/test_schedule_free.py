@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tabattn.optim import WarmupCosine
+from tabattn.optim.schedule_free import ScheduleFree
 from tabattn.training.cli import CLI, main
-from tests.helpers import MeanTask
+from tests.helpers import MeanData, MeanTask
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 FIT = ["fit", "--model=MeanTask", "--data=MeanData", *QUIET, "--trainer.max_epochs=2", "--lr_scheduler=null"]
@@ -159,6 +160,32 @@ def test_weights_are_the_average_after_training(flags: list[str]) -> None:
     trained = copies(cli.model)
     cli.model.state_dict()
     equal(cli.model.parameters(), trained)
+
+
+class Averaged(MeanTask):
+    """Has an optimizer of its own, as outside the command line."""
+
+    def configure_optimizers(self) -> Optimizer:
+        return MeanOfPoints(self.parameters())
+
+
+def test_the_callback_alone_leaves_the_average(tmp_path: Path) -> None:
+    """Where nothing else reads the state of the module at the end, as the guard against divergence does."""
+    points, task = Points(), Averaged()
+    alone = Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[ScheduleFree(), points],
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    alone.fit(task, MeanData())
+    assert len(points.steps) == 6
+    close(task.parameters(), points.average())
+    assert not task._state_dict_pre_hooks
 
 
 def test_resumed_equals_uninterrupted(flags: list[str]) -> None:

@@ -131,6 +131,19 @@ def test_an_earlier_configuration_becomes_one_of_today(config: Path, capsys: pyt
     assert main(["fit", "--config=new.yaml"]) == 0
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_an_earlier_configuration_of_a_command_becomes_one_of_today(
+    config: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a run saves one that was started with several."""
+    config.write_text(yaml.safe_dump({command: yaml.safe_load(config.read_text())}))
+    assert convert([str(config), "new.yaml"]) == 0
+    assert "6 arguments moved" in capsys.readouterr().out
+    model = yaml.safe_load(Path("new.yaml").read_text())[command]["model"]["init_args"]
+    assert model["network"]["class_path"] == "tabattn.pairs.TNPA"
+    assert "arch" not in model
+
+
 @pytest.mark.parametrize(
     ("flag", "today"),
     [

@@ -120,6 +120,18 @@ def test_a_full_disk_is_known_under_any_wrapper(cause: Exception) -> None:
     assert disk_problem(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
 
 
+@pytest.mark.parametrize("outer", ["__cause__", "__context__"])
+@pytest.mark.parametrize("inner", ["__cause__", "__context__"])
+def test_a_disk_error_is_found_however_it_is_wrapped(outer: str, inner: str) -> None:
+    """An exception of another thread or process is a cause without being a context; a ring ends the search."""
+    first, second = RuntimeError("cannot save"), ValueError("cannot write")
+    setattr(first, outer, second)
+    setattr(second, inner, first)
+    assert disk_problem(first) is None
+    setattr(second, inner, OSError(errno.ENOSPC, "No space left on device", "a.ckpt"))
+    assert disk_problem(first) == "a.ckpt: No space left on device"
+
+
 @contextmanager
 def small_files(size: int) -> Iterator[None]:
     """Limit the size of files that this process may write, the test's own output included: a disk that fills up."""

@@ -289,6 +289,17 @@ def test_a_free_number_is_taken_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     second.release()
 
 
+@pytest.mark.parametrize(("command", "number"), [("fit", 6), ("test", 11), ("predict", 0)])
+def test_a_number_is_behind_the_largest_there_is(command: str, number: int) -> None:
+    """One of a run that was removed is not given to another, and other names do not count."""
+    for name in ("version_0", "version_5", "version_x", "version_best_9", "test_10"):
+        Path("runs/tiny", name).mkdir(parents=True)
+    run = RunFolder()
+    run.loggers("tiny", command=command)
+    assert run.folder == Path("runs/tiny", f"{'version' if command == 'fit' else command}_{number}")
+    run.release()
+
+
 def test_a_child_lets_go_of_the_folder() -> None:
     """A loader's worker may outlive a killed run: it must not hold the folder."""
     first = RunFolder(version="one")
