@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 
-from tabattn.contract.columns import TableEncoder, encode_labels, recode
+from tabattn.contract.columns import TableEncoder, encode_labels, recode, to_single
 from tabattn.contract.errors import TableWarning
 
 NAN = np.nan
@@ -166,3 +166,27 @@ def test_columns_whose_names_are_no_text_keep_their_order(names: list[Any], othe
 def test_whole_numbers_beyond_double_precision_are_said(cells: Any) -> None:
     with pytest.warns(TableWarning, match="column 'a' has whole numbers that double precision does not tell apart"):
         TableEncoder().fit(pd.DataFrame({"a": cells}))
+
+
+def test_columns_are_kept_by_the_context_alone() -> None:
+    """What is constant among context rows is dropped, however it varies among targets, and missing cells are none."""
+    nan = NAN
+    x = np.array(
+        [[1.0, 5.0, nan, 2.0, 1.0], [1.0, 6.0, 3.0, 2.0, 0.0], [9.0, 5.0, 4.0, nan, 7.0], [8.0, 5.0, 5.0, 1.0, 7.0]]
+    )
+    cells, kept = recode(x, np.array([False, False, False, False, True]), 2)
+    assert kept.tolist() == [1, 4]
+    assert_array_equal(cells, [[5.0, 1.0], [6.0, 0.0], [5.0, nan], [5.0, nan]])
+
+
+def test_large_numbers_are_standardised_by_the_context_alone() -> None:
+    """Unix seconds a minute apart: targets of other years change nothing of the context's cells."""
+    seconds = 1.7e9 + 60 * np.arange(6.0)
+    small = np.arange(6.0)
+    near, far = (np.stack([np.r_[seconds, target], np.r_[small, 1e3]], 1) for target in (1.7e9, 1e9))
+    found = to_single(far, 6)
+    assert_array_equal(found[:6], to_single(near, 6)[:6])
+    np.testing.assert_allclose(found[:6, 0].mean(), 0, atol=1e-6)
+    np.testing.assert_allclose(found[:6, 0].std(), 1, rtol=1e-6)
+    np.testing.assert_allclose(found[6, 0], (1e9 - seconds.mean()) / seconds.std(), rtol=1e-6)
+    assert_array_equal(found[:, 1], [*small, 1e3])
