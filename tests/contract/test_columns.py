@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 
-from tabattn.contract.columns import TableEncoder, encode_labels, recode, to_single
+from tabattn.contract.columns import Standard, TableEncoder, encode_labels, recode, to_single
 from tabattn.contract.errors import TableWarning
 
 NAN = np.nan
@@ -190,3 +190,11 @@ def test_large_numbers_are_standardised_by_the_context_alone() -> None:
     np.testing.assert_allclose(found[:6, 0].std(), 1, rtol=1e-6)
     np.testing.assert_allclose(found[6, 0], (1e9 - seconds.mean()) / seconds.std(), rtol=1e-6)
     assert_array_equal(found[:, 1], [*small, 1e3])
+
+
+def test_mean_and_deviation_are_those_of_the_cells_that_are_there() -> None:
+    x = np.array([[1.0, 1e300, NAN], [NAN, -1e300, NAN], [4.0, 5e299, NAN], [7.0, 0.0, NAN]])
+    standard = Standard.of(x)
+    np.testing.assert_allclose(standard.mean, [4, 1.25e299, 0])
+    np.testing.assert_allclose(standard.size[:2], [6**0.5, 1e300 * np.std([1, -1, 0.5, 0])])
+    np.testing.assert_allclose(standard(x)[:, 0], [-(1.5**0.5), NAN, 0, 1.5**0.5], rtol=1e-6)

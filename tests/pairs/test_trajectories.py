@@ -164,6 +164,19 @@ def test_only_requested_trajectories_are_drawn(samples: int, mean: bool) -> None
     assert found.quantiles.shape == (len(LEVELS), 3, targets)
 
 
+@pytest.mark.parametrize("samples", [600, 0])
+def test_quantiles_are_those_of_all_samples_and_of_the_mean_without_any(samples: int) -> None:
+    """A random walk: the variance of its samples grows with each step, that of each density stays."""
+    batch, options = laid_out(samples=samples)
+    found = trajectories(Walk(0.5), batch, options, torch.Generator().manual_seed(0))
+    width = found.quantiles[LEVELS.index(0.95)] - found.quantiles[LEVELS.index(0.05)]
+    steps = torch.arange(1, width.shape[1] + 1) if samples else torch.ones(width.shape[1])
+    expected = (2 * 1.6449 * 0.5 * steps.sqrt()).expand_as(width)
+    there = width.isfinite()
+    assert there.sum() > 10
+    torch.testing.assert_close(width[there], expected[there], rtol=0.15 if samples else 1e-3, atol=0)
+
+
 def test_quantiles_invert_the_distribution_function() -> None:
     density = mixture(torch.randn(2, 3, 4), 5 * torch.randn(2, 3, 4), torch.rand(2, 3, 4) + 0.01)
     weights, means, stds = components(density)

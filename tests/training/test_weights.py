@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser, Namespace
 from torch.optim import SGD
 
 from tabattn.contract.errors import DataError
@@ -15,6 +16,7 @@ from tabattn.pairs import TNPD
 from tabattn.prior.estimator import TabularClassifier
 from tabattn.storage.matching import load_matching
 from tabattn.tasks import PairInference, Task
+from tabattn.training.checkpoint_arguments import leave_init_from_aside
 from tabattn.training.cli import main
 from tests.training.test_from_python import CONFIGS, each_task, pairs, prior, sequences, tables, trainer
 
@@ -159,3 +161,13 @@ def test_siblings_of_a_task_share_weights(saved: dict[str, str], tmp_path: Path)
     trainer(tmp_path).test(task, sequences(), verbose=False)
     given = torch.load(saved["pairs"], weights_only=True)["state_dict"]
     assert all(torch.equal(weight, given[name]) for name, weight in task.state_dict().items() if "network" in name)
+
+
+def test_a_checkpoint_leaves_no_init_from(capsys: pytest.CaptureFixture[str]) -> None:
+    """That of a configuration is dropped, as its file may be gone by now; a flag is refused."""
+    model = Namespace(init_args=Namespace(init_from="gone.ckpt"))
+    with pytest.raises(SystemExit, match="2"):
+        leave_init_from_aside(ArgumentParser(), model, {"model.init_from"})
+    assert "none would be left of --model.init_from" in capsys.readouterr().err
+    leave_init_from_aside(ArgumentParser(), model, set())
+    assert model.init_args.init_from is None
