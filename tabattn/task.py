@@ -1,14 +1,12 @@
 """Abstract base class of tasks: initial weights, optimizers, safe checkpoints, and hooks for callbacks."""
 
 import inspect
-import io
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, NoReturn, Self, cast
 
-import torch
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule
@@ -18,18 +16,19 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from tabattn.contract.errors import one_line
+from tabattn.contract.facts import Fact, check_facts, fact_of
 from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import refuse_diverged, refuse_loaded
-from tabattn.optim.factories import OptimizerFactory, ScheduleFactory, check_factory, described
+from tabattn.optim.factories import OptimizerFactory, ScheduleFactory, check_factory, described_together
 from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, has_modes
 from tabattn.optim.settings import OptimizerSettings
-from tabattn.storage import earlier, trusted
-from tabattn.storage.checkpoint_files import find, read
+from tabattn.storage.checkpoint_files import find
 from tabattn.storage.checkpoints import forget_foreign_paths
 from tabattn.storage.class_paths import guard
-from tabattn.storage.hyperparameters import check_saved, import_path, plain
-from tabattn.storage.matching import is_of, load_matching
+from tabattn.storage.hyperparameters import check_saved
+from tabattn.storage.loading import check_own, saved_hyperparameters, upgraded_source
+from tabattn.storage.matching import load_matching
 from tabattn.storage.resumption import Resumption
 
 
@@ -56,6 +55,9 @@ class Task(LightningModule):
 
     lr_scheduler: ClassVar[ScheduleFactory | None] = WarmupCosine
     """Default schedule of a training from Python."""
+
+    facts: ClassVar[Mapping[str, Fact]] = {}
+    """What the task asks of its datamodule, by the name of the attribute."""
 
     moved: ClassVar[Mapping[str, str]] = {}
     """Present configuration path of each argument of earlier versions; see ``tabattn.storage.earlier``."""
@@ -106,9 +108,7 @@ class Task(LightningModule):
         """
         made = getattr(datamodule, "batch", None)
         if isinstance(made, type) and not issubclass(made, self.batch):
-            raise MisconfigurationException(
-                f"{type(self).__name__} reads {self.batch.__name__}, {type(datamodule).__name__} makes {made.__name__}"
-            )
+            self._refuse(made, type(datamodule).__name__)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Check the type of each batch, wherever it comes from.
@@ -117,11 +117,14 @@ class Task(LightningModule):
             MisconfigurationException: The task does not read such batches.
         """
         if not isinstance(batch, self.batch):
-            raise MisconfigurationException(
-                f"{type(self).__name__} reads {self.batch.__name__}, the data makes {type(batch).__name__}"
-            )
+            self._refuse(type(batch), "the data")
 
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
+
+    def _refuse(self, made: type, maker: str) -> NoReturn:
+        raise MisconfigurationException(
+            f"{type(self).__name__} reads {self.batch.__name__}, {maker} makes {made.__name__}"
+        )
 
     def on_train_start(self) -> None:
         """Mark the weights as trained."""
@@ -142,8 +145,14 @@ class Task(LightningModule):
     on_test_start = on_predict_start = on_validation_start
 
     def setup(self, stage: str) -> None:
-        """Check the data, and load the initial weights once."""
-        self.check_data(getattr(self.trainer, "datamodule", None))
+        """Check the data, and load the initial weights once.
+
+        Raises:
+            MisconfigurationException: The datamodule makes other batches, or lacks a fact that the task needs.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        self.check_data(data)
+        check_facts(data, self.facts, type(self).__name__)
         if self.init_from is not None:
             load_matching(self.network, self.init_from, type(self))
             self.init_from = self._initial = None
@@ -182,9 +191,7 @@ class Task(LightningModule):
         optimizer = make(self.parameters())
         if schedule is WarmupCosine and has_modes(optimizer):
             schedule = None
-        parts = {"optimizer": described(make), "lr_scheduler": described(schedule)}
-        named = parts["optimizer"] is not None and (schedule is None) == (parts["lr_scheduler"] is None)
-        self.optimizer_settings = parts if named else None
+        self.optimizer_settings = described_together(make, schedule)
         self.optimizer_is_default = self._factories is None
         return with_schedule(self, optimizer, None if schedule is None else schedule(optimizer))
 
@@ -198,8 +205,12 @@ class Task(LightningModule):
         return [] if ScheduleFree in present else [ScheduleFree()]
 
     def of_data(self, name: str) -> Any:
-        """Attribute of the datamodule; None if it has none."""
-        return getattr(getattr(self.trainer, "datamodule", None), name, None)
+        """Return a fact of the datamodule, one of ``facts``, or its default.
+
+        Raises:
+            MisconfigurationException: The datamodule lacks a fact that is required, or has one of a wrong type.
+        """
+        return fact_of(getattr(self.trainer, "datamodule", None), name, self.facts[name], type(self).__name__)
 
     def prediction_table(self, batch: Any, output: Any, number: int) -> dict[str, list[Any]] | None:
         """Predictions of a batch as columns of a table; None = no table.
@@ -251,13 +262,7 @@ class Task(LightningModule):
         """
         try:
             with guard([cls.__module__]):
-                source: Any = checkpoint_path
-                checkpoint = read(checkpoint_path)
-                given = checkpoint.get("hyper_parameters", {})
-                if (today := _checked_hyperparameters(cls, given)) != given:
-                    source = io.BytesIO()
-                    torch.save(checkpoint | {"hyper_parameters": today}, source)
-                    source.seek(0)
+                source: Any = upgraded_source(cls, checkpoint_path)
                 return super().load_from_checkpoint(
                     source, map_location, hparams_file, strict, weights_only=True, **kwargs
                 )
@@ -271,17 +276,8 @@ class Task(LightningModule):
             DivergenceError: The weights are not finite.
         """
         refuse_diverged(self._trainer, self, checkpoint)
-        hparams = checkpoint.get("hyper_parameters")
-        if hparams is None:
-            return
-        hparams.pop("init_from", None)
-        if "_instantiator" in hparams:
-            return
-        checkpoint["hyper_parameters"] = {
-            "_instantiator": "lightning.pytorch.cli.instantiate_module",
-            "_class_path": import_path(type(self)),
-            **{name: plain(value) for name, value in hparams.items()},
-        }
+        if (hparams := checkpoint.get("hyper_parameters")) is not None:
+            checkpoint["hyper_parameters"] = saved_hyperparameters(type(self), hparams)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are not finite or of another network; drop paths outside the run folder.
@@ -290,49 +286,13 @@ class Task(LightningModule):
             ValueError: The checkpoint is of another task, or its network has other tensors.
             DataError: The weights are not finite.
         """
-        self._check_own(checkpoint)
+        check_own(self, checkpoint)
         refuse_loaded(self, checkpoint)
         self._initial = None
         if self._trainer is not None:
             forget_foreign_paths(self._trainer, checkpoint)
 
-    def _check_own(self, checkpoint: dict[str, Any]) -> None:
-        """Raise ValueError if a checkpoint is not of this task and this network."""
-        given = checkpoint.get("hyper_parameters", {})
-        if not is_of(given.get("_class_path"), type(self)):
-            raise ValueError(f"the checkpoint is one of {given['_class_path']}, the model is {type(self).__name__}")
-        state, weights = self.state_dict(), checkpoint.get("state_dict", {})
-        if not self.strict_loading or all(
-            name in weights and weights[name].shape == state[name].shape for name in state
-        ):
-            return
-        hyperparameters = {
-            name: plain(value) for name, value in self.hparams.items() if name in given and name[0] != "_"
-        }
-        other = [
-            f"{name} {given[name]} (here {value})" for name, value in hyperparameters.items() if value != given[name]
-        ]
-        if other:
-            raise ValueError(
-                f"the checkpoint's network is another, with {', '.join(other)}: {type(self).__name__}."
-                "load_from_checkpoint builds it, init_from takes over the weights that fit"
-            )
-
 
 def _versions(network: nn.Module) -> list[int]:
     """Version counter of each parameter, which every in-place change increments."""
     return [-1 if parameter.is_inference() else parameter._version for parameter in network.parameters()]
-
-
-def _checked_hyperparameters(task: type[Task], given: dict[str, Any]) -> dict[str, Any]:
-    """Migrate hyperparameters to the present version; raise ValueError if they are of another task, or unknown."""
-    named = given.get("_class_path")
-    found = task if named is None else trusted.resolve(named, LightningModule)
-    if not issubclass(found, task):
-        raise ValueError(f"its task is {named}, not {task.__name__}")
-    given = earlier.upgraded(found, given)
-    parameters = inspect.signature(found).parameters
-    unknown = given.keys() - parameters.keys() - {"_class_path", "_instantiator"}
-    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        raise ValueError(f"{found.__name__} has no argument {', '.join(sorted(unknown))}")
-    return given

@@ -27,6 +27,13 @@ def check_factory(name: str, given: Any) -> None:
         )
 
 
+def described_together(optimizer: OptimizerFactory, schedule: ScheduleFactory | None) -> dict[str, Any] | None:
+    """Optimizer and schedule in the plain form of a configuration; None if one of them names no class."""
+    parts = {"optimizer": described(optimizer), "lr_scheduler": described(schedule)}
+    named = parts["optimizer"] is not None and (schedule is None) == (parts["lr_scheduler"] is None)
+    return parts if named else None
+
+
 def described(factory: OptimizerFactory | ScheduleFactory | None) -> dict[str, Any] | None:
     """Factory in the plain form of a configuration, defaults included; None if it names no class."""
     cls = factory.func if isinstance(factory, partial) else factory

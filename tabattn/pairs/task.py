@@ -1,9 +1,10 @@
 """Task of inference between sequences: predict the rest of one from another and a few points of its own."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from numbers import Integral
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Softmax
-from tabattn.contract.batches import PairBatch
+from tabattn.contract.batches import PairBatch, Scaling
+from tabattn.contract.facts import Fact
 from tabattn.optim import MuonAdamW
 from tabattn.pairs import (
     NETWORKS,
@@ -63,6 +65,14 @@ class PairInference(Task):
     task_name = "pairs"
     batch = PairBatch
     optimizer = partial(MuonAdamW, lr=0.005, adamw_lr=2e-3)
+    facts: ClassVar[Mapping[str, Fact]] = {
+        "members": Fact(Integral, "the number of sequences in a task, which the network must hold"),
+        "scaling": Fact(Scaling, "the range of locations and the mean and std of values, which the network works in"),
+        "complete": Fact(bool, "whether no value is ever NaN in training, so that batches need no check", False),
+        "names": Fact(Sequence, "the names of the sequences, for predictions", None),
+        "mean": Fact(object, "the mean that standardisation subtracted from each sequence, for predictions", None),
+        "std": Fact(object, "the standard deviation that it divided each sequence by, for predictions", None),
+    }
     moved = MOVED
     network: PairNetwork
 
@@ -99,6 +109,12 @@ class PairInference(Task):
         """
         self.check_data(getattr(self.trainer, "datamodule", None))
         members, scaling = self.of_data("members"), self.of_data("scaling")
+        if (self.of_data("mean") is None) != (self.of_data("std") is None):
+            lacking, given = ("mean", "std") if self.of_data("mean") is None else ("std", "mean")
+            raise MisconfigurationException(
+                f"PairInference needs {lacking} of its datamodule ({self.facts[lacking].what}), as it has {given}: "
+                f"{type(cast('Any', self.trainer).datamodule).__name__} lacks it"
+            )
         if members is not None and members > self.network.members:
             raise MisconfigurationException(
                 f"the data has {members} members, the network only members={self.network.members}"

@@ -1,9 +1,10 @@
 """Task of in-context classification: labels of target rows from labelled context rows, in one forward pass."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import isnan
-from typing import Any
+from numbers import Integral
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch.optim import AdamW
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import TableBatch
+from tabattn.contract.facts import Fact
 from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier, NetworkFactory
 from tabattn.prior.earlier import MOVED, upgrade
@@ -52,6 +54,13 @@ class PriorClassification(Task):
     task_name = "prior"
     batch = TableBatch
     optimizer = partial(AdamW, lr=1e-3, weight_decay=0.01)
+    facts: ClassVar[Mapping[str, Fact]] = {
+        "classes": Fact(Integral, "the largest number of classes of any of its tables, which the network must hold"),
+        "tables": Fact(Sequence, "the names of the tables that a batch is cut from, for their scores", ()),
+        "class_names": Fact(Callable, "the class names of a table, by its index, for predictions", None),
+        "target_rows": Fact(Callable, "the target rows of a prediction batch, by its number", None),
+        "column_names": Fact(Callable, "the column names of a table, by its index, for attention maps", None),
+    }
     moved = MOVED
     network: ContextClassifier
 
@@ -146,7 +155,7 @@ class PriorClassification(Task):
         return prediction_table(
             batch,
             output,
-            self.of_data("tables") or (),
+            self.of_data("tables"),
             self.of_data("class_names"),
             None if rows is None else rows(number),
         )
