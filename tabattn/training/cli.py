@@ -40,6 +40,7 @@ from tabattn.training.checkpoint_io import install
 from tabattn.training.checks import check_filenames, check_loggers
 from tabattn.training.commands import closing, going_on
 from tabattn.training.configurations import two_tasks, with_packaged
+from tabattn.training.discards import said_of
 from tabattn.training.help import DESCRIPTIONS, answer, asked, needed, parser_kwargs
 from tabattn.training.parser import Parser, debugging, split_allowed
 from tabattn.training.predictions import FOLDER as PREDICTIONS
@@ -105,7 +106,8 @@ class CLI(LightningCLI):
         else:
             if isinstance(args, list) and (problem := two_tasks(args)):
                 parser.error(problem)
-            self.config = parser.parse_args(args)
+            with said_of(args if isinstance(args, list) else []):
+                self.config = parser.parse_args(args)
         self.given = args if isinstance(args, list) else []
 
     def _explain(self, parser: LightningArgumentParser, words: list[str], key: str, name: str | None) -> None:

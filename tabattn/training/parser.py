@@ -3,6 +3,7 @@
 import collections.abc
 import difflib
 import inspect
+import logging
 import os
 import re
 import traceback
@@ -72,6 +73,13 @@ REWRITES: tuple[tuple[str, str], ...] = (
 """Replacements in a one-line message, applied in this order: pattern and text."""
 
 
+LOGGER = logging.getLogger("tabattn.training.parser")
+"""Logger of every parser, which prints nothing; see ``tabattn.training.discards``."""
+LOGGER.setLevel(logging.DEBUG)
+LOGGER.propagate = False
+LOGGER.addHandler(logging.NullHandler())
+
+
 class HelpFormatter(DefaultHelpFormatter):
     """Help formatter that keeps the line breaks of descriptions and examples."""
 
@@ -92,6 +100,8 @@ class Parser(LightningArgumentParser):
         kwargs.setdefault("description", DESCRIPTION)
         kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, **kwargs)
+        if not debugging():
+            self.logger = LOGGER
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with status 2 and a one-line message; raise inside another parser or when debugging.
