@@ -32,7 +32,7 @@ def saved_hyperparameters(task: type[LightningModule], given: dict[str, Any]) ->
 
 
 def upgraded_source(task: type[LightningModule], path: str | Path) -> str | Path | io.BytesIO:
-    """Return what Lightning can load a checkpoint from: its file, or a copy with today's hyperparameters.
+    """Return what Lightning can load a checkpoint from: its file, or a copy with migrated hyperparameters.
 
     Raises:
         ValueError: The path is not that of a local file, or the checkpoint is one of another task.
@@ -50,7 +50,7 @@ def upgraded_source(task: type[LightningModule], path: str | Path) -> str | Path
 
 
 def hyperparameters_of(task: type[LightningModule], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the hyperparameters of a checkpoint as today's arguments of a task.
+    """Migrate the hyperparameters of a checkpoint to the present arguments of a task.
 
     Args:
         task: The task that loads the checkpoint.
@@ -80,11 +80,11 @@ def check_own(task: LightningModule, checkpoint: dict[str, Any]) -> None:
     given = checkpoint.get("hyper_parameters", {})
     if not is_of(given.get("_class_path"), type(task)):
         raise ValueError(f"the checkpoint is one of {given['_class_path']}, the model is {type(task).__name__}")
-    own, weights = task.state_dict(), checkpoint.get("state_dict", {})
-    if not task.strict_loading or all(name in weights and weights[name].shape == own[name].shape for name in own):
+    state, weights = task.state_dict(), checkpoint.get("state_dict", {})
+    if not task.strict_loading or all(name in weights and weights[name].shape == state[name].shape for name in state):
         return
-    mine = {name: plain(value) for name, value in task.hparams.items() if name in given and name[0] != "_"}
-    other = [f"{name} {given[name]} (here {value})" for name, value in mine.items() if value != given[name]]
+    present = {name: plain(value) for name, value in task.hparams.items() if name in given and name[0] != "_"}
+    other = [f"{name} {given[name]} (here {value})" for name, value in present.items() if value != given[name]]
     if other:
         raise ValueError(
             f"the checkpoint's network is another, with {', '.join(other)}: {type(task).__name__}."
