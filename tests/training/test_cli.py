@@ -57,7 +57,8 @@ def test_attention_from_a_fragment(tmp_path: Path) -> None:
 def test_changing_the_class_keeps_arguments_of_the_same_name(tmp_path: Path) -> None:
     config = tmp_path / "near.yaml"
     config.write_text("model: {init_args: {attention: {class_path: Near, init_args: {window: 2, sharp: 3.0}}}}\n")
-    mechanism = model_of(build(f"--config={config}", "--model.attention=Far")).mix.mechanism
+    with pytest.warns(UserWarning, match=r"Far takes no sharp=3\.0, which was given for Near: left out"):
+        mechanism = model_of(build(f"--config={config}", "--model.attention=Far")).mix.mechanism
     assert isinstance(mechanism, Far)
     assert mechanism.window == 2
 
