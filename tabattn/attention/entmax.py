@@ -64,10 +64,10 @@ class Entmax(Mechanism):
 
     @property
     def alpha(self) -> Tensor | float:
-        """Alpha in use: a number, or a tensor with one for each head, ``(heads,)``."""
+        """Alpha in use: a number, or a tensor with one for each head, ``(heads,)``, at least float32."""
         if self.alpha_logit is None:
             return self.fixed_alpha
-        return (1 + self.alpha_logit.sigmoid()).clamp(LOWEST_LEARNED, 2.0)
+        return (1 + full_precision(self.alpha_logit).sigmoid()).clamp(LOWEST_LEARNED, 2.0)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         dropout = self.dropout if self.training else 0.0

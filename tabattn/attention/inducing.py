@@ -5,14 +5,15 @@ from torch import Tensor, nn
 
 from tabattn.attention.fused import attend
 from tabattn.attention.mechanism import Mechanism, check_at_least, check_dropout
-from tabattn.attention.scores import key_mask
+from tabattn.attention.scores import full_precision, key_mask
 
 
 class Inducing(Mechanism):
     """Inducing-point attention: learned queries summarise all tokens, then each token attends to the summaries.
 
     ``softmax(q K^T) softmax(P k^T) v`` with scores over ``sqrt(head_dim)``, P the ``points`` learned queries of each
-    head and K the keys of their summaries.
+    head and K the keys of their summaries. In float32 where the numbers are of half precision, whose range the
+    gradients between the two steps leave.
 
     Cost: linear time and memory (length x points).
     Exactness: another function: attention of rank points.
@@ -39,6 +40,9 @@ class Inducing(Mechanism):
         dropout = self.dropout if self.training else 0.0
         # The key of a summary is the weighted mean of the keys it summarises, not the learned query: it depends on the
         # data, and made in-context classification with few points more accurate.
-        points = self.inducing.expand(q.shape[0], -1, -1, -1)
-        summary = attend(points, k, torch.cat([k, v], dim=-1), visible, dropout)
-        return attend(q, summary[..., : self.head_dim], summary[..., self.head_dim :], dropout=dropout)
+        with torch.autocast(q.device.type, enabled=False):
+            queries, keys, values = full_precision(q), full_precision(k), full_precision(v)
+            points = full_precision(self.inducing).expand(q.shape[0], -1, -1, -1)
+            summary = attend(points, keys, torch.cat([keys, values], dim=-1), visible, dropout)
+            out = attend(queries, summary[..., : self.head_dim], summary[..., self.head_dim :], dropout=dropout)
+            return out.to(v.dtype)
