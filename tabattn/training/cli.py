@@ -185,6 +185,7 @@ class CLI(LightningCLI):
         command = partial(going_on, self.given, self.packages)
         interruption = Interruption(WATCH, last, command, on_fault=take_over(trainer))
         cast("Any", trainer).callbacks.append(interruption)
+        interruption.siblings.watch(trainer)
         if default_loggers and self.subcommand is not None:
             # Not earlier: only a run that can start gets a folder.
             trainer.loggers = self._loggers(self._get(self.config_init, "run"))

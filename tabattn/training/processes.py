@@ -63,7 +63,11 @@ class Siblings:
         self._parent = os.getppid()
 
     def watch(self, trainer: Trainer) -> None:
-        """Start monitoring, once all processes run."""
+        """Start monitoring; again, once all processes run.
+
+        From the start on, as a process whose first one is gone would wait half an hour for its connection.
+        """
+        self._done.set()
         self.take(trainer)
         self._done = threading.Event()
         self._parent = os.getppid()

@@ -16,6 +16,7 @@ import torch
 from tabattn.contract.errors import DataError, DivergenceError
 from tabattn.optim.divergence import INTERVAL, DivergenceGuard
 from tabattn.training import processes
+from tabattn.training.cli import CLI
 from tabattn.training.processes import LOST, ProcessLost, Siblings, described, lost_connection, process_lost
 from tabattn.training.status import status_of
 
@@ -65,6 +66,26 @@ def test_processes_that_stop_together_are_waited_for() -> None:
     siblings = Siblings()
     assert siblings.conclude(run_of("sleep 0.3; exit 143"), KeyboardInterrupt(), together=True) is None
     assert siblings.children[0].returncode == 143
+
+
+def test_monitoring_that_starts_again_ends_the_former() -> None:
+    siblings = Siblings()
+    siblings.watch(run_of(rank=1))
+    former = siblings._done
+    siblings.watch(run_of(rank=1))
+    assert former.is_set()
+    assert not siblings._done.is_set()
+    siblings.stop()
+
+
+def test_a_process_is_monitored_before_it_has_a_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the first one is killed in between, it would wait for it."""
+    monkeypatch.chdir(tmp_path)
+    watched: list[Any] = []
+    monkeypatch.setattr(Siblings, "watch", lambda self, trainer: watched.append(trainer))
+    flags = ["--model=tests.helpers.MeanTask", "--data=tests.helpers.MeanData", "--trainer.accelerator=cpu"]
+    cli = CLI([*flags, "--trainer.logger=false"], run=False)
+    assert watched == [cli.trainer]
 
 
 @pytest.mark.parametrize(
