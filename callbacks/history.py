@@ -1,6 +1,8 @@
 """Training history as a table: time, loss, memory and score of the steps."""
 
 import csv
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +82,11 @@ class History(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the file; a resumed run appends to that of its folder."""
-        if self.path is not None and not (self.resumed and self.path.exists()):
+        if self.path is None:
+            return
+        if self.resumed and self.path.exists():
+            _drop_half_row(self.path)
+        else:
             with self.path.open("w", newline="") as file:
                 csv.writer(file).writerow((*COLUMNS, ROC_AUC if self.metric in ROC_AUCS else self.metric))
 
@@ -127,7 +133,9 @@ class History(Callback):
         self._write()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._write()
+        # On a full disk, the exception is about that already, and other callbacks have to be called for it.
+        with suppress(OSError):
+            self._write()
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.clock.seconds}
@@ -160,6 +168,13 @@ class History(Callback):
             return
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow("" if value is None else f"{value:.9g}" for value in row)
+
+
+def _drop_half_row(path: Path) -> None:
+    """Cut off the last row where a full disk or a kill cut it short."""
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def _items(batch: Any) -> int:

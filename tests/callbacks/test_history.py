@@ -1,6 +1,7 @@
 """History and TimeBudget: seconds, rows and the end of a run."""
 
 import csv
+import errno
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -158,6 +159,32 @@ def test_a_run_resumed_in_its_folder_keeps_its_rows(tmp_path: Path, clock: FakeT
     fit(tmp_path, clock, History(), checkpoint=tmp_path / "last.ckpt", **here)
     with (tmp_path / "history.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path, clock: FakeTime) -> None:
+    """As a full disk or a kill leaves it."""
+    here: dict[str, Any] = {"logger": False, "default_root_dir": tmp_path}
+    first = fit(tmp_path, clock, History(), max_epochs=1, **here)
+    first.run.save_checkpoint(tmp_path / "last.ckpt")
+    with (tmp_path / "history.csv").open("a") as file:
+        file.write("3,0.5")
+    fit(tmp_path, clock, History(), checkpoint=tmp_path / "last.ckpt", **here)
+    with (tmp_path / "history.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_full_disk_keeps_no_other_callback_from_hearing_of_it(tmp_path: Path, clock: FakeTime) -> None:
+    heard = []
+
+    class Last(Callback):
+        def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+            heard.append(exception)
+
+    history = History()
+    history._write = lambda: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="full") as raised:
+        fit(tmp_path, clock, history, Last(), max_epochs=1)
+    assert heard == [raised.value]
 
 
 def test_an_interrupted_run_keeps_its_last_line(tmp_path: Path, clock: FakeTime) -> None:
