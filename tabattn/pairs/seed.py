@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Softmax
+from tabattn.contract.checks import check_least
 from tabattn.pairs.network import PairNetwork
 from tabattn.pairs.options import DEFAULT_TOKENS, TokenOptions
 from tabattn.pairs.place_attention import PlaceAttention
@@ -53,8 +54,7 @@ class SeedNetwork(PairNetwork):
         residual: Literal["none", "nearest"] = "none",
         tokens: TokenOptions = DEFAULT_TOKENS,
     ) -> None:
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
+        check_least(dim=(dim, 1), layers=(layers, 1), hidden=(hidden, 1))
         if tokens.member_embed == "hidden":
             raise ValueError(
                 "member_embed must be one_hot or learned for SeedNetwork, whose context has no labels, got 'hidden'"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.contract.checks import check_least
 from tabattn.nn.block import Block, Norm, row_block
 from tabattn.pairs.expectations import levels, parallel
 from tabattn.pairs.network import PairNetwork
@@ -58,10 +59,7 @@ class TNPD(PairNetwork):
         centred: bool = False,
         norm: Norm = "after",
     ) -> None:
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
-        if hidden < 1:
-            raise ValueError(f"hidden must be at least 1, got {hidden}")
+        check_least(dim=(dim, 1), layers=(layers, 1), hidden=(hidden, 1))
         super().__init__(dim, hidden, members, components, residual)
         for what, asked in ((f"residual {residual}", residual != "none"), ("centred", centred)):
             if asked and tokens.member_embed == "hidden":

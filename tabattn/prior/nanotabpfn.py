@@ -54,7 +54,7 @@ class NanoTabPFN(ContextClassifier):
         classes: int = 10,
     ) -> None:
         super().__init__()
-        check_least(layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1))
+        check_least(dim=(dim, 1), layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1))
         self.classes = classes
         self.cells = NanoCellEncoder(dim)
         self.labels = NanoLabelEncoder(dim)

@@ -66,7 +66,8 @@ class PriorNetwork(ContextClassifier):
         options: PriorOptions = DEFAULT_OPTIONS,
     ) -> None:
         super().__init__()
-        check_least(layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1), thinking_rows=(thinking_rows, 0))
+        check_least(dim=(dim, 1), layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1))
+        check_least(thinking_rows=(thinking_rows, 0))
         if cell_attention is not None:
             cell_attention = mechanism(cell_attention, "cell_attention")
             if not options.row_layers:

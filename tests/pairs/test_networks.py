@@ -210,3 +210,11 @@ def test_complete_data_need_not_be_looked_through_in_training() -> None:
     y[0, 1] = float("nan")
     assert network(x, y, member, 4).mean[0].isnan().all()
     assert network.eval()(x, y, member, 4).mean.isfinite().all()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", ["dim", "hidden", "layers"])
+@pytest.mark.parametrize("size", [0, -4])
+def test_sizes_below_one_are_refused(network: str, name: str, size: int) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1, got {size}$"):
+        NETWORKS[network](**{"dim": 8, "hidden": 8, "heads": 2, "layers": 1, name: size})

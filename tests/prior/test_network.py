@@ -192,3 +192,11 @@ def test_bad_context_is_refused(context: int) -> None:
     x, y = table()
     with pytest.raises(ValueError, match=f"between 1 and the number of rows \\(12\\), got {context}"):
         PriorNetwork(**SIZES)(x, y, context)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", ["dim", "hidden", "layers", "classes"])
+@pytest.mark.parametrize("size", [0, -4])
+def test_sizes_below_one_are_refused(network: str, name: str, size: int) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1, got {size}$"):
+        NETWORKS[network](**{"dim": 8, "hidden": 8, "heads": 2, "layers": 1, "classes": 3, name: size})
