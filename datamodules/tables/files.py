@@ -61,13 +61,19 @@ def read_table(source: Source) -> tuple[pd.DataFrame, str]:
     if isinstance(source, str | os.PathLike):
         return read_file(Path(source)), str(source)
     if not isinstance(source, pd.DataFrame):
-        raise ValueError(f"a table is the path of a file or a DataFrame, got {type(source).__name__}")
+        hint = f" of {type(source).__module__.partition('.')[0]}; give it as .to_pandas()" if _converts(source) else ""
+        raise ValueError(f"a table is the path of a file or a DataFrame of pandas, got {type(source).__name__}{hint}")
     names = [str(name) for name in source.columns]
     if source.empty:
         raise ValueError(f"the DataFrame holds {len(source)} rows of {len(names)} columns: nothing to learn from")
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise ValueError(f"the DataFrame has {names.count(twice)} columns {twice!r}: their names must be different")
     return source.set_axis(names, axis=1).reset_index(drop=True), "the DataFrame"
+
+
+def _converts(source: object) -> bool:
+    """Whether this is a data frame of another library."""
+    return hasattr(source, "to_pandas") and hasattr(source, "columns")
 
 
 def stem(path: Path) -> str:

@@ -72,7 +72,7 @@ def load_table(source: Source, target: str | None = None, cache_dir: str | Path 
     )
 
 
-def load_tables(sources: tuple[Source, ...], max_rows: int, seed: int) -> list[RealTable]:
+def load_tables(sources: Source | tuple[Source, ...], max_rows: int, seed: int) -> list[RealTable]:
     """Load several real tables by their sources; large ones as a stratified sample of rows.
 
     DataFrames are called by their ``attrs["name"]``, else ``table``, ``table 2`` and so on; the last column is the
@@ -82,7 +82,7 @@ def load_tables(sources: tuple[Source, ...], max_rows: int, seed: int) -> list[R
         ValueError: As for ``load_table``, or two tables have the same name.
         DataError: As for ``load_table``.
     """
-    if isinstance(sources, str | pd.DataFrame):
+    if not isinstance(sources, list | tuple):
         sources = (sources,)
     tables = [stratified_rows(load_table(source), max_rows, seed) for source in sources]
     frames = [(place, source) for place, source in enumerate(sources) if isinstance(source, pd.DataFrame)]
@@ -96,9 +96,19 @@ def load_tables(sources: tuple[Source, ...], max_rows: int, seed: int) -> list[R
 
 
 def stratified_rows(table: RealTable, limit: int, seed: int) -> RealTable:
-    """Stratified sample of at most ``limit`` rows of a table."""
+    """Stratified sample of at most ``limit`` rows of a table.
+
+    Raises:
+        ValueError: There are more classes than rows to draw, or one of them has a single row.
+    """
     if len(table.y) <= limit:
         return table
+    sizes = np.bincount(table.y)
+    if len(sizes) > limit or sizes.min() < 2:
+        raise ValueError(
+            f"{table.name} has {len(sizes)} classes in {len(table.y)} rows, the smallest of {sizes.min()}: to draw at "
+            f"most max_rows ({limit}) of them there must be no more classes than that, each of at least 2 rows"
+        )
     rows, _ = train_test_split(np.arange(len(table.y)), train_size=limit, stratify=table.y, random_state=seed)
     return table._replace(x=table.x[rows], y=table.y[rows], rows=rows)
 

@@ -13,7 +13,7 @@ from datamodules.tables.files import read_file, read_table, stem
 from datamodules.tables.openml import fetch
 from datamodules.tables.source import Source
 from tabattn.contract.checks import listed, nearest
-from tabattn.contract.columns import check_cells, is_numeric, missing_words, told, warn_of_words
+from tabattn.contract.columns import check_cells, is_numeric, missing_words, told, warn_of_labels, warn_of_words
 from tabattn.contract.errors import DataError
 
 SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits")
@@ -149,5 +149,6 @@ def _check_labels(place: str, y: pd.Series) -> None:
         raise ValueError(f"target {y.name!r} of {place} has no label in {missing} of {len(y)} rows{note}")
     if not (y.attrs.get(DECLARED) and isinstance(y.dtype, pd.CategoricalDtype)):
         warn_of_words(words, f"target {y.name!r} of {place}", len(y))
+        warn_of_labels(y.unique(), len(y), f"target {y.name!r} of {place}")
     if y.nunique() < 2:
         raise ValueError(f"target {y.name!r} of {place} has a single class, {y.iloc[0]!r}: nothing to tell apart")

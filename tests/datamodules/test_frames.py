@@ -81,10 +81,10 @@ def test_roles_are_checked() -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (3, "a table is the path of a file or a DataFrame, got int"),
+        (3, "a table is the path of a file or a DataFrame of pandas, got int"),
         (iris().iloc[:0], "the DataFrame holds 0 rows"),
         (pd.concat([iris(), iris()], axis=1), "the DataFrame has 2 columns 'sepal length"),
-        (iris()["target"], "a table is the path of a file or a DataFrame, got Series"),
+        (iris()["target"], "a table is the path of a file or a DataFrame of pandas, got Series"),
     ],
 )
 def test_what_is_no_table_is_refused(source: Any, said: str) -> None:
@@ -95,6 +95,16 @@ def test_what_is_no_table_is_refused(source: Any, said: str) -> None:
         lambda: LongPairs(source),
     ):
         with pytest.raises(ValueError, match=said[:40]):
+            read()
+
+
+@pytest.mark.parametrize("name", ["pyarrow", "polars"])
+def test_a_frame_of_another_library_is_refused_with_the_way_to_give_it(name: str) -> None:
+    library = pytest.importorskip(name)
+    made = library.Table if name == "pyarrow" else library
+    source = made.from_pandas(iris())
+    for read in (lambda: TableTasks(source), lambda: load_tables(source, 100, 0), lambda: LongPairs(source)):
+        with pytest.raises(ValueError, match=rf"got \w+ of {name}; give it as \.to_pandas\(\)$"):
             read()
 
 

@@ -1,5 +1,6 @@
 """Conversion of tables (arrays, lists, data frames, sparse matrices) to pandas data frames."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,11 @@ def _frame(x: Any) -> pd.DataFrame:
         x = x.to_numpy()
     if hasattr(x, "__arrow_c_stream__") or hasattr(x, "__dataframe__"):
         return _exchanged(x)
+    if not (hasattr(x, "__array__") or isinstance(x, Sequence)):
+        raise ValueError(
+            f"a table must be a DataFrame, an array or a list of rows, got a {type(x).__name__}"
+            + (": collect it first" if hasattr(x, "collect") else "")
+        )
     if isinstance(x, np.ma.MaskedArray):
         array = _unmasked(x) if x.dtype.names is None else x
     else:
@@ -99,10 +105,16 @@ def _unmasked(array: Any) -> np.ndarray[Any, Any]:
 
 
 def _exchanged(x: Any) -> pd.DataFrame:
-    """Convert a DataFrame of another library."""
+    """Convert a DataFrame of another library.
+
+    Raises:
+        ValueError: It is one column alone, or pyarrow is not installed.
+    """
     if not hasattr(x, "__arrow_c_stream__"):
         return pd.api.interchange.from_dataframe(x)
     try:
         return pd.DataFrame.from_arrow(x)
+    except ValueError as ex:
+        raise ValueError(f"a table must be two-dimensional, got a {type(x).__name__}, which is no table: {ex}") from ex
     except ImportError as ex:
         raise ValueError(f"a {type(x).__name__} needs pyarrow to be read: pip install pyarrow") from ex

@@ -1,6 +1,8 @@
 """Label encoding: labels of rows as class indices."""
 
+import unicodedata
 import warnings
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,7 +105,46 @@ def warn_of_words(words: Words, column: str, rows: int) -> None:
         )
 
 
+def warn_of_labels(classes: Any, rows: int, column: str) -> None:
+    """Warn (``TableWarning``) of classes that may be one, and of so many that they may be numbers to predict.
+
+    Args:
+        classes: The different labels, of any type.
+        rows: Number of rows that have them.
+        column: What the labels are called in messages.
+    """
+    if alike := alike_labels(classes):
+        first, second = alike
+        warnings.warn(
+            f"{column} has the labels {first!r} and {second!r}, which differ in case, blanks or Unicode form alone: "
+            "they are separate classes; write them in one way if they are one",
+            TableWarning,
+            stacklevel=4,
+        )
+    if len(classes) > max(MANY, rows / 2):
+        warnings.warn(
+            f"{column} has {len(classes)} different labels in {rows} rows: are these numbers to predict, or names of "
+            "rows, rather than classes?",
+            TableWarning,
+            stacklevel=4,
+        )
+
+
+MANY = 20
+"""Classes that no table has too many of, however few its rows are."""
+
+
+def alike_labels(classes: Iterable[Any]) -> tuple[str, str] | None:
+    """The first two text labels that differ in case, blanks or Unicode form alone; None if there are none."""
+    seen: dict[str, str] = {}
+    for text in filter(None, map(_text, classes)):
+        other = seen.setdefault(" ".join(unicodedata.normalize("NFKC", text).casefold().split()), text)
+        if other != text:
+            return other, text
+    return None
+
+
 def _text(label: Any) -> str | None:
     if isinstance(label, bytes):
         return label.decode("utf-8", "backslashreplace")
-    return label if isinstance(label, str) else None
+    return str(label) if isinstance(label, str) else None

@@ -40,6 +40,12 @@ def class_codes(order: Codes, outputs: int) -> list[Codes]:
     return questions
 
 
+def check_room(classes: int, limit: int) -> None:
+    """Raise ValueError if a context of at most ``limit`` rows has no row for each class."""
+    if limit < classes:
+        raise ValueError(f"max_context must be at least the number of classes ({classes}), got {limit}")
+
+
 def sample_rows(y: Codes, limit: int, random: np.random.RandomState) -> NDArray[np.int64]:
     """Stratified sample of rows without replacement, with at least one of each class.
 
@@ -57,8 +63,7 @@ def sample_rows(y: Codes, limit: int, random: np.random.RandomState) -> NDArray[
     if len(y) <= limit:
         return np.arange(len(y))
     classes, inverse, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if limit < len(classes):
-        raise ValueError(f"max_context must be at least the number of classes ({len(classes)}), got {limit}")
+    check_room(len(classes), limit)
     exact = counts * (limit / len(y))
     take = np.maximum(np.floor(exact).astype(np.int64), 1)
     while take.sum() != limit:

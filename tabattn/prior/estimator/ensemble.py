@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from tabattn.contract.columns import Floats, Standard
-from tabattn.prior.estimator.codes import Codes, class_codes, sample_rows
+from tabattn.prior.estimator.codes import Codes, check_room, class_codes, sample_rows
 
 
 class Question(NamedTuple):
@@ -79,10 +79,15 @@ def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, see
         outputs: Most classes of one question.
         max_context: Most context rows of one question.
         seed: Seed of all random choices.
+
+    Raises:
+        ValueError: There are more classes than context rows of one question.
     """
     # A RandomState, unlike a Generator, yields the same numbers in every version of NumPy.
     random = np.random.RandomState(seed)
     classes = int(y.max()) + 1
+    # Before there are codes: their number grows with the square of that of the classes.
+    check_room(classes, max_context)
     order = random.permutation(classes)
     members, questions = [], []
     for index in range(size):

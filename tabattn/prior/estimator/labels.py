@@ -1,5 +1,6 @@
 """Label encoding of the estimator: sorted classes, and the class index of each row."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from tabattn.contract.columns import missing_words, sorted_labels, told, warn_of_words
+from tabattn.contract.columns import missing_words, sorted_labels, told, warn_of_labels, warn_of_words
 
 
 def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -33,20 +34,27 @@ def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
             f"Input y has rows without a label, {told(words.missing)} of {len(y)}: leave them out, or declare the "
             "classes as categories if one has such a name"
         )
-    warn_of_words(words, "y" if getattr(given, "name", None) is None else f"y ({given.name!r})", len(y))
+    name = "y" if getattr(given, "name", None) is None else f"y ({given.name!r})"
+    warn_of_words(words, name, len(y))
     if y.dtype.kind == "f" and np.isinf(y).any():
         raise ValueError("Input y contains infinity")
     if y.dtype == object:
         y = pd.Series(y).infer_objects().to_numpy()
     if y.dtype.kind in "fc":
-        check_classification_targets(y)
+        with warnings.catch_warnings():
+            # Said below, for labels of any type.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            check_classification_targets(y)
     if y.dtype != object:
-        return np.unique(y, return_inverse=True)
-    try:
-        codes, classes = sorted_labels(y)
-    except TypeError as ex:
-        raise ValueError(f"labels must be of one kind that can be sorted: {ex}") from ex
-    return _objects(classes), codes
+        classes, codes = np.unique(y, return_inverse=True)
+    else:
+        try:
+            codes, found = sorted_labels(y)
+        except TypeError as ex:
+            raise ValueError(f"labels must be of one kind that can be sorted: {ex}") from ex
+        classes = _objects(found)
+    warn_of_labels(classes, len(y), name)
+    return classes, codes
 
 
 def number_labels(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:

@@ -54,6 +54,62 @@ CONTAINERS: dict[str, Callable[[], Any]] = {
 }
 
 
+def foreign(name: str) -> Any:
+    """The table as a frame of another library, where that is installed."""
+    frame = pd.DataFrame(rows()).set_axis(["number", "text"], axis=1)
+    if name == "records":
+        return frame.to_dict("records")
+    library = pytest.importorskip(name)
+    if name == "pyarrow":
+        return library.Table.from_pandas(frame)
+    numbers, texts = zip(*rows(), strict=True)
+    return library.DataFrame({"number": numbers, "text": texts})
+
+
+@pytest.mark.parametrize("name", ["pyarrow", "polars", "records"])
+def test_a_frame_of_another_library_is_a_table(name: str) -> None:
+    x = foreign(name)
+    frame = pd.DataFrame(rows()).set_axis(["number", "text"], axis=1)
+    np.testing.assert_array_equal(probabilities(x), probabilities(frame))
+    np.testing.assert_array_equal(probabilities(frame, x), probabilities(frame))
+
+
+@pytest.mark.parametrize("dtype", [None, "dictionary"])
+def test_labels_of_arrow_arrays(dtype: str | None) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    y = arrow.array(Y) if dtype is None else arrow.array(Y).dictionary_encode()
+    model = TabularClassifier(n_estimators=1).fit(foreign("pyarrow"), y)
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert model.score(foreign("pyarrow"), y) == model.score(foreign("pyarrow"), Y)
+    with pytest.raises(ValueError, match="Input y contains NaN: 1 of 12 rows have no label"):
+        model.fit(foreign("pyarrow"), arrow.array([None, *Y[1:]]))
+
+
+class Lazy:
+    """A query of another library that has not run."""
+
+    def collect(self) -> pd.DataFrame:
+        return pd.DataFrame(rows())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Lazy, "a table must be a DataFrame, an array or a list of rows, got a Lazy: collect it first$"),
+        (lambda: {"a": [1, 2]}, "a table must be a DataFrame, an array or a list of rows, got a dict$"),
+        (lambda: iter(rows()), "got a list_iterator$"),
+        (
+            lambda: pytest.importorskip("pyarrow").chunked_array([[1.0] * 12]),
+            "a table must be two-dimensional, got a ChunkedArray, which is no table: ",
+        ),
+    ],
+)
+def test_what_is_no_table_is_one_line(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        probabilities(make())
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_table_means_the_same_in_every_container(name: str) -> None:
     np.testing.assert_array_equal(probabilities(CONTAINERS[name]()), probabilities(pd.DataFrame(rows())))
