@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tabattn.contract.columns.cells import Entries, declared, entries_of, key, text_of, texts_of, typed, value_of
+from tabattn.contract.columns.notes import about_form, about_notation, two
 from tabattn.contract.columns.text import (
     ISO,
     Floats,
@@ -173,13 +174,13 @@ def _of_texts(
         reading = Reading("number", *notation)
         good = np.asarray([value is not None for value in values])
         if good.all():
-            return reading, _about_notation(notation, doubt)
+            return reading, about_notation(notation, doubt)
         if (measured := _measured(texts)) is not None:
             return measured
     if kind in (None, "date"):
         form, doubt = form_of(texts)
         if form is not None:
-            return Reading("date", form="" if form == ISO else form), _about_form(form, doubt, texts)
+            return Reading("date", form="" if form == ISO else form), about_form(form, doubt, texts)
     if kind in (None, "duration") and all(duration(text) is not None for text in texts):
         return Reading("duration"), None
     typed_cells = [int(number) for number, value in zip(all_count, found, strict=True) if value is not None]
@@ -187,7 +188,7 @@ def _of_texts(
         fitting = _fitting(reading, texts, count, sum(typed_cells))
         if fitting is not None and int(fitting.sum()) + len(typed_cells) >= FEWEST:
             bad = [text for text, fine in zip(texts, fitting, strict=True) if not fine]
-            return reading, f"is read as {reading.kind}s, and {_two(bad)} {AS_MISSING}: they are none" if bad else None
+            return reading, f"is read as {reading.kind}s, and {two(bad)} {AS_MISSING}: they are none" if bad else None
     return None, None
 
 
@@ -233,23 +234,7 @@ def _measured(texts: list[str]) -> tuple[Reading, str | None] | None:
     notation, values, doubt = notation_of(list(dict.fromkeys(number for number, _ in split)))
     if any(value is None for value in values):
         return None
-    return Reading("number", *notation, form=unit), _about_notation(notation, doubt)
-
-
-def _about_form(form: str, doubt: list[str], texts: list[str]) -> str | None:
-    words = f"is read as dates with the month before the day, in doubt, such as {_two(doubt)}" if doubt else None
-    if "%y" in form:
-        short = f"years of two digits are taken as 1969 to 2068, such as in {_two(texts)}"
-        return f"{words}; {short}" if words else f"is read as dates: {short}"
-    return words
-
-
-def _about_notation(notation: Notation, doubt: list[str]) -> str | None:
-    if not doubt:
-        return None
-    if notation.group == "," and "," in doubt[0]:
-        return f"is read as numbers whose commas separate thousands, in doubt, such as {_two(doubt)}"
-    return f"is read as numbers, although they have different signs, such as {_two(doubt)}"
+    return Reading("number", *notation, form=unit), about_notation(notation, doubt)
 
 
 def _about_categories(texts: list[str], kinds: set[str], cells: int) -> str | None:
@@ -257,12 +242,12 @@ def _about_categories(texts: list[str], kinds: set[str], cells: int) -> str | No
     if len(kinds) > 1:
         return f"mixes {' and '.join(sorted(kinds))} entries and is read as categories"
     if len(texts) >= FEWEST and (units := _units(texts)):
-        return f"has numbers with different units, such as {_two(units)}, and is read as categories"
+        return f"has numbers with different units, such as {two(units)}, and is read as categories"
     if len(texts) < FEWEST or len(set(texts)) < MOSTLY * cells:
         return None
     if kinds:
-        return f"mixes text with {', '.join(sorted(kinds))}s and is read as categories, such as {_two(texts)}"
-    return f"is text that hardly ever repeats, such as {_two(texts)}: as categories it says nothing of other rows"
+        return f"mixes text with {', '.join(sorted(kinds))}s and is read as categories, such as {two(texts)}"
+    return f"is text that hardly ever repeats, such as {two(texts)}: as categories it says nothing of other rows"
 
 
 def _units(texts: list[str]) -> list[str]:
@@ -272,11 +257,6 @@ def _units(texts: list[str]) -> list[str]:
     if any(value is None for value in values):
         return []
     return list({unit: text for text, (_, unit) in zip(reversed(texts), reversed(split), strict=True)}.values())[::-1]
-
-
-def _two(texts: list[str]) -> str:
-    """Format two cells for a message."""
-    return " and ".join(repr(text if len(text) <= 40 else f"{text[:37]}...") for text in texts[:2])
 
 
 def _finite(values: Floats) -> Floats:
