@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ import yaml
 from torch import Tensor
 
 from benchmarks.reports import check_checkout, check_device, check_least, check_positive, writable_folder
-from datamodules.prior.scm_options import ScmOptions
+from datamodules.prior.options import BatchOptions
+from datamodules.prior.scm_options import GROUPS, ScmOptions
 from datamodules.prior.synthetic import SyntheticPrior
 from tabattn.attention import MECHANISMS
 from tabattn.contract.batches import TableBatch
@@ -114,10 +116,11 @@ def factory(given: dict[str, Any]) -> Any:
 
 def stream(config: dict[str, Any], options: argparse.Namespace) -> Iterator[TableBatch]:
     """Endless training batches of a configuration."""
-    given = {**config["data"]["init_args"], "views": options.views}
-    given["scm"] = ScmOptions(**given["scm"])
+    given = dict(config["data"]["init_args"])
+    given["scm"] = ScmOptions(**{name: GROUPS[name](**group) for name, group in given["scm"].items()})
+    given["batches"] = replace(BatchOptions(**given["batches"]), views=options.views)
     if options.max_cells is not None:
-        given["max_cells"] = options.max_cells
+        given["batches"] = replace(given["batches"], max_cells=options.max_cells)
     if options.workers is not None:
         given["num_workers"] = options.workers
     loader = SyntheticPrior(**{**given, "tables": ("sklearn:iris",)}).train_dataloader()

@@ -130,10 +130,30 @@ def test_no_part_is_forgotten() -> None:
     assert len(FILES) > 20
 
 
-@pytest.mark.parametrize("package", ["tabattn", "callbacks"])
-def test_no_constructor_takes_more_than_twelve_arguments(package: str) -> None:
-    for path in sorted((ROOT / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                count = len(node.args.args) + len(node.args.kwonlyargs) - 1
-                assert count <= 12, f"{path}:{node.lineno} takes {count} arguments"
+MOST_ARGUMENTS, MOST_LINES = 12, 40
+
+
+def constructors(source: str) -> Iterator[tuple[str, int, int]]:
+    """Yield of each constructor of a source its class, its arguments and its lines; of a dataclass its fields."""
+    for cls in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)):
+        if any("dataclass" in ast.unparse(each) for each in cls.decorator_list):
+            fields = [each for each in cls.body if isinstance(each, ast.AnnAssign)]
+            yield cls.name, sum("ClassVar" not in ast.unparse(each.annotation) for each in fields), 0
+        for node in cls.body:
+            if isinstance(node, ast.FunctionDef) and node.name in ("__init__", "__post_init__"):
+                count = len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs) - 1
+                assert node.end_lineno is not None
+                yield cls.name, count, node.end_lineno - node.lineno + 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_constructors_are_short(path: Path) -> None:
+    long = [each for each in constructors(path.read_text()) if each[1] > MOST_ARGUMENTS or each[2] > MOST_LINES]
+    assert long == []
+
+
+def test_a_constructor_that_is_too_long_is_seen() -> None:
+    many = "".join(f"    a{number}: int = {number}\n" for number in range(13))
+    source = f"@dataclass(frozen=True)\nclass A:\n    b: ClassVar[int] = 1\n{many}"
+    source += "class B:\n    def __init__(self, a, *, b):\n" + "        x = 1\n" * 40
+    assert list(constructors(source)) == [("A", 13, 0), ("B", 2, 41)]

@@ -46,16 +46,16 @@ def draw_table(
     while True:
         nodes, causes = _run_network(rows, features, generator, options)
         x, score = _read_nodes(nodes, causes, features, generator)
-        if chance(options.regions, generator):
-            y = region_classes(nodes, classes, generator, options)
+        if chance(options.classes.regions, generator):
+            y = region_classes(nodes, classes, generator, options.classes)
         else:
-            y = cut_classes(score, classes, generator, options)
-        if uniform(0, 1, generator) < options.unrelated:
+            y = cut_classes(score, classes, generator, options.classes)
+        if uniform(0, 1, generator) < options.classes.unrelated:
             y = y[torch.randperm(rows, generator=generator)]
         order = _balanced_order(y, classes, context, generator)
         if order is not None:
             break
-    x = finish_columns(x[order], generator, options)
+    x = finish_columns(x[order], generator, options.columns)
     return Table(x, torch.randperm(classes, generator=generator)[y[order]])
 
 
@@ -70,17 +70,17 @@ def another_view(table: Table, classes: int, context: int, generator: Generator)
 
 def _run_network(rows: int, features: int, generator: Generator, options: ScmOptions) -> tuple[Tensor, Tensor]:
     """All hidden nodes ``(rows, nodes)`` of a random network, and its causes ``(rows, causes)``."""
-    causal = uniform(0, 1, generator) < options.causal
+    causal = uniform(0, 1, generator) < options.network.causal
     causes = integer(2, 12, generator) if causal else features
-    noise = log_uniform(*options.noise, generator)
+    noise = log_uniform(*options.network.noise, generator)
     h = first = _draw_causes(rows, causes, generator)
-    if uniform(0, 1, generator) < options.discrete:
-        h, first = _discretise(first, generator, options.levels)
-    width = log_integer(*options.width, generator)
-    layers = log_integer(*options.layers, generator)
+    if uniform(0, 1, generator) < options.network.discrete:
+        h, first = _discretise(first, generator, options.columns.levels)
+    width = log_integer(*options.network.width, generator)
+    layers = log_integer(*options.network.layers, generator)
     hidden = []
     for _ in range(max(layers, -(-(features + 1) // width) if causal else 1)):
-        h = standardise(draw_layer(h, width, generator, options))
+        h = standardise(draw_layer(h, width, generator, options.network))
         scale = noise * torch.rand(width, generator=generator)
         h = h + scale * torch.randn(rows, width, generator=generator)
         hidden.append(h)

@@ -5,13 +5,13 @@ from torch import Generator, Tensor
 
 from datamodules.draws import integer, uniform
 from datamodules.prior.scm_layers import standardise
-from datamodules.prior.scm_options import ScmOptions
+from datamodules.prior.scm_options import ClassOptions
 
 FEWEST = 4
 """Rows of a class below which its classes are made more equal."""
 
 
-def cut_classes(score: Tensor, classes: int, generator: Generator, options: ScmOptions) -> Tensor:
+def cut_classes(score: Tensor, classes: int, generator: Generator, options: ClassOptions) -> Tensor:
     """Ordered classes: a score is cut into intervals of random size, some classes getting several."""
     pieces = classes
     if uniform(0, 1, generator) < 0.3:
@@ -25,7 +25,7 @@ def cut_classes(score: Tensor, classes: int, generator: Generator, options: ScmO
     return deal[piece]
 
 
-def region_classes(nodes: Tensor, classes: int, generator: Generator, options: ScmOptions) -> Tensor:
+def region_classes(nodes: Tensor, classes: int, generator: Generator, options: ClassOptions) -> Tensor:
     """Unordered classes: each row gets the class with the largest of several scores.
 
     The scores are random projections of a few nodes, or closeness to prototypes that are rows of the table.

@@ -7,10 +7,10 @@ from torch import Generator, Tensor
 
 from datamodules.draws import chance, integer, log_integer, log_uniform, uniform
 from datamodules.prior.scm_layers import standardise
-from datamodules.prior.scm_options import ScmOptions
+from datamodules.prior.scm_options import ColumnOptions
 
 
-def finish_columns(x: Tensor, generator: Generator, options: ScmOptions) -> Tensor:
+def finish_columns(x: Tensor, generator: Generator, options: ColumnOptions) -> Tensor:
     """Permute, warp and discretise columns, clip outliers and drop cells."""
     rows, features = x.shape
     x = standardise(x[:, torch.randperm(features, generator=generator)]).clamp(-6, 6)

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from datamodules.draws import integer, log_uniform, uniform
-from datamodules.prior.scm_options import ScmOptions
+from datamodules.prior.scm_options import NetworkOptions
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -25,7 +25,7 @@ ACTIVATIONS: tuple[Activation, ...] = (
 )
 
 
-def draw_layer(h: Tensor, width: int, generator: Generator, options: ScmOptions) -> Tensor:
+def draw_layer(h: Tensor, width: int, generator: Generator, options: NetworkOptions) -> Tensor:
     """Draw a random layer and apply it: ``(rows, nodes)`` to ``(rows, width)``."""
     kind = uniform(0, 1, generator)
     if kind < options.trees:

@@ -10,11 +10,20 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.draws import chance, integer, log_integer, uniform
+from datamodules.prior.options import DEFAULT_BATCHES, DEFAULT_FOLDS, FOLD_MOVES, BatchOptions, FoldEvaluation
 from datamodules.prior.scm import another_view, draw_table
 from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
 from datamodules.tables.source import Source
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_range, check_shares
+from tabattn.storage.earlier import Movable
+
+MOVED = {
+    **{name: f"batches.{name}" for name in ("max_cells", "grow", "views")},
+    **{f"scm.{name}": f"scm.{path}" for name, path in ScmOptions.moved.items()},
+    **FOLD_MOVES,
+}
+"""Path of each earlier argument of ``SyntheticPrior``."""
 
 
 class TableSizes(NamedTuple):
@@ -75,7 +84,7 @@ class ScmBatches(Dataset[TableBatch]):
         size = generator(self.seed, index)
         sizes = self.sizes.grown(index / self.grow) if index < self.grow else self.sizes
         rows = log_integer(*sizes.rows, size)
-        features = (log_integer if chance(self.options.narrow, size) else integer)(*sizes.features, size)
+        features = (log_integer if chance(self.options.columns.narrow, size) else integer)(*sizes.features, size)
         margin = fewest_rows(sizes.classes[0])
         context = min(max(round(uniform(*sizes.context, size) * rows), margin), rows - margin)
         most = max(2, min(sizes.classes[1], min(context, rows - context) // 3))
@@ -84,7 +93,7 @@ class ScmBatches(Dataset[TableBatch]):
         for task in range(max(1, count // self.views)):
             source = generator(self.seed, index, task)
             least = min(sizes.classes[0], most)
-            classes = (integer if chance(self.options.many, source) else log_integer)(least, most, source)
+            classes = (integer if chance(self.options.classes.many, source) else log_integer)(least, most, source)
             table = draw_table(rows, features, classes, context, source, self.options)
             views = (another_view(table, classes, context, source) for _ in range(min(count, self.views) - 1))
             tables += [table, *views]
@@ -92,7 +101,7 @@ class ScmBatches(Dataset[TableBatch]):
         return TableBatch(x, y, context)
 
 
-class SyntheticPrior(NotInCheckpoints, LightningDataModule):
+class SyntheticPrior(Movable, NotInCheckpoints, LightningDataModule):
     """Endless synthetic classification tables for training; folds of real tables for validation and test.
 
     Table i is a function of (seed, i), whatever the workers, ranks and resumes.
@@ -104,21 +113,17 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
         features: Fewest and most features.
         classes: Fewest and most classes (few likelier); at most a third of the context rows and of the target rows.
         context: Smallest and largest share of context rows, as far as context and targets can hold all classes.
-        max_cells: Most cells (tables x rows x features) in a batch; larger tables come in smaller batches.
-        grow: Curriculum: batches over which the largest sizes grow from small ones to their own.
         scm: Options of the prior.
+        batches: Options of the batches: how large, and views of each table.
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv,
             arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target; from Python frames too.
-        folds: Stratified folds of each real table: the first half of them, rounded down, for validation, the others for
-            test and prediction, so that no row is scored by both.
-        max_rows: Most rows of a real table; of a larger one a stratified sample is taken.
+        evaluation: Options of validation and test on the real tables.
         seed: Seed of the tables and of the folds.
         num_workers: Worker processes of the loaders; 0 = draw tables in the training process.
-        views: Views of each table in its batch, each with other context rows, and with columns and classes permuted:
-            for when drawing tables takes longer than training on them.
     """
 
     batch = TableBatch
+    moved = MOVED
 
     def __init__(
         self,
@@ -128,15 +133,13 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
         features: tuple[int, int] = (2, 12),
         classes: tuple[int, int] = (2, 3),
         context: tuple[float, float] = (0.3, 0.9),
-        max_cells: int = 200_000,
-        grow: int = 0,
+        *,
         scm: ScmOptions = DEFAULT_OPTIONS,
+        batches: BatchOptions = DEFAULT_BATCHES,
         tables: tuple[Source, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
-        folds: int = 5,
-        max_rows: int = 1000,
+        evaluation: FoldEvaluation = DEFAULT_FOLDS,
         seed: int = 0,
         num_workers: int = 0,
-        views: int = 1,
     ) -> None:
         from datamodules.tables.real import Folds, load_tables
 
@@ -145,23 +148,18 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
         check_range("features", features, 1)
         check_range("classes", classes, 2)
         check_shares("context", context)
-        check_least(
-            batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), max_cells=(max_cells, 1), views=(views, 1)
-        )
-        check_least(grow=(grow, 0), num_workers=(num_workers, 0), max_rows=(max_rows, 10))
+        check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
         if rows[0] < 2 * (side := fewest_rows(classes[0])):
             raise ValueError(f"rows must be at least {2 * side} to hold {classes[0]} classes, got {rows[0]}")
         self.sizes = TableSizes(rows, features, classes, context)
         self.options = scm
         self.batch_size = batch_size
-        self.max_cells = max_cells
-        self.grow = grow
+        self.packing = batches
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
-        self.views = views
         self.num_workers = num_workers
-        self.real = load_tables(tables, max_rows, seed)
-        self.folds = Folds.of(self.real, folds, seed)
+        self.real = load_tables(tables, evaluation.max_rows, seed)
+        self.folds = Folds.of(self.real, evaluation.folds, seed)
 
     def class_names(self, table: int) -> tuple[str, ...]:
         """Class names of a real table, by its index."""
@@ -187,8 +185,8 @@ class SyntheticPrior(NotInCheckpoints, LightningDataModule):
 
     def train_dataloader(self) -> CounterLoader:
         """Training loader: this rank's share of an endless stream."""
-        sizes, options = self.sizes, self.options
-        batches = ScmBatches(sizes, options, self.batch_size, self.max_cells, self.grow, self.seed, self.views)
+        cells, grow, views = self.packing.max_cells, self.packing.grow, self.packing.views
+        batches = ScmBatches(self.sizes, self.options, self.batch_size, cells, grow, self.seed, views)
         return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:

@@ -12,11 +12,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.counter import CounterLoader, endless, generator, shared
 from datamodules.prior.labels import answerable
+from datamodules.prior.options import DEFAULT_FOLDS, FOLD_MOVES, FoldEvaluation
 from datamodules.tables.source import Source
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_range, check_shares
 from tabattn.contract.errors import DataError
 from tabattn.contract.extras import remedy
+from tabattn.storage.earlier import Movable
 
 MOST_DRAWS = 10
 """Draws of a batch before its sizes count as impossible."""
@@ -102,7 +104,7 @@ class TabiclBatches(Dataset[TableBatch]):
         return TableBatch(x[:, :rows, :width].float(), y[:, :rows].long(), int(contexts[0]), columns)
 
 
-class TabiclPrior(NotInCheckpoints, LightningDataModule):
+class TabiclPrior(Movable, NotInCheckpoints, LightningDataModule):
     """Endless synthetic tables of TabICL's priors for training; folds of real tables for validation and test.
 
     Needs the extra ``priors``. Drawing is slower than for ``SyntheticPrior``: write a dump once, or use worker
@@ -117,14 +119,13 @@ class TabiclPrior(NotInCheckpoints, LightningDataModule):
         classes: Most classes.
         context: Smallest and largest share of context rows.
         tables: Real tables for validation and test, by their sources.
-        folds: Stratified folds of each real table: the first half of them, rounded down, for validation, the others for
-            test and prediction, so that no row is scored by both.
-        max_rows: Most rows of a real table; of a larger one a stratified sample is taken.
+        evaluation: Options of validation and test on the real tables.
         seed: Seed of the tables and of the folds.
         num_workers: Worker processes of the loaders; 0 = draw tables in the training process.
     """
 
     batch = TableBatch
+    moved = FOLD_MOVES
 
     def __init__(
         self,
@@ -136,21 +137,21 @@ class TabiclPrior(NotInCheckpoints, LightningDataModule):
         classes: int = 3,
         context: tuple[float, float] = (0.3, 0.9),
         tables: tuple[Source, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
-        folds: int = 5,
-        max_rows: int = 1000,
+        *,
+        evaluation: FoldEvaluation = DEFAULT_FOLDS,
         seed: int = 0,
         num_workers: int = 2,
     ) -> None:
         from datamodules.tables.real import Folds, load_tables
 
         super().__init__()
-        check_least(steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0), max_rows=(max_rows, 10))
+        check_least(steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
         self.batches = TabiclBatches(kind, rows, features, classes, context, batch_size, seed)
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
-        self.real = load_tables(tables, max_rows, seed)
+        self.real = load_tables(tables, evaluation.max_rows, seed)
         self.classes = max([classes, *(len(table.classes) for table in self.real)])
-        self.folds = Folds.of(self.real, folds, seed)
+        self.folds = Folds.of(self.real, evaluation.folds, seed)
 
     def class_names(self, table: int) -> tuple[str, ...]:
         """Class names of a real table, by its index."""

@@ -7,18 +7,29 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.counter import CounterLoader, endless, shared
+from datamodules.prior.options import (
+    DEFAULT_DRAWS,
+    DEFAULT_EVALUATION,
+    DEFAULT_READING,
+    TASK_MOVES,
+    DrawOptions,
+    ReadingOptions,
+    TaskEvaluation,
+)
 from datamodules.tables.source import Source
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least
+from tabattn.storage.earlier import Movable
 
 if TYPE_CHECKING:
-    from datamodules.prior.cut import CutBatches
+    from datamodules.prior.cut import CutBatches, CutOptions, TaskCutter
+    from datamodules.tables.real import RealTable
 
 STREAMS = {"train": 1, "val": 2, "test": 3}
 """Numbers that give the tasks of each stage a stream of their own."""
 
 
-class TableTasks(NotInCheckpoints, LightningDataModule):
+class TableTasks(Movable, NotInCheckpoints, LightningDataModule):
     """In-context tasks cut from one real table, drawn during training.
 
     The rows are first split, stratified, into a training and a held-out part. Half of the held-out rows are targets in
@@ -28,73 +39,49 @@ class TableTasks(NotInCheckpoints, LightningDataModule):
     Args:
         source: The table: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv, arff, parquet, each plain
             or with .gz); ``::<column>`` behind it names the target. From Python a DataFrame too.
-        target: Target column; none = that of the source.
         num_tasks: Number of distinct training tasks; none = endless.
-        val_tasks: Number of validation tasks.
-        test_tasks: Number of test tasks.
         rows: Number of rows of a task.
         context: Number of context rows of a task.
         features: Number of columns of a task, drawn at random; none = all. A task has fewer where fewer vary in its
             context.
-        permute_labels: Whether each training task permutes the class indices, so that the network must read the context
-            and cannot memorise a classifier of this table.
-        permute_columns: Whether each task permutes its columns.
-        fixed_columns: Whether all tasks have the same columns.
-        held_out: Share of the rows held out for validation and test.
+        draws: Options of what varies between tasks.
+        evaluation: Options of validation and test.
+        reading: Options of reading the table.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches per epoch (on each device); validation may run at its end.
-        cache_dir: Cache folder of OpenML; none = ``$OPENML_CACHE_DIR``, else OpenML's default.
         seed: Seed of the split and of the tasks.
         num_workers: Worker processes of the loaders; 0 = cut tasks in the training process.
     """
 
     batch = TableBatch
+    moved = TASK_MOVES
 
     def __init__(
         self,
         source: Source,
-        target: str | None = None,
+        *,
         num_tasks: int | None = None,
-        val_tasks: int = 50,
-        test_tasks: int = 150,
         rows: int = 100,
         context: int = 80,
         features: int | None = None,
-        permute_labels: bool = True,
-        permute_columns: bool = True,
-        fixed_columns: bool = False,
-        held_out: float = 0.3,
+        draws: DrawOptions = DEFAULT_DRAWS,
+        evaluation: TaskEvaluation = DEFAULT_EVALUATION,
+        reading: ReadingOptions = DEFAULT_READING,
         batch_size: int = 32,
         steps_per_epoch: int = 100,
-        cache_dir: str | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        from datamodules.prior.cut import CutOptions, TaskCutter, halves, split_rows
+        from datamodules.prior.cut import CutOptions
         from datamodules.tables.real import load_table
 
         super().__init__()
-        check_least(
-            num_tasks=(1 if num_tasks is None else num_tasks, 1),
-            val_tasks=(val_tasks, 1),
-            test_tasks=(test_tasks, 1),
-            batch_size=(batch_size, 1),
-            steps_per_epoch=(steps_per_epoch, 1),
-            num_workers=(num_workers, 0),
-        )
-        table = load_table(source, target, cache_dir)
-        options = CutOptions(rows, context, features, permute_labels, permute_columns, fixed_columns)
-        train, held = split_rows(table, held_out, seed)
-        scored = dict(zip(("val", "test"), halves(table, held, seed), strict=True))
-        self.cutters = {
-            stage: TaskCutter(table, train if stage == "train" else held, options, seed, number, scored.get(stage))
-            for stage, number in STREAMS.items()
-        }
-        rank_zero_info(
-            f"{table.name}: {len(train)} rows to train on; of the {len(held)} held out, {len(scored['val'])} are "
-            f"scored in validation and the other {len(scored['test'])} in the test"
-        )
-        self.tasks = {"train": num_tasks, "val": val_tasks, "test": test_tasks}
+        check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
+        check_least(num_tasks=(1 if num_tasks is None else num_tasks, 1))
+        table = load_table(source, reading.target, reading.cache_dir)
+        options = CutOptions(rows, context, features, draws.permute_labels, draws.permute_columns, draws.fixed_columns)
+        self.cutters = _cutters(table, options, evaluation.held_out, seed)
+        self.tasks = {"train": num_tasks, "val": evaluation.val_tasks, "test": evaluation.test_tasks}
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
@@ -119,3 +106,19 @@ class TableTasks(NotInCheckpoints, LightningDataModule):
         from datamodules.prior.cut import CutBatches
 
         return CutBatches(self.cutters[stage], self.batch_size, self.tasks[stage], scored=stage != "train")
+
+
+def _cutters(table: "RealTable", options: "CutOptions", held_out: float, seed: int) -> "dict[str, TaskCutter]":
+    """Cutter of each stage; validation and test share the rows held out, and each scores half of them."""
+    from datamodules.prior.cut import TaskCutter, halves, split_rows
+
+    train, held = split_rows(table, held_out, seed)
+    scored = dict(zip(("val", "test"), halves(table, held, seed), strict=True))
+    rank_zero_info(
+        f"{table.name}: {len(train)} rows to train on; of the {len(held)} held out, {len(scored['val'])} are "
+        f"scored in validation and the other {len(scored['test'])} in the test"
+    )
+    return {
+        stage: TaskCutter(table, train if stage == "train" else held, options, seed, number, scored.get(stage))
+        for stage, number in STREAMS.items()
+    }

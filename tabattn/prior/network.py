@@ -68,50 +68,25 @@ class PriorNetwork(ContextClassifier):
         super().__init__()
         check_least(dim=(dim, 1), layers=(layers, 1), classes=(classes, 1), hidden=(hidden, 1))
         check_least(thinking_rows=(thinking_rows, 0))
-        if cell_attention is not None:
-            cell_attention = mechanism(cell_attention, "cell_attention")
-            if not options.row_layers:
-                raise ValueError("cell_attention needs options.row_layers of at least 1, got 0")
+        cell_attention = _of_cells(cell_attention, options)
         self.classes = classes
         self.options = options
-        radial = options.radial if options.embedding == "rbf" else 0
-        self.cells = CellEncoder(dim, feature_group, radial)
+        self.cells = CellEncoder(dim, feature_group, options.radial if options.embedding == "rbf" else 0)
         self.labels = LabelEncoder(dim, classes)
         self.summaries = nn.Parameter(torch.randn(options.summaries, dim)) if options.summaries else None
-        width, hidden_out = (options.row_dim, options.row_hidden) if options.row_layers else (dim, hidden)
-        self.rows: RowStage | None = None
-        if options.row_layers:
-            sizes = options.summaries * dim, width, options.row_heads, hidden_out, options.row_layers, classes
-            self.rows = RowStage(*sizes, thinking_rows, attention, target_attention)
-        thinking = thinking_rows and self.rows is None
-        self.thinking = nn.Parameter(torch.randn(thinking_rows, 1, dim)) if thinking else None
-        of_cells = attention if cell_attention is None else cell_attention
-        self.blocks = nn.ModuleList(
-            table_block(
-                dim,
-                heads,
-                hidden,
-                of_cells,
-                feature_attention,
-                target_attention,
-                readout=last,
-                order=options.order,
-                summaries=options.summaries,
-                all_rows=options.row_layers > 0,
-            )
-            for last in [False] * (layers - 1) + [True]
-        )
-        if layers == 1 and not options.row_layers:
-            _check_used(attention(heads, dim // heads), target_attention)
-        if options.row_layers == 1:
-            _check_used(attention(options.row_heads, width // options.row_heads), target_attention)
-        read = width if self.rows is not None else max(1, options.summaries) * dim
+        self.rows = _row_stage(dim, classes, thinking_rows, attention, target_attention, options)
+        self.thinking = nn.Parameter(torch.randn(thinking_rows, 1, dim)) if thinking_rows and not self.rows else None
+        attentions = cell_attention or attention, feature_attention, target_attention
+        self.blocks = _blocks(layers, (dim, heads, hidden), attentions, options)
+        if (options.row_layers or layers) == 1:
+            head = (options.row_heads, options.row_dim) if options.row_layers else (heads, dim)
+            _check_used(attention(head[0], head[1] // head[0]), target_attention)
+        read, inner = _read_out(dim, hidden, options)
         self.norm = nn.LayerNorm(read)
-        self.decoder = nn.Sequential(nn.Linear(read, hidden_out), nn.GELU(), nn.Linear(hidden_out, classes))
+        self.decoder = nn.Sequential(nn.Linear(read, inner), nn.GELU(), nn.Linear(inner, classes))
         others = {"target_attention": target_attention, "cell_attention": cell_attention}
-        self.arguments = described(
-            heads, dim // heads, attention=attention, feature_attention=feature_attention, **others
-        )
+        chosen = {"attention": attention, "feature_attention": feature_attention, **others}
+        self.arguments = described(heads, dim // heads, **chosen)
         self.arguments |= {"dim": dim, "heads": heads, "hidden": hidden, "layers": layers, "classes": classes}
         self.arguments |= {"thinking_rows": thinking_rows, "feature_group": feature_group, "options": options}
 
@@ -190,3 +165,54 @@ def _check_used(mechanism: Mechanism, target_attention: AttentionFactory | None)
     used = target_attention is None and mechanism.cross
     if not used and not isinstance(mechanism, Softmax):
         raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")
+
+
+def _of_cells(cell_attention: AttentionFactory | None, options: PriorOptions) -> AttentionFactory | None:
+    """Resolve the mechanism between the rows of a column, where it is another than that between row tokens."""
+    if cell_attention is None:
+        return None
+    if not options.row_layers:
+        raise ValueError("cell_attention needs options.row_layers of at least 1, got 0")
+    return mechanism(cell_attention, "cell_attention")
+
+
+def _row_stage(
+    dim: int,
+    classes: int,
+    thinking_rows: int,
+    attention: AttentionFactory,
+    target_attention: AttentionFactory | None,
+    options: PriorOptions,
+) -> RowStage | None:
+    """Layers over row tokens; None where there are none."""
+    if not options.row_layers:
+        return None
+    sizes = options.row_dim, options.row_heads, options.row_hidden, options.row_layers
+    return RowStage(options.summaries * dim, *sizes, classes, thinking_rows, attention, target_attention)
+
+
+def _blocks(
+    layers: int,
+    sizes: tuple[int, int, int],
+    attentions: tuple[AttentionFactory, AttentionFactory, AttentionFactory | None],
+    options: PriorOptions,
+) -> nn.ModuleList:
+    """Layers on cells; the last one computes only what is read."""
+    return nn.ModuleList(
+        table_block(
+            *sizes,
+            *attentions,
+            readout=layer == layers - 1,
+            order=options.order,
+            summaries=options.summaries,
+            all_rows=options.row_layers > 0,
+        )
+        for layer in range(layers)
+    )
+
+
+def _read_out(dim: int, hidden: int, options: PriorOptions) -> tuple[int, int]:
+    """Widths of what is read out of a row, and of the decoder's hidden layer."""
+    if options.row_layers:
+        return options.row_dim, options.row_hidden
+    return max(1, options.summaries) * dim, hidden

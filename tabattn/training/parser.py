@@ -48,8 +48,8 @@ UNKNOWN = re.compile(r"Expected a dot import path string: (\S+)|has no attribute
 UNACCEPTED = re.compile(r"(?:(?:Group|Subcommand) '([\w.]+)' does not accept option|Option|Key) '([\w.]+)'")
 """Parser error about an argument that a class does not have."""
 
-PLACE = re.compile(r'Parser key "(\w+)')
-"""Option named in a parser error."""
+PLACE = re.compile(r'Parser key "([\w.]+)')
+"""The option whose argument is wrong."""
 
 UPGRADE = "python -m tabattn.convert OLD.yaml NEW.yaml rewrites a configuration"
 """Remedy for a configuration of an earlier version."""
@@ -130,7 +130,8 @@ class Parser(LightningArgumentParser):
         if option := UNACCEPTED.search(message):
             if moved := _moves(ex).get(option[2]):
                 key = PLACE.search(message)
-                return f"; it is --{key[1] if key else 'model'}.{earlier.flag(moved)} today, and {UPGRADE}"
+                path = f"{key[1] if key else 'model'}.{moved}"
+                return f"; it is --{earlier.flag(path)} today, and {UPGRADE}"
             options = _options(parser, option[1])
             listed = f"; options: {', '.join(options)}" if len(options) <= MOST_OPTIONS else ""
             return listed + nearest(option[2], options)

@@ -14,16 +14,18 @@ from benchmarks import adult, adult_run
 from benchmarks.baselines import BASELINES
 from benchmarks.protocols import fitted, flip, folds, scores
 from datamodules import TableTasks
+from datamodules.prior import DrawOptions
 from tabattn.attention import MECHANISMS
 from tabattn.contract.batches import TableBatch
+from tests.helpers import build
 
 SMALL = [
     "--data.rows=20",
     "--data.context=15",
     "--data.features=3",
     "--data.num_tasks=8",
-    "--data.val_tasks=3",
-    "--data.test_tasks=3",
+    "--data.evaluation.val_tasks=3",
+    "--data.evaluation.test_tasks=3",
     "--data.batch_size=2",
     "--data.steps_per_epoch=2",
     "--model.network.dim=8",
@@ -59,7 +61,15 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def tasks(source: str, permute_labels: bool = False) -> TableTasks:
-    return TableTasks(source, None, 30, test_tasks=30, rows=40, context=30, permute_labels=permute_labels)
+    return build(
+        TableTasks,
+        source,
+        num_tasks=30,
+        evaluation__test_tasks=30,
+        rows=40,
+        context=30,
+        draws__permute_labels=permute_labels,
+    )
 
 
 def batch() -> TableBatch:
@@ -95,7 +105,15 @@ def test_flipped_labels_tell_reading_from_memorisation(source: str) -> None:
         yes = batch.x[:, batch.context :, 0].sigmoid()
         return torch.stack([1 - yes, yes], dim=-1)
 
-    data = TableTasks(source, None, 30, test_tasks=30, rows=40, context=30, permute_labels=False, permute_columns=False)
+    data = build(
+        TableTasks,
+        source,
+        num_tasks=30,
+        evaluation__test_tasks=30,
+        rows=40,
+        context=30,
+        draws=DrawOptions(False, False),
+    )
     knower = scores(known, data)
     assert knower["held-out"] > 0.9
     assert knower["flipped"] == knower["held-out"]
@@ -159,7 +177,7 @@ def test_a_training_leaves_its_files_and_the_result_last(source: str, tmp_path: 
     assert result["steps"] == 3
     assert all(0 <= result[name] <= 1 for name in ("original", "held-out", "flipped"))
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert config["data"]["init_args"]["permute_labels"] is True
+    assert config["data"]["init_args"]["draws"]["permute_labels"] is True
     assert config["data"]["init_args"]["seed"] == config["seed_everything"] == 1
     assert len(pd.read_csv(folder / "history.csv")) == 3
 
@@ -177,7 +195,7 @@ def test_honest_differs_from_adult_in_the_labels_alone(source: str) -> None:
     changed = honest.pop("data")["init_args"]
     assert not honest
     before = plain["data"]["init_args"]
-    assert {name for name, value in changed.items() if before[name] != value} == {"permute_labels"}
+    assert {name for name, value in changed.items() if before[name] != value} == {"draws"}
 
 
 def experiment(source: str, folder: Path, *further: str) -> list[str]:

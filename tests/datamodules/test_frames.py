@@ -10,6 +10,7 @@ from sklearn.datasets import load_iris
 
 from datamodules import LongPairs, SyntheticPrior, TablePairs, TableTasks
 from datamodules.pairs import LongNames, WindowOptions
+from datamodules.prior import ReadingOptions
 from datamodules.tables.real import load_tables
 
 ROOT = Path(__file__).parents[2]
@@ -110,4 +111,4 @@ def test_a_frame_of_another_library_is_refused_with_the_way_to_give_it(name: str
 
 def test_a_target_that_is_not_there() -> None:
     with pytest.raises(ValueError, match=r"the DataFrame has no column 'targt' \(did you mean 'target'\?\)"):
-        TableTasks(iris(), target="targt")
+        TableTasks(iris(), reading=ReadingOptions(target="targt"))

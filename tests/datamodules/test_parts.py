@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from datamodules import SyntheticPairs, SyntheticPrior
+from tests.helpers import build
 
 
 def targets(loader: Any) -> set[tuple[float, ...]]:
@@ -17,7 +18,7 @@ def targets(loader: Any) -> set[tuple[float, ...]]:
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
 def test_no_row_is_scored_in_validation_and_in_the_test(folds: int) -> None:
-    data = SyntheticPrior(tables=("sklearn:wine", "sklearn:breast_cancer"), folds=folds)
+    data = build(SyntheticPrior, tables=("sklearn:wine", "sklearn:breast_cancer"), evaluation__folds=folds)
     for table in (0, 1):
         val, test = (
             targets(batch for batch in loader if int(batch.table) == table)

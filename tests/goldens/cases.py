@@ -18,8 +18,16 @@ from torch import Tensor, nn
 
 from datamodules import LongPairs, PriorDump, SyntheticPairs, SyntheticPrior, TablePairs, TableTasks
 from datamodules.pairs import Augmentation, LongNames, ProcessOptions, WindowOptions
+from datamodules.prior import (
+    BatchOptions,
+    ClassOptions,
+    DrawOptions,
+    FoldEvaluation,
+    NetworkOptions,
+    ScmOptions,
+    TaskEvaluation,
+)
 from datamodules.prior.dump import __main__ as dump
-from datamodules.prior.scm_options import ScmOptions
 from datamodules.tables.real import Folds
 from tabattn import TabularClassifier
 from tabattn.attention import MECHANISMS
@@ -144,7 +152,7 @@ def reliance(blind: bool) -> Numbers:
     """Scores on a real table with true and with permuted context labels: the latter cost a blind network nothing."""
     task = PriorClassification(partial(PriorNetwork, dim=8, heads=1, layers=1, classes=3), permutations=3)
     task.network = Reader(blind)  # type: ignore[assignment]
-    data = SyntheticPrior(tables=("sklearn:iris",), classes=(2, 3), folds=3, seed=1)
+    data = SyntheticPrior(tables=("sklearn:iris",), classes=(2, 3), evaluation=FoldEvaluation(folds=3), seed=1)
     data.folds = Folds([*data.folds.val, *data.folds.test], [])
     trainer = Trainer(
         accelerator="cpu",
@@ -197,11 +205,10 @@ def synthetic_prior() -> Numbers:
         features=(3, 7),
         classes=(2, 4),
         context=(0.4, 0.8),
-        max_cells=900,
-        grow=6,
-        scm=ScmOptions(unrelated=0.5, discrete=0.5, trees=0.5),
+        batches=BatchOptions(max_cells=900, grow=6),
+        scm=ScmOptions(NetworkOptions(discrete=0.5, trees=0.5), classes=ClassOptions(unrelated=0.5)),
         tables=("sklearn:iris",),
-        folds=3,
+        evaluation=FoldEvaluation(folds=3),
         seed=5,
     )
     batches = iter(data.train_dataloader())
@@ -217,9 +224,8 @@ def table_tasks(folder: Path) -> Numbers:
         rows=30,
         context=20,
         features=5,
-        permute_labels=False,
-        val_tasks=2,
-        test_tasks=2,
+        draws=DrawOptions(permute_labels=False),
+        evaluation=TaskEvaluation(val_tasks=2, test_tasks=2),
         batch_size=3,
         seed=4,
     )

@@ -61,7 +61,7 @@ def test_predictions_are_written_for_people(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     call = ["predict", "--model=PriorClassification", "--data=SyntheticPrior", "--data.tables=[sklearn:iris]"]
     assert PriorClassification.task_name == "prior"
-    assert main([*call, "--data.folds=2", *SMALL, *QUIET]) == 0
+    assert main([*call, "--data.evaluation.folds=2", *SMALL, *QUIET]) == 0
     folder = Path("runs/prior/Softmax/predict_0/predictions")
     with (folder / "batch00000.csv").open() as file:
         lines = list(csv.DictReader(file))

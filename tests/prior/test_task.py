@@ -11,7 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
 from datamodules import SyntheticPrior
-from datamodules.prior.scm_options import ScmOptions
+from datamodules.prior import ColumnOptions, ScmOptions
 from tabattn.attention import Entmax, Inducing, Local, Softmax
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.errors import DataError
@@ -203,7 +203,9 @@ def test_one_table_can_be_learnt(tmp_path: Path) -> None:
     """The loss of one batch falls far below that of guessing."""
     torch.manual_seed(1)
     task = PriorClassification(partial(NETWORK, dim=16, hidden=32))
-    batch = next(iter(SyntheticPrior(**{**DATA, "scm": ScmOptions(missing=0.0)}).train_dataloader()))
+    batch = next(
+        iter(SyntheticPrior(**{**DATA, "scm": ScmOptions(columns=ColumnOptions(missing=0.0))}).train_dataloader())
+    )
     optimizer = torch.optim.AdamW(task.parameters(), 0.01)
     targets = batch.y[:, batch.context :].flatten()
     for _ in range(200):

@@ -9,8 +9,9 @@ import yaml
 
 import callbacks  # noqa: F401  (makes the names of the commands known)
 import datamodules
-from datamodules import LongPairs, SyntheticPairs, TablePairs
+from datamodules import LongPairs, SyntheticPairs, SyntheticPrior, TablePairs
 from datamodules.pairs import CacheOptions, ProcessOptions, SyntheticEvaluation
+from datamodules.prior import ScmOptions
 from tabattn.convert import main as convert
 from tabattn.storage import earlier
 from tabattn.training.cli import main
@@ -31,6 +32,16 @@ EARLIER: dict[str, dict[str, Any]] = {
         **{"path": str(EXAMPLES / "populations.csv"), "infer": "lynxes", "context": 3, "from_start": False},
         **{"columns": {"task": "island", "member": "animal", "x": "year", "y": "log_count"}, "ordered": False},
         **{"sequences": ["hares", "lynxes"], "unit": "D", "test_regime": "interp", "batch_size": 2},
+    },
+    "SyntheticPrior": {
+        **{"batch_size": 1, "rows": [12, 16], "features": [2, 3], "max_cells": 90, "grow": 0, "views": 1},
+        **{"scm": {"noise": [0.001, 0.1], "trees": 0.1, "categorical": 0.1, "missing": 0.0, "unrelated": 0.05}},
+        **{"tables": ["sklearn:iris"], "folds": 2, "max_rows": 60, "seed": 3},
+    },
+    "TableTasks": {
+        **{"source": "sklearn:wine", "target": None, "num_tasks": None, "val_tasks": 2, "test_tasks": 2, "rows": 30},
+        **{"context": 20, "permute_labels": False, "permute_columns": True, "fixed_columns": False, "held_out": 0.4},
+        **{"batch_size": 2, "cache_dir": None},
     },
 }
 """Arguments in a configuration of such a version."""
@@ -93,7 +104,8 @@ def test_an_earlier_configuration_becomes_one_of_today(
     assert line.endswith(" today, and python -m tabattn.convert OLD.yaml NEW.yaml rewrites a configuration")
     assert convert([str(old), "new.yaml"]) == 0
     said = capsys.readouterr().out
-    moved = [argument for argument in EARLIER[name] if argument in getattr(datamodules, name).moved]
+    flat = [*EARLIER[name], *(f"scm.{option}" for option in EARLIER[name].get("scm", ()))]
+    moved = [argument for argument in flat if argument in getattr(datamodules, name).moved]
     assert said.startswith(f"old.yaml: {len(moved)} arguments moved\n")
     assert "left out" not in said
     content = yaml.safe_load(Path("new.yaml").read_text())
@@ -111,12 +123,18 @@ def test_an_earlier_configuration_becomes_one_of_today(
         ("TablePairs", "swap_roles=true", "augmentation.swap_roles"),
         ("LongPairs", "sequences=[a,b]", "series.names"),
         ("LongPairs", "shares=[0.7,0.2,0.1]", "evaluation.shares"),
+        ("SyntheticPrior", "max_cells=100", "batches.max_cells"),
+        ("SyntheticPrior", "scm.tails=0.3", "scm.columns.tails"),
+        ("PriorDump", "folds=3", "evaluation.folds"),
+        ("TabiclPrior", "max_rows=60", "evaluation.max_rows"),
+        ("TableTasks", "permute_labels=true", "draws.permute_labels"),
     ],
 )
 def test_an_earlier_flag_is_refused_with_the_one_of_today(
     name: str, flag: str, today: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused(capsys, f"--model={TASKS[name]}", f"--data={name}", f"--data.{flag}")
+    task = "PairInference" if "Pairs" in name else "PriorClassification"
+    said = refused(capsys, f"--model={task}", f"--data={name}", f"--data.{flag}")
     assert f"; it is --data.{today} today, and python -m tabattn.convert " in said
 
 
@@ -126,6 +144,8 @@ def test_an_earlier_flag_is_refused_with_the_one_of_today(
         (lambda: SyntheticPairs(eps=0.1), "eps of SyntheticPairs is process.eps today"),  # type: ignore[call-arg]
         (lambda: TablePairs("a.csv", ("a", "b"), window=3), "window of TablePairs is windows.length today"),  # type: ignore[call-arg]
         (lambda: LongPairs("a.csv", ordered=True), "ordered of LongPairs is series.ordered today"),  # type: ignore[call-arg]
+        (lambda: SyntheticPrior(views=2), "views of SyntheticPrior is batches.views today"),  # type: ignore[call-arg]
+        (lambda: ScmOptions(tails=0.1), "tails of ScmOptions is columns.tails today"),  # type: ignore[call-arg]
     ],
 )
 def test_an_earlier_argument_is_refused_from_python(build: Callable[[], Any], message: str) -> None:

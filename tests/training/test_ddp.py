@@ -13,7 +13,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 SIZES = ("dim=16", "heads=2", "hidden=16", "layers=2", "thinking_rows=2")
 MODEL = [*(f"network.{size}" for size in SIZES), "permutations=2"]
-DATA = ["batch_size=3", "steps_per_epoch=4", "rows=[16,24]", "features=[2,3]", "num_workers=0", "folds=3"]
+DATA = ["batch_size=3", "steps_per_epoch=4", "rows=[16,24]", "features=[2,3]", "num_workers=0", "evaluation.folds=3"]
 TABLES = '--data.tables=["sklearn:iris","sklearn:wine"]'
 ONE = ["--trainer.accumulate_grad_batches=2", "--data.steps_per_epoch=8"]
 TWO = ["--trainer.strategy=ddp", "--trainer.devices=2"]
@@ -77,7 +77,7 @@ def test_two_processes_train_and_test_as_one(tmp_path: Path) -> None:
     assert {"test/iris/auroc", "test/wine/log_loss", "test/reliance"} <= tests[0].keys()
     for name, value in tests[0].items():
         assert tests[1][name] == pytest.approx(value, abs=1e-6), name
-    few = [checkpoint, "--data.tables=[sklearn:iris]", "--data.folds=2"]
+    few = [checkpoint, "--data.tables=[sklearn:iris]", "--data.evaluation.folds=2"]
     (tmp_path / "idle").mkdir()
     idle = last(run(tmp_path / "idle", "test", *few, "--trainer.strategy=ddp", "--trainer.devices=3"), "test/")
     assert 0 <= idle["test/iris/auroc"] <= 1, "a process without a fold must not stop the others"

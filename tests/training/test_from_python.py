@@ -18,6 +18,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from datamodules import SyntheticPairs, SyntheticPrior
+from datamodules.prior import FoldEvaluation
 from tabattn import tasks
 from tabattn.attention import Softmax
 from tabattn.optim import MuonAdamW, WarmupCosine
@@ -43,7 +44,12 @@ def pairs(**changes: Any) -> PairInference:
 
 def tables() -> SyntheticPrior:
     return SyntheticPrior(
-        batch_size=2, steps_per_epoch=4, rows=(12, 16), features=(2, 3), tables=("sklearn:iris",), folds=2
+        batch_size=2,
+        steps_per_epoch=4,
+        rows=(12, 16),
+        features=(2, 3),
+        tables=("sklearn:iris",),
+        evaluation=FoldEvaluation(folds=2),
     )
 
 

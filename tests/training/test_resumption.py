@@ -21,7 +21,7 @@ COMMON += ["--trainer.max_steps=8", "--trainer.log_every_n_steps=1", "--trainer.
 COMMON += ["--data.batch_size=2", "--data.steps_per_epoch=4", "--lr_scheduler=null"]
 SIZES = ("dim=16", "hidden=16", "heads=2", "layers=1")
 PRIOR = ["--config", str(CONFIGS / "prior.yaml"), "--data.rows=[12,16]", "--data.features=[2,3]"]
-PRIOR += ["--data.tables=[sklearn:iris]", "--data.folds=2", *(f"--model.network.{size}" for size in SIZES)]
+PRIOR += ["--data.tables=[sklearn:iris]", "--data.evaluation.folds=2", *(f"--model.network.{size}" for size in SIZES)]
 PAIRS = ["--config", str(CONFIGS / "pairs.yaml"), "--data.points=[8,8]", "--data.context=3"]
 PAIRS += [
     "--data.evaluation.val_batches=1",

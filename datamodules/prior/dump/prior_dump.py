@@ -11,12 +11,14 @@ from torch.utils.data import DataLoader
 
 from datamodules.counter import CounterLoader, Numbered, endless, generator, place, shared
 from datamodules.prior.dump.read import Dump, DumpBatches, Ints
+from datamodules.prior.options import DEFAULT_FOLDS, FOLD_MOVES, FoldEvaluation
 from datamodules.tables.source import Source
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_shares
+from tabattn.storage.earlier import Movable
 
 
-class PriorDump(NotInCheckpoints, LightningDataModule):
+class PriorDump(Movable, NotInCheckpoints, LightningDataModule):
     """Prior dump: in-context tasks of an HDF5 file in this package's, nanoTabPFN's or TFM-Playground's format.
 
     Batches hold tasks of equal size; every epoch visits all of them in an order that is a function of (seed, epoch).
@@ -32,9 +34,7 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
             exchangeable); none = the stored split.
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file;
             ``::<column>`` behind it names the target; from Python DataFrames too.
-        folds: Stratified folds of each real table: the first half of them, rounded down, for validation, the others for
-            test and prediction, so that no row is scored by both.
-        max_rows: Most rows of a real table; of a larger one a stratified sample is taken.
+        evaluation: Options of validation and test on the real tables.
         seed: Seed of the order of batches, of resampled contexts and of the folds.
         num_workers: Worker processes of the loaders; 0 = read in the training process.
         apart: Whether training, validation and test take disjoint tasks of a file named for several of them: a random
@@ -46,6 +46,7 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
     """
 
     batch = TableBatch
+    moved = FOLD_MOVES
 
     def __init__(
         self,
@@ -56,8 +57,8 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         steps_per_epoch: int | None = None,
         resample_context: tuple[float, float] | None = None,
         tables: tuple[Source, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
-        folds: int = 5,
-        max_rows: int = 1000,
+        *,
+        evaluation: FoldEvaluation = DEFAULT_FOLDS,
         seed: int = 0,
         num_workers: int = 0,
         apart: bool = True,
@@ -66,7 +67,7 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
 
         super().__init__()
         check_least(batch_size=(batch_size, 1), steps_per_epoch=(1 if steps_per_epoch is None else steps_per_epoch, 1))
-        check_least(num_workers=(num_workers, 0), max_rows=(max_rows, 10))
+        check_least(num_workers=(num_workers, 0))
         if resample_context is not None:
             check_shares("resample_context", resample_context)
         self.batch_size = batch_size
@@ -79,8 +80,8 @@ class PriorDump(NotInCheckpoints, LightningDataModule):
         self.val_batches = self._scored(val_path, tasks.get("validation"))
         self.test_batches = self._scored(test_path, tasks.get("test"))
         unused = self.val_batches is not None
-        self.real = [] if unused else load_tables(tables, max_rows, seed)
-        self.folds = Folds.of(self.real, folds, seed)
+        self.real = [] if unused else load_tables(tables, evaluation.max_rows, seed)
+        self.folds = Folds.of(self.real, evaluation.folds, seed)
 
     def class_names(self, table: int) -> tuple[str, ...]:
         """Class names of a real table, by its index."""

@@ -18,6 +18,7 @@ from tabattn.contract.errors import DataError
 from tabattn.prior.metrics import score
 from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PriorClassification
+from tests.helpers import build
 
 
 def table(rows: int = 60, classes: int = 3) -> RealTable:
@@ -161,14 +162,23 @@ def test_apportioning_is_exact_bounded_and_fair() -> None:
 
 
 def module(**changes: Any) -> TableTasks:
-    arguments = {"val_tasks": 5, "test_tasks": 3, "rows": 30, "context": 20, "batch_size": 2, "steps_per_epoch": 2}
-    return TableTasks("sklearn:iris", **{**arguments, **changes})
+    arguments = {
+        "evaluation__val_tasks": 5,
+        "evaluation__test_tasks": 3,
+        "rows": 30,
+        "context": 20,
+        "batch_size": 2,
+        "steps_per_epoch": 2,
+    }
+    return build(TableTasks, "sklearn:iris", **{**arguments, **changes})
 
 
 def test_held_out_rows_are_never_trained_on(tmp_path: Path) -> None:
     lines = "".join(f"{number},{number * 7 % 11},{number % 3}\n" for number in range(100))
     (tmp_path / "numbers.csv").write_text(f"number,other,label\n{lines}")
-    data = TableTasks(f"{tmp_path}/numbers.csv", permute_columns=False, rows=20, context=10, steps_per_epoch=5)
+    data = build(
+        TableTasks, f"{tmp_path}/numbers.csv", draws__permute_columns=False, rows=20, context=10, steps_per_epoch=5
+    )
     train, val, test = (
         {number for batch in loader for number in batch.x[..., 0].flatten().tolist()}
         for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
@@ -224,10 +234,10 @@ def _numbers(batch: TableBatch) -> list[int]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"val_tasks": 0}, "val_tasks must be at least 1, got 0"),
+        ({"evaluation__val_tasks": 0}, "val_tasks must be at least 1, got 0"),
         ({"num_tasks": 0}, "num_tasks must be at least 1, got 0"),
         ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
-        ({"held_out": 1.5}, "held_out must be between 0 and 1, got 1.5"),
+        ({"evaluation__held_out": 1.5}, "held_out must be between 0 and 1, got 1.5"),
         ({"rows": 46}, "rows must be at most the 45 of this part of iris, got 46"),
         ({"target": "nothing"}, "has no column 'nothing'"),
     ],

@@ -9,11 +9,13 @@ from torch import Tensor
 from datamodules import SyntheticPrior
 from datamodules.counter import generator
 from datamodules.draws import chance
+from datamodules.prior.options import BatchOptions
 from datamodules.prior.scm import Table, another_view, draw_table
 from datamodules.prior.scm_classes import region_classes
 from datamodules.prior.scm_columns import finish_columns
 from datamodules.prior.scm_layers import draw_layer
-from datamodules.prior.scm_options import ScmOptions
+from datamodules.prior.scm_options import ClassOptions, ColumnOptions, NetworkOptions, ScmOptions
+from tests.helpers import build
 
 PLAIN: dict[str, Any] = {"missing": 0.0, "categorical": 0.0}
 OPTIONS = (
@@ -22,9 +24,14 @@ OPTIONS = (
 )
 
 
+def scm(**options: Any) -> ScmOptions:
+    """Options by their names alone, each put in its group."""
+    return build(ScmOptions, **{ScmOptions.moved[name].replace(".", "__"): value for name, value in options.items()})
+
+
 def finished(rows: int = 400, features: int = 6, seed: int = 0, **options: Any) -> Tensor:
     x = torch.randn(rows, features, generator=generator(9, seed))
-    return finish_columns(x, generator(seed), ScmOptions(**{**PLAIN, **options}))
+    return finish_columns(x, generator(seed), ColumnOptions(**{**PLAIN, **options}))
 
 
 def test_chance_draws_nothing_where_it_cannot_be() -> None:
@@ -38,7 +45,7 @@ def test_chance_draws_nothing_where_it_cannot_be() -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_tables_stay_finite_and_balanced_with_every_option(name: str) -> None:
-    options = ScmOptions(**{"trees": 0.0, "missing": 1.0 if name == "blocks" else 0.0, name: 1.0})
+    options = scm(**{"trees": 0.0, "missing": 1.0 if name == "blocks" else 0.0, name: 1.0})
     for seed in range(8):
         table = draw_table(80, 7, 4, 50, generator(seed), options)
         assert table.y[:50].unique().tolist() == table.y[50:].unique().tolist() == [0, 1, 2, 3]
@@ -52,7 +59,7 @@ def test_classes_of_unrelated_tables_say_nothing_of_the_cells() -> None:
     def agreement(unrelated: float) -> float:
         shares = []
         for seed in range(12):
-            x, y = draw_table(200, 5, 2, 100, generator(seed), ScmOptions(**PLAIN, unrelated=unrelated))
+            x, y = draw_table(200, 5, 2, 100, generator(seed), scm(**PLAIN, unrelated=unrelated))
             distance = torch.cdist(x, x).fill_diagonal_(torch.inf)
             same = (y[distance.argmin(1)] == y).double().mean()
             share = y.double().mean()
@@ -102,14 +109,14 @@ def test_duplicates_correlate_and_irrelevant_columns_do_not() -> None:
     x = torch.randn(500, 1, generator=generator(3)).expand(-1, 8) + 0.01 * torch.randn(500, 8, generator=generator(4))
     matrices = []
     for seed in range(6):
-        made = finish_columns(x, generator(seed), ScmOptions(**PLAIN, irrelevant=1.0))
+        made = finish_columns(x, generator(seed), ColumnOptions(**PLAIN, irrelevant=1.0))
         matrices.append(made.log1p().nan_to_num().T.corrcoef().abs())
     assert min(float(matrix.min()) for matrix in matrices) < 0.15
 
 
 def test_skewed_columns_keep_their_order() -> None:
     x = torch.randn(300, 3, generator=generator(9, 0))
-    made = finish_columns(x, generator(5), ScmOptions(**PLAIN, tails=1.0))
+    made = finish_columns(x, generator(5), ColumnOptions(**PLAIN, tails=1.0))
     for column in made.T:
         ranks = column.argsort().argsort().double()
         matches = [
@@ -120,9 +127,9 @@ def test_skewed_columns_keep_their_order() -> None:
 
 def test_a_rule_says_yes_or_no_and_an_interaction_is_no_sum() -> None:
     h = torch.randn(300, 5, generator=generator(0))
-    values = {len(draw_layer(h, 9, generator(seed), ScmOptions(trees=0, rules=1)).unique()) for seed in range(6)}
+    values = {len(draw_layer(h, 9, generator(seed), NetworkOptions(trees=0, rules=1)).unique()) for seed in range(6)}
     assert min(values) == 2
-    made = draw_layer(h, 40, generator(1), ScmOptions(trees=0, interactions=1))
+    made = draw_layer(h, 40, generator(1), NetworkOptions(trees=0, interactions=1))
     design = torch.cat([h, h.square(), h.sign(), h.abs(), torch.ones(300, 1)], dim=1)
     rest = made - design @ torch.linalg.lstsq(design, made).solution
     assert int((rest.std(0) > 0.3 * made.std(0)).sum()) > 8
@@ -133,7 +140,7 @@ def test_regions_have_no_order() -> None:
     nodes = torch.randn(600, 8, generator=generator(0))
     runs = []
     for seed in range(10):
-        y = region_classes(nodes, 5, generator(seed), ScmOptions())
+        y = region_classes(nodes, 5, generator(seed), ClassOptions())
         assert y.unique().tolist() == list(range(5))
         counts = [int((y[nodes[:, node].argsort()].diff() != 0).sum()) for node in range(8)]
         runs.append(min(counts))
@@ -144,9 +151,7 @@ def test_many_classes_and_few_features_come_when_asked() -> None:
     small: dict[str, Any] = {"batch_size": 8, "rows": (60, 60), "features": (2, 40), "classes": (2, 10)}
 
     def drawn(**options: float) -> tuple[float, float]:
-        dataset = (
-            SyntheticPrior(**small, scm=ScmOptions(**options), tables=("sklearn:iris",)).train_dataloader().dataset
-        )
+        dataset = SyntheticPrior(**small, scm=scm(**options), tables=("sklearn:iris",)).train_dataloader().dataset
         batches = [dataset[i] for i in range(20)]
         classes = torch.cat([batch.y.amax(1) + 1 for batch in batches]).double().mean()
         return float(classes), sum(batch.x.shape[2] for batch in batches) / len(batches)
@@ -157,7 +162,9 @@ def test_many_classes_and_few_features_come_when_asked() -> None:
 
 
 def test_views_are_one_table_split_anew() -> None:
-    data = SyntheticPrior(batch_size=6, rows=(40, 40), features=(5, 5), views=3, tables=("sklearn:iris",))
+    data = SyntheticPrior(
+        batch_size=6, rows=(40, 40), features=(5, 5), batches=BatchOptions(views=3), tables=("sklearn:iris",)
+    )
     batch = data.train_dataloader().dataset[0]
     assert len(batch.x) == 6
 
@@ -192,9 +199,9 @@ def test_a_view_keeps_rows_with_their_classes() -> None:
 )
 def test_bad_options_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ScmOptions(**arguments)
+        scm(**arguments)
 
 
 def test_no_views_are_refused() -> None:
     with pytest.raises(ValueError, match="views must be at least 1, got 0"):
-        SyntheticPrior(views=0)
+        BatchOptions(views=0)

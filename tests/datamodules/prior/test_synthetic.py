@@ -8,8 +8,9 @@ import torch
 from datamodules import SyntheticPrior
 from datamodules.counter import CounterLoader, generator
 from datamodules.prior.scm import draw_table
-from datamodules.prior.scm_options import ScmOptions
+from datamodules.prior.scm_options import ColumnOptions, NetworkOptions, ScmOptions
 from tabattn.contract.batches import TableBatch
+from tests.helpers import build
 
 SMALL = {"batch_size": 3, "steps_per_epoch": 4, "rows": (12, 20), "features": (2, 4)}
 
@@ -41,9 +42,13 @@ def test_a_table_holds_its_classes_on_both_sides(classes: int) -> None:
 
 
 def test_missing_cells_come_when_asked() -> None:
-    tables = [draw_table(40, 5, 2, 30, generator(1, i), ScmOptions(missing=1.0)) for i in range(5)]
+    tables = [
+        draw_table(40, 5, 2, 30, generator(1, i), ScmOptions(columns=ColumnOptions(missing=1.0))) for i in range(5)
+    ]
     assert all(table.x.isnan().any() for table in tables)
-    tables = [draw_table(40, 5, 2, 30, generator(1, i), ScmOptions(missing=0.0)) for i in range(5)]
+    tables = [
+        draw_table(40, 5, 2, 30, generator(1, i), ScmOptions(columns=ColumnOptions(missing=0.0))) for i in range(5)
+    ]
     assert all(torch.isfinite(table.x).all() for table in tables)
 
 
@@ -74,13 +79,13 @@ def test_a_restart_goes_on_where_it_was() -> None:
 
 
 def test_large_tables_come_in_smaller_batches() -> None:
-    data = SyntheticPrior(**{**SMALL, "max_cells": 100})
+    data = build(SyntheticPrior, **SMALL, batches__max_cells=100)
     sizes = [batch.x.numel() for batch in data.train_dataloader()]
     assert max(sizes) <= 100
 
 
 def test_folds_to_validate_and_to_test_on_cover_each_table_once() -> None:
-    data = SyntheticPrior(**SMALL, tables=("sklearn:iris", "sklearn:wine"), folds=3)
+    data = build(SyntheticPrior, **SMALL, tables=("sklearn:iris", "sklearn:wine"), evaluation__folds=3)
     data.setup("validate")
     batches = [*data.val_dataloader(), *data.test_dataloader()]
     assert data.tables == ("iris", "wine")
@@ -93,7 +98,7 @@ def test_folds_to_validate_and_to_test_on_cover_each_table_once() -> None:
     [
         ({"rows": (9, 5)}, r"rows must be two numbers, 4 <= fewest <= most, got \[9, 5\]"),
         ({"classes": (1, 5)}, r"classes must be two numbers, 2 <= fewest <= most, got \[1, 5\]"),
-        ({"grow": -5}, "grow must be at least 0, got -5"),
+        ({"batches__grow": -5}, "grow must be at least 0, got -5"),
         ({"classes": (10, 10), "rows": (30, 40)}, "rows must be at least 60 to hold 10 classes, got 30"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"tables": ("sklearn:irsi",)}, "no table is called 'sklearn:irsi'"),
@@ -102,16 +107,16 @@ def test_folds_to_validate_and_to_test_on_cover_each_table_once() -> None:
 )
 def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SyntheticPrior(**arguments)
+        build(SyntheticPrior, **arguments)
 
 
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match=r"trees must be in \[0, 1\], got 1.5"):
-        ScmOptions(trees=1.5)
+        NetworkOptions(trees=1.5)
     with pytest.raises(ValueError, match=r"noise must be two numbers, 0 < smallest <= largest, got \[0, 1\]"):
-        ScmOptions(noise=(0, 1))
+        NetworkOptions(noise=(0, 1))
 
 
 def test_bad_folds_are_refused() -> None:
     with pytest.raises(ValueError, match=r"between 2 and the smallest class of iris \(50\), got 60"):
-        SyntheticPrior(tables=("sklearn:iris",), folds=60)
+        build(SyntheticPrior, tables=("sklearn:iris",), evaluation__folds=60)

@@ -15,6 +15,7 @@ from datamodules.prior.dump import __main__ as dump
 from datamodules.prior.dump.read import Dump
 from datamodules.prior.tabicl import TabiclBatches
 from tabattn.contract.errors import DataError
+from tests.helpers import build
 
 
 class Prior:
@@ -129,13 +130,13 @@ def test_bad_arguments_are_refused(changes: dict[str, Any], message: str) -> Non
     [
         ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1, got 0"),
         ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
-        ({"max_rows": 9}, "max_rows must be at least 10, got 9"),
-        ({"folds": 1}, r"smallest class of iris \(50\), got 1"),
+        ({"evaluation__max_rows": 9}, "max_rows must be at least 10, got 9"),
+        ({"evaluation__folds": 1}, r"smallest class of iris \(50\), got 1"),
     ],
 )
 def test_the_module_refuses_bad_arguments(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TabiclPrior(tables=("sklearn:iris",), **changes)
+        build(TabiclPrior, tables=("sklearn:iris",), **changes)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from tabattn.contract.batches import TableBatch
 from tabattn.contract.errors import DataError
 from tabattn.prior.network import PriorNetwork
 from tabattn.tasks import PriorClassification
+from tests.helpers import build
 
 SIZES = ("--rows", "16", "--context", "10", "--features", "2", "3")
 
@@ -31,7 +32,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def module(path: str, **changes: Any) -> PriorDump:
-    return PriorDump(path, **{"batch_size": 2, "tables": (), **changes})
+    return build(PriorDump, path, **{"batch_size": 2, "tables": (), **changes})
 
 
 def cells(batch: TableBatch) -> bytes:
@@ -212,8 +213,8 @@ def test_training_on_a_dump_moves_the_weights(path: str) -> None:
         ({"resample_context": (0.9, 0.1)}, "resample_context must be two shares"),
         ({"val_path": "nowhere.h5"}, r"there is no file nowhere\.h5"),
         ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
-        ({"max_rows": 9}, "max_rows must be at least 10, got 9"),
-        ({"tables": ("sklearn:iris",), "folds": 51}, r"smallest class of iris \(50\), got 51"),
+        ({"evaluation__max_rows": 9}, "max_rows must be at least 10, got 9"),
+        ({"tables": ("sklearn:iris",), "evaluation__folds": 51}, r"smallest class of iris \(50\), got 51"),
     ],
 )
 def test_bad_arguments_are_refused(path: str, changes: dict[str, Any], message: str) -> None:
