@@ -48,8 +48,8 @@ UNKNOWN = re.compile(r"Expected a dot import path string: (\S+)|has no attribute
 UNACCEPTED = re.compile(r"(?:(?:Group|Subcommand) '([\w.]+)' does not accept option|Option|Key) '([\w.]+)'")
 """Parser error about an argument that a class does not have."""
 
-PLACE = re.compile(r'Parser key "([\w.]+)')
-"""The option whose argument is wrong."""
+PLACE = re.compile(r"[\w.]+(?=: )")
+"""The argument that is wrong, at the head of a message of one line."""
 
 UPGRADE = "python -m tabattn.convert OLD.yaml NEW.yaml rewrites a configuration"
 """Remedy for a configuration of an earlier version."""
@@ -129,8 +129,8 @@ class Parser(LightningArgumentParser):
         parser = next((owner for owner in _owners(ex) if isinstance(owner, ArgumentParser)), self)
         if option := UNACCEPTED.search(message):
             if moved := _moves(ex).get(option[2]):
-                key = PLACE.search(message)
-                path = f"{key[1] if key else 'model'}.{moved}"
+                place = PLACE.match(tidy(message))
+                path = f"{place[0] if place else 'model'}.{moved}"
                 return f"; it is --{earlier.flag(path)} today, and {UPGRADE}"
             options = _options(parser, option[1])
             listed = f"; options: {', '.join(options)}" if len(options) <= MOST_OPTIONS else ""

@@ -239,7 +239,7 @@ def _numbers(batch: TableBatch) -> list[int]:
         ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
         ({"evaluation__held_out": 1.5}, "held_out must be between 0 and 1, got 1.5"),
         ({"rows": 46}, "rows must be at most the 45 of this part of iris, got 46"),
-        ({"target": "nothing"}, "has no column 'nothing'"),
+        ({"reading__target": "nothing"}, "has no column 'nothing'"),
     ],
 )
 def test_bad_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
