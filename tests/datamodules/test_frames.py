@@ -42,7 +42,7 @@ def test_table_tasks(tmp_path: Path) -> None:
     frame.index = frame.index[::-1]
     before = frame.copy()
     frame.to_csv(tmp_path / "iris.csv", index=False)
-    sizes: dict[str, Any] = {"rows": 30, "context": 20, "target": "kind"}
+    sizes: dict[str, Any] = {"rows": 30, "context": 20, "reading": ReadingOptions(target="kind")}
     same(first(TableTasks(frame, **sizes)), first(TableTasks(str(tmp_path / "iris.csv"), **sizes)))
     pd.testing.assert_frame_equal(frame, before)
 
