@@ -29,6 +29,7 @@ from tabattn.pairs import (
 from tabattn.pairs.earlier import MOVED, upgrade
 from tabattn.pairs.metrics import PairScores
 from tabattn.pairs.predictions import prediction_table
+from tabattn.pairs.scheduled import scheduled
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
@@ -58,6 +59,9 @@ class PairInference(Task):
         joint: Whether validation and test also score the joint log-likelihood, each target given the targets before it;
             none = where that takes a single pass.
         inference: Options of ``predict`` and of the figures: the layout of a task, and its trajectories.
+        scheduled_sampling: Probability that the context of a training batch goes on with values that the network
+            predicts, as that of a trajectory does, so that long trajectories do not drift (scheduled sampling); 0 =
+            true values alone.
         init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape;
             keeps the command line's model.
     """
@@ -83,16 +87,20 @@ class PairInference(Task):
         target_attention: AttentionFactory | None = None,
         joint: bool | None = None,
         inference: InferenceOptions = InferenceOptions(),  # noqa: B008
+        scheduled_sampling: float = 0.0,
         init_from: str | None = None,
     ) -> None:
         super().__init__(init_from)
-        # Options of inference are not part of the network: a checkpoint does not override the command line's.
-        self.save_hyperparameters(ignore=["init_from", "inference", "joint"])
+        if not 0 <= scheduled_sampling <= 1:
+            raise ValueError(f"scheduled_sampling must be between 0 and 1, got {scheduled_sampling}")
+        # Options of inference and training are not part of the network: a checkpoint leaves them to the command line.
+        self.save_hyperparameters(ignore=["init_from", "inference", "joint", "scheduled_sampling"])
         within = None if target_attention is None else mechanism(target_attention, "target_attention")
         make = factory(network, "network", NETWORKS, PairNetwork)
         self.network = make(mechanism(attention), within)
         self.joint = self.network.one_pass if joint is None else joint
         self.inference = inference
+        self.scheduled_sampling = scheduled_sampling
         self.scores = PairScores(self.network.members)
         self.scaled = False
         self.warned = False
@@ -137,6 +145,8 @@ class PairInference(Task):
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Mean negative log-likelihood of the targets, in nats."""
+        if self.scheduled_sampling:
+            batch = scheduled(self.network, batch, self.scheduled_sampling)
         y = batch.y[:, batch.context :]
         scored = y.isfinite()
         density = self.network.density(batch.x, batch.y, batch.member, batch.context)
