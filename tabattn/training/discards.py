@@ -4,8 +4,10 @@ Where a class is changed, such as by ``--model.network=TNPA`` after a configurat
 the new class has too and drops the others, which it says in a log message for debugging alone.
 """
 
+import inspect
 import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,15 +39,24 @@ class _Discards(logging.Handler):
         if found is None:
             return
         old, new = (path.rpartition(".")[2] for path in found.groups()[:2])
+        defaults = _defaults(found[1])
         left = {}
         for option in re.findall(r"[{ ]'([\w.]+)': ", found[3]):
             asked = next((key for key in ((None, option), (old, option)) if key in self.given), None)
-            if asked is not None and (old, new, option) not in self.said:
+            idle = asked is not None and option in defaults and self.given[asked] == defaults[option]
+            if asked is not None and not idle and (old, new, option) not in self.said:
                 self.said.add((old, new, option))
                 left[option] = self.given[asked]
         if left:
             words = ", ".join(f"{option}={value}" for option, value in left.items())
             rank_zero_warn(f"{new} takes no {words}, which was given for {old}: left out")
+
+
+def _defaults(path: str) -> dict[str, Any]:
+    """Defaults of the arguments of a class that the parser has imported; nothing is lost where one is dropped."""
+    module, _, name = path.rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    return {each.name: each.default for each in inspect.signature(cls).parameters.values()} if cls else {}
 
 
 _HANDLER = _Discards()

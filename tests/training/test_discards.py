@@ -21,7 +21,7 @@ model:
       init_args: {window: 3, edges: zero}
 data:
   class_path: SyntheticPairs
-  init_args: {kind: const, seed: 3}
+  init_args: {kind: icm, seed: 3}
 """
 
 
@@ -57,7 +57,7 @@ def said(folder: Path, *words: str) -> list[str]:
         (["--model.attention=Sparse"], ["Sparse takes no edges=zero, which was given for Local: left out"]),
         (
             ["--data=SyntheticPrior"],
-            ["SyntheticPrior takes no kind=const, which was given for SyntheticPairs: left out"],
+            ["SyntheticPrior takes no kind=icm, which was given for SyntheticPairs: left out"],
         ),
     ],
 )
