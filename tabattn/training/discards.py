@@ -79,11 +79,14 @@ def _asked_for(words: Sequence[str]) -> Iterator[tuple[tuple[str | None, str], A
             yield from _options(load_yaml(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, yaml.YAMLError):
             continue  # The parser says what is wrong with it.
-    for word in words:
+    # A flag is given as --flag=value or as --flag value.
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
         flag, equals, value = word.partition("=")
-        if word.startswith("--") and equals:
+        if word.startswith("--") and (equals or not following.startswith("--")):
             parts = flag.removeprefix("--").split(".")
-            yield from (((None, ".".join(parts[start:])), value) for start in range(1, len(parts)))
+            yield from (
+                ((None, ".".join(parts[start:])), value if equals else following) for start in range(1, len(parts))
+            )
 
 
 def _options(content: Any) -> Iterator[tuple[tuple[str | None, str], Any]]:

@@ -54,6 +54,12 @@ def said(folder: Path, *words: str) -> list[str]:
             ["--model.network.norm=before", "--model.network.residual=none", "--model.network=SeedNetwork"],
             ["SeedNetwork takes no centred=True, norm=before, which was given for TNPD: left out"],
         ),
+        (
+            ["--model.network.norm", "before", "--model.network.residual=none", "--model.network", "SeedNetwork"],
+            ["SeedNetwork takes no centred=True, norm=before, which was given for TNPD: left out"],
+        ),
+        # A default takes nothing away.
+        (["--data.kind=const", "--data=SyntheticPrior"], []),
         (["--model.attention=Sparse"], ["Sparse takes no edges=zero, which was given for Local: left out"]),
         (
             ["--data=SyntheticPrior"],
