@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import tabattn.contract.library_warnings  # noqa: F401  (spares plain Lightning modules a deprecation in torch too)
 from tabattn.storage.trusted import VARIABLE
 
 SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")

@@ -5,15 +5,15 @@ from torch import Tensor, nn
 
 from tabattn.attention.fused import attend
 from tabattn.attention.mechanism import Mechanism, check_at_least, check_dropout
-from tabattn.attention.scores import full_precision, key_mask
+from tabattn.attention.scores import key_mask
 
 
 class Inducing(Mechanism):
     """Inducing-point attention: learned queries summarise all tokens, then each token attends to the summaries.
 
     ``softmax(q K^T) softmax(P k^T) v`` with scores over ``sqrt(head_dim)``, P the ``points`` learned queries of each
-    head and K the keys of their summaries. In float32 where the numbers are of half precision, whose range the
-    gradients between the two steps leave.
+    head and K the keys of their summaries. Computed in float32 for float16, whose range the gradients between the two
+    steps leave.
 
     Cost: linear time and memory (length x points).
     Exactness: another function: attention of rank points.
@@ -41,8 +41,9 @@ class Inducing(Mechanism):
         # The key of a summary is the weighted mean of the keys it summarises, not the learned query: it depends on the
         # data, and made in-context classification with few points more accurate.
         with torch.autocast(q.device.type, enabled=False):
-            queries, keys, values = full_precision(q), full_precision(k), full_precision(v)
-            points = full_precision(self.inducing).expand(q.shape[0], -1, -1, -1)
+            wide = torch.float32 if q.dtype == torch.float16 else q.dtype
+            queries, keys, values = q.to(wide), k.to(wide), v.to(wide)
+            points = self.inducing.to(wide).expand(q.shape[0], -1, -1, -1)
             summary = attend(points, keys, torch.cat([keys, values], dim=-1), visible, dropout)
             out = attend(queries, summary[..., : self.head_dim], summary[..., self.head_dim :], dropout=dropout)
             return out.to(v.dtype)

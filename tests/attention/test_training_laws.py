@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from tabattn.attention import Entmax, Inducing, Linear, Nystrom, Scratch, TopK
+from tabattn.attention import Entmax, Linear, Nystrom, Scratch, TopK
 from tests.attention.cases import CASES, Inputs, drops, every, gradients, inputs, key_mask, leaves, make, where
 
 close = torch.testing.assert_close
@@ -81,7 +81,7 @@ def test_bfloat16_autocast_is_finite_and_near(case):
         assert (rough - fine).abs().mean() < 0.05
 
 
-@where(lambda case: isinstance(make(case), (Entmax, Inducing, Linear, Nystrom, Scratch, TopK)))
+@where(lambda case: isinstance(make(case), (Entmax, Linear, Nystrom, Scratch, TopK)))
 def test_autocast_rounds_nothing_but_the_result(case):
     """Of mechanisms that compute scores themselves; fused kernels keep theirs."""
     mechanism = make(case)

@@ -85,6 +85,15 @@ def test_decoded_rows_can_join_the_cache(mechanism: str, norm: Norm, readout: bo
     torch.testing.assert_close(given, torch.cat([first, rest], dim=1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_rows_that_join_a_cache_are_answered_as_target_rows(mechanism: str) -> None:
+    rows, x = block(mechanism), torch.randn(2, 8, 12)
+    joined, whole = KVCache(), KVCache()
+    rows(x[:, :6], cache=joined)
+    rows(x, cache=whole)
+    torch.testing.assert_close(rows(x[:, 6:], 2, cache=joined), rows(x[:, 6:], 0, cache=whole), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("norm", ["after", "before"])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_an_encoder_is_a_block_without_context(mechanism: str, norm: Norm) -> None:

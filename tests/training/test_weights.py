@@ -14,6 +14,7 @@ from torch.optim import SGD
 from tabattn.contract.errors import DataError
 from tabattn.pairs import TNPD
 from tabattn.prior.estimator import TabularClassifier
+from tabattn.storage.loading import saved_hyperparameters
 from tabattn.storage.matching import load_matching
 from tabattn.tasks import PairInference, Task
 from tabattn.training.checkpoint_arguments import leave_init_from_aside
@@ -161,6 +162,14 @@ def test_siblings_of_a_task_share_weights(saved: dict[str, str], tmp_path: Path)
     trainer(tmp_path).test(task, sequences(), verbose=False)
     given = torch.load(saved["pairs"], weights_only=True)["state_dict"]
     assert all(torch.equal(weight, given[name]) for name, weight in task.state_dict().items() if "network" in name)
+
+
+@pytest.mark.parametrize("maker", [{}, {"_instantiator": "of the command line", "_class_path": "tabattn.tasks.X"}])
+def test_hyperparameters_are_saved_without_init_from(maker: dict[str, str]) -> None:
+    given = {"attention": "Softmax", "init_from": "gone.ckpt", **maker}
+    saved = saved_hyperparameters(PairInference, given)
+    assert saved.keys() == {"attention", "_instantiator", "_class_path"}
+    assert saved["_class_path"] == maker.get("_class_path", "tabattn.tasks.PairInference")
 
 
 def test_a_checkpoint_leaves_no_init_from(capsys: pytest.CaptureFixture[str]) -> None:

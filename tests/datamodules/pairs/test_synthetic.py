@@ -9,6 +9,7 @@ import torch
 
 from datamodules import SyntheticPairs
 from datamodules.counter import CounterLoader, RankSlice, generator
+from datamodules.pairs import ProcessOptions
 from datamodules.pairs.kinds import KINDS, draw_sizes
 from tabattn.contract.batches import PairBatch
 from tests.helpers import build
@@ -102,6 +103,11 @@ def test_a_label_says_nothing_of_which_sequence_is_above() -> None:
     batch = next(scored(kind="rbf_const_2D", points=(20, 20), context=5, batch_size=200))
     means = [(batch.y * (batch.member == member)).sum(1) / 20 for member in range(2)]
     assert 0.4 < float((means[0] > means[1]).float().mean()) < 0.6
+
+
+def test_an_option_of_zero_is_one_that_is_given() -> None:
+    data = SyntheticPairs("const", process=ProcessOptions(eps=0.0, shift=0.0))
+    assert (data.plan.eps, data.plan.shift) == (0.0, 0.0)
 
 
 def test_functions_of_different_tasks_have_nothing_in_common() -> None:
