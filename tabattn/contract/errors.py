@@ -1,5 +1,7 @@
 """Exceptions and warnings whose message is shown to the user without a traceback."""
 
+from collections.abc import Iterator
+
 
 class DataError(Exception):
     """Data error: data cannot be read, fetched or understood; the message says what to do about it."""
@@ -24,6 +26,23 @@ def message_of(ex: Exception) -> str:
     text = str(ex)
     _, raised, message = text.rpartition(f"\n{type(ex).__module__}.{type(ex).__qualname__}: ")
     return message.strip() if raised and text.startswith("Caught ") else text
+
+
+def chained(ex: BaseException | None, *, contexts: bool = False) -> Iterator[BaseException]:
+    """Yield an exception and those in its chain, each once: causes and contexts may refer to one another in a circle.
+
+    Args:
+        ex: The exception; None = none.
+        contexts: Whether to follow exceptions that were being handled (``__context__``) too, after the causes.
+    """
+    seen: set[int] = set()
+    pending = [ex]
+    while pending:
+        link = pending.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            pending += [link.__context__ if contexts else None, link.__cause__]
 
 
 MOST_MESSAGE = 600

@@ -1,5 +1,7 @@
 """Optional dependencies, and the extra of this package that installs each."""
 
+from tabattn.contract.errors import chained
+
 EXTRAS = {
     "schedulefree": "optim",
     "pytorch_optimizer": "optim",
@@ -25,10 +27,9 @@ def missing(ex: BaseException | None) -> str | None:
 
     Libraries may raise errors of their own for one that they miss, which name it in the text.
     """
-    while ex is not None:
-        words = str(ex).replace("`", " ").replace("'", " ").replace("[", " ").split()
-        names = [ex.name] if isinstance(ex, ImportError) and ex.name else []
-        if isinstance(ex, ImportError) and (name := next((word for word in [*names, *words] if remedy(word)), None)):
+    for link in chained(ex):
+        words = str(link).replace("`", " ").replace("'", " ").replace("[", " ").split()
+        names = [link.name] if isinstance(link, ImportError) and link.name else []
+        if isinstance(link, ImportError) and (name := next((word for word in [*names, *words] if remedy(word)), None)):
             return f"the package {name.partition('.')[0]} is missing: {remedy(name)}"
-        ex = ex.__cause__
     return None

@@ -8,12 +8,12 @@ import io
 import os
 import secrets
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tabattn.contract.errors import chained
 from tabattn.storage.checksum import seal
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
@@ -88,7 +88,7 @@ def disk_problem(ex: BaseException | None) -> str | None:
     Args:
         ex: The exception; its causes and contexts are searched too, as libraries wrap such errors.
     """
-    for link in _chain(ex):
+    for link in chained(ex, contexts=True):
         if isinstance(link, OSError) and link.errno in DISK:
             return f"{link.filename}: {link.strerror}" if link.filename else str(link.strerror)
         if isinstance(link, RuntimeError) and any(text in str(link) for text in TORCH_WRITER):
@@ -141,15 +141,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _chain(ex: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception, then what it was raised from or while handling."""
-    seen: set[int] = set()
-    pending = [ex]
-    while pending:
-        link = pending.pop()
-        if link is not None and id(link) not in seen:
-            seen.add(id(link))
-            yield link
-            pending += [link.__context__, link.__cause__]

@@ -37,7 +37,7 @@ from tabattn.storage.resumption import Resumption
 from tabattn.task import Task
 from tabattn.training.checkpoint_arguments import flags_of, leave_init_from_aside, run_names, with_hyperparameters
 from tabattn.training.checkpoint_io import install
-from tabattn.training.checks import check_filenames, check_loggers
+from tabattn.training.checks import check_filenames, check_loggers, check_nulls
 from tabattn.training.commands import closing, going_on
 from tabattn.training.configurations import two_tasks, with_packaged
 from tabattn.training.discards import said_of
@@ -124,6 +124,11 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         if self._get(self.config, "ckpt_path"):
             leave_init_from_aside(self.parser, self._get(self.config, "model"), self._flags())
+        try:
+            for part in ("model", "data"):
+                check_nulls(part, self._get(self.config, part))
+        except ValueError as ex:
+            self.parser.error(str(ex))
         if self.subcommand in (None, "fit"):
             default = self._parser(self.subcommand).get_defaults().lr_scheduler
             named = any(flag.split(".")[0] == "lr_scheduler" for flag in self._flags())

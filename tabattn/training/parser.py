@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tabattn.attention import Mechanism
+from tabattn.contract.errors import chained
 from tabattn.contract.extras import remedy
 from tabattn.storage import earlier, trusted
 
@@ -35,6 +36,9 @@ FAMILIES: dict[type, str] = {
 DESCRIPTION = f"""\
 Train, validate, test and apply models whose attention is chosen by a flag. Classes of a package of your own are
 named by their dotted paths, and the package is allowed by --allow my_package or {trusted.VARIABLE}=my_package."""
+
+GROUPED_NONE = re.compile(r"(?<=\w)=None\Z")
+"""End of an option of a group that is null."""
 
 NOISE = re.compile(
     r"(Does not validate against any of the Union|Subtypes: |Errors:|Given value type: |Expected a path but "
@@ -102,6 +106,16 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **kwargs)
         if not debugging():
             self.logger = LOGGER
+
+    def parse_args(self, args: Any = None, *others: Any, **kwargs: Any) -> Any:
+        """Parse a command line, or one option of a class.
+
+        The base class passes an option of a group, such as ``--data.windows.x=null``, on to a parser of its own as the
+        text of a Python value, which reads ``None`` as a word.
+        """
+        if isinstance(args, list) and not self.exit_on_error:
+            args = [GROUPED_NONE.sub("=null", word) if isinstance(word, str) else word for word in args]
+        return super().parse_args(args, *others, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with status 2 and a one-line message; raise inside another parser or when debugging.
@@ -209,11 +223,7 @@ def _options(parser: ArgumentParser, group: str | None) -> list[str]:
 
 def _owners(ex: BaseException | None) -> Iterator[Any]:
     """Yield the objects (``self``) in an exception's traceback, innermost first."""
-    chain: list[BaseException] = []
-    while ex is not None:
-        chain.append(ex)
-        ex = ex.__cause__
-    for link in reversed(chain):
+    for link in reversed(list(chained(ex))):
         for frame, _ in reversed(list(traceback.walk_tb(link.__traceback__))):
             if "self" in frame.f_locals:
                 yield frame.f_locals["self"]
@@ -222,10 +232,9 @@ def _owners(ex: BaseException | None) -> Iterator[Any]:
 def _moves(ex: BaseException | None) -> Mapping[str, str]:
     """Map of earlier to present arguments of the innermost class in an exception's traceback."""
     found: type = object
-    while ex is not None:
-        for frame, _ in traceback.walk_tb(ex.__traceback__):
+    for link in chained(ex):
+        for frame, _ in traceback.walk_tb(link.__traceback__):
             found = frame.f_locals.get("val_class", found)
-        ex = ex.__cause__
     return earlier.moves(found)
 
 

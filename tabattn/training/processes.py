@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from tabattn.contract.errors import DivergenceError
+from tabattn.contract.errors import DivergenceError, chained
 
 LOST = 75
 """Exit status of a rank that ends because another one failed (EX_TEMPFAIL)."""
@@ -186,9 +186,7 @@ def described(codes: list[int | None]) -> ProcessLost | None:
 
 def process_lost(ex: BaseException | None) -> ProcessLost | None:
     """``ProcessLost`` that ``conclude`` found as the cause of an exception; None if there is none."""
-    while ex is not None and not isinstance(ex, ProcessLost):
-        ex = ex.__cause__
-    return ex
+    return next((link for link in chained(ex) if isinstance(link, ProcessLost)), None)
 
 
 def is_first() -> bool:

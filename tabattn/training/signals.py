@@ -18,6 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
+from tabattn.contract.errors import chained
 from tabattn.storage.checkpoints import LastCheckpoint
 from tabattn.training.processes import Siblings
 
@@ -209,17 +210,16 @@ class Interruption(Checkpoint):
 
 def lost_worker(ex: BaseException | None) -> str | None:
     """Describe the loss of a worker process of a loader in one line; None for any other exception."""
-    while ex is not None:
-        if isinstance(ex, RuntimeError) and (found := WORKER.search(str(ex))):
+    for link in chained(ex, contexts=True):
+        if isinstance(link, RuntimeError) and (found := WORKER.search(str(link))):
             how = f"was killed by signal {found[2]}" if found[2] else "ended unexpectedly"
             return f"loader worker {found[1]} {how}: {MEMORY}"
         # Or the connection breaks over which the worker sent a batch.
-        if isinstance(ex, (ConnectionError, EOFError, FileNotFoundError)) and any(
+        if isinstance(link, (ConnectionError, EOFError, FileNotFoundError)) and any(
             Path(frame.f_code.co_filename).match("torch/utils/data/dataloader.py")
-            for frame, _ in traceback.walk_tb(ex.__traceback__)
+            for frame, _ in traceback.walk_tb(link.__traceback__)
         ):
             return f"a loader worker ended unexpectedly: {MEMORY}"
-        ex = ex.__cause__ or ex.__context__
     return None
 
 
