@@ -18,7 +18,10 @@ PAIRS = Path(__file__).parents[1] / "configs" / "pairs.yaml"
         (["--data.points=[null,24]"], "data.points: expected int, got None"),
         (["--data.process=null"], "data.process: expected ProcessOptions, got null"),
         (["--model.network.dim=null"], "model.network.dim: expected int, got null"),
-        (["--model.attention=Local", "--model.attention.window=null"], "model.attention.window: expected int, got null"),
+        (
+            ["--model.attention=Local", "--model.attention.window=null"],
+            "model.attention.window: expected int, got null",
+        ),
     ],
 )
 def test_null_where_an_argument_takes_none(capsys: pytest.CaptureFixture[str], flags: list[str], said: str) -> None:
