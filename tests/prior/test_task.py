@@ -248,6 +248,12 @@ def test_table_scores_equal_scikit_learn() -> None:
     assert list(scores) == [5, 9]
 
 
+def test_auc_is_averaged_over_the_classes_that_occur() -> None:
+    probabilities = torch.tensor([[0.6, 0.1, 0.3], [0.5, 0.2, 0.3], [0.2, 0.1, 0.7], [0.1, 0.3, 0.6]])
+    # Of 4 pairs class 0 is ahead in 3, class 2 in 1 and once equal; nothing is of class 1.
+    assert score(probabilities, torch.tensor([0, 2, 0, 2])).auroc == pytest.approx((0.75 + 0.375) / 2)
+
+
 def test_averaging_all_renamings_makes_names_of_classes_irrelevant() -> None:
     torch.manual_seed(2)
     task = PriorClassification(partial(NETWORK, classes=4), renamings=4).eval()
