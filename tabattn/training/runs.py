@@ -99,7 +99,13 @@ class RunFolder:
 
     def discard(self) -> None:
         """Unlock the folder, and remove it if this run created it and wrote only ``config.yaml`` and empty logs."""
-        self.release()
+        # The lock is held until the folder is gone: another run may take it the moment it is free.
+        try:
+            self._remove_made()
+        finally:
+            self.release()
+
+    def _remove_made(self) -> None:
         made, self._made = self._made, []
         if not made or self.folder is None:
             return
@@ -118,7 +124,12 @@ class RunFolder:
     def _claim(self, folder: Path, checkpoint: str | None, once: str | None) -> None:
         """Claim a named folder: it must be new, empty, or that of the checkpoint."""
         self._make(folder)
-        if not self._take(folder):
+        taken = self._take(folder)
+        if not taken and not folder.exists():
+            # A run that was refused has removed the folder it made.
+            self._make(folder)
+            taken = self._take(folder)
+        if not taken:
             raise ValueError(f"run.version: another run is writing to {folder} at this moment: choose another version")
         resumes = checkpoint is not None and _within(checkpoint, folder)
         if any(folder.iterdir()) and not resumes:
@@ -139,12 +150,18 @@ class RunFolder:
             self._make(folder)
             while True:
                 path = folder / f"{prefix}_{number}"
-                with contextlib.suppress(FileExistsError):
+                try:
                     path.mkdir()
+                except FileNotFoundError:
+                    # A run that was refused has removed the parents it made.
+                    self._make(folder)
+                    continue
+                except FileExistsError:
+                    number += 1
+                    continue
+                if self._take(path):
                     self._made.insert(0, path)
-                    if self._take(path):
-                        break
-                    self._made.remove(path)
+                    break
                 number += 1
         return number
 
@@ -154,9 +171,12 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
 
     def _take(self, folder: Path) -> bool:
-        """Lock a folder, at most until the process ends; False if another run has locked it."""
-        lock = os.open(folder, os.O_RDONLY)
-        if not try_lock(lock):
+        """Lock a folder, at most until the process ends; False if another run has locked it, or removed it since."""
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        if not (try_lock(lock) and _is(lock, folder)):
             os.close(lock)
             return False
         _HELD.add(lock)
@@ -179,6 +199,14 @@ def home_of(checkpoint: str | None) -> Path | None:
     folder = Path(checkpoint).parent
     of_run = folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file()
     return folder.parent if of_run else None
+
+
+def _is(descriptor: int, folder: Path) -> bool:
+    """Whether an open folder still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+    except FileNotFoundError:
+        return False
 
 
 def _within(checkpoint: str, folder: Path) -> bool:

@@ -1,9 +1,11 @@
 """Run folders: locking, numbering and content."""
 
 import csv
+import multiprocessing
 import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -287,6 +289,69 @@ def test_a_free_number_is_taken_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken.loggers("tiny")[0].version == 3
     first.release()
     second.release()
+
+
+def _claim(meeting: Any, answers: Any, turns: int) -> None:
+    """Claim a number and then a name in each turn, at the same moment as another process."""
+    for turn in range(turns):
+        for version in (None, f"named_{turn}"):
+            run = RunFolder(version=version)
+            meeting.wait()
+            try:
+                run.loggers("tiny")
+            except ValueError as ex:
+                answers.put((version, str(ex)))
+            else:
+                answers.put((version, str(run.folder)))
+            meeting.wait()
+            run.release()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that start at once")
+def test_two_processes_claim_at_the_same_moment() -> None:
+    """Each gets a number of its own, and a name goes to one of them; of 20 each."""
+    context = multiprocessing.get_context("fork")
+    meeting, answers = context.Barrier(2, timeout=60), context.Queue()
+    claimants = [context.Process(target=_claim, args=(meeting, answers, 20)) for _ in range(2)]
+    for claimant in claimants:
+        claimant.start()
+    found = [answers.get(timeout=60) for _ in range(80)]
+    for claimant in claimants:
+        claimant.join(60)
+    assert [claimant.exitcode for claimant in claimants] == [0, 0]
+    numbered = sorted(answer for version, answer in found if version is None)
+    assert numbered == sorted(f"runs/tiny/version_{number}" for number in range(40))
+    for turn in range(20):
+        told = (answer for version, answer in found if version == f"named_{turn}")
+        mine, refusal = sorted(told, key=lambda answer: "another run is writing" in answer)
+        assert mine == f"runs/tiny/named_{turn}"
+        assert f"another run is writing to {mine} at this moment" in refusal
+
+
+@pytest.mark.parametrize("version", [None, "one"])
+def test_a_folder_that_another_run_removes_in_between_is_made_anew(
+    version: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run was refused: it removes its empty folder between this one's look and its lock."""
+    opened, removed = os.open, []
+
+    def late(path: Any, *arguments: Any, **options: Any) -> int:
+        descriptor = opened(path, *arguments, **options)
+        if not removed:
+            removed.append(path)
+            os.rmdir(path)
+        return descriptor
+
+    monkeypatch.setattr("tabattn.training.runs.os.open", late)
+    run = RunFolder(version=version)
+    run.loggers("tiny")
+    assert removed
+    assert run.folder is not None
+    assert run.folder.is_dir()
+    other = RunFolder(version=run.folder.name)
+    with pytest.raises(ValueError, match="another run is writing"):
+        other.loggers("tiny")
+    run.release()
 
 
 @pytest.mark.parametrize(("command", "number"), [("fit", 6), ("test", 11), ("predict", 0)])
