@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from tabattn.contract.errors import DataError
 from tabattn.prior.network import PriorNetwork
 from tabattn.prior.weights import described, load_network, write
 from tabattn.storage.files import write_checkpoint
+from tabattn.tasks import PriorClassification
 
 TIME_LIMIT = 90.0
 """Seconds after which a reader counts as hanging."""
@@ -96,8 +98,11 @@ def make(folder: Path) -> dict[Path, Callable[[Path], str]]:
     random = np.random.default_rng(0)
     x, y = random.normal(size=(30, 4)), np.arange(30) % 3
     TabularClassifier(network, n_estimators=2, device="cpu").fit(x, y).save(folder / "estimator.safetensors")
-    known = {**arguments, "_class_path": "tabattn.tasks.PriorClassification"}
-    state = {"state_dict": tensors, "hyper_parameters": known, "global_step": 3, "epoch": 1}
+    task = PriorClassification(partial(PriorNetwork, **SIZES))
+    task.network.load_state_dict(network.state_dict())
+    state: dict[str, Any] = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    task.on_save_checkpoint(state)
+    state |= {"global_step": 3, "epoch": 1}
     write_checkpoint(folder / "best.ckpt", {**state, "pytorch-lightning_version": "2.6.6"})
     batches = ScmBatches(TableSizes((12, 16), (2, 4), (2, 3), (0.5, 0.5)), DEFAULT_OPTIONS, 4, 10**6, grow=0, seed=0)
     write_dump(folder / "tasks.h5", batches, DumpPlan(16, 4, 16, 4, 3, {"prior": "scm"}))
