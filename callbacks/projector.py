@@ -1,6 +1,5 @@
 """Files of TensorBoard's projector: bounded in number, with a consistent index."""
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import compress
@@ -13,6 +12,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from tabattn.storage.files import write_file
 
 INDEX = "projector_config.pbtxt"
 THUMBNAIL = 16
@@ -93,9 +94,7 @@ def _read(folder: Path) -> ProjectorConfig:
 
 def _write(folder: Path, index: ProjectorConfig) -> None:
     """Write the index atomically, so that no reader sees half of it."""
-    draft = folder / f"{INDEX}.tmp"
-    draft.write_text(text_format.MessageToString(index))
-    os.replace(draft, folder / INDEX)
+    write_file(folder / INDEX, text_format.MessageToString(index).encode())
 
 
 def _remove(folder: Path, tensor_path: str) -> None:

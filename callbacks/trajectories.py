@@ -1,5 +1,6 @@
 """Plots of inferred sequences, on TensorBoard and as files."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from callbacks import probe
 from callbacks.board import writers
 from callbacks.first_batch import FirstBatch
 from tabattn.pairs import attended
+from tabattn.storage.files import write_file
 from tabattn.storage.finite import first_non_finite
 
 if TYPE_CHECKING:
@@ -92,4 +94,6 @@ class Trajectories(FirstBatch):
             return
         folder = self.folder / f"{split}_{trainer.global_step:06d}"
         folder.mkdir(parents=True, exist_ok=True)
-        imsave(folder / f"{name}.png", image)
+        buffer = io.BytesIO()
+        imsave(buffer, image, format="png")
+        write_file(folder / f"{name}.png", buffer.getbuffer())
