@@ -124,10 +124,3 @@ def check_context(x: Tensor, y: Tensor, context: int) -> None:
         raise ValueError(f"every context row needs a label: got {y.shape[1]} labels for {context} context rows")
     if x.shape[2] < 1:
         raise ValueError("a table needs at least 1 feature, got 0")
-
-
-def check_least(**sizes: tuple[int, int]) -> None:
-    """Raise ValueError unless each size is at least its bound."""
-    for name, (size, least) in sizes.items():
-        if size < least:
-            raise ValueError(f"{name} must be at least {least}, got {size}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.contract.checks import check_least
 from tabattn.nn.block import Block
 from tabattn.nn.cache import KVCache
 from tabattn.nn.multihead import MultiheadAttention
@@ -15,7 +16,6 @@ from tabattn.prior.classifier_network import (
     ContextCache,
     ContextClassifier,
     check_context,
-    check_least,
     column_mask,
     described,
 )

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
+from tabattn.contract.checks import check_least
 from tabattn.nn.block import Block, table_block
 from tabattn.nn.cache import KVCache
 from tabattn.prior.classifier_network import (
     ContextCache,
     ContextClassifier,
     check_context,
-    check_least,
     column_mask,
     described,
 )

@@ -43,6 +43,9 @@ SIZES = (
 )
 """Hyperparameters of this project's tasks that are sizes of a network and bounded by the sizes of its weights."""
 
+MECHANISM_SIZES = ("points",)
+"""Arguments of this project's mechanisms that are a dimension of one of their weights."""
+
 
 def find(path: str | os.PathLike[str]) -> Path:
     """Check that a checkpoint path is a regular local file.
@@ -142,6 +145,36 @@ def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weight
         if isinstance(value, int) and value > bound:
             text = trusted.shortened(value)
             raise DataError(f"{path}: hyper_parameters: {name} is {text}, and its weights allow {bound} at most")
+    try:
+        _check_mechanisms(arguments, largest)
+    except ValueError as ex:
+        raise DataError(f"{path}: hyper_parameters: {ex}") from ex
+
+
+def _check_mechanisms(given: Any, bound: int, where: str = "") -> None:
+    """Check the sizes among the arguments of this project's mechanisms in hyperparameters.
+
+    Args:
+        given: Hyperparameters; a class in them is a mapping of ``class_path`` and ``init_args``, at any depth.
+        bound: Longest dimension of the weights.
+        where: Name of what holds them, for messages.
+
+    Raises:
+        ValueError: A size exceeds the bound. The message names the value and the bound.
+    """
+    if isinstance(given, (list, tuple)):
+        for value in given:
+            _check_mechanisms(value, bound, where)
+    if not isinstance(given, dict):
+        return
+    options = given.get("init_args")
+    if str(given.get("class_path", "")).startswith("tabattn.") and isinstance(options, dict):
+        for name in MECHANISM_SIZES:
+            value = options.get(name)
+            if isinstance(value, (int, float)) and value > bound:
+                raise ValueError(f"{where}{name} is {trusted.shortened(value)}, and its weights allow {bound} at most")
+    for name, value in given.items():
+        _check_mechanisms(value, bound, where if name == "init_args" else f"{where}{name}.")
 
 
 def _check_archive(path: Path) -> None:

@@ -4,17 +4,20 @@ import os
 import shutil
 import zipfile
 from functools import partial, reduce
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import datamodules  # noqa: F401  (makes the names of the command line known)
 from tabattn import TabularClassifier
+from tabattn.attention import MECHANISMS
 from tabattn.contract.errors import DataError
 from tabattn.prior import weights
 from tabattn.prior.network import PriorNetwork
-from tabattn.storage.checkpoint_files import read
+from tabattn.storage.checkpoint_files import MECHANISM_SIZES, read
 from tabattn.storage.trusted import shortened
 from tabattn.tasks import PairInference, PriorClassification
 from tabattn.training.cli import CLI, main
@@ -272,6 +275,60 @@ def test_hyperparameters_that_do_not_fit(changes: dict[str, Any]) -> None:
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert not Path("pwned").exists()
+
+
+def test_every_argument_that_sizes_a_weight_is_known() -> None:
+    """The weights of a mechanism change their shape with no other argument than those that are checked."""
+    for name, mechanism in MECHANISMS.items():
+        for argument, parameter in signature(mechanism).parameters.items():
+            if type(parameter.default) is int and argument not in ("heads", "head_dim"):
+                shapes = [[w.shape for w in mechanism(2, 4, **{argument: n}).parameters()] for n in (3, 5)]
+                assert (shapes[0] != shapes[1]) == (argument in MECHANISM_SIZES), (name, argument)
+
+
+@pytest.mark.parametrize("name", ["Inducing", "Pooling"])
+@pytest.mark.parametrize(("command", "points"), [("test", 10**9), ("fit", 10**30), ("predict", float("inf"))])
+def test_a_mechanism_larger_than_the_weights(
+    name: str, points: float, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused before anything of it is allocated."""
+    given = {"class_path": f"tabattn.attention.{name}", "init_args": {"points": points}}
+    prior("a.ckpt", attention=given)
+    arguments = [*PRIOR, "--data=SyntheticPrior", "--trainer.accelerator=cpu", "--ckpt_path=a.ckpt"]
+    code, line = answer(capsys, command, *arguments)
+    assert code == 3
+    assert line.startswith("ckpt_path: a.ckpt: hyper_parameters: attention.points is ")
+    assert line.endswith(f"{shortened(points)}, and its weights allow 24 at most")
+
+
+@pytest.mark.parametrize("place", ["list", "network"])
+def test_a_mechanism_larger_than_the_weights_at_any_depth(place: str) -> None:
+    given = {"class_path": "tabattn.attention.inducing.Inducing", "init_args": {"points": 10**9}}
+    if place == "list":
+        prior("a.ckpt", attention=[given])
+    else:
+        prior("a.ckpt", attention=None, dim=given)
+    with pytest.raises(DataError, match=r"points is 1000000000, and its weights allow 24 at most"):
+        read("a.ckpt")
+
+
+def test_a_mechanism_as_large_as_its_weights() -> None:
+    task = PriorClassification(partial(PriorNetwork, **SMALL), attention=partial(MECHANISMS["Inducing"], points=64))
+    known: dict[str, Any] = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    task.on_save_checkpoint(known)
+    torch.save(known, "a.ckpt")
+    assert read("a.ckpt")["hyper_parameters"]["attention"]["init_args"] == {"points": 64}
+
+
+@pytest.mark.parametrize("points", [10**9, 10**30])
+def test_a_saved_mechanism_larger_than_its_weights(points: int) -> None:
+    """Of weights and saved estimators: their network is built without memory first."""
+    tensors, arguments = weights.described(PriorNetwork(**SMALL).eval())
+    inducing = {"class_path": "tabattn.attention.Inducing", "init_args": {"points": points}}
+    arguments["init_args"]["attention"] = inducing
+    weights.write("a.safetensors", tensors, {"network": arguments})
+    with pytest.raises(ValueError, match="does not hold the network it describes"):
+        weights.load_network("a.safetensors")
 
 
 def test_a_checkpoint_of_another_task(capsys: pytest.CaptureFixture[str]) -> None:
