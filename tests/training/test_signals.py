@@ -305,6 +305,28 @@ def test_a_killed_worker_is_one_line() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_worker_of_one_process_ends_all(rank: int) -> None:
+    run = started("--trainer.strategy=ddp", "--trainer.devices=2", "--data.num_workers=1")
+    second = next(child for child in _children(run.pid) if _ranked(child))
+    own = [child for child in _children((run.pid, second)[rank]) if child != second]
+    os.kill(own[-1], signal.SIGKILL)
+    err = ended(run)
+    assert run.returncode == 3
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert re.match(r"error: (loader worker \d+ was killed by signal Killed|a loader worker ended unexpectedly)", line)
+
+
+def _children(number: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+
+
+def _ranked(number: int) -> bool:
+    """Whether a process was started as the second rank, not forked."""
+    return b"LOCAL_RANK=1" in Path(f"/proc/{number}/environ").read_bytes()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("whom", ["first", "second", "all"])
 def test_all_processes_save_one_checkpoint(whom: str) -> None:
     run = started("--trainer.strategy=ddp", "--trainer.devices=2", "--data.num_workers=0")
