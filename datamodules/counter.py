@@ -1,5 +1,7 @@
 """Counter-based loading: batch i is a function of (seed, i), whatever the workers, ranks and resumes."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -80,6 +82,7 @@ class CounterLoader(DataLoader[Any]):
     ) -> None:
         if length < 1:
             raise ValueError(f"an epoch needs at least 1 batch, got {length}")
+        _end_workers_at_exit(num_workers)
         self.repeat = repeat
         self.counter = CounterSampler(length, rank, world, 0 if repeat else position)
         super().__init__(
@@ -183,6 +186,7 @@ def shared(trainer: Trainer | None, batches: Numbered[Batch], num_workers: int =
         batches: Indexed; item i is the whole batch i.
         num_workers: Worker processes; 0 = load in the training process.
     """
+    _end_workers_at_exit(num_workers)
     return DataLoader(
         RankSlice(batches, *place(trainer), together=trainer is None or not trainer.predicting),
         batch_size=None,
@@ -220,3 +224,19 @@ def single_thread(worker: int) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _end_workers_at_exit(num_workers: int) -> None:
+    """Kill workers that are left when the process exits, as after an error.
+
+    They react to no SIGTERM, by which ``multiprocessing`` ends them at exit, to wait for them then: without end.
+    """
+    if num_workers:
+        atexit.unregister(_kill_workers)
+        atexit.register(_kill_workers)
+
+
+def _kill_workers() -> None:
+    for worker in multiprocessing.active_children():
+        if worker.daemon:
+            worker.kill()
