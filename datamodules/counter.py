@@ -238,7 +238,8 @@ def _end_workers_at_exit(num_workers: int) -> None:
 
 def _kill_workers() -> None:
     # PyTorch's handler of SIGCHLD would raise an error for each.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for worker in multiprocessing.active_children():
         if worker.daemon:
             worker.kill()
