@@ -6,6 +6,10 @@ from tabattn.contract.batches import PairBatch
 from tabattn.pairs.network import PairNetwork
 
 
+LONG = 32
+"""Fewest targets of a batch that is changed: over fewer, trajectories hardly drift, and true context teaches more."""
+
+
 @torch.no_grad()
 def scheduled(network: PairNetwork, batch: PairBatch, probability: float) -> PairBatch:
     """Scheduled sampling: with some probability, turn the first targets of a batch into context of predicted values.
@@ -16,13 +20,13 @@ def scheduled(network: PairNetwork, batch: PairBatch, probability: float) -> Pai
     Args:
         network: Network that predicts.
         batch: Tasks, with true values.
-        probability: Probability that a batch is changed, between 0 and 1; one with fewer than 3 targets never is.
+        probability: Probability that a batch is changed, between 0 and 1; one with fewer than ``LONG`` targets never is.
 
     Returns:
         The batch, with more context; missing values and padding stay missing.
     """
     targets = batch.x.shape[1] - batch.context
-    if targets < 3 or torch.rand(()) >= probability:
+    if targets < LONG or torch.rand(()) >= probability:
         return batch
     context = batch.context + int(torch.randint(1, targets, ()))
     start = slice(batch.context, context)

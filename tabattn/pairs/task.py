@@ -59,9 +59,9 @@ class PairInference(Task):
         joint: Whether validation and test also score the joint log-likelihood, each target given the targets before it;
             none = where that takes a single pass.
         inference: Options of ``predict`` and of the figures: the layout of a task, and its trajectories.
-        scheduled_sampling: Probability that the context of a training batch goes on with values that the network
-            predicts, as that of a trajectory does, so that long trajectories do not drift (scheduled sampling); 0 =
-            true values alone.
+        scheduled_sampling: Probability that the context of a training batch of 32 or more targets goes on with values
+            that the network predicts, as that of a trajectory does, so that long trajectories do not drift (scheduled
+            sampling); 0 = true values alone.
         init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape;
             keeps the command line's model.
     """
@@ -87,7 +87,7 @@ class PairInference(Task):
         target_attention: AttentionFactory | None = None,
         joint: bool | None = None,
         inference: InferenceOptions = InferenceOptions(),  # noqa: B008
-        scheduled_sampling: float = 0.0,
+        scheduled_sampling: float = 0.5,
         init_from: str | None = None,
     ) -> None:
         super().__init__(init_from)

@@ -9,9 +9,14 @@ from torch.distributions import Distribution, Normal
 
 from tabattn.contract.batches import PairBatch
 from tabattn.pairs import TNPD, PairNetwork
-from tabattn.pairs.scheduled import scheduled
+from tabattn.pairs.scheduled import LONG, scheduled
 from tabattn.tasks import PairInference
-from tests.pairs.tasks import tasks
+from tests.pairs.tasks import tasks as short_tasks
+
+
+def tasks() -> PairBatch:
+    """Draw tasks with enough targets to be changed."""
+    return short_tasks(points=12 + LONG + 3)
 
 
 class Certain(PairNetwork):
@@ -33,7 +38,7 @@ def drawn(batch: PairBatch, probability: float = 1.0, seed: int = 0) -> PairBatc
 def test_context_goes_on_with_predictions_and_targets_keep_their_values() -> None:
     batch = tasks()
     counts = set()
-    for seed in range(50):
+    for seed in range(400):
         after = drawn(batch, seed=seed)
         start, stop = batch.context, after.context
         counts.add(stop - start)
@@ -76,8 +81,12 @@ def test_probability_is_that_of_a_batch() -> None:
 def test_true_values_alone() -> None:
     batch = tasks()
     assert drawn(batch, 0.0) is batch
-    short = batch._replace(context=batch.x.shape[1] - 2)
-    assert drawn(short) is short
+
+
+@pytest.mark.parametrize(("targets", "changed"), [(LONG - 1, False), (LONG, True)])
+def test_short_remainders_are_left_alone(targets: int, changed: bool) -> None:
+    batch = short_tasks(points=12 + targets)
+    assert (drawn(batch) is not batch) == changed
 
 
 def test_training_learns_from_the_targets_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_inference_options_come_from_the_command_line_not_the_checkpoint(
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "--config", CONFIG, *SMALL]) == 0
     checkpoint = f"--ckpt_path={next(tmp_path.rglob('last.ckpt'))}"
-    asked = ["--model.inference.samples=3", "--model.inference.num_steps=2", "--model.scheduled_sampling=0.5"]
+    asked = ["--model.inference.samples=3", "--model.inference.num_steps=2", "--model.scheduled_sampling=0.25"]
     assert main(["predict", "--config", CONFIG, *SMALL, checkpoint, *asked]) == 0
     files = sorted((tmp_path / "runs").rglob("predictions/*.npz"))
     assert [path.name for path in files] == ["batch00000.npz", "batch00001.npz"]
