@@ -5,7 +5,6 @@ import torch
 from tabattn.contract.batches import PairBatch
 from tabattn.pairs.network import PairNetwork
 
-
 LONG = 32
 """Fewest targets of a batch that is changed: over fewer, trajectories hardly drift, and true context teaches more."""
 
