@@ -19,7 +19,8 @@ def scheduled(network: PairNetwork, batch: PairBatch, probability: float) -> Pai
     Args:
         network: Network that predicts.
         batch: Tasks, with true values.
-        probability: Probability that a batch is changed, between 0 and 1; one with fewer than ``LONG`` targets never is.
+        probability: Probability that a batch is changed, between 0 and 1; one with fewer than ``LONG`` targets is
+            not.
 
     Returns:
         The batch, with more context; missing values and padding stay missing.
