@@ -7,5 +7,15 @@ from datamodules.prior.dump.prior_dump import PriorDump
 from datamodules.prior.synthetic import SyntheticPrior
 from datamodules.prior.tabicl import TabiclPrior
 from datamodules.prior.table_tasks import TableTasks
+from datamodules.reconstruction.table_cells import TableCells
 
-__all__ = ["LongPairs", "PriorDump", "SyntheticPairs", "SyntheticPrior", "TabiclPrior", "TablePairs", "TableTasks"]
+__all__ = [
+    "LongPairs",
+    "PriorDump",
+    "SyntheticPairs",
+    "SyntheticPrior",
+    "TabiclPrior",
+    "TableCells",
+    "TablePairs",
+    "TableTasks",
+]

@@ -2,6 +2,7 @@
 
 from tabattn.pairs.task import PairInference
 from tabattn.prior.task import PriorClassification
+from tabattn.reconstruction.task import TableReconstruction
 from tabattn.task import Task
 
-__all__ = ["PairInference", "PriorClassification", "Task"]
+__all__ = ["PairInference", "PriorClassification", "TableReconstruction", "Task"]

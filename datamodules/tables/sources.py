@@ -37,12 +37,23 @@ class Frame(NamedTuple):
     provenance: dict[str, Any]
 
 
-class _Raw(NamedTuple):
-    """Columns before the target is taken out, the target that the source proposes, and facts about it."""
+class Columns(NamedTuple):
+    """Columns of a real table before its targets are taken out.
+
+    Attributes:
+        name: Short name of the table.
+        place: Its source, for messages.
+        columns: All columns.
+        target: Target column that the source names (``::<column>``) or proposes; None = it proposes none.
+        named: Whether the source names the target.
+        facts: Facts of the provenance, in plain values.
+    """
 
     name: str
+    place: str
     columns: pd.DataFrame
     target: str | None
+    named: bool
     facts: dict[str, Any]
 
 
@@ -59,14 +70,10 @@ def load_frame(source: Source, target: str | None = None, cache_dir: str | Path 
         ValueError: No such source or target, or a target without two classes or with missing labels.
         DataError: The table cannot be read or fetched.
     """
-    if isinstance(source, str):
-        place, _, suffix = source.partition("::")
-        if target is not None and suffix not in ("", target):
-            raise ValueError(f"two targets were given for {place}: {suffix!r} and {target!r}")
-        raw = _load(place, cache_dir)
-    else:
-        raw, place, suffix = _at_hand(source), "the DataFrame", ""
-    chosen = target or suffix or raw.target
+    raw = load_columns(source, cache_dir)
+    place, chosen = raw.place, target or raw.target
+    if raw.named and target not in (None, raw.target):
+        raise ValueError(f"two targets were given for {place}: {raw.target!r} and {target!r}")
     if chosen is None:
         raise ValueError(f"{place} proposes no target: name one as {place}::<column>{listed(raw.columns.columns)}")
     if chosen not in raw.columns.columns:
@@ -93,6 +100,20 @@ def load_frame(source: Source, target: str | None = None, cache_dir: str | Path 
     return Frame(raw.name, x, y, categorical, provenance)
 
 
+def load_columns(source: Source, cache_dir: str | Path | None = None) -> Columns:
+    """Load all columns of a real table by its source; see ``load_frame``.
+
+    Raises:
+        ValueError: No such source.
+        DataError: The table cannot be read or fetched.
+    """
+    if not isinstance(source, str):
+        return _at_hand(source)
+    place, _, suffix = source.partition("::")
+    raw = _load(place, cache_dir)
+    return raw._replace(target=suffix, named=True) if suffix else raw
+
+
 def content_hash(frame: pd.DataFrame) -> str:
     """SHA-256 of a table's column names and cells."""
     digest = hashlib.sha256()
@@ -103,7 +124,7 @@ def content_hash(frame: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _load(place: str, cache_dir: str | Path | None) -> _Raw:
+def _load(place: str, cache_dir: str | Path | None) -> Columns:
     kind, colon, name = place.partition(":")
     if kind == "sklearn" and colon:
         return _sklearn(place, name)
@@ -111,7 +132,7 @@ def _load(place: str, cache_dir: str | Path | None) -> _Raw:
         if not name:
             raise ValueError("openml: needs the id or the name of a data set, such as openml:31")
         fetched = fetch(name, cache_dir)
-        return _Raw(fetched.name, fetched.frame, fetched.target, fetched.facts)
+        return Columns(fetched.name, place, fetched.frame, fetched.target, False, fetched.facts)
     path = Path(place)
     if colon and kind.isalpha() and len(kind) > 1 and not path.exists():
         raise ValueError(f"no table is called {place!r}: a source is sklearn:<name>, openml:<id or name> or a file")
@@ -120,16 +141,16 @@ def _load(place: str, cache_dir: str | Path | None) -> _Raw:
         check_cells(frame)
     except ValueError as ex:
         raise DataError(f"{path}: {ex}") from ex
-    return _Raw(stem(path), frame, str(frame.columns[-1]), {"file": path.name})
+    return Columns(stem(path), place, frame, str(frame.columns[-1]), False, {"file": path.name})
 
 
-def _at_hand(source: pd.DataFrame) -> _Raw:
+def _at_hand(source: pd.DataFrame) -> Columns:
     frame, _ = read_table(source)
     check_cells(frame)
-    return _Raw(str(source.attrs.get("name", "table")), frame, str(frame.columns[-1]), {})
+    return Columns(str(source.attrs.get("name", "table")), "the DataFrame", frame, str(frame.columns[-1]), False, {})
 
 
-def _sklearn(place: str, name: str) -> _Raw:
+def _sklearn(place: str, name: str) -> Columns:
     if name not in SKLEARN_TABLES:
         known = ", ".join(f"sklearn:{table}" for table in SKLEARN_TABLES)
         raise ValueError(f"no table is called {place!r}{nearest(name, SKLEARN_TABLES)}; known: {known}")
@@ -138,7 +159,7 @@ def _sklearn(place: str, name: str) -> _Raw:
     columns = pd.DataFrame(bunch.data, columns=list(map(str, bunch.feature_names)))
     classes = list(map(str, bunch.target_names))
     columns["target"] = pd.Categorical.from_codes(bunch.target, categories=classes)
-    return _Raw(name, columns, "target", {})
+    return Columns(name, place, columns, "target", False, {})
 
 
 def _check_labels(place: str, y: pd.Series) -> None:

@@ -33,6 +33,7 @@ class Block(nn.Module):
             columns and in the MLP, but not in attention along rows. Needs order ``rows``.
         readout: Whether to compute of a table only the columns that are read after the last layer: the last one, or
             the summary columns if there are any. The result is the same.
+        dropout: Probability of dropout on what each sublayer adds.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Block(nn.Module):
         order: Order = "columns",
         summaries: int = 0,
         readout: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if norm not in ("after", "before"):
@@ -58,6 +60,7 @@ class Block(nn.Module):
         self.order = order
         self.summaries = summaries
         self.readout = readout
+        self.dropout = nn.Dropout(dropout)
         self.features = features
         self.rows = rows
         self.mlp = mlp
@@ -135,6 +138,7 @@ class Block(nn.Module):
 
     def _added(self, norm: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
         """Residual connection around a sublayer."""
+        mixed = self.dropout(mixed)
         return x + mixed if self.norm == "before" else norm(x + mixed)
 
 
@@ -179,6 +183,7 @@ def table_block(
     order: Order = "columns",
     summaries: int = 0,
     all_rows: bool = False,
+    dropout: float = 0.0,
 ) -> Block:
     """Make a pre-norm transformer block over tables, whose sublayers add nothing at first.
 
@@ -195,13 +200,16 @@ def table_block(
         order: Order of the sublayers; see ``Block``.
         summaries: Number of leading summary columns; see ``Block``.
         all_rows: With ``readout``, whether to compute the summaries of context rows too.
+        dropout: Probability of dropout on what each sublayer adds.
     """
     features = MultiheadAttention(dim, heads, feature_attention)
     rows = RowAttention(dim, heads, attention, target_attention, readout=readout and not all_rows)
     narrow = nn.Linear(hidden, dim)
     mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
     silence(features.out, narrow, *rows.outputs())
-    return Block(dim, rows, mlp, features, norm="before", order=order, summaries=summaries, readout=readout)
+    return Block(
+        dim, rows, mlp, features, norm="before", order=order, summaries=summaries, readout=readout, dropout=dropout
+    )
 
 
 def silence(*layers: nn.Module) -> None:

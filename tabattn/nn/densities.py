@@ -72,7 +72,7 @@ def mixture(logits: Tensor, mean: Tensor, deviation: Tensor) -> MixtureSameFamil
 def pick(distribution: Distribution, index: int) -> Distribution:
     """Select the densities of one target: batch shape ``(batch, targets)`` to ``(batch,)``."""
     if isinstance(distribution, MixtureSameFamily):
-        logits, mean, deviation = (part[:, index] for part in _mixed(distribution))
+        logits, mean, deviation = (part[:, index] for part in parts(distribution))
         return mixture(logits, mean, deviation)
     normal = _normal(distribution)
     return Normal(normal.loc[:, index], normal.scale[:, index], validate_args=False)
@@ -82,8 +82,8 @@ def line_up(distributions: Sequence[Distribution]) -> Distribution:
     """Stack the densities of targets, each of batch shape ``(batch,)``, to ``(batch, targets)``."""
     mixtures = [one for one in distributions if isinstance(one, MixtureSameFamily)]
     if mixtures:
-        parts = zip(*(_mixed(one) for one in mixtures), strict=True)
-        logits, mean, deviation = (torch.stack(part, dim=1) for part in parts)
+        stacked = zip(*(parts(one) for one in mixtures), strict=True)
+        logits, mean, deviation = (torch.stack(part, dim=1) for part in stacked)
         return mixture(logits, mean, deviation)
     normals = [_normal(one) for one in distributions]
     mean = torch.stack([normal.loc for normal in normals], dim=1)
@@ -105,7 +105,7 @@ def crps(distribution: Distribution, y: Tensor) -> Tensor:
     if not isinstance(distribution, MixtureSameFamily):
         normal = _normal(distribution)
         return _distance(y - normal.loc, normal.scale) - normal.scale / pi**0.5
-    logits, mean, deviation = _mixed(distribution)
+    logits, mean, deviation = parts(distribution)
     weights = logits.softmax(dim=-1)
     error = (weights * _distance(y[..., None] - mean, deviation)).sum(-1)
     apart = mean[..., :, None] - mean[..., None, :]
@@ -127,9 +127,9 @@ def _normal(distribution: Distribution) -> Normal:
     return distribution
 
 
-def _mixed(distribution: MixtureSameFamily) -> tuple[Tensor, Tensor, Tensor]:
+def parts(distribution: MixtureSameFamily) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, means and standard deviations of a mixture, components last."""
-    parts = _normal(distribution.component_distribution)
+    normal = _normal(distribution.component_distribution)
     choice = distribution.mixture_distribution
     assert isinstance(choice, Categorical)
-    return choice.logits, parts.loc, parts.scale
+    return choice.logits, normal.loc, normal.scale

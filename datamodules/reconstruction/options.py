@@ -1,0 +1,87 @@
+"""Options of tables to reconstruct: splits, hidden cells, and context."""
+
+from dataclasses import dataclass
+
+from tabattn.contract.checks import check_least
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Options of the split into training, validation and test rows.
+
+    Args:
+        folds: Number of folds, each of which is the test part once.
+        fold: The fold to test on, from 0.
+        val: Share of all rows that validate.
+        test_rows: Number of last rows that are the test part, instead of a fold; none = a fold.
+    """
+
+    folds: int = 10
+    fold: int = 0
+    val: float = 0.2
+    test_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        check_least(**{"split.folds": (self.folds, 2), "split.fold": (self.fold, 0)})
+        if self.fold >= self.folds:
+            raise ValueError(f"split.fold must be below split.folds ({self.folds}), got {self.fold}")
+        if not 0 < self.val < 1:
+            raise ValueError(f"split.val must be between 0 and 1, got {self.val}")
+        if self.test_rows is not None:
+            check_least(**{"split.test_rows": (self.test_rows, 1)})
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """Options of which cells are hidden.
+
+    Args:
+        features: Probability that a feature cell is hidden in training.
+        targets: Probability that a target cell of a training row is hidden in training; 1 = all are, so that training
+            rows see no label, and none is given in validation and test either.
+        randomised: Share of hidden cells that get a random value instead of the mask slot.
+        missing: Probability that a feature cell of the table is made missing for good, as an experiment.
+    """
+
+    features: float = 0.15
+    targets: float = 0.5
+    randomised: float = 0.1
+    missing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("features", "targets", "randomised", "missing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"masks.{name} must be between 0 and 1, got {getattr(self, name)}")
+        if not self.features and not self.targets:
+            raise ValueError("masks.features or masks.targets must be above 0, got 0 and 0: nothing is to be learned")
+
+
+@dataclass(frozen=True)
+class ContextOptions:
+    """Options of the rows that are seen together.
+
+    Args:
+        transductive: Whether the features of validation and test rows are seen in training, and all rows attend to all.
+            Otherwise training sees training rows only, and a predicted row attends to context rows alone.
+        rows: Most rows of a batch; none = the whole table.
+        balanced: Whether the training rows of a batch have the class shares of the table.
+        partitions: Number of contexts, drawn at random, that a prediction averages over where a batch does not hold the
+            whole table.
+        val_labels: Whether labels of validation rows are context in the test.
+    """
+
+    transductive: bool = False
+    rows: int | None = None
+    balanced: bool = True
+    partitions: int = 4
+    val_labels: bool = False
+
+    def __post_init__(self) -> None:
+        check_least(**{"context.partitions": (self.partitions, 1)})
+        if self.rows is not None:
+            check_least(**{"context.rows": (self.rows, 4)})
+
+
+DEFAULT_SPLIT = SplitOptions()
+DEFAULT_MASKS = MaskOptions()
+DEFAULT_CONTEXT = ContextOptions()

@@ -1,0 +1,109 @@
+"""Reading a table to reconstruct: its split, and its cells as numbers."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from datamodules.counter import generator
+from datamodules.reconstruction.batches import Cells
+from datamodules.reconstruction.options import ContextOptions, MaskOptions, SplitOptions
+from datamodules.reconstruction.splits import TEST, TRAIN, roles_of
+from datamodules.reconstruction.table import CellEncoder, CellTable, duplicated
+from datamodules.tables.source import Source
+from datamodules.tables.sources import load_columns
+from tabattn.contract.checks import listed, nearest
+from tabattn.contract.columns import learn
+
+MISSING_STREAM = 7
+
+
+class Prepared(NamedTuple):
+    """Table that is ready to cut batches from.
+
+    Attributes:
+        name: Short name of the table.
+        cells: The cells, with roles and options.
+        table: The cells in the data's units, and what their numbers stand for.
+        duplicated: Which rows equal a training row in all features, ``(rows,)``.
+    """
+
+    name: str
+    cells: Cells
+    table: CellTable
+    duplicated: NDArray[np.bool_]
+
+    def told(self) -> str:
+        """Describe the table and its split in one line."""
+        counts = torch.bincount(self.cells.roles, minlength=3).tolist()
+        targets = ", ".join(column.name for column in self.cells.columns if column.target)
+        return (
+            f"{self.name}: {len(self.cells.columns)} columns, target {targets}; "
+            f"{counts[0]} rows train, {counts[1]} validate, {counts[2]} test"
+        )
+
+
+def prepare(
+    source: Source,
+    targets: tuple[str, ...],
+    drop: tuple[str, ...],
+    cache_dir: str | Path | None,
+    split: SplitOptions,
+    masks: MaskOptions,
+    context: ContextOptions,
+    seed: int,
+) -> Prepared:
+    """Load a table by its source, split its rows, and encode its cells.
+
+    Args:
+        source: Source of the table.
+        targets: Target columns; none = that of the source.
+        drop: Columns to leave out.
+        cache_dir: Cache folder of OpenML.
+        split: Options of the split.
+        masks: Options of hidden cells.
+        context: Options of the rows that are seen together.
+        seed: Seed.
+
+    Raises:
+        ValueError: No such source or column.
+        DataError: The table cannot be read or fetched.
+    """
+    raw = load_columns(source, cache_dir)
+    if raw.named and targets and targets != (raw.target,):
+        raise ValueError(f"two targets were given for {raw.place}: {raw.target!r} and {', '.join(map(repr, targets))}")
+    targets = targets or ((raw.target,) if raw.target is not None else ())
+    if not targets:
+        raise ValueError(f"{raw.place} proposes no target: name one{listed(raw.columns.columns)}")
+    for name in (*drop, *targets):
+        if name not in raw.columns.columns:
+            hint = nearest(name, map(str, raw.columns.columns))
+            raise ValueError(f"{raw.place} has no column {name!r}{hint}{listed(raw.columns.columns)}")
+    frame = raw.columns.drop(columns=list(drop)).reset_index(drop=True)
+    known = frame[list(targets)].notna().any(axis=1).to_numpy()
+    if not known.any():
+        raise ValueError(f"target {', '.join(map(repr, targets))} of {raw.place} has no value in any row")
+    classes = _classes(frame, targets)
+    roles = np.full(len(frame), TEST)
+    roles[known] = roles_of(int(known.sum()), None if classes is None else classes[known], split, seed)
+    train, every = np.flatnonzero(roles == TRAIN), np.arange(len(frame))
+    table = CellEncoder(targets).fit(frame, every if context.transductive else train, train).encode(frame)
+    truth = torch.from_numpy(table.standardised())
+    asked = torch.tensor([column.target for column in table.columns])
+    if masks.missing:
+        hide = torch.rand(truth.shape, generator=generator(seed, MISSING_STREAM)) < masks.missing
+        truth = torch.where(hide & ~asked, torch.nan, truth)
+    cells = Cells(truth, torch.from_numpy(roles), table.columns, classes, masks, context, seed)
+    return Prepared(raw.name, cells, table, duplicated(table.cells[:, ~asked.numpy()], roles))
+
+
+def _classes(frame: pd.DataFrame, targets: tuple[Any, ...]) -> NDArray[np.int64] | None:
+    """Class of each row, -1 = missing, if there is a single target, and it is categorical; else None."""
+    if len(targets) != 1:
+        return None
+    reading, _ = learn(frame[targets[0]])
+    codes = reading.apply(frame[targets[0]])[0]
+    return None if reading.categories is None else np.nan_to_num(codes, nan=-1).astype(np.int64)

@@ -1,0 +1,67 @@
+"""Batches and columns of the reconstruction task: one table, some of whose cells are hidden."""
+
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor
+
+
+class Column(NamedTuple):
+    """Column of a table: how its cells are represented as numbers.
+
+    Attributes:
+        name: Its name.
+        categories: Names of its categories, by index; empty = a numeric column.
+        mean: Mean of a numeric column in the data's units, by which it is standardised.
+        std: Standard deviation of a numeric column in the data's units.
+        target: Whether it is a target column.
+    """
+
+    name: str
+    categories: tuple[str, ...] = ()
+    mean: float = 0.0
+    std: float = 1.0
+    target: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """Return it in plain values, as hyperparameters hold it."""
+        return {**self._asdict(), "categories": list(self.categories)}
+
+    @classmethod
+    def of(cls, plain: "Column | dict[str, Any]") -> Self:
+        """Make it from plain values.
+
+        Raises:
+            ValueError: A part is missing, unknown, or of a wrong type.
+        """
+        fields = plain._asdict() if isinstance(plain, Column) else dict(plain)
+        kinds = {"name": str, "categories": (list, tuple), "mean": (int, float), "std": (int, float), "target": bool}
+        wrong = [name for name, value in fields.items() if not isinstance(value, kinds.get(name, ()))]
+        if wrong or "name" not in fields:
+            raise ValueError(f"a column has the parts {', '.join(kinds)}, got {wrong[0] if wrong else 'no name'}")
+        return cls(**{**fields, "categories": tuple(map(str, fields.get("categories", ())))})
+
+
+class CellBatch(NamedTuple):
+    """Batch of tables of one size with hidden cells, which are to be reconstructed; context rows first.
+
+    Attributes:
+        x: Cells as the network sees them, ``(tables, rows, columns)`` float: standardised numbers, or indices of
+            categories; 0 where hidden.
+        hidden: Mask slot: cells that are hidden or missing, ``(tables, rows, columns)`` boolean.
+        truth: True cells, ``(tables, rows, columns)`` float; NaN = missing.
+        scored: Cells in the loss, ``(tables, rows, columns)`` boolean.
+        context: Number of leading rows that all rows attend to; the rows behind do not influence one another.
+        row: Number of each row in the table, ``(tables, rows)`` long. The rows behind the context are the same in every
+            table of a batch, so that predictions from several contexts can be averaged.
+    """
+
+    x: Tensor
+    hidden: Tensor
+    truth: Tensor
+    scored: Tensor
+    context: int
+    row: Tensor
+
+    def unscored(self) -> Self:
+        """Return the batch with no cell to score."""
+        return self._replace(scored=self.scored.new_zeros(self.scored.shape))

@@ -1,0 +1,10 @@
+"""Reconstruction of hidden cells of tables: registry of its networks."""
+
+from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory
+from tabattn.reconstruction.network import CellTransformer
+from tabattn.reconstruction.options import LossOptions
+
+NETWORKS: dict[str, type[CellNetwork]] = {"CellTransformer": CellTransformer}
+"""Every network of the task, by name."""
+
+__all__ = ["NETWORKS", "CellNetwork", "CellTransformer", "LossOptions", "NetworkFactory"]

@@ -1,0 +1,140 @@
+"""Scores of reconstructed target columns, in the data's units, pooled over batches and ranks."""
+
+from math import log
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, MixtureSameFamily
+from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc
+
+from tabattn.contract.cells import Column
+from tabattn.nn.densities import crps, mixture, parts
+
+LEVELS = (50, 90)
+"""Levels, in percent, of the central intervals whose coverage is reported."""
+
+
+class Predicted(NamedTuple):
+    """Predictions of one column for the rows to score, averaged over contexts.
+
+    Attributes:
+        truth: True values, ``(rows,)``: standardised numbers or indices of categories; NaN = unknown.
+        point: Standardised mean, ``(rows,)``, or probabilities of the categories, ``(rows, categories)``.
+        density: Predictive density of numbers; None for categories.
+    """
+
+    truth: Tensor
+    point: Tensor
+    density: Distribution | None
+
+
+def mixed(density: Distribution) -> MixtureSameFamily:
+    """Equal mixture of the densities of several contexts: batch shape ``(contexts, rows)`` to ``(rows,)``."""
+    logits, mean, std = parts(density)
+    logits = logits.log_softmax(-1)
+    return mixture(*(part.movedim(0, -2).flatten(-2) for part in (logits, mean, std)))
+
+
+class ColumnScores(Metric):
+    """Metric of one target column, over all rows of all batches and ranks.
+
+    Numbers have ``rmse``, ``mae``, ``crps`` in the data's units, ``nll`` in nats, and the ``coverage`` of central
+    intervals; categories have ``accuracy``, ``nll`` in nats and ``auroc`` (one-vs-rest, macro average over the classes
+    that occur).
+
+    ``distinct/<score>`` is that of the rows that equal no training row, where some do.
+
+    Args:
+        column: The column.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = None
+
+    def __init__(self, column: Column) -> None:
+        super().__init__()
+        self.column = column
+        self.duplicated: Tensor | None = None
+        for state in ("rows", "truth", "values"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+        self.rows: list[Tensor]
+        self.truth: list[Tensor]
+        self.values: list[Tensor]
+
+    def update(self, predicted: Predicted, rows: Tensor) -> None:
+        """Add predictions.
+
+        Args:
+            predicted: Predictions.
+            rows: Numbers of the rows, ``(rows,)``.
+        """
+        known = ~predicted.truth.isnan()
+        self.rows.append(rows[known])
+        self.truth.append(predicted.truth[known])
+        self.values.append(_figures(predicted)[known])
+
+    def settle(self) -> None:
+        """Add an empty entry, so that an idle rank can take part in the collective call."""
+        width = len(self.column.categories) or 4
+        self.rows.append(torch.tensor([-1], device=self.device))
+        self.truth.append(torch.zeros(1, device=self.device))
+        self.values.append(torch.zeros(1, width, device=self.device))
+
+    def compute(self) -> dict[str, float]:
+        """Compute the scores."""
+        rows, truth, values = (_joined(state) for state in (self.rows, self.truth, self.values))
+        scores = self._of(truth[rows >= 0], values[rows >= 0])
+        if self.duplicated is None or not self.duplicated.any():
+            return scores
+        distinct = (rows >= 0) & ~self.duplicated.to(rows.device)[rows.clamp(min=0)]
+        return scores | {
+            f"distinct/{name}": value for name, value in self._of(truth[distinct], values[distinct]).items()
+        }
+
+    def _of(self, truth: Tensor, values: Tensor) -> dict[str, float]:
+        if not len(truth):
+            return {}
+        return _categorical(truth, values) if self.column.categories else _numeric(truth, values, self.column.std)
+
+
+def _figures(predicted: Predicted) -> Tensor:
+    """What the scores need of each row: probabilities, or mean, CRPS, log-density and cumulative probability."""
+    if predicted.density is None:
+        return predicted.point.float()
+    truth = predicted.truth.nan_to_num(0.0)
+    density = predicted.density
+    return torch.stack([predicted.point, crps(density, truth), density.log_prob(truth), density.cdf(truth)], dim=-1)
+
+
+def _numeric(truth: Tensor, values: Tensor, std: float) -> dict[str, float]:
+    mean, score, likelihood, below = values.unbind(-1)
+    error = mean - truth
+    scores = {
+        "rmse": std * float(error.square().mean().sqrt()),
+        "mae": std * float(error.abs().mean()),
+        "crps": std * float(score.mean()),
+        "nll": log(std) - float(likelihood.mean()),
+    }
+    apart = (below - 0.5).abs()
+    return scores | {
+        f"coverage_{level:.0%}".removesuffix("%"): float((2 * apart <= level).float().mean()) for level in LEVELS
+    }
+
+
+def _categorical(truth: Tensor, probabilities: Tensor) -> dict[str, float]:
+    labels = truth.long()
+    likelihood = probabilities.gather(1, labels[:, None]).clamp(min=torch.finfo(torch.float32).eps)
+    present = labels.unique().tolist()
+    aucs = [float(binary_auroc(probabilities[:, each], (labels == each).long())) for each in present]
+    return {
+        "auroc": sum(aucs) / len(aucs) if len(aucs) > 1 else float("nan"),
+        "accuracy": float((probabilities.argmax(-1) == labels).float().mean()),
+        "nll": -float(likelihood.log().mean()),
+    }
+
+
+def _joined(state: list[Tensor] | Tensor) -> Tensor:
+    return state if isinstance(state, Tensor) else torch.cat(state)

@@ -1,0 +1,188 @@
+"""Task of reconstruction: hidden cells of a table from all others, in one forward pass."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.optim import AdamW
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.contract.cells import CellBatch, Column
+from tabattn.contract.facts import Fact
+from tabattn.nn.densities import mixture, parts
+from tabattn.reconstruction import NETWORKS
+from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory, Reconstruction
+from tabattn.reconstruction.losses import cell_losses, group_means
+from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed
+from tabattn.reconstruction.network import CellTransformer
+from tabattn.reconstruction.options import DEFAULT_LOSS, LossOptions
+from tabattn.reconstruction.predictions import Filled, filled, prediction_table
+from tabattn.storage.hyperparameters import factory, mechanism
+from tabattn.task import Task
+
+
+class TableReconstruction(Task):
+    """Trains a Non-Parametric Transformer on one table, by masked reconstruction of its cells.
+
+    The loss is a trade-off between hidden feature cells and hidden target cells. Validation and test score target
+    columns in the data's units: RMSE, MAE, CRPS, log-likelihood and coverage of numbers; ROC AUC, accuracy and log-loss
+    of categories. Kossen et al. 2021 (arXiv 2106.02584).
+
+    Args:
+        network: Network to train: ``CellTransformer``, or the class path of a network of your own. Its options are
+            ``network.<option>``, such as the width ``network.dim``.
+        attention: Mechanism between rows (attention between datapoints).
+        attribute_attention: Mechanism between the columns of a row (attention between attributes).
+        loss: Options of the loss.
+        columns: Columns of the table; none = those of the datamodule. Checkpoints hold them.
+        init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape;
+            keeps the command line's model.
+    """
+
+    task_name = "reconstruction"
+    batch = CellBatch
+    optimizer = partial(AdamW, lr=1e-3, weight_decay=0.01)
+    facts: ClassVar[Mapping[str, Fact]] = {
+        "columns": Fact(Sequence, "the columns of the table, for which the network is built"),
+        "duplicated": Fact(object, "which rows equal a training row, for scores without them", None),
+    }
+    network: CellNetwork
+
+    def __init__(
+        self,
+        network: NetworkFactory = CellTransformer,
+        attention: AttentionFactory = Softmax,
+        attribute_attention: AttentionFactory = Softmax,
+        loss: LossOptions = DEFAULT_LOSS,
+        columns: list[dict[str, Any]] | None = None,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(init_from)
+        self.save_hyperparameters(ignore=["init_from"])
+        self.make = partial(
+            factory(network, "network", NETWORKS, CellNetwork),
+            attention=mechanism(attention),
+            attribute_attention=mechanism(attribute_attention, "attribute_attention"),
+        )
+        self.loss = loss
+        self.columns: tuple[Column, ...] = ()
+        if columns is not None:
+            self.build(tuple(map(Column.of, columns)))
+
+    def build(self, columns: tuple[Column, ...]) -> None:
+        """Build the network for the columns of a table."""
+        if not any(column.target for column in columns):
+            raise ValueError(f"a table needs at least 1 target column, got none of {len(columns)}")
+        self.columns = columns
+        self.hparams["columns"] = [column.plain() for column in columns]
+        self.network = self.make(columns)
+        self.register_buffer("targets", torch.tensor([column.target for column in columns]), persistent=False)
+        asked = [place for place, column in enumerate(columns) if column.target]
+        self.scores = torch.nn.ModuleDict({str(place): ColumnScores(columns[place]) for place in asked})
+
+    def setup(self, stage: str) -> None:
+        """Build the network for the data's columns, or check that it was built for these."""
+        columns = self.of_data("columns")
+        if columns is not None:
+            if not self.columns:
+                self.build(tuple(columns))
+            self._check_columns(columns)
+        if not self.columns:
+            raise MisconfigurationException("loaders alone do not say their columns: give TableReconstruction columns")
+        duplicated = self.of_data("duplicated")
+        for metric in self.scores.values():
+            metric.duplicated = None if duplicated is None else torch.as_tensor(duplicated)
+        super().setup(stage)
+
+    def _check_columns(self, columns: Sequence[Column]) -> None:
+        for own, given in zip(self.columns, columns, strict=False):
+            if own[:2] + own[4:] != given[:2] + given[4:]:
+                raise MisconfigurationException(
+                    f"the network was built for column {own.name!r}, the data has {given.name!r} in its place, or its "
+                    "categories or targets differ"
+                )
+        if len(self.columns) != len(columns):
+            raise MisconfigurationException(
+                f"the network was built for {len(self.columns)} columns, the data has {len(columns)}"
+            )
+
+    def forward(self, batch: CellBatch) -> Reconstruction:
+        """Predict all cells of a batch."""
+        return self.network(batch.x, batch.hidden, batch.context)
+
+    def training_step(self, batch: CellBatch, batch_idx: int) -> Tensor:
+        """Trade-off between the losses of hidden features and of hidden targets."""
+        losses = cell_losses(self(batch), batch.truth, self.network.kinds, self.loss.density)
+        features, targets = group_means(losses, batch.scored, self.targets)
+        weight = self.loss.weight(self.global_step, self.trainer.estimated_stepping_batches)
+        loss = weight * features + (1 - weight) * targets
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        self.log_dict({"train/features": features, "train/targets": targets, "train/tradeoff": weight}, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: CellBatch, batch_idx: int) -> None:
+        """Predict the targets of rows behind the context, or of all rows where they attend to one another."""
+        found = self(batch)
+        for place, metric in self.scores.items():
+            predicted, rows = self._predicted(batch, found, int(place))
+            metric.update(predicted, rows)
+
+    test_step = validation_step
+
+    def _predicted(self, batch: CellBatch, found: Reconstruction, place: int) -> tuple[Predicted, Tensor]:
+        """Predictions of a target column for the scored rows, averaged over the contexts of the batch."""
+        rows = batch.scored[0, :, place]
+        truth = batch.truth[0, rows, place]
+        kinds = self.network.kinds
+        if place in kinds.numeric:
+            at = kinds.numeric.index(place)
+            density = mixed(_select(found.density, rows, at))
+            return Predicted(truth, found.mean[:, rows, at].mean(0), density), batch.row[0, rows]
+        at = kinds.categorical.index(place)
+        logits = found.logits[:, rows, at, : kinds.counts[at]]
+        return Predicted(truth, logits.softmax(-1).mean(0), None), batch.row[0, rows]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores under ``val/``."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores under ``test/``."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        figures: dict[str, float] = {}
+        losses = []
+        for place, metric in self.scores.items():
+            column = self.columns[int(place)]
+            metric.settle()
+            scores = metric.compute()
+            metric.reset()
+            prefix = f"{stage}/{column.name}/" if len(self.scores) > 1 else f"{stage}/"
+            figures |= {f"{prefix}{name}": value for name, value in scores.items()}
+            losses.append(scores["nll"] if column.categories else (scores["rmse"] / column.std) ** 2)
+        figures[f"{stage}/loss"] = sum(losses) / len(losses)
+        self.log_dict(figures, sync_dist=True)
+        self.log(f"{stage}_loss", figures[f"{stage}/loss"], prog_bar=True, logger=False, sync_dist=True)
+
+    def predict_step(self, batch: CellBatch, batch_idx: int) -> Filled:
+        """Predictions of all cells of the rows with a hidden target, averaged over contexts."""
+        return filled(self(batch), batch, self.columns, self.network.kinds)
+
+    def prediction_table(self, batch: CellBatch, output: Filled, number: int) -> dict[str, list[Any]]:
+        """One line for each row: its number, its targets and their predictions, and what fills its missing cells."""
+        return prediction_table(output, self.columns)
+
+    def token_names(self, batch: Any) -> dict[str, list[str]]:
+        """Column names of the attention between attributes."""
+        return {"features": [column.name for column in self.columns]}
+
+
+def _select(density: Distribution, rows: Tensor, at: int) -> Distribution:
+    """Densities of one column for some rows: batch shape ``(contexts, rows)``."""
+    logits, mean, std = (part[:, rows, at] for part in parts(density))
+    return mixture(logits, mean, std)
