@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -84,19 +84,27 @@ class TableReconstruction(Task):
         asked = [place for place, column in enumerate(columns) if column.target]
         self.scores = torch.nn.ModuleDict({str(place): ColumnScores(columns[place]) for place in asked})
 
-    def setup(self, stage: str) -> None:
-        """Build the network for the data's columns, or check that it was built for these."""
-        columns = self.of_data("columns")
+    def check_data(self, datamodule: Any) -> None:
+        """Check the batches of a datamodule, and build the network for its columns, or check that it was built for them.
+
+        Raises:
+            MisconfigurationException: It makes other batches, or has other columns than the network.
+        """
+        super().check_data(datamodule)
+        columns = getattr(datamodule, "columns", None)
         if columns is not None:
             if not self.columns:
                 self.build(tuple(columns))
             self._check_columns(columns)
+
+    def setup(self, stage: str) -> None:
+        """Check the data, and tell the scores which rows equal a training row."""
+        super().setup(stage)
         if not self.columns:
             raise MisconfigurationException("loaders alone do not say their columns: give TableReconstruction columns")
         duplicated = self.of_data("duplicated")
         for metric in self.scores.values():
-            metric.duplicated = None if duplicated is None else torch.as_tensor(duplicated)
-        super().setup(stage)
+            cast("ColumnScores", metric).duplicated = None if duplicated is None else torch.as_tensor(duplicated)
 
     def _check_columns(self, columns: Sequence[Column]) -> None:
         for own, given in zip(self.columns, columns, strict=False):
