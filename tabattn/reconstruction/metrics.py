@@ -118,10 +118,8 @@ def _numeric(truth: Tensor, values: Tensor, std: float) -> dict[str, float]:
         "crps": std * float(score.mean()),
         "nll": log(std) - float(likelihood.mean()),
     }
-    apart = (below - 0.5).abs()
-    return scores | {
-        f"coverage_{level:.0%}".removesuffix("%"): float((2 * apart <= level).float().mean()) for level in LEVELS
-    }
+    inside = 2 * (below - 0.5).abs()
+    return scores | {f"coverage_{level}": float((inside <= level / 100).float().mean()) for level in LEVELS}
 
 
 def _categorical(truth: Tensor, probabilities: Tensor) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.optim import AdamW
@@ -85,7 +86,7 @@ class TableReconstruction(Task):
         self.scores = torch.nn.ModuleDict({str(place): ColumnScores(columns[place]) for place in asked})
 
     def check_data(self, datamodule: Any) -> None:
-        """Check the batches of a datamodule, and build the network for its columns, or check that it was built for them.
+        """Check the batches of a datamodule, and build the network for its columns if it is not yet built.
 
         Raises:
             MisconfigurationException: It makes other batches, or has other columns than the network.
@@ -107,16 +108,24 @@ class TableReconstruction(Task):
             cast("ColumnScores", metric).duplicated = None if duplicated is None else torch.as_tensor(duplicated)
 
     def _check_columns(self, columns: Sequence[Column]) -> None:
-        for own, given in zip(self.columns, columns, strict=False):
+        if len(self.columns) != len(columns):
+            raise MisconfigurationException(
+                f"the network was built for {len(self.columns)} columns, the data has {len(columns)}"
+            )
+        pairs = list(zip(self.columns, columns, strict=True))
+        for own, given in pairs:
             if own[:2] + own[4:] != given[:2] + given[4:]:
                 raise MisconfigurationException(
                     f"the network was built for column {own.name!r}, the data has {given.name!r} in its place, or its "
                     "categories or targets differ"
                 )
-        if len(self.columns) != len(columns):
-            raise MisconfigurationException(
-                f"the network was built for {len(self.columns)} columns, the data has {len(columns)}"
-            )
+        for own, given in pairs:
+            if (own.mean, own.std) != (given.mean, given.std):
+                rank_zero_warn(
+                    f"column {own.name!r} has the mean {given.mean:g} in the training rows of the data, {own.mean:g} "
+                    "in those of the network: these are others, so rows that trained the network may be scored"
+                )
+                return
 
     def forward(self, batch: CellBatch) -> Reconstruction:
         """Predict all cells of a batch."""

@@ -158,9 +158,6 @@ class CLI(LightningCLI):
         return found
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        if callable(check := getattr(self.model, "check_data", None)):
-            # Checked before a run folder is created.
-            check(self.datamodule)
         config = self._get(self.config_init, "trainer")
         # Neither of these logs anything or saves checkpoints.
         trial = config.fast_dev_run or config.barebones
@@ -237,7 +234,12 @@ class CLI(LightningCLI):
             run.release()
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
-        """Replace the task's default optimizer by the command line's, without Lightning's warning about it."""
+        """Replace the task's default optimizer by the command line's, without Lightning's warning about it.
+
+        First the task checks the data, before a run folder is created; its network may be built only then.
+        """
+        if callable(check := getattr(self.model, "check_data", None)):
+            check(self.datamodule)
         with overridden_optimizers(type(self.model).configure_optimizers is Task.configure_optimizers):
             super()._add_configure_optimizers_method_to_model(subcommand)
 

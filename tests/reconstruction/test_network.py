@@ -52,7 +52,9 @@ def test_rows_are_equivariant(rows: int, datapoints: str) -> None:
     model = network(datapoints=datapoints)
     x, hidden = cells(rows)
     order = torch.randperm(rows)
-    for one, other in zip(parts(model(x, hidden, rows)), parts(model(x[:, order], hidden[:, order], rows)), strict=True):
+    for one, other in zip(
+        parts(model(x, hidden, rows)), parts(model(x[:, order], hidden[:, order], rows)), strict=True
+    ):
         torch.testing.assert_close(one[:, order], other)
 
 
