@@ -21,6 +21,7 @@ EXTRAS = (
     "pyarrow",
     "pytorch_optimizer",
     "rich",
+    "rtdl_num_embeddings",
     "schedulefree",
     "tabicl",
     "transformers",

@@ -10,6 +10,7 @@ EXTRAS = {
     "xgboost": "priors",
     "rich": "cli",
     "adasplash": "gpu",
+    "rtdl_num_embeddings": "embeddings",
     "transformers": "mlm",
     "optuna": "sweep",
 }

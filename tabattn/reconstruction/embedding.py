@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from rtdl_num_embeddings import PeriodicEmbeddings
 from torch import Tensor, nn
 
 from tabattn.contract.cells import Column
@@ -63,6 +62,8 @@ class CellEmbedding(nn.Module):
         self.radial = radial if embedding == "rbf" else 0
         numbers = len(self.kinds.numeric)
         if embedding == "periodic" and numbers:
+            from rtdl_num_embeddings import PeriodicEmbeddings
+
             self.numbers: nn.Module = PeriodicEmbeddings(
                 numbers, dim, n_frequencies=FREQUENCIES, frequency_init_scale=SCALE, lite=False
             )

@@ -61,7 +61,8 @@ def with_hyperparameters(parser: ArgumentParser, config: Namespace, words: Seque
             "to start a different model from its weights use --model.init_from"
         )
     for key in changed:
-        rank_zero_info(f"{key} of the checkpoint: {after[key]} (configuration: {before.get(key)})")
+        old, new = trusted.shortened(after[key]), trusted.shortened(before.get(key))
+        rank_zero_info(f"{key} of the checkpoint: {old} (configuration: {new})")
     return _with_settings(parser, config, checkpoint, words) if subcommand == "fit" else config
 
 
