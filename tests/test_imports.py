@@ -21,7 +21,6 @@ EXTRAS = (
     "pyarrow",
     "pytorch_optimizer",
     "rich",
-    "rtdl_num_embeddings",
     "schedulefree",
     "tabicl",
     "transformers",

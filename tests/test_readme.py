@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 import callbacks  # noqa: F401  (makes the names of the commands known)
 import datamodules  # noqa: F401
@@ -47,7 +48,8 @@ def test_commands_build(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
     if any(w.endswith("pairs_table.yaml") for w in words):
         small = [f"--data.path={ROOT / 'examples' / 'rooms.csv'}"]
     cli = CLI(args=[*words, *small, f"--run.root={tmp_path}"], run=False)
-    assert type(cli.model).__name__ == ("PairInference" if "pairs" in command else "PriorClassification")
+    config = yaml.safe_load(Path(next(w for w in words if w.endswith(".yaml"))).read_text())
+    assert type(cli.model).__name__ == config["model"]["class_path"]
 
 
 @pytest.mark.parametrize("command", HELP)

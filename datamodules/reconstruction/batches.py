@@ -1,6 +1,5 @@
 """Batches of a table with hidden cells: item i is a function of (seed, i)."""
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -147,9 +146,11 @@ class ScoredBatches(Dataset[CellBatch]):
             raise IndexError(index)
         asked = self.asked[index * self.chunk : (index + 1) * self.chunk]
         parts = [self._part(index, turn, asked) for turn in range(self.partitions)]
-        merge = partial(torch.cat, dim=0)
-        x, hidden, truth, scored = (merge([part[field] for part in parts]) for field in range(4))
-        return CellBatch(x, hidden, truth, scored, parts[0].context, merge([part.row for part in parts]))
+        x, hidden, truth, scored, row = (
+            torch.cat(list(each))
+            for each in zip(*((part.x, part.hidden, part.truth, part.scored, part.row) for part in parts), strict=True)
+        )
+        return CellBatch(x, hidden, truth, scored, parts[0].context, row)
 
     def _part(self, index: int, turn: int, asked: Tensor) -> CellBatch:
         source = generator(self.cells.seed, STREAMS[self.stage], index, turn)

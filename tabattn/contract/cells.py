@@ -34,7 +34,13 @@ class Column(NamedTuple):
             ValueError: A part is missing, unknown, or of a wrong type.
         """
         fields = plain._asdict() if isinstance(plain, Column) else dict(plain)
-        kinds = {"name": str, "categories": (list, tuple), "mean": (int, float), "std": (int, float), "target": bool}
+        kinds: dict[str, Any] = {
+            "name": str,
+            "categories": (list, tuple),
+            "mean": (int, float),
+            "std": (int, float),
+            "target": bool,
+        }
         wrong = [name for name, value in fields.items() if not isinstance(value, kinds.get(name, ()))]
         if wrong or "name" not in fields:
             raise ValueError(f"a column has the parts {', '.join(kinds)}, got {wrong[0] if wrong else 'no name'}")

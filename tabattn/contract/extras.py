@@ -10,7 +10,6 @@ EXTRAS = {
     "xgboost": "priors",
     "rich": "cli",
     "adasplash": "gpu",
-    "rtdl_num_embeddings": "embeddings",
     "transformers": "mlm",
     "optuna": "sweep",
 }

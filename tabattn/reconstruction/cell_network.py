@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import MixtureSameFamily
 
 from tabattn.attention import AttentionFactory
 from tabattn.contract.cells import Column
@@ -44,7 +44,7 @@ class Reconstruction(NamedTuple):
     """
 
     mean: Tensor
-    density: Distribution
+    density: MixtureSameFamily
     logits: Tensor
 
 

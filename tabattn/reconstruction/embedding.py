@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from rtdl_num_embeddings import PeriodicEmbeddings
 from torch import Tensor, nn
 
 from tabattn.contract.cells import Column
@@ -62,8 +63,6 @@ class CellEmbedding(nn.Module):
         self.radial = radial if embedding == "rbf" else 0
         numbers = len(self.kinds.numeric)
         if embedding == "periodic" and numbers:
-            from rtdl_num_embeddings import PeriodicEmbeddings
-
             self.numbers: nn.Module = PeriodicEmbeddings(
                 numbers, dim, n_frequencies=FREQUENCIES, frequency_init_scale=SCALE, lite=False
             )
@@ -72,6 +71,7 @@ class CellEmbedding(nn.Module):
         self.periodic = embedding == "periodic"
         self.categories = nn.Embedding(sum(self.kinds.counts), dim)
         first = torch.tensor([0, *self.kinds.counts], dtype=torch.long).cumsum(0)[:-1]
+        self.first: Tensor
         self.register_buffer("first", first, persistent=False)
         self.mask = nn.Parameter(torch.randn(len(columns), dim) * dim**-0.5)
         self.column = nn.Parameter(torch.randn(len(columns), dim) * dim**-0.5)

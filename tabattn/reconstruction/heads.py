@@ -33,6 +33,7 @@ class CellHead(nn.Module):
         self.mean = LinearPerColumn(numbers, dim, 1)
         self.spread = LinearPerColumn(numbers, dim, 3 * components)
         self.classes = LinearPerColumn(categories, dim, max(self.kinds.counts, default=0))
+        self.absent: Tensor
         self.register_buffer("absent", padded_categories(self.kinds.counts), persistent=False)
         for parameter in (self.mean.weight, self.mean.bias, self.classes.weight, self.classes.bias, self.spread.weight):
             nn.init.zeros_(parameter)

@@ -30,7 +30,7 @@ class Predicted(NamedTuple):
     density: Distribution | None
 
 
-def mixed(density: Distribution) -> MixtureSameFamily:
+def mixed(density: MixtureSameFamily) -> MixtureSameFamily:
     """Equal mixture of the densities of several contexts: batch shape ``(contexts, rows)`` to ``(rows,)``."""
     logits, mean, std = parts(density)
     logits = logits.log_softmax(-1)

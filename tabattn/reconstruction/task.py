@@ -1,6 +1,6 @@
 """Task of reconstruction: hidden cells of a table from all others, in one forward pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import MixtureSameFamily
 from torch.optim import AdamW
 
 from tabattn.attention import AttentionFactory, Softmax
@@ -64,11 +64,9 @@ class TableReconstruction(Task):
     ) -> None:
         super().__init__(init_from)
         self.save_hyperparameters(ignore=["init_from"])
-        self.make = partial(
-            factory(network, "network", NETWORKS, CellNetwork),
-            attention=mechanism(attention),
-            attribute_attention=mechanism(attribute_attention, "attribute_attention"),
-        )
+        make = factory(network, "network", NETWORKS, CellNetwork)
+        mechanisms = mechanism(attention), mechanism(attribute_attention, "attribute_attention")
+        self.make: Callable[[tuple[Column, ...]], CellNetwork] = lambda columns: make(columns, *mechanisms)
         self.loss = loss
         self.columns: tuple[Column, ...] = ()
         if columns is not None:
@@ -81,6 +79,7 @@ class TableReconstruction(Task):
         self.columns = columns
         self.hparams["columns"] = [column.plain() for column in columns]
         self.network = self.make(columns)
+        self.targets: Tensor
         self.register_buffer("targets", torch.tensor([column.target for column in columns]), persistent=False)
         asked = [place for place, column in enumerate(columns) if column.target]
         self.scores = torch.nn.ModuleDict({str(place): ColumnScores(columns[place]) for place in asked})
@@ -104,8 +103,8 @@ class TableReconstruction(Task):
         if not self.columns:
             raise MisconfigurationException("loaders alone do not say their columns: give TableReconstruction columns")
         duplicated = self.of_data("duplicated")
-        for metric in self.scores.values():
-            cast("ColumnScores", metric).duplicated = None if duplicated is None else torch.as_tensor(duplicated)
+        for _, metric in self._scored():
+            metric.duplicated = None if duplicated is None else torch.as_tensor(duplicated)
 
     def _check_columns(self, columns: Sequence[Column]) -> None:
         if len(self.columns) != len(columns):
@@ -144,11 +143,16 @@ class TableReconstruction(Task):
     def validation_step(self, batch: CellBatch, batch_idx: int) -> None:
         """Predict the targets of rows behind the context, or of all rows where they attend to one another."""
         found = self(batch)
-        for place, metric in self.scores.items():
-            predicted, rows = self._predicted(batch, found, int(place))
+        for place, metric in self._scored():
+            predicted, rows = self._predicted(batch, found, place)
             metric.update(predicted, rows)
 
     test_step = validation_step
+
+    def _scored(self) -> Iterator[tuple[int, ColumnScores]]:
+        """Yield the place of each target column and its scores."""
+        for place, metric in self.scores.items():
+            yield int(place), cast("ColumnScores", metric)
 
     def _predicted(self, batch: CellBatch, found: Reconstruction, place: int) -> tuple[Predicted, Tensor]:
         """Predictions of a target column for the scored rows, averaged over the contexts of the batch."""
@@ -174,8 +178,8 @@ class TableReconstruction(Task):
     def _log_scores(self, stage: str) -> None:
         figures: dict[str, float] = {}
         losses = []
-        for place, metric in self.scores.items():
-            column = self.columns[int(place)]
+        for place, metric in self._scored():
+            column = self.columns[place]
             metric.settle()
             scores = metric.compute()
             metric.reset()
@@ -199,7 +203,7 @@ class TableReconstruction(Task):
         return {"features": [column.name for column in self.columns]}
 
 
-def _select(density: Distribution, rows: Tensor, at: int) -> Distribution:
+def _select(density: MixtureSameFamily, rows: Tensor, at: int) -> MixtureSameFamily:
     """Densities of one column for some rows: batch shape ``(contexts, rows)``."""
     logits, mean, std = (part[:, rows, at] for part in parts(density))
     return mixture(logits, mean, std)
