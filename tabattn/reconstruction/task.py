@@ -1,6 +1,6 @@
 """Task of reconstruction: hidden cells of a table from all others, in one forward pass."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -64,9 +64,8 @@ class TableReconstruction(Task):
     ) -> None:
         super().__init__(init_from)
         self.save_hyperparameters(ignore=["init_from"])
-        make = factory(network, "network", NETWORKS, CellNetwork)
-        mechanisms = mechanism(attention), mechanism(attribute_attention, "attribute_attention")
-        self.make: Callable[[tuple[Column, ...]], CellNetwork] = lambda columns: make(columns, *mechanisms)
+        self.factory = factory(network, "network", NETWORKS, CellNetwork)
+        self.mechanisms = mechanism(attention), mechanism(attribute_attention, "attribute_attention")
         self.loss = loss
         self.columns: tuple[Column, ...] = ()
         if columns is not None:
@@ -78,7 +77,7 @@ class TableReconstruction(Task):
             raise ValueError(f"a table needs at least 1 target column, got none of {len(columns)}")
         self.columns = columns
         self.hparams["columns"] = [column.plain() for column in columns]
-        self.network = self.make(columns)
+        self.network = self.factory(columns, *self.mechanisms)
         self.targets: Tensor
         self.register_buffer("targets", torch.tensor([column.target for column in columns]), persistent=False)
         asked = [place for place, column in enumerate(columns) if column.target]
