@@ -229,7 +229,7 @@ def single_thread(worker: int) -> None:
 def _end_workers_at_exit(num_workers: int) -> None:
     """Kill workers that are left when the process exits, as after an error.
 
-    They react to no SIGTERM, by which ``multiprocessing`` ends them at exit, to wait for them then: without end.
+    At exit ``multiprocessing`` sends them SIGTERM, which they ignore, and would then wait for them without end.
     """
     if num_workers:
         atexit.unregister(_kill_workers)
