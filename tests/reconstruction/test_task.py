@@ -22,6 +22,7 @@ from tabattn.reconstruction import CellTransformer, LossOptions
 from tabattn.reconstruction.cell_network import Kinds, Reconstruction
 from tabattn.reconstruction.losses import cell_losses, group_means
 from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed
+from tabattn.reconstruction.predictions import filled
 from tabattn.tasks import TableReconstruction
 from tabattn.training.cli import main
 
@@ -148,12 +149,31 @@ def test_contexts_are_mixed_in_equal_parts() -> None:
     torch.testing.assert_close(mixed(parts).log_prob(y), expected)
 
 
+def test_predictions_of_several_contexts_are_averaged_in_the_units_of_the_data() -> None:
+    columns = (Column("price", mean=100.0, std=10.0, target=True),)
+    mean = torch.tensor([[[0.0], [1.0]], [[0.0], [3.0]]])
+    hidden = torch.tensor([[[False], [True]]]).expand(2, 2, 1)
+    batch = CellBatch(mean, hidden, torch.full((2, 2, 1), 0.5), hidden, 1, torch.tensor([[4, 7], [5, 7]]))
+    output = filled(found(Kinds.of(columns), torch.zeros(2, 2, 0, 0), mean), batch, columns, Kinds.of(columns))
+    assert output.row.tolist() == [7]
+    assert output.truth.tolist() == [[105.0]]
+    assert output.cells.tolist() == [[120.0]]
+    # Variance within the contexts, and between their means.
+    assert output.std.item() == pytest.approx(10 * (0.5**2 + 1.0**2) ** 0.5)
+
+
 @pytest.mark.parametrize("target", ["price", "kind", ("price", "kind")])
 def test_python(target: Any) -> None:
     data = TableCells(frame(), target, context=ContextOptions(rows=16), steps_per_epoch=2)
     task, run = TableReconstruction(SMALLEST), trainer()
     run.fit(task, data)
+    logged = run.callback_metrics
+    weight = logged["train/tradeoff"]
+    expected = weight * logged["train/features"] + (1 - weight) * logged["train/targets"]
+    torch.testing.assert_close(logged["train/loss"], expected)
+    assert weight > 0
     (scores,) = run.test(task, data, verbose=False)
+    assert not any(metric.rows for metric in task.scores.values())
     names = {"price": "rmse", "kind": "auroc"}.get(target, "price/rmse") if isinstance(target, str) else "price/rmse"
     assert f"test/{names}" in scores
     assert np.isfinite(scores["test/loss"])
