@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tabattn.attention import MECHANISMS
-from tabattn.nn.block import Block, Norm, row_block
+from tabattn.nn.block import Block, Norm, row_block, table_block
 from tabattn.nn.cache import KVCache
 from tabattn.nn.rows import RowAttention
 
@@ -189,3 +189,14 @@ def test_before_the_sum_stays_and_what_is_read_has_one_size() -> None:
 def test_a_norm_without_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="norm must be after or before, got 'pre'"):
         block("Softmax", norm="pre")
+
+
+def test_dropout_acts_on_what_sublayers_add_and_in_training_alone() -> None:
+    torch.manual_seed(0)
+    block = table_block(8, 2, 16, dropout=0.5)
+    for weight in block.parameters():
+        nn.init.normal_(weight)
+    x = torch.randn(1, 4, 3, 8)
+    assert not torch.equal(block(x), block(x))
+    block.eval()
+    assert torch.equal(block(x), block(x))
