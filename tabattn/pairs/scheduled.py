@@ -6,7 +6,7 @@ from tabattn.contract.batches import PairBatch
 from tabattn.pairs.network import PairNetwork
 
 LONG = 32
-"""Fewest targets of a batch that is changed: over fewer, trajectories hardly drift, and true context teaches more."""
+"""Fewest targets of a batch that is changed: over fewer, trajectories hardly drift."""
 
 
 @torch.no_grad()
