@@ -6,6 +6,9 @@ from torch import Tensor
 from tabattn.attention.mechanism import Mechanism, check_at_least
 from tabattn.attention.scores import full_precision, key_mask, masked_softmax
 
+MOST_ITERATIONS = 1000
+"""Most iterations: convergence is quadratic, and a checkpoint from any source may set their number."""
+
 
 class Nystrom(Mechanism):
     """Nystrom attention: the score matrix is approximated from its rows and columns at segment means.
@@ -22,7 +25,7 @@ class Nystrom(Mechanism):
         heads: Number of attention heads.
         head_dim: Width of one head.
         landmarks: Segments of tokens whose means are the landmarks.
-        iterations: Iterations of the pseudo-inverse.
+        iterations: Iterations of the pseudo-inverse, at most 1000.
     """
 
     cross = False
@@ -31,6 +34,8 @@ class Nystrom(Mechanism):
     def __init__(self, heads: int, head_dim: int, *, landmarks: int = 16, iterations: int = 6) -> None:
         super().__init__(heads, head_dim)
         check_at_least(1, landmarks=landmarks, iterations=iterations)
+        if iterations > MOST_ITERATIONS:
+            raise ValueError(f"iterations must be at most {MOST_ITERATIONS}, got {iterations}")
         self.landmarks = landmarks
         self.iterations = iterations
 

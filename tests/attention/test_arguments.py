@@ -16,6 +16,7 @@ BAD = [
     ("Inducing", {"points": 0}, "points must be at least 1, got 0"),
     ("Nystrom", {"landmarks": 0}, "landmarks must be at least 1, got 0"),
     ("Nystrom", {"iterations": 0}, "iterations must be at least 1, got 0"),
+    ("Nystrom", {"iterations": 10**9}, "iterations must be at most 1000, got 1000000000"),
     ("TopK", {"keep": 0}, "keep must be at least 1, got 0"),
     ("TopK", {"block": 0}, "block must be at least 1, got 0"),
     ("Entmax", {"alpha": 0.9}, r"alpha must be in \[1, 2\], got 0.9"),
