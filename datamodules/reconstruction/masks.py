@@ -40,8 +40,8 @@ def mask_cells(
     In training, feature cells are drawn with probability ``options.features``, and target cells of training rows with
     probability ``options.targets``; of the drawn ones a share ``options.randomised`` gets a random value, the rest its
     mask slot. Targets of validation and test rows are always hidden, but for those of validation rows in the test where
-    ``told`` names them. A probability of 1 hides the targets of all rows in every stage. Cells with a random value are
-    in the loss too; missing cells are hidden, and never are.
+    ``told`` names them. A probability of 1 hides the targets of all rows in every stage. Cells with a random
+    value are scored too; missing cells are hidden, and never scored.
 
     Args:
         present: Cells that are not missing, ``(rows, columns)``.

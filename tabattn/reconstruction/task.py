@@ -182,10 +182,12 @@ class TableReconstruction(Task):
             metric.settle()
             scores = metric.compute()
             metric.reset()
+            if not scores:
+                continue  # No row that was scored has a value of this target.
             prefix = f"{stage}/{column.name}/" if len(self.scores) > 1 else f"{stage}/"
             figures |= {f"{prefix}{name}": value for name, value in scores.items()}
             losses.append(scores["nll"] if column.categories else (scores["rmse"] / column.std) ** 2)
-        figures[f"{stage}/loss"] = sum(losses) / len(losses)
+        figures[f"{stage}/loss"] = sum(losses) / len(losses) if losses else float("nan")
         self.log_dict(figures, sync_dist=True)
         self.log(f"{stage}_loss", figures[f"{stage}/loss"], prog_bar=True, logger=False, sync_dist=True)
 

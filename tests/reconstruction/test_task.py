@@ -182,6 +182,18 @@ def test_python(target: Any) -> None:
     assert table["row"] == filled.row.tolist()
 
 
+def test_a_target_without_a_scored_value_has_no_score() -> None:
+    table = frame()
+    data = TableCells(table, ("price", "kind"), steps_per_epoch=2)
+    table.loc[(data.prepared.cells.roles == 2).numpy(), "price"] = np.nan
+    task, run = TableReconstruction(SMALLEST), trainer()
+    data = TableCells(table, ("price", "kind"), steps_per_epoch=2)
+    run.fit(task, data)
+    (scores,) = run.test(task, data, verbose=False)
+    assert "test/price/rmse" not in scores
+    assert scores["test/loss"] == pytest.approx(scores["test/kind/nll"])
+
+
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     frame().to_csv("table.csv", index=False)
