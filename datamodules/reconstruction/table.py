@@ -14,6 +14,9 @@ from tabattn.contract.errors import TableWarning
 
 Floats = NDArray[np.float64]
 
+BINS = 48
+"""Most bins between the quantiles of a column."""
+
 
 class CellTable(NamedTuple):
     """Table as numbers.
@@ -38,9 +41,9 @@ class CellTable(NamedTuple):
 class CellEncoder:
     """Encoder of a table's cells, learned from declared rows.
 
-    The kind of a feature column, its categories, mean and standard deviation are those of the declared rows; the
-    categories of a target are those of all rows, so that each class has an output. Cells that are unlike the declared
-    rows (an unknown category, text in a numeric column) are missing.
+    The kind of a feature column, its categories, mean, standard deviation and quantiles are those of the declared rows;
+    the categories of a target are those of all rows, so that each class has an output. Cells that are unlike the
+    declared rows (an unknown category, text in a numeric column) are missing.
 
     Args:
         targets: Names of the target columns.
@@ -83,8 +86,11 @@ class CellEncoder:
             self.readings[name] = reading
             self.entries[name] = _entries(whole, reading)
             standard = Standard.of(values[:, None])
-            scale = (0.0, 1.0) if reading.categories is not None else (float(standard.mean[0]), float(standard.size[0]))
-            columns.append(Column(str(name), tuple(reading.categories or ()), *scale, target))
+            if reading.categories is not None:
+                columns.append(Column(str(name), tuple(reading.categories), target=target))
+                continue
+            scale = float(standard.mean[0]), float(standard.size[0])
+            columns.append(Column(str(name), (), *scale, target, _quantiles(standard(values[:, None])[:, 0])))
         self.columns = tuple(columns)
         return self
 
@@ -92,6 +98,12 @@ class CellEncoder:
         """Encode rows."""
         cells = np.stack([reading.apply(frame[name])[0] for name, reading in self.readings.items()], axis=1)
         return CellTable(cells, self.columns, tuple(self.entries.values()))
+
+
+def _quantiles(z: NDArray[np.float32]) -> tuple[float, ...]:
+    """Distinct quantiles of standardised values at ``BINS + 1`` equal steps, both ends included; NaN = missing."""
+    edges = np.unique(np.nanquantile(z.astype(np.float64), np.linspace(0, 1, BINS + 1)).astype(np.float32))
+    return tuple(edges.tolist())
 
 
 def _entries(column: pd.Series, reading: Reading) -> list[Any]:

@@ -14,6 +14,8 @@ class Column(NamedTuple):
         mean: Mean of a numeric column in the data's units, by which it is standardised.
         std: Standard deviation of a numeric column in the data's units.
         target: Whether it is a target column.
+        quantiles: Quantiles of a numeric column, standardised and increasing, from the smallest value to the largest:
+            the bins of a piecewise-linear embedding; empty = unknown, as in checkpoints of earlier versions.
     """
 
     name: str
@@ -21,10 +23,11 @@ class Column(NamedTuple):
     mean: float = 0.0
     std: float = 1.0
     target: bool = False
+    quantiles: tuple[float, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Return it in plain values, as hyperparameters hold it."""
-        return {**self._asdict(), "categories": list(self.categories)}
+        return {**self._asdict(), "categories": list(self.categories), "quantiles": list(self.quantiles)}
 
     @classmethod
     def of(cls, plain: "Column | dict[str, Any]") -> Self:
@@ -40,11 +43,15 @@ class Column(NamedTuple):
             "mean": (int, float),
             "std": (int, float),
             "target": bool,
+            "quantiles": (list, tuple),
         }
         wrong = [name for name, value in fields.items() if not isinstance(value, kinds.get(name, ()))]
         if wrong or "name" not in fields:
             raise ValueError(f"a column has the parts {', '.join(kinds)}, got {wrong[0] if wrong else 'no name'}")
-        return cls(**{**fields, "categories": tuple(map(str, fields.get("categories", ())))})
+        categories, quantiles = (tuple(fields.pop(name, ())) for name in ("categories", "quantiles"))
+        if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in quantiles):
+            raise ValueError(f"quantiles of a column must be numbers, got those of {fields['name']!r}: {quantiles}")
+        return cls(**fields, categories=tuple(map(str, categories)), quantiles=tuple(map(float, quantiles)))
 
 
 class CellBatch(NamedTuple):

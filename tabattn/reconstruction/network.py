@@ -30,7 +30,7 @@ class CellTransformer(CellNetwork):
         heads: Number of heads.
         hidden: Width of the MLP's hidden layer, for a token of width ``dim``.
         layers: Number of layers, each with both attentions.
-        embedding: How numbers are embedded: ``linear``, ``rbf`` or ``periodic``.
+        embedding: How numbers are embedded: ``linear``, ``rbf``, ``periodic`` or ``piecewise``.
         datapoints: Tokens of the attention between rows: ``cells`` or ``rows``.
         order: Order of the sublayers: ``rows`` -> MLP -> ``columns``, or ``columns`` -> rows -> MLP.
         dropout: Probability of dropout on embeddings and on what each sublayer adds.

@@ -112,7 +112,7 @@ class TableReconstruction(Task):
             )
         pairs = list(zip(self.columns, columns, strict=True))
         for own, given in pairs:
-            if own[:2] + own[4:] != given[:2] + given[4:]:
+            if (own[:2], own.target) != (given[:2], given.target):
                 raise MisconfigurationException(
                     f"the network was built for column {own.name!r}, the data has {given.name!r} in its place, or its "
                     "categories or targets differ"

@@ -198,3 +198,11 @@ def test_mean_and_deviation_are_those_of_the_cells_that_are_there() -> None:
     np.testing.assert_allclose(standard.mean, [4, 1.25e299, 0])
     np.testing.assert_allclose(standard.size[:2], [6**0.5, 1e300 * np.std([1, -1, 0.5, 0])])
     np.testing.assert_allclose(standard(x)[:, 0], [-(1.5**0.5), NAN, 0, 1.5**0.5], rtol=1e-6)
+
+
+def test_a_constant_column_has_its_value_as_mean_and_a_deviation_of_1() -> None:
+    # The sum of three thirds of 0.1 is not 0.1.
+    standard = Standard.of(np.array([[0.1, 5.0, NAN], [0.1, NAN, NAN], [0.1, NAN, NAN]]))
+    assert standard.mean.tolist() == [0.1, 5.0, 0.0]
+    assert standard.size.tolist() == [1.0, 1.0, 1.0]
+    assert Standard.of(np.empty((0, 2))).size.tolist() == [1.0, 1.0]

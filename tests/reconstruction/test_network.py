@@ -121,7 +121,7 @@ def test_tables_of_one_kind(columns: tuple[Column, ...]) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"embedding": "cubic"}, "embedding must be linear, rbf or periodic, got 'cubic'"),
+        ({"embedding": "cubic"}, "embedding must be one of linear, rbf, periodic, piecewise, got 'cubic'"),
         ({"datapoints": "tables"}, "datapoints must be cells or rows, got 'tables'"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
         ({"layers": 0}, "layers must be at least 1, got 0"),

@@ -31,11 +31,14 @@ class Standard(NamedTuple):
         """Compute mean and standard deviation of rows, ``(rows, columns)``; NaN = missing."""
         seen = ~np.isnan(x)
         number = np.maximum(seen.sum(0), 1)
-        mean = np.where(seen, x / number, 0.0).sum(0)
-        size = np.where(seen, np.abs(x - mean), 0.0).max(0)
+        low = np.where(seen, x, np.inf).min(0, initial=np.inf)
+        high = np.where(seen, x, -np.inf).max(0, initial=-np.inf)
+        # The mean of equal values may differ from them by rounding.
+        mean = np.where(low == high, low, np.where(seen, x / number, 0.0).sum(0))
+        size = np.where(seen, np.abs(x - mean), 0.0).max(0, initial=0.0)
         size[size == 0] = 1.0
         spread = np.where(seen, (x - mean) / size, 0.0)
-        size *= np.maximum(np.sqrt(np.square(spread).sum(0) / number), np.finfo(np.float64).tiny)
+        size *= np.where(low < high, np.sqrt(np.square(spread).sum(0) / number), 1.0)
         return cls(mean, size)
 
     def __call__(self, x: Floats) -> NDArray[np.float32]:
