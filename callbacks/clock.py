@@ -78,7 +78,7 @@ class Memory:
         return _of_process("VmHWM") - self.baseline
 
     def restart(self) -> None:
-        """Reset the peak."""
+        """Measure the peak anew, from the memory in use now; does nothing on a system that cannot reset it."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return

@@ -30,7 +30,8 @@ class WriteBuffer:
     """Write-back buffer between the HDF5 library and a file; only ``save`` writes to the disk.
 
     It has the methods that h5py's driver for file-like objects calls. The buffer holds what was written since the
-    last ``save``: the tail behind the saved part of the file, and changed pages within it.
+    last ``save``: the tail, which is the bytes appended to the saved part of the file, and changed pages of the saved
+    part. It takes memory until ``save``.
 
     Args:
         raw: The file, opened for reading and writing without a buffer of its own.
@@ -105,7 +106,8 @@ class WriteBuffer:
         """Write all changes since the last save to the disk: first the new tail, then changed pages.
 
         Raises:
-            OSError: The disk cannot be written. If there was no space for the tail, the file is as last saved.
+            OSError: The disk cannot be written. If there was no space for the tail, the file is as last saved, or what
+                ``truncate`` has left of that.
         """
         try:
             self._put(self.saved, self.tail)

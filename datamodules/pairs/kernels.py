@@ -38,7 +38,7 @@ class Process(NamedTuple):
     noise: Tensor
 
     def tasks(self, which: slice) -> "Process":
-        """Process of a slice of the tasks."""
+        """Process of some of the tasks: every tensor is sliced along the batch axis."""
         terms = (Term(kernel, *(part[which] for part in parts)) for kernel, *parts in self.terms)
         return Process(tuple(terms), self.noise[which])
 

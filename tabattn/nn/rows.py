@@ -28,6 +28,9 @@ class ContextAttention(nn.Module, ABC):
 
         Returns:
             ``(batch, rows, dim)``; only the target rows in a layer that computes no others.
+
+        Raises:
+            ValueError: ``context`` is not between 0 and the number of rows.
         """
 
     @property
@@ -43,9 +46,10 @@ class ContextAttention(nn.Module, ABC):
 class RowAttention(ContextAttention):
     """Row attention with one set of projections for context and target rows.
 
-    Where the mechanism serves cross-attention (``Mechanism.cross``), one call has the queries of all rows. Otherwise
-    rows that have no position among the keys get a mechanism of their own: the target rows, and all rows once the
-    cache holds others.
+    Without ``target_attention``, a mechanism that serves cross-attention (``Mechanism.cross``) answers the queries of
+    all rows in one call. Otherwise ``attention`` answers those of the context rows, as long as these are all of the
+    keys; ``target_attention`` answers those of the target rows, and of the context rows too where the KV cache holds
+    earlier rows.
 
     Args:
         dim: Width of a token.
@@ -53,7 +57,8 @@ class RowAttention(ContextAttention):
         attention: Mechanism between context rows.
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
             from outside, else Softmax.
-        readout: Whether to compute target rows only, as in a last layer, after which nothing reads the context rows.
+        readout: Whether to compute target rows only, as in a last layer, after which nothing reads the context rows:
+            ``(batch, target rows, dim)``, which may be 0 rows.
     """
 
     def __init__(

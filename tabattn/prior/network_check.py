@@ -12,8 +12,9 @@ from torch import Tensor
 def check_network(cls: type, arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """Check that the sizes among a network's arguments are integers that its weights allow.
 
-    Sizes are the arguments and options whose default is an integer. None may exceed the longest dimension of the
-    weights, and no number of layers the number of weights.
+    A size is an argument, or a field of a dataclass among the arguments, whose default is an integer. Sizes must be
+    whole numbers, at least 0. Unless it has its default, a size may be at most the longest dimension of the weights,
+    or, if its name ends in ``layers``, the number of weights.
 
     Args:
         cls: Class of the network.
@@ -21,7 +22,7 @@ def check_network(cls: type, arguments: Mapping[str, Any], weights: Mapping[str,
         weights: All weights of the network, by name.
 
     Raises:
-        ValueError: A size is of another type or too large. The message names the value and the bound.
+        ValueError: A size is negative, too large or no whole number, or a dataclass is of another type.
     """
     largest = max((size for weight in weights.values() for size in weight.shape), default=0)
     parameters = inspect.signature(cls).parameters

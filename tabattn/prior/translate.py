@@ -68,7 +68,7 @@ class Weights:
         return weight
 
     def check_empty(self) -> None:
-        """Raise DataError if weights are left over."""
+        """Raise DataError if some of the weights have not been taken."""
         if self._left:
             more = f" and {len(self._left) - 1} more" if len(self._left) > 1 else ""
             raise DataError(f"the weight {min(self._left)}{more} belongs to no network of this family")

@@ -60,7 +60,11 @@ class CLI(LightningCLI):
 
     Args:
         args: Command line, as a list of strings or a nested dictionary; None = that of the process.
-        run: Whether to run the subcommand that the arguments start with; otherwise objects are only built.
+        run: Whether the arguments name a subcommand, which the constructor runs. With False they name none, and objects
+            are only built.
+
+    Raises:
+        SystemExit: The arguments are wrong (status 2).
     """
 
     def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:

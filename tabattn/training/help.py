@@ -89,7 +89,12 @@ def needed(words: ArgsType, commands: Iterable[str]) -> list[str]:
 
 
 def asked(words: Sequence[str]) -> tuple[str, str | None] | None:
-    """Parse a help flag, ``--model.attention.help=Local``: the argument and the class or None; None without one."""
+    """Find the first help flag of an argument, such as ``--model.attention.help=Local`` or without a class.
+
+    Returns:
+        The argument and the name of the class, which is None where none is named: ``("model.attention", "Local")``.
+        None if no word is such a flag; ``--help`` alone is none.
+    """
     for word, following in zip(words, [*words[1:], "--"], strict=True):
         if found := FLAG.fullmatch(word):
             named = found[2] if found[2] is not None else following

@@ -116,7 +116,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self.encode(X)
 
     def encode(self, X: Any) -> Floats:
-        """Encode rows as an array, whatever output scikit-learn is configured for."""
+        """Encode rows as ``transform`` does, as a NumPy array ``(rows, kept columns)`` even after ``set_output``.
+
+        Raises:
+            ValueError: The columns are not those that were fitted.
+        """
         check_is_fitted(self)
         frame = as_frame(X)
         if frame.shape[1] != self.n_features_in_:
