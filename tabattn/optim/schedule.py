@@ -1,44 +1,36 @@
 """Learning-rate schedules."""
 
 import math
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-SHAPE = ("total_steps", "warmup", "final")
-"""Attributes of ``WarmupCosine`` that determine its curve."""
 
+class PlannedSchedule(LRScheduler, ABC):
+    """Abstract schedule over the whole length of a run, stepped once per batch.
 
-class WarmupCosine(LRScheduler):
-    """Cosine schedule with linear warmup, stepped once per batch.
+    A subclass sets its arguments as attributes, names them in ``shape``, and calls this constructor last.
 
     Args:
         optimizer: Optimizer whose learning rates are scheduled.
         total_steps: Optimizer steps of the whole run; None = those of the trainer, set by ``with_schedule``.
-        warmup: Fraction of the steps in which the learning rate rises to its peak.
-        final: Learning rate at the end, as a fraction of the peak.
         last_epoch: Index of the last step, for a resumed schedule; -1 = from the start.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        total_steps: int | None = None,
-        warmup: float = 0.05,
-        final: float = 0.0,
-        last_epoch: int = -1,
-    ) -> None:
-        if not 0.0 <= warmup <= 1.0:
-            raise ValueError(f"warmup must be in [0, 1], got {warmup}")
-        if not 0.0 <= final <= 1.0:
-            raise ValueError(f"final must be in [0, 1], got {final}")
+    shape: ClassVar[tuple[str, ...]]
+    """Attributes that, beside the length of the run, determine the curve. Checkpoints do not hold them."""
+
+    def __init__(self, optimizer: Optimizer, total_steps: int | None = None, last_epoch: int = -1) -> None:
         self.total_steps = _check_steps(total_steps)
-        self.warmup = warmup
-        self.final = final
         super().__init__(optimizer, last_epoch)
+
+    @abstractmethod
+    def curve(self, step: int, total_steps: int) -> float:
+        """Return the fraction of the peak learning rate at a step of a run, counted from 0."""
 
     def plan(self, total_steps: int) -> None:
         """Set the length of the run and the learning rate of the current step.
@@ -61,21 +53,87 @@ class WarmupCosine(LRScheduler):
             if step > 0:
                 raise ValueError("total_steps must be known before the second step, got None")
             return 1.0
-        rising = round(self.warmup * self.total_steps)
-        if step < rising:
-            return (step + 1) / rising
-        progress = min(1.0, (step - rising) / max(1, self.total_steps - rising))
-        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return self.curve(step, self.total_steps)
 
     def state_dict(self) -> dict[str, Any]:
         # Without the shape of the curve: a resumed run may be longer, or have another final rate, by its own arguments.
-        return {key: value for key, value in super().state_dict().items() if key not in SHAPE}
+        return {key: value for key, value in super().state_dict().items() if not self._shapes(key)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, and set the learning rate by this schedule at its step."""
-        super().load_state_dict({key: value for key, value in state_dict.items() if key not in SHAPE})
+        super().load_state_dict({key: value for key, value in state_dict.items() if not self._shapes(key)})
         if self.total_steps is not None:
             self.plan(self.total_steps)
+
+    def _shapes(self, key: str) -> bool:
+        return key == "total_steps" or key in self.shape
+
+
+class WarmupCosine(PlannedSchedule):
+    """Cosine schedule with linear warmup, stepped once per batch.
+
+    Args:
+        optimizer: Optimizer whose learning rates are scheduled.
+        total_steps: Optimizer steps of the whole run; None = those of the trainer, set by ``with_schedule``.
+        warmup: Fraction of the steps in which the learning rate rises to its peak.
+        final: Learning rate at the end, as a fraction of the peak.
+        last_epoch: Index of the last step, for a resumed schedule; -1 = from the start.
+    """
+
+    shape = ("warmup", "final")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_steps: int | None = None,
+        warmup: float = 0.05,
+        final: float = 0.0,
+        last_epoch: int = -1,
+    ) -> None:
+        self.warmup = _check_share("warmup", warmup)
+        self.final = _check_share("final", final)
+        super().__init__(optimizer, total_steps, last_epoch)
+
+    def curve(self, step: int, total_steps: int) -> float:
+        rising = round(self.warmup * total_steps)
+        if step < rising:
+            return (step + 1) / rising
+        progress = min(1.0, (step - rising) / max(1, total_steps - rising))
+        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+class FlatCosine(PlannedSchedule):
+    """Flat-then-anneal schedule: constant learning rate, then a cosine to zero at the last step.
+
+    That of Kossen et al. 2021 (arXiv 2106.02584), appendix C: the cosine begins at the last step of the flat part.
+
+    Args:
+        optimizer: Optimizer whose learning rates are scheduled.
+        total_steps: Optimizer steps of the whole run; None = those of the trainer, set by ``with_schedule``.
+        flat: Fraction of the steps in which the learning rate is constant.
+        last_epoch: Index of the last step, for a resumed schedule; -1 = from the start.
+    """
+
+    shape = ("flat",)
+
+    def __init__(
+        self, optimizer: Optimizer, total_steps: int | None = None, flat: float = 0.7, last_epoch: int = -1
+    ) -> None:
+        self.flat = _check_share("flat", flat)
+        super().__init__(optimizer, total_steps, last_epoch)
+
+    def curve(self, step: int, total_steps: int) -> float:
+        flat = round(self.flat * total_steps)
+        if step < flat or flat == total_steps:
+            return 1.0
+        progress = min(1.0, (step - flat + 1) / (total_steps - flat))
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def _check_share(name: str, value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    return value
 
 
 def _check_steps(total_steps: int | None) -> int | None:
@@ -94,7 +152,7 @@ def with_schedule(module: LightningModule, optimizer: Optimizer, lr_scheduler: L
             constant learning rate.
 
     Raises:
-        MisconfigurationException: A ``WarmupCosine`` without ``total_steps`` in a run without end, or a
+        MisconfigurationException: A schedule over the whole run without ``total_steps`` in a run without end, or a
             ``ReduceLROnPlateau`` that names no metric.
     """
     if lr_scheduler is None:
@@ -105,7 +163,7 @@ def with_schedule(module: LightningModule, optimizer: Optimizer, lr_scheduler: L
                 "ReduceLROnPlateau follows a metric: take that of lightning.pytorch.cli, with monitor='val/ll'"
             )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "monitor": metric}}
-    if isinstance(lr_scheduler, WarmupCosine) and lr_scheduler.total_steps is None:
+    if isinstance(lr_scheduler, PlannedSchedule) and lr_scheduler.total_steps is None:
         steps = module.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise MisconfigurationException(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tabattn import TabularClassifier
 from tabattn.contract.errors import DataError, DivergenceError
-from tabattn.optim import MuonAdamW
+from tabattn.optim import LookaheadLamb, MuonAdamW
 from tabattn.optim.divergence import DivergenceGuard, largest_gradient, leave_step_out
 from tabattn.prior.network import PriorNetwork
 from tabattn.prior.weights import load_network
@@ -174,6 +174,8 @@ def test_with_a_scaler_overflow_is_normal_until_the_scale_has_fallen() -> None:
         partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         partial(torch.optim.AdamW, lr=0.1),
         partial(MuonAdamW, lr=0.1),
+        partial(LookaheadLamb, lr=0.1, k=1),
+        partial(LookaheadLamb, lr=0.1, k=2),
         "AdamWScheduleFree",
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch.optim import SGD, AdamW
 
-from tabattn.optim import WarmupCosine
+from tabattn.optim import FlatCosine, LookaheadLamb, WarmupCosine
 from tabattn.training.cli import CLI, main
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
@@ -29,6 +29,15 @@ def test_default_optimizer_and_schedule() -> None:
     assert isinstance(schedule.scheduler, WarmupCosine)
     assert schedule.scheduler.total_steps == 6
     assert schedule.scheduler.last_epoch == 6
+    assert optimizer_of(cli).param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_optimizer_and_schedule_of_non_parametric_transformers() -> None:
+    cli = CLI([*FIT, "--optimizer=LookaheadLamb", "--optimizer.lr=5e-4", "--lr_scheduler=FlatCosine"])
+    schedule: Any = cli.trainer.lr_scheduler_configs[0]
+    assert isinstance(optimizer_of(cli), LookaheadLamb)
+    assert isinstance(schedule.scheduler, FlatCosine)
+    assert (schedule.interval, schedule.scheduler.total_steps, schedule.scheduler.base_lrs) == ("step", 6, [5e-4])
     assert optimizer_of(cli).param_groups[0]["lr"] == pytest.approx(0.0)
 
 

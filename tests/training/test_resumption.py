@@ -32,6 +32,7 @@ TASKS = {"prior": PRIOR, "pairs": PAIRS}
 OPTIMIZERS = {
     "AdamW": ["--optimizer=AdamW", "--optimizer.lr=0.01"],
     "MuonAdamW": ["--optimizer=tabattn.optim.MuonAdamW"],
+    "LookaheadLamb": ["--optimizer=tabattn.optim.LookaheadLamb", "--optimizer.k=3", "--lr_scheduler=FlatCosine"],
     "ScheduleFree": ["--optimizer=MeanOfPoints", "--optimizer.lr=0.1"],
     "AdamWScheduleFree": ["--optimizer=schedulefree.AdamWScheduleFree", "--optimizer.lr=0.01"],
 }
@@ -90,6 +91,7 @@ def check(task: str, optimizer: str, workers: int, step: int) -> None:
         ("prior", "AdamW", 0, 4),
         ("prior", "ScheduleFree", 0, 3),
         ("pairs", "MuonAdamW", 0, 6),
+        ("pairs", "LookaheadLamb", 0, 4),
         ("pairs", "AdamWScheduleFree", 0, 4),
         ("pairs", "AdamWScheduleFree", 0, 6),
     ],
