@@ -1,5 +1,5 @@
 """Datamodules of reconstruction: tables whose hidden cells are to be filled."""
 
-from datamodules.reconstruction.options import ContextOptions, MaskOptions, SplitOptions
+from datamodules.reconstruction.options import ContextOptions, LookupOptions, MaskOptions, SplitOptions
 
-__all__ = ["ContextOptions", "MaskOptions", "SplitOptions"]
+__all__ = ["ContextOptions", "LookupOptions", "MaskOptions", "SplitOptions"]

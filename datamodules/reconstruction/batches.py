@@ -59,10 +59,14 @@ class Cells(NamedTuple):
             apart: Whether to make rows of which a target is hidden the rows behind the context, if there are others.
         """
         truth = self.truth[rows]
+        if stage == "train" and self.context.lookup.shuffled:
+            other = torch.randperm(len(rows), generator=source)
+            truth = torch.where(self.targets, truth[other], truth)
         present = ~truth.isnan()
         told = self.context.val_labels
         masks = mask_cells(present, self.targets, self.roles[rows], stage, self.masks, source, told=told)
-        if apart:
+        lookup = self.context.lookup.copies
+        if apart and not lookup:
             asked = ((masks.hidden | masks.random) & present)[:, self.targets].any(1)
             if asked.any() and not asked.all():
                 order = torch.argsort(asked.long(), stable=True)
@@ -70,7 +74,29 @@ class Cells(NamedTuple):
                 masks = Masks(*(part[order] for part in masks))
         x = torch.where(masks.random, self._random(truth.shape, source), truth)
         x = torch.where(masks.hidden, 0.0, x)
-        return CellBatch(x[None], masks.hidden[None], truth[None], masks.scored[None], context, rows[None])
+        batch = CellBatch(x[None], masks.hidden[None], truth[None], masks.scored[None], context, rows[None])
+        return self._with_copies(batch, source) if lookup else batch
+
+    def _with_copies(self, batch: CellBatch, source: Generator) -> CellBatch:
+        """Put a copy of all rows, with nothing hidden, before those behind the context, or all if there are none."""
+        options, rows = self.context.lookup, batch.x.shape[1]
+        asked = slice(0 if batch.context == rows else batch.context, None)
+        own = batch.x, batch.hidden, batch.truth, batch.scored, batch.row
+        x, hidden, truth, scored, row = (part[:, asked] for part in own)
+        missing = batch.truth.isnan()
+        copies = batch.truth.nan_to_num(0.0)
+        numeric = torch.tensor([not column.categories for column in self.columns])
+        copies = torch.where(numeric & self.targets & ~missing, copies + options.added, copies)
+        x, hidden = torch.cat([copies, x], 1), torch.cat([missing, hidden], 1)
+        scored = torch.cat([torch.zeros_like(missing), scored], 1)
+        if options.random:
+            noise = (~self.targets).nonzero()[-options.random :, 0]
+            random = torch.where(hidden, 0.0, self._random(x.shape, source))
+            x[:, :, noise], scored[:, :, noise] = random[:, :, noise], False
+        context = x.shape[1] if self.context.transductive else rows
+        return CellBatch(
+            x, hidden, torch.cat([batch.truth, truth], 1), scored, context, torch.cat([batch.row, row], 1)
+        )
 
     def _random(self, shape: torch.Size, source: Generator) -> Tensor:
         """Random values: standard normal numbers, and uniform categories."""

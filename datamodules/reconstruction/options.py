@@ -1,6 +1,7 @@
 """Options of tables to reconstruct: splits, hidden cells, and context."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from tabattn.contract.checks import check_least
 
@@ -57,6 +58,41 @@ class MaskOptions:
 
 
 @dataclass(frozen=True)
+class LookupOptions:
+    """Options of duplicate lookup, an experiment of Kossen et al. 2021 (arXiv 2106.02584), section 4.3.
+
+    Each batch holds a copy of its rows in which nothing is hidden, targets included, as context of the rows themselves:
+    a network that compares rows can look their hidden cells up. Scores say whether it does, not how well it predicts.
+
+    Args:
+        copies: Whether batches hold copies.
+        random: Number of last feature columns whose cells are random, and differ between a row and its copy, so that
+            the nearest row is no longer the copy.
+        added: Number that is added to the numeric targets of copies, in standard deviations.
+        shuffled: Whether each training batch permutes its targets among its rows, so that a small table cannot be learned
+            by heart instead.
+    """
+
+    copies: bool = False
+    random: int = 0
+    added: float = 0.0
+    shuffled: bool = False
+
+    def __post_init__(self) -> None:
+        check_least(**{"context.lookup.random": (self.random, 0)})
+        if not isfinite(self.added):
+            raise ValueError(f"context.lookup.added must be finite, got {self.added}")
+        if not self.copies and (self.random or self.added or self.shuffled):
+            raise ValueError(
+                f"context.lookup.copies must be true with other options of the lookup, got random={self.random}, "
+                f"added={self.added}, shuffled={self.shuffled}"
+            )
+
+
+DEFAULT_LOOKUP = LookupOptions()
+
+
+@dataclass(frozen=True)
 class ContextOptions:
     """Options of the rows that are seen together.
 
@@ -68,6 +104,7 @@ class ContextOptions:
         partitions: Number of contexts, drawn at random, that a prediction averages over where a batch does not hold the
             whole table.
         val_labels: Whether labels of validation rows are context in the test.
+        lookup: Options of duplicate lookup, an experiment.
     """
 
     transductive: bool = False
@@ -75,6 +112,7 @@ class ContextOptions:
     balanced: bool = True
     partitions: int = 4
     val_labels: bool = False
+    lookup: LookupOptions = DEFAULT_LOOKUP
 
     def __post_init__(self) -> None:
         check_least(**{"context.partitions": (self.partitions, 1)})

@@ -1,4 +1,4 @@
-"""Sources of real tables: ``sklearn:<name>``, ``openml:<id or name>`` or a file, optionally ``::<target>``."""
+"""Sources of tables: ``sklearn:<name>``, ``openml:<id or name>``, ``poker:<hands>`` or a file, with ``::<target>``."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,12 +11,13 @@ from sklearn import datasets
 from datamodules.tables.arff_files import DECLARED
 from datamodules.tables.files import read_file, read_table, stem
 from datamodules.tables.openml import fetch
+from datamodules.tables.poker import poker_hands
 from datamodules.tables.source import Source
 from tabattn.contract.checks import listed, nearest
 from tabattn.contract.columns import check_cells, is_numeric, missing_words, told, warn_of_labels, warn_of_words
 from tabattn.contract.errors import DataError
 
-SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits")
+SKLEARN_TABLES = ("breast_cancer", "wine", "iris", "digits", "diabetes")
 
 
 class Frame(NamedTuple):
@@ -61,8 +62,9 @@ def load_frame(source: Source, target: str | None = None, cache_dir: str | Path 
     """Load a real table by its source as a data frame.
 
     Args:
-        source: ``sklearn:<name>``, ``openml:<id or name>``, or the path of a file (csv, tsv, arff, parquet, each
-            plain or with .gz); ``::<column>`` behind any of them names the target. Or a DataFrame.
+        source: ``sklearn:<name>``, ``openml:<id or name>``, ``poker:<hands>`` (generated), or the path of a file (csv,
+            tsv, arff, parquet, each plain or with .gz); ``::<column>`` behind any of them names the target. Or a
+            DataFrame.
         target: Target column; none = the source's ``::<column>``, else OpenML's default, else the last column.
         cache_dir: Cache folder of OpenML; none = ``$OPENML_CACHE_DIR``, else OpenML's default.
 
@@ -133,9 +135,13 @@ def _load(place: str, cache_dir: str | Path | None) -> Columns:
             raise ValueError("openml: needs the id or the name of a data set, such as openml:31")
         fetched = fetch(name, cache_dir)
         return Columns(fetched.name, place, fetched.frame, fetched.target, False, fetched.facts)
+    if kind == "poker" and colon:
+        return _poker(place, name)
     path = Path(place)
     if colon and kind.isalpha() and len(kind) > 1 and not path.exists():
-        raise ValueError(f"no table is called {place!r}: a source is sklearn:<name>, openml:<id or name> or a file")
+        raise ValueError(
+            f"no table is called {place!r}: a source is sklearn:<name>, openml:<id or name>, poker:<hands> or a file"
+        )
     frame = read_file(path)
     try:
         check_cells(frame)
@@ -157,9 +163,19 @@ def _sklearn(place: str, name: str) -> Columns:
     load: Callable[[], Any] = getattr(datasets, f"load_{name}")
     bunch = load()
     columns = pd.DataFrame(bunch.data, columns=list(map(str, bunch.feature_names)))
-    classes = list(map(str, bunch.target_names))
-    columns["target"] = pd.Categorical.from_codes(bunch.target, categories=classes)
+    columns["target"] = bunch.target
+    if "target_names" in bunch:
+        classes = list(map(str, bunch.target_names))
+        columns["target"] = pd.Categorical.from_codes(bunch.target, categories=classes)
     return Columns(name, place, columns, "target", False, {})
+
+
+def _poker(place: str, name: str) -> Columns:
+    numbers = name.split(":")
+    if len(numbers) > 2 or not all(number.isascii() and number.isdigit() for number in numbers):
+        raise ValueError(f"poker hands are poker:<hands> or poker:<hands>:<seed>, such as poker:25010, got {place!r}")
+    columns = poker_hands(*map(int, numbers))
+    return Columns("poker", place, columns, str(columns.columns[-1]), False, {})
 
 
 def _check_labels(place: str, y: pd.Series) -> None:
