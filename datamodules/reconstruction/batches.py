@@ -94,9 +94,7 @@ class Cells(NamedTuple):
             random = torch.where(hidden, 0.0, self._random(x.shape, source))
             x[:, :, noise], scored[:, :, noise] = random[:, :, noise], False
         context = x.shape[1] if self.context.transductive else rows
-        return CellBatch(
-            x, hidden, torch.cat([batch.truth, truth], 1), scored, context, torch.cat([batch.row, row], 1)
-        )
+        return CellBatch(x, hidden, torch.cat([batch.truth, truth], 1), scored, context, torch.cat([batch.row, row], 1))
 
     def _random(self, shape: torch.Size, source: Generator) -> Tensor:
         """Random values: standard normal numbers, and uniform categories."""
