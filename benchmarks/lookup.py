@@ -179,23 +179,16 @@ def boosted(cells: "datamodules.reconstruction.batches.Cells", place: int) -> fl
 
 def report(found: dict[str, Looked], options: argparse.Namespace) -> str:
     """Report in Markdown."""
-    heads = [
-        "copies",
-        "RMSE",
-        "without attention between rows",
-        "gradient boosting",
-        "nearest row",
-        "std of the target",
-    ]
-    heads += ["correlation under intervention", "slope", "minutes"]
+    heads = ["copies", "RMSE", "without attention between rows", "gradient boosting", "nearest row"]
+    heads += ["std of the target", "correlation under intervention", "slope", "minutes"]
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for name, run in found.items():
         cells = [f"{value:.3g}" for value in run[:5]] + [f"{run.correlation:.4f}", f"{run.moved:.3f}"]
         lines.append(f"| {name} | {' | '.join([*cells, f'{run.minutes:.1f}'])} |")
     further = "".join(f" {word}" for word in options.further)
     text = (
-        f"{options.steps} steps of `configs/experiments/reconstruction_lookup.yaml`{further}. Test errors in the units of "
-        "the target. Every batch holds a copy of its rows with nothing hidden. Gradient boosting sees no copies; the "
+        f"{options.steps} steps of `configs/experiments/reconstruction_lookup.yaml`{further}. Test errors in the target's "
+        "units. Every batch holds a copy of its rows with nothing hidden. Gradient boosting sees no copies; the "
         "nearest row is sought among the rows that a prediction may attend to, the copies included. Intervention: the "
         f"target of each test row's copy is set to {len(SWEEP)} values from -2 to 2 standard deviations."
     )

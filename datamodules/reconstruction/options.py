@@ -69,8 +69,8 @@ class LookupOptions:
         random: Number of last feature columns whose cells are random, and differ between a row and its copy, so that
             the nearest row is no longer the copy.
         added: Number that is added to the numeric targets of copies, in standard deviations.
-        shuffled: Whether each training batch permutes its targets among its rows, so that a small table cannot be learned
-            by heart instead.
+        shuffled: Whether each training batch permutes its targets among its rows, so that a small table cannot be
+            learned by heart instead.
     """
 
     copies: bool = False

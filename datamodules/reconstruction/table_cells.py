@@ -30,9 +30,9 @@ class TableCells(NotInCheckpoints, LightningDataModule):
     the training rows, unless ``context.transductive``.
 
     Args:
-        table: The table: ``sklearn:<name>``, ``openml:<id or name>``, ``poker:<hands>`` (generated) or a file (csv, tsv,
-            arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target. From Python a DataFrame
-            too.
+        table: The table: ``sklearn:<name>``, ``openml:<id or name>``, ``poker:<hands>`` (generated) or a file (csv,
+            tsv, arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target. From Python a
+            DataFrame too.
         target: Target columns; none = that of the source.
         split: Options of the split into training, validation and test rows.
         masks: Options of hidden cells.

@@ -129,7 +129,7 @@ def test_the_hash_sees_what_is_missing_and_what_it_is_called() -> None:
         ("sklearn:irsi", r"no table is called 'sklearn:irsi' \(did you mean 'iris'\?\); known: sklearn:breast_cancer"),
         (
             "sklern:iris",
-            "no table is called 'sklern:iris': a source is sklearn:<name>, openml:<id or name>, poker:<hands> or a file",
+            "a source is sklearn:<name>, openml:<id or name>, poker:<hands> or a file",
         ),
         ("openml:", "openml: needs the id or the name of a data set"),
         ("nowhere.csv", "there is no file nowhere.csv"),
