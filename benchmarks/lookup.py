@@ -22,9 +22,10 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.neighbors import KNeighborsRegressor
 from torch import Tensor
 
-import datamodules  # noqa: F401  (makes the names of the configuration known)
 from benchmarks.measure import provenance
 from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
+from datamodules.reconstruction.batches import Cells
+from datamodules.reconstruction.splits import TEST, TRAIN
 from tabattn.attention import Mechanism
 from tabattn.contract.cells import CellBatch
 from tabattn.tasks import TableReconstruction
@@ -167,11 +168,11 @@ def nearest(batches: Sequence[CellBatch], place: int) -> float:
     return float(np.sqrt(np.square(np.concatenate(errors)).mean()))
 
 
-def boosted(cells: "datamodules.reconstruction.batches.Cells", place: int) -> float:
+def boosted(cells: Cells, place: int) -> float:
     """Root mean squared test error, standardised, of histogram gradient boosting on the training rows."""
     truth = cells.truth.numpy()
     x = np.delete(truth, place, axis=1)
-    train, test = cells.of(0).numpy(), cells.of(2).numpy()
+    train, test = cells.of(TRAIN).numpy(), cells.of(TEST).numpy()
     test = test[~np.isnan(truth[test, place])]
     model = HistGradientBoostingRegressor(random_state=0).fit(x[train], truth[train, place])
     return float(np.sqrt(np.square(model.predict(x[test]) - truth[test, place]).mean()))
@@ -187,10 +188,10 @@ def report(found: dict[str, Looked], options: argparse.Namespace) -> str:
         lines.append(f"| {name} | {' | '.join([*cells, f'{run.minutes:.1f}'])} |")
     further = "".join(f" {word}" for word in options.further)
     text = (
-        f"{options.steps} steps of `configs/experiments/reconstruction_lookup.yaml`{further}. Test errors in the target's "
-        "units. Every batch holds a copy of its rows with nothing hidden. Gradient boosting sees no copies; the "
-        "nearest row is sought among the rows that a prediction may attend to, the copies included. Intervention: the "
-        f"target of each test row's copy is set to {len(SWEEP)} values from -2 to 2 standard deviations."
+        f"{options.steps} steps of `configs/experiments/reconstruction_lookup.yaml`{further}. Test errors in the "
+        "target's units. Every batch holds a copy of its rows with nothing hidden. Gradient boosting sees no copies; "
+        "the nearest row is sought among the rows that a prediction may attend to, the copies included. Intervention: "
+        f"the target of each test row's copy is set to {len(SWEEP)} values from -2 to 2 standard deviations."
     )
     head = ["# Lookup of duplicates", "", f"`python -m benchmarks.lookup --steps {options.steps}{further}`", ""]
     return "\n".join([*head, f"{provenance(torch.device('cpu'))}.", "", text, "", *lines, ""])
