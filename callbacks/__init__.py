@@ -3,9 +3,19 @@
 from callbacks.attention_maps import AttentionMaps
 from callbacks.embeddings import Embeddings
 from callbacks.history import History
+from callbacks.prediction_plots import PredictionPlots
 from callbacks.time_budget import TimeBudget
 from callbacks.trajectories import Trajectories
 from callbacks.weights import Weights
 from tabattn.optim.divergence import DivergenceGuard
 
-__all__ = ["AttentionMaps", "DivergenceGuard", "Embeddings", "History", "TimeBudget", "Trajectories", "Weights"]
+__all__ = [
+    "AttentionMaps",
+    "DivergenceGuard",
+    "Embeddings",
+    "History",
+    "PredictionPlots",
+    "TimeBudget",
+    "Trajectories",
+    "Weights",
+]

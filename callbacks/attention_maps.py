@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,6 +16,7 @@ from callbacks.first_batch import FirstBatch
 from callbacks.statistics import spread
 from tabattn.attention import Mechanism
 from tabattn.attention.capture import Record, capture
+from tabattn.contract.views import MapView
 
 if TYPE_CHECKING:
     from callbacks.heatmaps import TokenNames
@@ -33,7 +34,9 @@ class AttentionMaps(FirstBatch):
     Only rank 0 runs the probe, so the strategy must keep the whole network on each rank.
 
     The task may define ``probe(batch)``, the forward pass to record (otherwise ``predict_step``), and
-    ``token_names(batch)``, a dict from a part of a layer's path to the names of its tokens.
+    ``token_names(batch)``, a dict from a part of a layer's path to the names of its tokens, or
+    ``map_views(batch, items, max_tokens)``, which chooses items and tokens of each layer, sorts and names them; the
+    scalars are then of the chosen queries.
 
     Args:
         every: Log at every n-th validation, the first included.
@@ -88,13 +91,10 @@ class AttentionMaps(FirstBatch):
     def look(self, trainer: Trainer, task: LightningModule, split: str, batch: Any) -> None:
         """Run the probe and log every selected layer."""
         prefix = "test/attention" if split == "test" else "attention"
-        with probe.unnoticed(trainer, task):
-            with capture(task, items=self.items) as maps:
-                probe.run(task, batch)
-            names = getattr(task, "token_names", lambda batch: None)(batch) or {}
         scalars: dict[str, float] = {}
-        for layer, weights in self._calls(maps):
-            scalars |= self._log_layer(trainer, f"{prefix}/{layer}", layer, weights, names)
+        with probe.unnoticed(trainer, task):
+            for layer, shown in self._maps(task, batch):
+                scalars |= self._log_layer(trainer, f"{prefix}/{layer}", layer, shown)
         if not scalars:
             rank_zero_warn(
                 f"AttentionMaps saw no attention layer at work on the {split} probe: the forward pass that the task "
@@ -103,19 +103,28 @@ class AttentionMaps(FirstBatch):
         for logger in trainer.loggers:
             logger.log_metrics(scalars, trainer.global_step)
 
-    def _calls(self, maps: dict[str, list[Record]]) -> Iterator[tuple[str, Tensor]]:
-        """Yield path and attention weights of each selected layer, once for every call in the forward pass."""
-        for path, records in maps.items():
-            for number, record in enumerate(records):
-                if self._shows(path) and record.weights is not None:
-                    yield (path if len(records) == 1 else f"{path}.call{number}"), record.weights
+    def _maps(self, task: LightningModule, batch: Any) -> Iterator[tuple[str, "Shown"]]:
+        """Run the probe, and yield path and maps of each selected layer, once for every call."""
+        views = getattr(task, "map_views", lambda *_: None)(batch, self.items, self.max_tokens)
+        if views:
+            views = {path: view for path, view in views.items() if self._shows(path)}
+            with capture(task, ("q", "k", "mask"), {path: list(view.items) for path, view in views.items()}) as records:
+                probe.run(task, batch)
+            for path, call, record in _calls(records):
+                yield call, _viewed(task.get_submodule(path), record, views[path], task.device)
+            return
+        with capture(task, items=self.items) as records:
+            probe.run(task, batch)
+        names = getattr(task, "token_names", lambda batch: None)(batch) or {}
+        for path, call, record in _calls(records):
+            if self._shows(path) and record.weights is not None:
+                yield call, Shown(record.weights, record.weights, _names_of(path, record.weights, names))
 
-    def _log_layer(
-        self, trainer: Trainer, tag: str, layer: str, weights: Tensor, names: dict[str, list[str]]
-    ) -> dict[str, float]:
+    def _log_layer(self, trainer: Trainer, tag: str, layer: str, shown: "Shown") -> dict[str, float]:
         """Log picture and histograms of a layer, and return its scalars."""
         from callbacks.heatmaps import picture
 
+        weights = shown.weights
         found = spread(weights)
         heads = self.heads or list(range(min(DEFAULT_HEADS, weights.shape[1])))
         scalars = {
@@ -127,7 +136,7 @@ class AttentionMaps(FirstBatch):
             f"{layer}, step {trainer.global_step}\nmean entropy {scalars[f'{tag}/entropy']:.2f} nats, "
             f"{scalars[f'{tag}/support']:.1f} of {weights.shape[-1]} keys in use"
         )
-        image = picture(weights[:, heads], heads, title, self.max_tokens, _names_of(layer, weights, names))
+        image = picture(shown.drawn[:, heads], heads, title, self.max_tokens, shown.names, weights.shape[-1])
         for writer in writers(trainer):
             writer.add_image(tag, image, trainer.global_step, dataformats="HWC")
             for head in heads:
@@ -135,6 +144,47 @@ class AttentionMaps(FirstBatch):
                 if (finite := entropy[torch.isfinite(entropy)]).numel():
                     writer.add_histogram(f"{tag}/entropy/head{head}", finite, trainer.global_step)
         return scalars
+
+
+class Shown(NamedTuple):
+    """Maps of a layer.
+
+    Attributes:
+        weights: Maps of the chosen queries, ``(items, heads, queries, all keys)``.
+        drawn: The same of the keys to draw.
+        names: Names of items and tokens.
+    """
+
+    weights: Tensor
+    drawn: Tensor
+    names: "TokenNames"
+
+
+def _calls(maps: dict[str, list[Record]]) -> Iterator[tuple[str, str, Record]]:
+    """Yield path of the layer, name of the call and record of each call."""
+    for path, records in maps.items():
+        for number, record in enumerate(records):
+            yield path, (path if len(records) == 1 else f"{path}.call{number}"), record
+
+
+def _viewed(module: Any, record: Record, view: MapView, device: torch.device) -> Shown:
+    """Maps of a recorded call, of the chosen queries; only these are computed where the mechanism allows it."""
+    from callbacks.heatmaps import TokenNames
+
+    q, k, mask = (None if part is None else part.to(device) for part in (record.q, record.k, record.mask))
+    assert q is not None
+    places = view.queries.places
+    if module.cross:
+        chosen = mask if mask is None or mask.shape[-2] == 1 else mask[..., places, :]
+        weights = module.weights(q[:, :, places], k, chosen)
+    else:
+        weights = module.weights(q, k, mask)[:, :, places]
+    weights = weights.cpu()
+    names = TokenNames(view.queries.names, None, list(view.items.values()), view.queries.title, "learned keys")
+    if k is None or weights.shape[-1] != k.shape[-2]:
+        return Shown(weights, weights, names)
+    names = names._replace(keys=view.keys.names, key_title=view.keys.title)
+    return Shown(weights, weights[..., view.keys.places], names)
 
 
 def _names_of(layer: str, weights: Tensor, names: dict[str, list[str]]) -> "TokenNames":

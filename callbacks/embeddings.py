@@ -47,9 +47,10 @@ class Embeddings(Callback):
     output is always among its metadata. Training itself carries no hooks and stays bit-identical. Only rank 0 runs the
     network, so the strategy must keep all of it on each rank.
 
-    The task may define ``probe(batch)``, the forward pass to record (otherwise ``predict_step``), and
-    ``token_metadata(layer, batch, output)``, further columns (label, prediction, table ...) as a dict of lists with one
-    value for each token of the output, or None.
+    The task may define ``probe(batch)``, the forward pass to record (otherwise ``predict_step``),
+    ``token_points(layer, batch, output)``, the part of an output to show, and ``token_metadata(layer, batch, points)``,
+    further columns (label, prediction, table ...) as a dict of lists with one value for each token of that part, or
+    None.
 
     Args:
         layers: Module paths in the task, such as ``network.blocks.0``; None = the last block that holds attention.
@@ -147,13 +148,15 @@ class Embeddings(Callback):
         self.position += 1
         if not self.points or not self._chosen():
             return
+        shown = getattr(task, "token_points", lambda layer, batch, output: output)
         describe = getattr(task, "token_metadata", lambda layer, batch, output: None)
         with probe.unnoticed(trainer, task), _outputs(self._modules(task)) as outputs:
             probe.run(task, batch)
         for layer, output in outputs:
             if not isinstance(output, Tensor) or output.dim() < 2:
                 raise ValueError(f"layer {layer} yields {type(output).__name__}, not a tensor of tokens: name another")
-            self._sample(layer, output, describe(layer, batch, output) or {})
+            points = shown(layer, batch, output)
+            self._sample(layer, points, describe(layer, batch, points) or {})
 
     def _chosen(self) -> bool:
         """Whether to sample from this batch: ``batches`` are chosen evenly, or the first if the data are endless."""

@@ -20,36 +20,65 @@ ZERO = "#e2e2e6"
 DPI = 110
 MAX_WIDTH, MAX_HEIGHT = 16.0, 10.0
 """Largest size of all panels together, in inches."""
-MAX_NAMED = 30
-"""Most tokens on an axis on which every token has a label."""
+ENLARGED = 30
+"""Number of named tokens up to which a panel grows with their number."""
 LONGEST_NAME = 18
 MIN_POINTS = 4.5
 """Smallest legible font size, in points."""
+MIN_ROOM = 0.12
+"""Least distance of labels of groups, on average, in inches."""
+BOUND = "#1fa2ff"
+"""Colour of the lines between groups of tokens."""
 STEPS = (1, 2, 5, 10, 20)
 """Distances between numbered tick labels, in tokens."""
 
 
 class TokenNames(NamedTuple):
-    """Names of the tokens on both axes of a map, where known."""
+    """Names of the tokens on both axes of a map, where known, and titles of the maps and of the axes.
+
+    Attributes:
+        queries: Names of the queries.
+        keys: Names of the keys.
+        items: Title of each item; None = they are numbered.
+        query_title: Title of the queries' axis.
+        key_title: Title of the keys' axis.
+    """
 
     queries: Sequence[str] | None = None
     keys: Sequence[str] | None = None
+    items: Sequence[str] | None = None
+    query_title: str = "queries"
+    key_title: str = "keys"
 
 
 UNNAMED = TokenNames()
 
 
 class Ticks(NamedTuple):
-    """Tick labels of one axis: positions, texts, font size, and inches needed beside the panel."""
+    """Tick labels of one axis.
 
-    places: list[int]
+    Attributes:
+        places: Positions.
+        labels: Texts.
+        points: Font size.
+        room: Inches needed beside the panel.
+        bounds: Positions between groups of tokens of one name.
+    """
+
+    places: list[float]
     labels: list[str]
     points: float
     room: float
+    bounds: Sequence[float] = ()
 
 
 def picture(
-    weights: Tensor, heads: Sequence[int], title: str, max_tokens: int, names: TokenNames = UNNAMED
+    weights: Tensor,
+    heads: Sequence[int],
+    title: str,
+    max_tokens: int,
+    names: TokenNames = UNNAMED,
+    keys: int | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a grid of heat maps, items down and heads across, on one colour scale.
 
@@ -61,28 +90,35 @@ def picture(
         heads: Number of each head in the maps.
         title: Heading of the picture; what grey means is added where there is any.
         max_tokens: Longest side of a drawn map, in tokens.
-        names: Names of the tokens, drawn where an axis is short enough to read them.
+        names: Names of the tokens. Where they do not fit, every second or later one is drawn; neighbours of one name,
+            such as rows sorted by class, have it once.
+        keys: Number of keys that are attended to, of which only some are drawn; None = those of the maps.
 
     Returns:
         The picture, ``(height, width, 3)``.
     """
     maps = weights[..., :max_tokens, :max_tokens].float().numpy()
     maps = np.where(np.isfinite(maps), maps, np.float32(np.nan))
-    height, width = _panel_size(maps.shape, named=any(names))
+    height, width = _panel_size(maps.shape, named=bool(names.queries or names.keys))
     rows = _ticks(names.queries, maps.shape[2], height)
     columns = _ticks(names.keys, maps.shape[3], width)
     figure, grid, bar = _sheet(maps.shape, (height, width), left=0.5 + rows.room, bottom=0.35 + columns.room)
-    scale, colours = _scale(maps), colormaps["magma_r"].with_extremes(bad=ZERO)
+    scale, colours = _scale(maps, keys or weights.shape[-1]), colormaps["magma_r"].with_extremes(bad=ZERO)
     for panels, item in zip(grid, maps, strict=True):
         for axes, shown in zip(panels, item, strict=True):
             shown = np.ma.masked_where((shown == 0) | np.isnan(shown), shown)
             axes.imshow(shown, cmap=colours, norm=scale, interpolation="nearest", aspect="auto")
     for number, panels in enumerate(grid):
-        panels[0].set_ylabel(f"item {number}\n{_axis_title('queries', weights.shape[-2], max_tokens)}", fontsize=8)
+        item = f"item {number}" if names.items is None else _short(names.items[number], 40)
+        title_of = _axis_title(names.query_title, weights.shape[-2], max_tokens)
+        panels[0].set_ylabel(f"{item}\n{_short(title_of, 60)}", fontsize=8)
         panels[0].set_yticks(rows.places, rows.labels, fontsize=rows.points)
+        for axes in panels:
+            axes.hlines(rows.bounds, -0.5, maps.shape[3] - 0.5, color=BOUND, linewidth=1.2)
+            axes.vlines(columns.bounds, -0.5, maps.shape[2] - 0.5, color=BOUND, linewidth=1.2)
     for head, top, bottom in zip(heads, grid[0], grid[-1], strict=True):
         top.set_title(f"head {head}", fontsize=9)
-        bottom.set_xlabel(_axis_title("keys", weights.shape[-1], max_tokens), fontsize=8)
+        bottom.set_xlabel(_short(_axis_title(names.key_title, weights.shape[-1], max_tokens), 60), fontsize=8)
         bottom.set_xticks(columns.places, columns.labels, fontsize=columns.points, rotation=90 if names.keys else 0)
     figure.colorbar(ScalarMappable(scale, colours), cax=bar, ticks=MaxNLocator(4)).set_label("weight", fontsize=8)
     bar.tick_params(labelsize=7)
@@ -96,20 +132,35 @@ def _panel_size(shape: tuple[int, ...], *, named: bool) -> tuple[float, float]:
     """Height and width of a panel in inches: enlarged for token names, within the largest size of the picture."""
     items, heads, queries, keys = shape
     longest = max(queries, keys)
-    side = max(2.1, 0.15 * min(longest, MAX_NAMED) if named else 0.0)
+    side = max(2.1, 0.15 * min(longest, ENLARGED) if named else 0.0)
     side = min(side, MAX_WIDTH / heads, MAX_HEIGHT / items)
     return max(0.4, queries / longest) * side, max(0.4, keys / longest) * side
 
 
 def _ticks(names: Sequence[str] | None, tokens: int, inches: float) -> Ticks:
-    """Tick labels of an axis: every token's name, or about five indices where names are missing or not legible."""
-    points = min(7.5, 60 * inches / tokens)
-    if not names or tokens > MAX_NAMED or points < MIN_POINTS:
-        places = list(range(0, tokens, next(step for step in STEPS if tokens <= 7 * step)))
-        return Ticks(places, [str(place) for place in places], 7.0, 0.25)
-    shown = [drawable(name) for name in names[:tokens]]
-    short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in shown]
-    return Ticks(list(range(tokens)), short, points, 0.1 + 0.55 * points / 72 * max(len(name) for name in short))
+    """Tick labels of an axis: names of tokens as far as they are legible, or about five indices without names."""
+    if not names:
+        indices = range(0, tokens, next(step for step in STEPS if tokens <= 7 * step))
+        return Ticks([float(place) for place in indices], [str(place) for place in indices], 7.0, 0.25)
+    short = [_short(name, LONGEST_NAME) for name in names[:tokens]]
+    starts = [0, *(place for place in range(1, tokens) if short[place] != short[place - 1])]
+    ends = [*starts[1:], tokens]
+    middles = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
+    grouped = len(starts) <= min(tokens / 2, inches / MIN_ROOM)
+    if not grouped:
+        starts, middles = list(range(tokens)), [float(place) for place in range(tokens)]
+    step = -(-len(starts) * MIN_POINTS // (60 * inches)) if not grouped else 1
+    step = max(1, int(step))
+    points = min(7.5, 60 * inches * step / len(starts))
+    shown = [short[start] for start in starts[::step]]
+    room = 0.1 + 0.55 * points / 72 * max(len(name) for name in shown)
+    return Ticks(middles[::step], shown, points, room, [start - 0.5 for start in starts[1:]] if grouped else ())
+
+
+def _short(name: str, longest: int) -> str:
+    """Text as it can be drawn, cut to a length."""
+    shown = drawable(name)
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def _sheet(
@@ -139,14 +190,14 @@ def _sheet(
     return figure, grid, place(left + heads * (width + gap) + 0.05, bottom, 0.14, bar_height)
 
 
-def _scale(maps: NDArray[np.float32]) -> PowerNorm:
+def _scale(maps: NDArray[np.float32], keys: int) -> PowerNorm:
     """Colour scale shared by all maps.
 
     It follows the square root of a weight, so that one large weight leaves the others visible, and reaches at least
-    four times a uniform weight, so that uniform attention looks uniform rather than strong.
+    four times the uniform weight of ``keys`` keys, so that uniform attention looks uniform rather than strong.
     """
     finite = maps[np.isfinite(maps)]
-    return PowerNorm(0.5, finite.min(initial=0.0), finite.max(initial=min(1.0, 4 / maps.shape[-1])))
+    return PowerNorm(0.5, finite.min(initial=0.0), finite.max(initial=min(1.0, 4 / keys)))
 
 
 def _axis_title(kind: str, length: int, shown: int) -> str:

@@ -1,24 +1,17 @@
 """Plots of inferred sequences, on TensorBoard and as files."""
 
-import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks import probe
-from callbacks.board import writers
 from callbacks.first_batch import FirstBatch
+from callbacks.pictures import folder_of, show
 from tabattn.pairs import attended
-from tabattn.storage.files import write_file
 from tabattn.storage.finite import first_non_finite
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FOLDER = "figures"
 
 
 class Trajectories(FirstBatch):
@@ -60,7 +53,7 @@ class Trajectories(FirstBatch):
                 f"Trajectories draws a sequence inferred from another, and {type(data).__name__} has single ones"
             )
         # A collective call, so not in ``look``, which only rank 0 runs.
-        self.folder = Path(trainer.log_dir or trainer.default_root_dir, FOLDER)
+        self.folder = folder_of(trainer)
 
     def look(self, trainer: Trainer, task: Any, split: str, batch: Any) -> None:
         """Infer the kept items and plot them; plot nothing if the weights are not finite."""
@@ -75,25 +68,14 @@ class Trajectories(FirstBatch):
             found = task.trajectories(batch)
             watched = attended(task.network, found, 0, self.attention_steps) if self.attention_steps else []
         when = f"{split}, step {trainer.global_step}"
-        self._show(trainer, split, "trajectories", draw_trajectories(found, when))
+        show(trainer, self.folder, split, "inference", "trajectories", draw_trajectories(found, when))
         for step, looked in enumerate(watched):
             title = f"{when}, target {step + 1}: the {MOST} points most often\namong the {TOP} strongest of a head"
-            self._show(trainer, split, f"attention_{step + 1:03d}", draw_step(found, 0, step, looked, title))
-
-    def _show(self, trainer: Trainer, split: str, name: str, figure: "Figure") -> None:
-        """Write a picture to TensorBoard and into the run folder."""
-        from matplotlib.image import imsave
-
-        from callbacks.heatmaps import render
-
-        tag = f"test/inference/{name}" if split == "test" else f"inference/{name}"
-        image = render(figure)
-        for writer in writers(trainer):
-            writer.add_image(tag, image, trainer.global_step, dataformats="HWC")
-        if getattr(trainer, "fast_dev_run", False):
-            return
-        folder = self.folder / f"{split}_{trainer.global_step:06d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        imsave(buffer, image, format="png")
-        write_file(folder / f"{name}.png", buffer.getbuffer())
+            show(
+                trainer,
+                self.folder,
+                split,
+                "inference",
+                f"attention_{step + 1:03d}",
+                draw_step(found, 0, step, looked, title),
+            )

@@ -17,6 +17,7 @@ from torch.optim import AdamW
 
 from tabattn.contract.errors import one_line
 from tabattn.contract.facts import Fact, check_facts, fact_of
+from tabattn.contract.views import MapView, ScoredColumn
 from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import refuse_diverged, refuse_loaded
 from tabattn.optim.factories import OptimizerFactory, ScheduleFactory, check_factory, described_together
@@ -230,8 +231,26 @@ class Task(LightningModule):
         """Token names of each attention site, by a part of its module path; None = no names."""
         return None
 
+    def map_views(self, batch: Any, items: int, tokens: int) -> Mapping[str, MapView] | None:
+        """Parts of the attention maps to draw, by module path; None = the first items and tokens of every layer.
+
+        Args:
+            batch: Batch of the probe.
+            items: Most elements of a layer's batch to draw.
+            tokens: Most tokens on a side of a map.
+        """
+        return None
+
+    def token_points(self, layer: str, batch: Any, output: Tensor) -> Tensor:
+        """Part of a layer's output whose tokens are shown as points, ``(..., dim)``; all of it unless overridden."""
+        return output
+
+    def scored_columns(self) -> list[ScoredColumn] | None:
+        """Truth and predictions of the last validation or test, over all ranks; None = the task keeps none."""
+        return None
+
     def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
-        """Metadata columns of the tokens that a layer outputs, flattened; None = only their indices."""
+        """Metadata columns of the tokens of a layer that are shown, flattened; None = only their indices."""
         return None
 
     @_restricted_classmethod

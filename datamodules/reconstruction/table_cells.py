@@ -68,6 +68,7 @@ class TableCells(NotInCheckpoints, LightningDataModule):
         self.prepared: Prepared = prepare(table, names, tuple(drop), cache_dir, split, masks, context, seed)
         self.columns = self.prepared.cells.columns
         self.duplicated = self.prepared.duplicated
+        self.roles = self.prepared.cells.roles
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
         rank_zero_info(self.prepared.told())

@@ -1,6 +1,6 @@
 """Attention capture: forward hooks that record the maps, queries and keys of every mechanism in a model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
 @contextmanager
 def capture(
-    model: nn.Module, keep: Sequence[str] = ("weights",), items: int | None = 8
+    model: nn.Module, keep: Sequence[str] = ("weights",), items: int | Mapping[str, Sequence[int]] | None = 8
 ) -> Iterator[dict[str, list[Record]]]:
     """Record every call of every mechanism in a model inside this context; outputs stay bit-identical.
 
@@ -45,27 +45,35 @@ def capture(
     Args:
         model: Module that holds mechanisms.
         keep: Which fields of ``Record`` to keep.
-        items: How many leading elements of the batch of each call to record. None = all.
+        items: How many leading elements of the batch of each call to record, or by module path the numbers of the
+            elements to record, of these mechanisms alone. None = all.
 
     Yields:
         Records in order of the calls, by module path.
 
     Raises:
-        ValueError: If ``keep`` names an unknown field, ``items`` is below 1 or the model holds no mechanism.
+        ValueError: If ``keep`` names an unknown field, ``items`` is below 1 or names no mechanism of the model, or the
+            model holds no mechanism.
     """
     unknown = sorted(set(keep) - set(Record._fields))
     if unknown:
         raise ValueError(f"keep must name some of {', '.join(Record._fields)}, got {', '.join(unknown)}")
-    if items is not None and items < 1:
+    if isinstance(items, int) and items < 1:
         raise ValueError(f"items must be at least 1 or None, got {items}")
     mechanisms = {path: module for path, module in model.named_modules() if isinstance(module, Mechanism)}
     if not mechanisms:
         raise ValueError(f"{type(model).__name__} holds no attention mechanism to capture")
-    records: dict[str, list[Record]] = {path: [] for path in mechanisms}
-    recorder = _Recorder(frozenset(keep), items)
+    if isinstance(items, Mapping) and (foreign := sorted(set(items) - set(mechanisms))):
+        raise ValueError(f"items must name mechanisms of {type(model).__name__}, got {', '.join(foreign)}")
+    chosen = {
+        path: list(items[path]) if isinstance(items, Mapping) else slice(items)
+        for path in (items if isinstance(items, Mapping) else mechanisms)
+    }
+    records: dict[str, list[Record]] = {path: [] for path in chosen}
+    recorder = _Recorder(frozenset(keep))
     hooks = [
-        mechanism.register_forward_hook(recorder.hook(records[path]), with_kwargs=True)
-        for path, mechanism in mechanisms.items()
+        mechanisms[path].register_forward_hook(recorder.hook(records[path], part), with_kwargs=True)
+        for path, part in chosen.items()
     ]
     _capturing.set(_capturing.get() | {recorder})
     try:
@@ -77,12 +85,11 @@ def capture(
 
 
 class _Recorder:
-    def __init__(self, keep: frozenset[str], items: int | None) -> None:
+    def __init__(self, keep: frozenset[str]) -> None:
         self.keep = keep
-        self.items = items
 
-    def hook(self, records: list[Record]) -> Any:
-        """Return a forward hook that appends to ``records``."""
+    def hook(self, records: list[Record], items: slice | list[int]) -> Any:
+        """Return a forward hook that appends to ``records``, of these elements of the batch."""
 
         def record(module: Mechanism, args: tuple[Any, ...], *rest: Any) -> None:
             # A hook that another thread is just removing is called without keyword arguments: nothing to record.
@@ -91,18 +98,27 @@ class _Recorder:
             kwargs, _ = rest
             token = _looking.set(True)
             try:
-                records.append(self.look(module, **dict(zip(("q", "k", "v", "mask"), args, strict=False)), **kwargs))
+                given = dict(zip(("q", "k", "v", "mask"), args, strict=False))
+                records.append(self.look(module, items, **given, **kwargs))
             finally:
                 _looking.reset(token)
 
         return record
 
-    def look(self, module: Mechanism, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Record:
+    def look(
+        self,
+        module: Mechanism,
+        items: slice | list[int],
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+    ) -> Record:
         """Build the record of one call."""
-        q, k = q[: self.items], k[: self.items]
+        q, k = q[items], k[items]
         if mask is not None:
             mask = four_dimensional(mask)
-            mask = mask if mask.shape[0] == 1 else mask[: self.items]
+            mask = mask if mask.shape[0] == 1 else mask[items]
         seen = {"q": q, "k": k, "mask": mask}
         if "weights" in self.keep:
             seen["weights"] = module.weights(q, k, mask)

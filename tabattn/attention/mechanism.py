@@ -9,6 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+KEYS_AT_ONCE = 1024
+"""Most columns of a map that are computed in one pass, which bounds its memory."""
+
 
 class Mechanism(nn.Module, ABC):
     """Abstract attention mechanism: mixes values by queries and keys, without projections.
@@ -65,8 +68,9 @@ class Mechanism(nn.Module, ABC):
         A mechanism is linear in its values, so the identity as values yields its matrix. Costs queries x keys x keys,
         so it is meant for inspection, not for training. Dropout is off.
         """
-        identity = torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
-        return _evaluating(self).forward(q, k, identity.expand(*k.shape[:2], -1, -1), mask)
+        identity = torch.eye(k.shape[-2], dtype=k.dtype, device=k.device).expand(*k.shape[:2], -1, -1)
+        parts = [_evaluating(self).forward(q, k, part, mask) for part in identity.split(KEYS_AT_ONCE, dim=-1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
 def _evaluating(module: nn.Module) -> Any:

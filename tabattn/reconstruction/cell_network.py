@@ -10,6 +10,7 @@ from torch.distributions import MixtureSameFamily
 
 from tabattn.attention import AttentionFactory
 from tabattn.contract.cells import Column
+from tabattn.reconstruction.sites import Site
 
 
 class Kinds(NamedTuple):
@@ -58,6 +59,10 @@ class CellNetwork(nn.Module, ABC):
     """Plural noun for the subclasses, in messages."""
     kinds: Kinds
     """Places of numeric and categorical columns."""
+
+    def sites(self) -> list[Site]:
+        """Where it attends between rows and between columns; empty = unknown, so that maps have no names."""
+        return []
 
     @abstractmethod
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:

@@ -10,6 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc
 
 from tabattn.contract.cells import Column
+from tabattn.contract.views import ScoredColumn
 from tabattn.nn.densities import crps, mixture, parts
 
 LEVELS = (50, 90)
@@ -58,6 +59,7 @@ class ColumnScores(Metric):
         super().__init__()
         self.column = column
         self.duplicated: Tensor | None = None
+        self.scored: ScoredColumn | None = None
         for state in ("rows", "truth", "values"):
             self.add_state(state, [], dist_reduce_fx="cat")
         self.rows: list[Tensor]
@@ -84,8 +86,9 @@ class ColumnScores(Metric):
         self.values.append(torch.zeros(1, width, device=self.device))
 
     def compute(self) -> dict[str, float]:
-        """Compute the scores."""
+        """Compute the scores, and keep in ``scored`` what they were computed of."""
         rows, truth, values = (_joined(state) for state in (self.rows, self.truth, self.values))
+        self.scored = _in_units(self.column, truth[rows >= 0].cpu(), values[rows >= 0].cpu())
         scores = self._of(truth[rows >= 0], values[rows >= 0])
         if self.duplicated is None or not self.duplicated.any():
             return scores
@@ -107,6 +110,13 @@ def _figures(predicted: Predicted) -> Tensor:
     truth = predicted.truth.nan_to_num(0.0)
     density = predicted.density
     return torch.stack([predicted.point, crps(density, truth), density.log_prob(truth), density.cdf(truth)], dim=-1)
+
+
+def _in_units(column: Column, truth: Tensor, values: Tensor) -> ScoredColumn:
+    if column.categories:
+        return ScoredColumn(column.name, column.categories, truth.long(), values, None)
+    truth, mean = (column.mean + column.std * part.double() for part in (truth, values[:, 0]))
+    return ScoredColumn(column.name, (), truth, mean, values[:, 3])
 
 
 def _numeric(truth: Tensor, values: Tensor, std: float) -> dict[str, float]:

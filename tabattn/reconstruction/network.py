@@ -12,6 +12,7 @@ from tabattn.nn.block import Order, table_block
 from tabattn.reconstruction.cell_network import CellNetwork, Kinds, Reconstruction, check_cells
 from tabattn.reconstruction.embedding import CellEmbedding, Embedding
 from tabattn.reconstruction.heads import CellHead
+from tabattn.reconstruction.sites import Site, sites
 from tabattn.reconstruction.wide import WideBlock
 
 
@@ -61,6 +62,7 @@ class CellTransformer(CellNetwork):
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
         self.kinds = Kinds.of(columns)
         self.columns = len(columns)
+        self.datapoints = datapoints
         self.embedding = CellEmbedding(columns, dim, embedding)
         self.dropout = nn.Dropout(dropout)
 
@@ -72,6 +74,9 @@ class CellTransformer(CellNetwork):
         self.blocks = nn.ModuleList(layer() for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
         self.head = CellHead(columns, dim, components)
+
+    def sites(self) -> list[Site]:
+        return sites(self, self.datapoints)
 
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:
         check_cells(x, hidden, context, self.columns)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributions import MixtureSameFamily
@@ -14,6 +15,7 @@ from torch.optim import AdamW
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.contract.facts import Fact
+from tabattn.contract.views import MapView, ScoredColumn
 from tabattn.nn.densities import mixture, parts
 from tabattn.reconstruction import NETWORKS
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory, Reconstruction
@@ -22,6 +24,7 @@ from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed
 from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.options import DEFAULT_LOSS, LossOptions
 from tabattn.reconstruction.predictions import Filled, filled, prediction_table
+from tabattn.reconstruction.views import map_views, row_metadata, row_points
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
@@ -50,6 +53,7 @@ class TableReconstruction(Task):
     facts: ClassVar[Mapping[str, Fact]] = {
         "columns": Fact(Sequence, "the columns of the table, for which the network is built"),
         "duplicated": Fact(object, "which rows equal a training row, for scores without them", None),
+        "roles": Fact(object, "the role of each row: 0 = training, 1 = validation, 2 = test, for pictures", None),
     }
     network: CellNetwork
 
@@ -95,6 +99,13 @@ class TableReconstruction(Task):
             if not self.columns:
                 self.build(tuple(columns))
             self._check_columns(columns)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Build the network before the callbacks are set up, some of which check its layers."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.check_data(data)
+        return super().configure_callbacks()
 
     def setup(self, stage: str) -> None:
         """Check the data, and tell the scores which rows equal a training row."""
@@ -199,9 +210,26 @@ class TableReconstruction(Task):
         """One line for each row: its number, its targets and their predictions, and what fills its missing cells."""
         return prediction_table(output, self.columns)
 
-    def token_names(self, batch: Any) -> dict[str, list[str]]:
-        """Column names of the attention between attributes."""
-        return {"features": [column.name for column in self.columns]}
+    def map_views(self, batch: CellBatch, items: int, tokens: int) -> dict[str, MapView]:
+        """Maps between rows sorted by their label, and maps between columns with their names."""
+        sites = [site._replace(path=f"network.{site.path}") for site in self.network.sites()]
+        return map_views(sites, batch, self.columns, self._roles(), items, tokens)
+
+    def token_points(self, layer: str, batch: CellBatch, output: Tensor) -> Tensor:
+        """Tokens of the target columns: one point for each row and target."""
+        return row_points(batch, self.columns, output)
+
+    def token_metadata(self, layer: str, batch: CellBatch, output: Tensor) -> dict[str, list[Any]] | None:
+        """Label, split and number of the row of each point."""
+        return row_metadata(batch, self.columns, self._roles(), output)
+
+    def scored_columns(self) -> list[ScoredColumn]:
+        """Truth and predictions of each target, in the data's units."""
+        return [metric.scored for _, metric in self._scored() if metric.scored is not None]
+
+    def _roles(self) -> Tensor | None:
+        roles = self.of_data("roles")
+        return None if roles is None else torch.as_tensor(roles).cpu()
 
 
 def _select(density: MixtureSameFamily, rows: Tensor, at: int) -> MixtureSameFamily:

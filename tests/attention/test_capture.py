@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tabattn.attention import Entmax, Local, Mechanism, Record, Softmax, capture
+from tabattn.attention import MECHANISMS, Entmax, Local, Mechanism, Record, Softmax, capture
 from tabattn.nn.multihead import MultiheadAttention
 
 close = torch.testing.assert_close
@@ -145,3 +145,27 @@ def test_wrong_arguments_are_refused(net):
             pass
     with pytest.raises(ValueError, match="Linear holds no attention mechanism"), capture(nn.Linear(1, 1)):
         pass
+
+
+def test_items_may_be_numbers_by_path(net, x):
+    mask = torch.rand(10, 1, 1, 5) > 0.2
+    keep = ("weights", "q", "mask")
+    with capture(net, keep, items=None) as whole, capture(net, keep, {"first.mechanism": [7, 2]}) as records:
+        net.eval()(x, mask)
+    assert list(records) == ["first.mechanism"]
+    (record,), (full,) = records["first.mechanism"], whole["first.mechanism"]
+    for part, of in ((record.weights, full.weights), (record.q, full.q), (record.mask, full.mask)):
+        close(part, of[[7, 2]])
+    with pytest.raises(ValueError, match="items must name mechanisms of Net, got third"):
+        capture(net, items={"third": [0]}).__enter__()
+
+
+@pytest.mark.parametrize("name", list(MECHANISMS))
+def test_long_maps_are_computed_in_parts(name, monkeypatch):
+    torch.manual_seed(0)
+    made = MECHANISMS[name](HEADS, 4).eval()
+    q, k = torch.randn(2, 1, HEADS, 11, 4)
+    mask = torch.arange(11) != 3
+    whole = made.weights(q, k, mask)
+    monkeypatch.setattr("tabattn.attention.mechanism.KEYS_AT_ONCE", 4)
+    close(made.weights(q, k, mask), whole)

@@ -19,12 +19,14 @@ NETWORK = ["--model.network.dim=8", "--model.network.heads=2", "--model.network.
 TASKS = {
     "prior": ["--data.tables=[sklearn:iris]", "--data.num_workers=0", "--data.rows=[12,16]", "--data.features=[2,3]"],
     "pairs": ["--data.batch_size=4", "--data.evaluation.val_batches=1", "--data.evaluation.test_batches=1"],
+    "reconstruction": ["--data.table=sklearn:iris"],
 }
 ALL = {
     "prior": ("AttentionMaps", "Embeddings", "History", "Weights"),
     "pairs": ("AttentionMaps", "Embeddings", "Weights", "Trajectories", "History"),
+    "reconstruction": ("AttentionMaps", "Embeddings", "PredictionPlots", "Weights", "History"),
 }
-OPTIONS = {"prior": [], "pairs": ["--trainer.callbacks.metric=val/ll"]}
+OPTIONS = {"prior": [], "pairs": ["--trainer.callbacks.metric=val/ll"], "reconstruction": []}
 
 
 @pytest.mark.parametrize("task", TASKS)

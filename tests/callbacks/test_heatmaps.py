@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from callbacks.attention_maps import _names_of
-from callbacks.heatmaps import ZERO, TokenNames, picture
+from callbacks.heatmaps import ZERO, TokenNames, _ticks, picture
 from callbacks.statistics import spread
 
 
@@ -49,6 +49,30 @@ def test_names_are_drawn_on_the_axis_they_fit() -> None:
     bare, named = picture(weights, [0], "map", 64), picture(weights, [0], "map", 64, found)
     assert bare.shape == named.shape
     assert not np.array_equal(bare, named)
+
+
+def test_names_that_do_not_fit_are_thinned() -> None:
+    names = [f"column {place}" for place in range(31)]
+    assert _ticks(names, 31, 4.0).labels == names
+    few = _ticks(names, 31, 1.5)
+    assert few.labels == names[::2]
+    assert few.places == list(range(0, 31, 2))
+    assert _ticks(None, 31, 1.5).labels == ["0", "5", "10", "15", "20", "25", "30"]
+
+
+def test_neighbours_of_one_name_have_it_once() -> None:
+    found = _ticks(["benign"] * 5 + ["malignant"] * 3, 8, 3.0)
+    assert found.labels == ["benign", "malignant"]
+    assert found.places == [2.0, 6.0]
+    assert found.bounds == [4.5]
+    assert _ticks(["a", "b", "a"], 3, 3.0).bounds == ()
+
+
+def test_uniform_maps_look_alike_however_few_of_their_keys_are_drawn() -> None:
+    whole, part = torch.full((1, 1, 4, 40), 1 / 40), torch.full((1, 1, 4, 4), 1 / 40)
+    pixel = [tuple(picture(maps, [0], "map", 64, keys=40)[120, 100]) for maps in (whole, part)]
+    assert pixel[0] == pixel[1]
+    assert tuple(picture(part, [0], "map", 64)[120, 100]) != pixel[0]
 
 
 def test_nothing_finite_to_draw_still_draws() -> None:

@@ -1,0 +1,54 @@
+"""Pictures of a run: on TensorBoard, and as PNG files in the run folder."""
+
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Trainer
+
+from callbacks.board import writers
+from tabattn.storage.files import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOLDER = "figures"
+
+
+def folder_of(trainer: Trainer) -> Path:
+    """Folder of a run's pictures; a collective call."""
+    return Path(trainer.log_dir or trainer.default_root_dir, FOLDER)
+
+
+def show(trainer: Trainer, folder: Path, split: str, group: str, name: str, figure: "Figure") -> None:
+    """Write a picture to every TensorBoard logger and, but for a ``fast_dev_run``, as a PNG file.
+
+    Args:
+        trainer: Trainer of the run.
+        folder: Folder of its pictures.
+        split: ``validation`` or ``test``.
+        group: Group of the picture on TensorBoard.
+        name: Name of the picture.
+        figure: The picture.
+    """
+    from matplotlib.image import imsave
+
+    from callbacks.heatmaps import render
+
+    image = render(figure)
+    for writer in writers(trainer):
+        tag = f"test/{group}/{name}" if split == "test" else f"{group}/{name}"
+        writer.add_image(tag, image, trainer.global_step, dataformats="HWC")
+    if getattr(trainer, "fast_dev_run", False):
+        return
+    home = folder / f"{split}_{trainer.global_step:06d}"
+    home.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    imsave(buffer, image, format="png")
+    write_file(home / f"{_file_name(name)}.png", buffer.getbuffer())
+
+
+def _file_name(name: str) -> str:
+    """Name without characters that a file system may refuse."""
+    return re.sub(r"[^\w.-]+", "_", name)[:80].strip(".") or "picture"
