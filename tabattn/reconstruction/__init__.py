@@ -1,10 +1,11 @@
 """Reconstruction of hidden cells of tables: registry of its networks."""
 
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory
+from tabattn.reconstruction.legacy import LegacyNPT
 from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.options import LossOptions
 
-NETWORKS: dict[str, type[CellNetwork]] = {"CellTransformer": CellTransformer}
+NETWORKS: dict[str, type[CellNetwork]] = {"CellTransformer": CellTransformer, "LegacyNPT": LegacyNPT}
 """Every network of the task, by name."""
 
-__all__ = ["NETWORKS", "CellNetwork", "CellTransformer", "LossOptions", "NetworkFactory"]
+__all__ = ["NETWORKS", "CellNetwork", "CellTransformer", "LegacyNPT", "LossOptions", "NetworkFactory"]
