@@ -27,8 +27,8 @@ from benchmarks.reports import add_out, check_least, publish
 from datamodules.tables.sources import load_frame
 from tabattn import TabularClassifier
 from tabattn.contract.columns import TableEncoder, encode_labels
+from tabattn.contract.devices import resolve_device
 from tabattn.contract.errors import DataError
-from tabattn.prior.estimator.arguments import resolve_device
 from tabattn.prior.estimator.codes import sample_rows
 from tabattn.prior.weights import packaged_path
 

@@ -1,8 +1,6 @@
 """Weight files of networks: safetensors, with class and arguments of the network in the header."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tabattn.attention import MECHANISMS, AttentionFactory, Mechanism
 from tabattn.contract.errors import DataError
 from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.earlier import upgrade
-from tabattn.prior.network_check import check_network, check_shapes
 from tabattn.prior.options import PriorOptions
 from tabattn.storage import trusted
 from tabattn.storage.checkpoint_files import REMOTE, find
 from tabattn.storage.checkpoint_files import read as read_parts
+from tabattn.storage.described import class_named, mechanism_named, plain_defaults
 from tabattn.storage.finite import non_finite_weight
 from tabattn.storage.hyperparameters import import_path, plain
+from tabattn.storage.network_check import check_network, check_shapes
 from tabattn.storage.weight_files import read, write
 
 PREFIX = "network."
@@ -139,9 +137,9 @@ def build(described: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
     Raises:
         ValueError: Arguments and weights do not match.
     """
-    cls = _class(described.get("class_path"), NETWORKS, "tabattn.prior", ContextClassifier, "a network", where)
+    cls = class_named(described.get("class_path"), NETWORKS, "tabattn.prior", ContextClassifier, "a network", where)
     given: dict[str, Any] = dict(described.get("init_args") or {})
-    given |= {name: _factory(given[name], where) for name in ATTENTIONS if name in given}
+    given |= {name: mechanism_named(given[name], where) for name in ATTENTIONS if name in given}
     try:
         if isinstance(given.get("options"), dict):
             given["options"] = PriorOptions(**given["options"])
@@ -158,44 +156,7 @@ def build(described: Mapping[str, Any], weights: Mapping[str, Tensor], where: st
     return network.eval().requires_grad_(False)
 
 
-@contextmanager
-def plain_defaults() -> Iterator[None]:
-    """Context in which new tensors are float32 on the CPU, whatever defaults the process has set."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"):
-            yield
-    finally:
-        torch.set_default_dtype(before)
-
-
 def described(network: ContextClassifier) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights of a network under ``PREFIX``, and its class and arguments in plain values."""
     weights = {PREFIX + name: value for name, value in network.state_dict().items()}
     return weights, {"class_path": import_path(type(network)), "init_args": plain(network.arguments)}
-
-
-def _factory(given: Any, where: str) -> AttentionFactory | None:
-    """Mechanism factory from its description in plain values."""
-    if given is None:
-        return None
-    path = given.get("class_path") if isinstance(given, dict) else given
-    found = _class(path, MECHANISMS, "tabattn.attention", Mechanism, "an attention", where)
-    arguments = given.get("init_args") or {} if isinstance(given, dict) else {}
-    if not isinstance(arguments, dict):
-        raise ValueError(
-            f"{where} has arguments of {found.__name__} that are not named: {trusted.shortened(arguments)}"
-        )
-    return partial(found, **arguments) if isinstance(given, dict) else found
-
-
-def _class(path: Any, known: Mapping[str, Any], home: str, base: type, what: str, where: str) -> Any:
-    """Class of a path of any version; that its package is allowed is checked before the import."""
-    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
-    if module.startswith(home) and name in known:
-        return known[name]
-    try:
-        return trusted.resolve(path, base)
-    except ValueError as ex:
-        raise ValueError(f"{where} names {what} that is not known: {ex}") from ex

@@ -18,10 +18,10 @@ FORMAT = "tabattn.prior"
 VERSION = 1
 
 
-def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a header of plain values atomically to a weight file, with a checksum."""
+def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], kind: str = FORMAT) -> None:
+    """Write tensors and a header of plain values atomically to a weight file of a kind, with a checksum."""
     text = {
-        "format": FORMAT,
+        "format": kind,
         "version": str(VERSION),
         "header": json.dumps(header, default=lambda scalar: scalar.item()),
         KEY: PLACEHOLDER,
@@ -32,7 +32,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
     write_file(path, file.getbuffer())
 
 
-def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: str | Path, kind: str = FORMAT) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a weight file of ``write``, once its checksum is verified; files of earlier versions have none.
 
     Raises:
@@ -49,8 +49,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} is damaged or no safetensors file: {ex}") from ex
     if "sealed" in text and not whole:
         raise ValueError(f"{path} is damaged: its checksum is gone")
-    if text.get("format") != FORMAT:
-        raise ValueError(f"{path} was not written by tabattn: its format is {text.get('format')!r}, not {FORMAT!r}")
+    if text.get("format") != kind:
+        raise ValueError(f"{path} was not written by tabattn: its format is {text.get('format')!r}, not {kind!r}")
     if text.get("version") != str(VERSION):
         raise ValueError(f"{path} has version {text.get('version')}, this package reads version {VERSION}")
     try:

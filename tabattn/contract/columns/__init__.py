@@ -1,6 +1,7 @@
 """Column encoding: the columns of a real table, in any container, as numbers; all cells are read here."""
 
-from tabattn.contract.columns.frames import MOST_CELLS, as_frame, check_cells
+from tabattn.contract.columns.classes import check_labels, number_labels
+from tabattn.contract.columns.frames import MOST_CELLS, as_frame, check_cells, checked_table
 from tabattn.contract.columns.labels import (
     encode_labels,
     missing_words,
@@ -22,10 +23,13 @@ __all__ = [
     "TableEncoder",
     "as_frame",
     "check_cells",
+    "check_labels",
+    "checked_table",
     "encode_labels",
     "is_numeric",
     "learn",
     "missing_words",
+    "number_labels",
     "recode",
     "sorted_labels",
     "to_single",

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
 
 MOST_CELLS = 10**8
 """Most cells of a sparse table that is converted to a dense one."""
@@ -29,6 +31,29 @@ def as_frame(x: Any) -> pd.DataFrame:
     if any(getattr(dtype, "kind", "O") == "c" for dtype in frame.dtypes):
         raise ValueError("Complex data not supported: a cell must be a real number, a date or text")
     return frame
+
+
+def checked_table(estimator: BaseEstimator, x: Any, *, reset: bool, y: Any = "no_validation") -> pd.DataFrame:
+    """Convert the table given to an estimator; check its columns against those of ``fit``, unless ``reset``.
+
+    Args:
+        estimator: The estimator, whose ``n_features_in_`` and ``feature_names_in_`` are set by ``reset``.
+        x: The table.
+        reset: Whether this is the table to fit.
+        y: The labels; None is refused by estimators that need some.
+
+    Raises:
+        ValueError: Not two-dimensional, without rows, with two columns of one name, or other columns than in ``fit``.
+    """
+    table = as_frame(x)
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise ValueError(f"X has several columns {twice!r}: their names must be different")
+    # for scikit-learn's usual messages about sizes
+    check_array(np.empty(table.shape, dtype=bool), estimator=estimator)
+    # Labels are checked separately, as scikit-learn's check refuses bytes.
+    validate_data(estimator, table, None if y is None else "no_validation", reset=reset, skip_check_array=True)
+    return table
 
 
 def check_cells(frame: pd.DataFrame) -> None:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from tabattn.contract.devices import resolve_device
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AVERAGES = ("logits", "probabilities")
 
@@ -53,24 +55,3 @@ def check_arguments(given: dict[str, Any]) -> Run:
     if device.type == "cpu" and given["dtype"] != "float32":
         raise ValueError(f"dtype must be float32 on a CPU, got {given['dtype']}")
     return Run(device, DTYPES[given["dtype"]], float(temperature), int(given["chunk_rows"]), bool(given["cache"]))
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Resolve the name of a device; ``auto`` is a GPU if there is one.
-
-    Raises:
-        ValueError: There is no such device.
-    """
-    if isinstance(device, str) and device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not isinstance(device, (str, torch.device)):
-        raise ValueError(f"device must be a name, such as 'auto', 'cpu' or 'cuda:0', got {device!r}")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as ex:
-        reason = str(ex).partition("\n")[0]
-        raise ValueError(f"device {device!r} cannot be used: {reason}") from ex
-    if found.type == "meta":
-        raise ValueError("device 'meta' cannot be used: it holds no numbers")
-    return found

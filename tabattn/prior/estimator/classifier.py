@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import Tags, check_array, check_consistent_length, check_random_state, column_or_1d
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import Tags, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
-from tabattn.contract.columns import Floats, TableEncoder, as_frame
+from tabattn.contract.columns import Floats, TableEncoder, check_labels, checked_table, number_labels
 from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.estimator import files
 from tabattn.prior.estimator.arguments import check_arguments
 from tabattn.prior.estimator.ensemble import draw
-from tabattn.prior.estimator.labels import check_labels, number_labels
 from tabattn.prior.estimator.reader import Reader
 from tabattn.prior.weights import load_network
 from tabattn.storage.finite import non_finite_weight
@@ -96,7 +94,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             FileNotFoundError: There are no weights.
         """
         check_arguments(self.get_params(deep=False))
-        table = self._check_table(X, reset=True, y=y)
+        table = checked_table(self, X, reset=True, y=y)
         self.classes_, self.y_ = check_labels(y)
         check_consistent_length(table, self.y_)
         self.encoder_ = TableEncoder()
@@ -122,7 +120,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         run = check_arguments(self.get_params(deep=False))
-        x = _some_column(self.encoder_.encode(self._check_table(X, reset=False)))
+        x = _some_column(self.encoder_.encode(checked_table(self, X, reset=False)))
         if self._reader is None:
             return np.ones((len(x), 1))
         scores = self._reader.log_probabilities(x, run).astype(np.float64)
@@ -185,18 +183,6 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string = True
         tags.input_tags.sparse = True
         return tags
-
-    def _check_table(self, X: Any, *, reset: bool, y: Any = "no_validation") -> pd.DataFrame:
-        """Convert a table to a DataFrame; check its columns against those of ``fit``, unless ``reset``."""
-        table = as_frame(X)
-        if not table.columns.is_unique:
-            twice = table.columns[table.columns.duplicated()][0]
-            raise ValueError(f"X has several columns {twice!r}: their names must be different")
-        # for scikit-learn's usual messages about sizes
-        check_array(np.empty(table.shape, dtype=bool), estimator=self)
-        # Labels are checked separately, as scikit-learn's check refuses bytes.
-        validate_data(self, table, None if y is None else "no_validation", reset=reset, skip_check_array=True)
-        return table
 
     def _prepare(self) -> Self:
         """Draw the ensemble members; none are needed for a single class."""

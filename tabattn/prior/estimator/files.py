@@ -2,16 +2,15 @@
 
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from tabattn.contract.columns import TableEncoder
 from tabattn.prior.estimator import header_check
 from tabattn.prior.estimator.arguments import check_arguments
 from tabattn.prior.weights import described, read, restore, write
+from tabattn.storage import table_headers
 
 if TYPE_CHECKING:
     from tabattn.prior.estimator.classifier import TabularClassifier
@@ -24,19 +23,14 @@ def save(estimator: "TabularClassifier", path: str | Path) -> None:
     """Save a fitted estimator; see ``TabularClassifier.save``."""
     tensors, network = described(estimator.network_)
     tensors |= {"table.x": torch.from_numpy(estimator.x_), "table.y": torch.from_numpy(estimator.y_)}
-    encoder = estimator.encoder_
     seed = estimator.random_state
     header = {
         "network": network,
         "parameters": {name: getattr(estimator, name) for name in PARAMETERS},
         "random_state": seed if isinstance(seed, Integral) else None,
         "seed": estimator.seed_,
-        "labels": _plain_labels(estimator.classes_),
-        "columns": estimator.n_features_in_,
-        "names": [str(name) for name in getattr(estimator, "feature_names_in_", ())] or None,
-        "kept": encoder.columns_.tolist(),
-        "categories": encoder.categories_,
-        "readings": [reading.plain() for reading in encoder.readings_],
+        "labels": table_headers.plain_labels(estimator.classes_),
+        **table_headers.plain_encoder(estimator),
     }
     write(path, tensors, header)
 
@@ -51,12 +45,12 @@ def load(cls: "type[TabularClassifier]", path: str | Path, device: str | torch.d
         header_check.check_parameters(header["parameters"], PARAMETERS)
         seed = header["random_state"]
         if seed is not None:
-            header_check.whole("random_state", seed, 0, header_check.SEEDS - 1)
+            table_headers.whole("random_state", seed, 0, table_headers.SEEDS - 1)
         estimator = cls(network, **header["parameters"], device=device, random_state=seed)
         estimator.network_ = network
-        estimator.seed_ = header_check.whole("seed", header["seed"], 0, header_check.SEEDS - 1)
-        estimator.classes_ = header_check.labels(header["labels"])
-        estimator.encoder_ = _encoder(header)
+        estimator.seed_ = table_headers.whole("seed", header["seed"], 0, table_headers.SEEDS - 1)
+        estimator.classes_ = table_headers.labels(header["labels"])
+        estimator.encoder_ = table_headers.encoder(header)
         estimator.n_features_in_ = header["columns"]
         if hasattr(estimator.encoder_, "feature_names_in_"):
             estimator.feature_names_in_ = estimator.encoder_.feature_names_in_
@@ -82,24 +76,3 @@ def _check_fit(estimator: "TabularClassifier") -> None:
     check_arguments(estimator.get_params(deep=False))
     if not np.array_equal(np.unique(y), np.arange(len(estimator.classes_))):
         raise ValueError(f"the rows' labels are not those of {len(estimator.classes_)} classes")
-
-
-def _encoder(header: dict[str, Any]) -> TableEncoder:
-    encoder = TableEncoder()
-    columns = header_check.whole("columns", header["columns"], 1, 2**31)
-    encoder.n_features_in_ = columns
-    names = header_check.names(header["names"], columns)
-    if names is not None:
-        encoder.feature_names_in_ = names
-    encoder.columns_ = header_check.kept_columns(header["kept"], columns)
-    categories = header_check.categories(header["categories"], len(encoder.columns_))
-    encoder.readings_ = header_check.readings(header.get("readings"), categories)
-    return encoder
-
-
-def _plain_labels(classes: NDArray[Any]) -> dict[str, Any]:
-    """Labels as plain values, from which equal labels are restored."""
-    text = classes.dtype == object and all(isinstance(label, str) for label in classes)
-    if classes.dtype.kind not in "biufU" and not text:
-        raise ValueError(f"labels must be numbers, truth values or text to be saved, got type {classes.dtype}")
-    return {"dtype": "object" if text else classes.dtype.str, "values": classes.tolist()}

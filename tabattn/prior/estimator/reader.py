@@ -14,7 +14,7 @@ from tabattn.contract.columns import Floats
 from tabattn.prior.classifier_network import ContextCache, ContextClassifier
 from tabattn.prior.estimator.arguments import Run
 from tabattn.prior.estimator.ensemble import Ensemble, Question, Scales
-from tabattn.prior.weights import plain_defaults
+from tabattn.storage.described import plain_defaults
 
 BATCH_TOKENS = {"cpu": 2**15, "cuda": 2**18}
 """Most context tokens of a batch of questions, by device type; a larger question is a batch of its own.

@@ -1,4 +1,4 @@
-"""Label encoding of the estimator: sorted classes, and the class index of each row."""
+"""Labels of classifiers: sorted classes, and the class index of each row."""
 
 import warnings
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from tabattn.contract.columns import missing_words, sorted_labels, told, warn_of_labels, warn_of_words
+from tabattn.contract.columns.labels import missing_words, sorted_labels, told, warn_of_labels, warn_of_words
 
 
 def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
