@@ -1,0 +1,64 @@
+"""Cells of a table as an estimator's network sees them."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from tabattn.contract.cells import Column
+from tabattn.contract.columns import Floats, Standard, TableEncoder
+
+REACH = 20.0
+"""Standard deviations beyond which a feature grows as a logarithm, so that no outlier overflows a network."""
+
+LEAST_ROWS = 10
+"""Least number of rows of which some are held out for validation."""
+
+
+def columns_of(encoder: TableEncoder, x: Floats, *, target: bool) -> tuple[Column, ...]:
+    """Columns of an encoded table, with the mean and standard deviation of its rows.
+
+    Args:
+        encoder: The fitted encoder.
+        x: The encoded rows, ``(rows, columns)``; NaN = missing.
+        target: Whether they are targets.
+    """
+    standard = Standard.of(x)
+    columns = []
+    for place, (index, codes) in enumerate(zip(encoder.columns_, encoder.categories_, strict=True)):
+        scale = (0.0, 1.0) if codes is not None else (float(standard.mean[place]), float(standard.size[place]))
+        columns.append(Column(str(encoder.labels_[index]), tuple(codes or ()), *scale, target))
+    return tuple(columns)
+
+
+def standardised(x: Floats, columns: tuple[Column, ...], *, reach: float = REACH) -> NDArray[np.float32]:
+    """Standardise numbers by the statistics of ``fit``; outliers beyond ``reach`` are drawn in, in their order."""
+    mean = np.asarray([column.mean for column in columns])
+    std = np.asarray([column.std for column in columns])
+    z = Standard(mean, std)(x)
+    numeric = np.asarray([not column.categories for column in columns], dtype=bool)
+    far = np.sign(z) * (reach + np.log1p(np.maximum(np.abs(z) - reach, 0.0)))
+    return np.where(numeric & (np.abs(z) > reach), far, z).astype(np.float32)
+
+
+def held_out(rows: int, classes: NDArray[np.int64] | None, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split rows at random into those to learn from and those to validate on; of few rows none validate.
+
+    Args:
+        rows: Number of rows.
+        classes: Class of each row, whose shares are kept where each has rows enough; None = there are none.
+        share: Share of the rows that validate.
+        seed: Seed.
+    """
+    count = round(share * rows)
+    every = torch.arange(rows)
+    if rows < LEAST_ROWS or count < 1:
+        return every, every[:0]
+    strata = None
+    if classes is not None:
+        sizes = np.bincount(classes)
+        sizes = sizes[sizes > 0]
+        strata = classes if sizes.min() >= 2 and len(sizes) <= min(count, rows - count) else None
+    train, val = train_test_split(np.arange(rows), test_size=count, random_state=seed, stratify=strata)
+    return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(val))

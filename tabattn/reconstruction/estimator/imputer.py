@@ -1,0 +1,351 @@
+"""Imputation of missing cells of mixed tables, as a scikit-learn transformer."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from tabattn.attention import AttentionFactory
+from tabattn.contract.columns import Floats, TableEncoder, checked_table, learn
+from tabattn.contract.errors import TableWarning
+from tabattn.nn.densities import parts
+from tabattn.reconstruction.cell_network import Reconstruction
+from tabattn.reconstruction.estimator import files
+from tabattn.reconstruction.estimator.arguments import check_arguments
+from tabattn.reconstruction.estimator.cells import columns_of, standardised
+from tabattn.reconstruction.estimator.fitting import fit_members
+from tabattn.reconstruction.estimator.members import Members
+from tabattn.reconstruction.estimator.restore import entries_of, fill, like, missing_cells
+from tabattn.reconstruction.estimator.settings import IMPUTATION, TrainingSettings
+
+Missing = NDArray[np.bool_]
+
+
+class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Imputer of missing cells (a scikit-learn transformer): a Non-Parametric Transformer trained on the table itself.
+
+    ``fit`` trains a network to predict hidden cells of the table from the other cells of their row and from the other
+    rows; ``transform`` fills the cells that are missing with predicted means, or with the most probable category.
+    Columns may hold numbers, text, categories, dates, in a table of any kind; a DataFrame is returned as a DataFrame
+    with the types of its columns, an array as an array. A category that ``fit`` has not seen stays as it is, and says
+    nothing of the other cells of its row. Filled numbers lie within the range of their column in ``fit``.
+
+    Args:
+        attention: Mechanism between rows, by name or as a class.
+        attribute_attention: Mechanism between the columns of a row.
+        settings: Settings of network and optimizer; None = ``IMPUTATION``.
+        n_members: Number of networks whose predictions are averaged, each with its own seed and validation rows.
+        max_steps: Most training steps.
+        patience: Validations without improvement after which a training stops.
+        validation_fraction: Share of the rows of which known cells are hidden to validate on; 0 = all steps are taken.
+        context_rows: Most rows that a row attends to. Of a larger table several samples are drawn, and averaged over.
+        keep_empty_features: Whether columns without any value in ``fit`` are kept, filled with 0, as by
+            ``SimpleImputer``. Otherwise they are dropped, with a warning.
+        device: ``auto`` (a GPU if there is one), or the name of a torch device.
+        verbose: Whether to show a progress bar.
+        random_state: Seed, or a NumPy random state.
+
+    Attributes:
+        encoder_: Fitted ``TableEncoder`` of the columns.
+        members_: Networks and context rows; None where no column varies.
+        entries_: Entries of the categories of each column of the encoder; empty for a numeric column.
+        constants_: Value of each constant column, by its index.
+        empty_: Indices of the columns without a value.
+        validation_losses_: Loss of each validation, for each member.
+        n_features_in_: Number of columns.
+        feature_names_in_: Names of the columns of a DataFrame with text names.
+        seed_: Seed drawn from ``random_state``.
+    """
+
+    def __init__(
+        self,
+        attention: AttentionFactory | str = "Softmax",
+        *,
+        attribute_attention: AttentionFactory | str = "Softmax",
+        settings: TrainingSettings | None = None,
+        n_members: int = 1,
+        max_steps: int = IMPUTATION.steps,
+        patience: int = IMPUTATION.patience,
+        validation_fraction: float = 0.2,
+        context_rows: int = 1024,
+        keep_empty_features: bool = False,
+        device: str | torch.device = "auto",
+        verbose: bool = False,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.attention = attention
+        self.attribute_attention = attribute_attention
+        self.settings = settings
+        self.n_members = n_members
+        self.max_steps = max_steps
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.context_rows = context_rows
+        self.keep_empty_features = keep_empty_features
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train on the cells of a table that are not missing.
+
+        Args:
+            X: The table, ``(rows, columns)``.
+            y: Ignored.
+
+        Raises:
+            ValueError: The table or an argument is invalid.
+            DivergenceError: The training diverged.
+        """
+        training = check_arguments(self.get_params(deep=False), IMPUTATION)
+        table = checked_table(self, X, reset=True)
+        self.encoder_ = TableEncoder()
+        x = self.encoder_.fit_encode(table)
+        self.labels_ = list(table.columns)
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._learn_constants(table)
+        kept = list(zip(self.encoder_.columns_, self.encoder_.readings_, x.T, strict=True))
+        self.entries_ = [entries_of(table.iloc[:, index], codes, reading) for index, reading, codes in kept]
+        self.members_: Members | None = None
+        self.validation_losses_: list[list[float]] = []
+        if kept:
+            columns = columns_of(self.encoder_, x, target=True)
+            self.members_, self.validation_losses_ = fit_members(
+                training,
+                columns,
+                standardised(x, columns),
+                [],
+                None,
+                float(self.validation_fraction),
+                int(self.n_members),
+                int(self.context_rows),
+                self.seed_,
+            )
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Fill the missing cells of a table.
+
+        Args:
+            X: Rows with the columns of ``fit``.
+
+        Returns:
+            The table without the columns that were empty in ``fit``, unless ``keep_empty_features``.
+        """
+        table, x, missing = self._read(X)
+        rows = missing.any(1)
+        values = x.copy()
+        if rows.any():
+            found = self._predict(x[rows])
+            values[rows] = np.where(missing[rows], self._most_likely(found), x[rows])
+        return like(X, self._filled(table, values, missing))
+
+    def sample(self, X: Any, n: int = 1, random_state: int | np.random.RandomState | None = None) -> list[Any]:
+        """Draw several imputations: cells of a row one after the other, each given those drawn before.
+
+        Args:
+            X: Rows with the columns of ``fit``.
+            n: Number of imputations.
+            random_state: Seed of the draws; None = another one each time.
+
+        Returns:
+            ``n`` filled tables.
+
+        Raises:
+            ValueError: ``n`` is below 1.
+        """
+        if type(n) is bool or int(n) != n or n < 1:
+            raise ValueError(f"n must be a whole number, at least 1, got {n!r}")
+        table, x, missing = self._read(X)
+        draws = check_random_state(random_state)
+        drawn = (self._draw(x, missing, draws) for _ in range(int(n)))
+        return [like(X, self._filled(table, values, missing)) for values in drawn]
+
+    def cell_probabilities(self, X: Any) -> dict[Any, pd.DataFrame]:
+        """Probabilities of the categories of every cell in a categorical column; 1 for the entry of a known cell.
+
+        Args:
+            X: Rows with the columns of ``fit``.
+
+        Returns:
+            For each categorical column, by its name or index, a DataFrame ``(rows, categories)``. A category that
+            ``fit`` has not seen has a row of zeros.
+        """
+        table, x, missing = self._read(X)
+        rows = missing.any(1)
+        found = self._predict(x[rows]).logits[0].exp().double().numpy() if rows.any() else None
+        places = [place for place, entries in enumerate(self.entries_) if entries]
+        out = {}
+        for at, place in enumerate(places):
+            entries, codes = self.entries_[place], x[:, place]
+            shares = (codes[:, None] == np.arange(len(entries))).astype(np.float64)
+            if found is not None:
+                gaps = missing[rows, place]
+                shares[np.flatnonzero(rows)[gaps]] = found[gaps, at, : len(entries)]
+            name = self.labels_[self.encoder_.columns_[place]]
+            out[name] = pd.DataFrame(shares, index=table.index, columns=pd.Index(entries, dtype=object))
+        return out
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the columns that ``transform`` returns; ``x0``, ``x1``, ... where they had none."""
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = [f"x{index}" for index in range(self.n_features_in_)]
+        if input_features is not None:
+            given = list(input_features)
+            if len(given) != self.n_features_in_ or (hasattr(self, "feature_names_in_") and given != list(names)):
+                raise ValueError(
+                    f"input_features must be the {self.n_features_in_} columns of fit, is not equal to "
+                    f"feature_names_in_ or of another length: got {len(given)}"
+                )
+            names = given
+        return np.asarray(names, dtype=object)[self._kept()]
+
+    def save(self, path: str | Path) -> None:
+        """Save the fitted imputer as one safetensors file, without pickle.
+
+        Raises:
+            ValueError: An entry of a column is of a type that cannot be written.
+        """
+        check_is_fitted(self)
+        files.save_imputer(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
+        """Load a saved imputer.
+
+        Args:
+            path: The file.
+            device: Device of predictions.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged or holds something else.
+        """
+        return files.load_imputer(cls, path, device)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        tags.input_tags.sparse = True
+        return tags
+
+    def _learn_constants(self, table: pd.DataFrame) -> None:
+        """Value of each column that does not vary, and which have none; the latter are named in a warning."""
+        self.constants_: dict[int, Any] = {}
+        self.empty_: list[int] = []
+        for index in sorted(set(range(table.shape[1])) - set(self.encoder_.columns_.tolist())):
+            column = table.iloc[:, index]
+            known = np.flatnonzero(~np.isnan(learn(column)[0].apply(column)[0]))
+            if len(known):
+                self.constants_[index] = column.iloc[known[0]]
+            else:
+                self.empty_.append(index)
+        if self.empty_:
+            names = ", ".join(repr(table.columns[index]) for index in self.empty_)
+            what = "filled with 0" if self.keep_empty_features else "left out (keep_empty_features keeps them)"
+            warnings.warn(f"columns without any value are {what}: {names}", TableWarning, stacklevel=3)
+
+    def _kept(self) -> list[int]:
+        """Indices of the columns that are returned."""
+        return [index for index in range(self.n_features_in_) if self.keep_empty_features or index not in self.empty_]
+
+    def _read(self, X: Any) -> tuple[pd.DataFrame, Floats, Missing]:
+        """The table, its encoded cells, and which of them are to be filled."""
+        check_is_fitted(self)
+        table = checked_table(self, X, reset=False)
+        x = self.encoder_.encode(table)
+        kept = zip(self.encoder_.columns_, self.encoder_.readings_, x.T, strict=True)
+        gaps = [missing_cells(table.iloc[:, index], codes, reading) for index, reading, codes in kept]
+        return table, x, np.stack(gaps, axis=1) if gaps else np.zeros(x.shape, dtype=bool)
+
+    def _predict(self, x: Floats) -> Reconstruction:
+        assert self.members_ is not None
+        training = check_arguments(self.get_params(deep=False), IMPUTATION)
+        cells = torch.from_numpy(standardised(x, self.members_.columns))
+        return self.members_.predict(cells, training.device, int(self.context_rows))
+
+    def _most_likely(self, found: Reconstruction) -> Floats:
+        """Means and most probable categories, ``(rows, columns of the encoder)``."""
+        assert self.members_ is not None
+        kinds = self.members_.kinds
+        out = np.empty((found.mean.shape[1], len(self.members_.columns)))
+        out[:, kinds.numeric] = self._in_units(found.mean[0])
+        if kinds.categorical:
+            out[:, kinds.categorical] = found.logits[0].argmax(-1).numpy()
+        return out
+
+    def _in_units(self, z: torch.Tensor) -> Floats:
+        """Standardised numbers in the units of the data, within the range of ``fit``, ``(rows, numeric columns)``."""
+        assert self.members_ is not None
+        numeric = self.members_.kinds.numeric
+        known = self.members_.known[:, numeric].double().numpy()
+        bounded = np.clip(z.double().numpy(), np.nanmin(known, axis=0), np.nanmax(known, axis=0))
+        scale = np.asarray([self.members_.columns[place][2:4] for place in numeric]).reshape(-1, 2)
+        return np.asarray(scale[:, 0] + scale[:, 1] * bounded)
+
+    def _draw(self, x: Floats, missing: Missing, draws: np.random.RandomState) -> Floats:
+        """Draw the missing cells, column by column in random order."""
+        x = x.copy()
+        for place in draws.permutation(np.flatnonzero(missing.any(0))):
+            rows = missing[:, place]
+            x[rows, place] = self._draw_column(self._predict(x[rows]), int(place), draws)
+        return x
+
+    def _draw_column(self, found: Reconstruction, place: int, draws: np.random.RandomState) -> Floats:
+        assert self.members_ is not None
+        kinds = self.members_.kinds
+        if place in kinds.categorical:
+            shares = found.logits[0, :, kinds.categorical.index(place)].exp().double().numpy()
+            return _choose(shares, draws).astype(np.float64)
+        at = kinds.numeric.index(place)
+        logits, mean, std = (part[0].double() for part in parts(found.density))
+        chosen = _choose(logits[:, at].softmax(-1).numpy(), draws)
+        rows = np.arange(len(chosen))
+        values = found.mean[0].clone()
+        drawn = draws.normal(mean[rows, at, chosen].numpy(), std[rows, at, chosen].numpy())
+        values[:, at] = torch.from_numpy(drawn).float()
+        return np.asarray(self._in_units(values)[:, at])
+
+    def _filled(self, table: pd.DataFrame, values: Floats, missing: Missing) -> pd.DataFrame:
+        """The table with its missing cells filled."""
+        places = {int(index): place for place, index in enumerate(self.encoder_.columns_)}
+        columns = [self._column(table.iloc[:, index], index, places, values, missing) for index in self._kept()]
+        out = pd.concat(columns, axis=1) if columns else pd.DataFrame(index=table.index)
+        out.columns = table.columns[self._kept()]
+        return out
+
+    def _column(
+        self, column: pd.Series, index: int, places: dict[int, int], values: Floats, missing: Missing
+    ) -> pd.Series:
+        if index not in places:
+            gaps = column.isna().to_numpy(dtype=bool)
+            entry = self.constants_.get(index, 0)
+            return fill(column, gaps, [entry] * int(gaps.sum()), None)
+        place = places[index]
+        gaps = missing[:, place]
+        entries = self.entries_[place]
+        cells = values[gaps, place]
+        found = [entries[int(code)] for code in cells] if entries else cells.tolist()
+        return fill(column, gaps, found, None if entries else self.encoder_.readings_[place])
+
+
+def _choose(shares: Floats, draws: np.random.RandomState) -> NDArray[np.int64]:
+    """Draw an index from each row of probabilities."""
+    edges = shares.cumsum(1)
+    return (draws.random_sample((len(shares), 1)) * edges[:, -1:] >= edges).sum(1).clip(max=shares.shape[1] - 1)
+
+
+def _names(labels: list[Any]) -> Iterator[str]:
+    yield from map(str, labels)
