@@ -1,12 +1,14 @@
 """Headers of saved estimators: labels and encoders in plain values, checked before they are built."""
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tabattn.contract.cells import Column
 from tabattn.contract.columns import Reading, TableEncoder
 from tabattn.contract.columns.text import FORMS
 
@@ -117,6 +119,24 @@ def readings(given: Any, codes: list[dict[str, int] | None]) -> list[Reading]:
         ):
             raise ValueError(f"a reading has signs that are not known: {str(entry)[:80]}")
     return [Reading.of(*both) for both in zip(given, codes, strict=True)]
+
+
+def check_columns(columns: Sequence[Column], encoder: TableEncoder, labels: list[int]) -> None:
+    """Check the columns of a network against the encoder of its features, and the labels behind them.
+
+    Args:
+        columns: The columns.
+        encoder: The encoder.
+        labels: Number of categories of each label; 0 = numbers.
+
+    Raises:
+        ValueError: They do not match.
+    """
+    needed = [len(codes or ()) for codes in encoder.categories_] + labels
+    if [len(column.categories) for column in columns] != needed:
+        raise ValueError(f"the network's {len(columns)} columns are not those of the encoder and {len(labels)} labels")
+    if any(not math.isfinite(column.mean) or not 0 < column.std < math.inf for column in columns):
+        raise ValueError("a column's mean or standard deviation is not finite, or not above 0")
 
 
 def plain_encoder(estimator: Any) -> dict[str, Any]:

@@ -130,7 +130,9 @@ class HeldOutRows(Dataset[CellBatch]):
         asked[len(self.context) :] = self.hidden[draw, part]
         hidden = asked | truth.isnan()
         x = torch.where(hidden, 0.0, truth)
-        return CellBatch(x[None], hidden[None], truth[None], (asked & ~truth.isnan())[None], len(self.context), rows[None])
+        return CellBatch(
+            x[None], hidden[None], truth[None], (asked & ~truth.isnan())[None], len(self.context), rows[None]
+        )
 
 
 def drawn_cells(shape: tuple[int, int], rates: tuple[float, ...], seed: int) -> Tensor:

@@ -1,7 +1,6 @@
 """Imputation of missing cells of mixed tables, as a scikit-learn transformer."""
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +24,7 @@ from tabattn.reconstruction.estimator.fitting import fit_members
 from tabattn.reconstruction.estimator.members import Members
 from tabattn.reconstruction.estimator.restore import entries_of, fill, like, missing_cells
 from tabattn.reconstruction.estimator.settings import IMPUTATION, TrainingSettings
+from tabattn.storage import table_headers
 
 Missing = NDArray[np.bool_]
 
@@ -217,7 +217,9 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: An entry of a column is of a type that cannot be written.
         """
         check_is_fitted(self)
-        files.save_imputer(self, path)
+        constants = {str(index): files.plain_entry(entry) for index, entry in self.constants_.items()}
+        entries = [[files.plain_entry(entry) for entry in each] for each in self.entries_]
+        files.save(self, path, IMPUTATION, {"entries": entries, "constants": constants, "empty": self.empty_})
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
@@ -231,7 +233,16 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             FileNotFoundError: There is no such file.
             ValueError: The file is damaged or holds something else.
         """
-        return files.load_imputer(cls, path, device)
+        found, header = files.load(cls, path, device, IMPUTATION)
+        with files.refusing(path):
+            found.labels_ = list(getattr(found, "feature_names_in_", range(found.n_features_in_)))
+            found.entries_ = files.entries_of(header["entries"], found.encoder_.categories_)
+            if found.members_ is not None:
+                table_headers.check_columns(found.members_.columns, found.encoder_, [])
+            elif len(found.encoder_.columns_):
+                raise ValueError("it has no network")
+            found.constants_, found.empty_ = files.others_of(header, found.n_features_in_, found.encoder_.columns_)
+        return found
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -345,7 +356,3 @@ def _choose(shares: Floats, draws: np.random.RandomState) -> NDArray[np.int64]:
     """Draw an index from each row of probabilities."""
     edges = shares.cumsum(1)
     return (draws.random_sample((len(shares), 1)) * edges[:, -1:] >= edges).sum(1).clip(max=shares.shape[1] - 1)
-
-
-def _names(labels: list[Any]) -> Iterator[str]:
-    yield from map(str, labels)

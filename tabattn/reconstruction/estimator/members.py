@@ -77,5 +77,7 @@ def joined(pieces: Sequence[Reconstruction]) -> Reconstruction:
     spread = [parts(piece.density) for piece in pieces]
     density = mixture(*(torch.cat([each[at] for each in spread], dim=1) for at in range(3)))
     return Reconstruction(
-        torch.cat([piece.mean for piece in pieces], dim=1), density, torch.cat([piece.logits for piece in pieces], dim=1)
+        torch.cat([piece.mean for piece in pieces], dim=1),
+        density,
+        torch.cat([piece.logits for piece in pieces], dim=1),
     )

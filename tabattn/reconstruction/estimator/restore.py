@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tabattn.contract.columns import Floats, Reading, as_frame
+from tabattn.contract.columns import Floats, Reading
 
 EPOCH = pd.Timestamp("1970-01-01")
 
@@ -80,7 +80,7 @@ def _typed(column: pd.Series, values: Floats, reading: Reading) -> list[Any]:
         return entries
     present = column.dropna()
     text = isinstance(dtype, pd.StringDtype) or (
-        dtype == object and len(present) and all(isinstance(entry, str) for entry in present)
+        pd.api.types.is_object_dtype(dtype) and len(present) and all(isinstance(entry, str) for entry in present)
     )
     return [_text(entry, reading) for entry in entries] if text else entries
 
@@ -108,11 +108,8 @@ def like(x: Any, table: pd.DataFrame) -> Any:
     """Return a filled table in the container kind of the given one: a DataFrame, or an array."""
     if is_frame(x):
         return table
-    dtype = getattr(x, "dtype", None)
-    if isinstance(dtype, np.dtype) and dtype.kind in "biuf" and all(each.kind in "biuf" for each in table.dtypes):
-        return table.to_numpy(dtype=dtype)
-    numeric = all(getattr(each, "kind", "O") in "biuf" for each in table.dtypes)
-    return table.to_numpy() if numeric and not (isinstance(dtype, np.dtype) and dtype == object) else table.to_numpy(object)
-
-
-__all__ = ["as_frame", "entries_of", "fill", "is_frame", "like", "missing_cells"]
+    given = getattr(x, "dtype", None)
+    if not all(getattr(dtype, "kind", "O") in "biuf" for dtype in table.dtypes):
+        return table.to_numpy(object)
+    known = isinstance(given, np.dtype) and given.kind in "biufO"
+    return table.to_numpy(given) if known else table.to_numpy()

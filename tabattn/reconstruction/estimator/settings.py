@@ -9,7 +9,10 @@ from tabattn.contract.checks import check_least
 from tabattn.optim.factories import OptimizerFactory
 from tabattn.reconstruction.cell_network import NetworkFactory
 from tabattn.reconstruction.network import CellTransformer
-from tabattn.reconstruction.options import LossOptions
+from tabattn.reconstruction.options import DEFAULT_LOSS, LossOptions
+
+NETWORK: NetworkFactory = partial(CellTransformer, dim=32, heads=4, hidden=64, layers=3)
+OPTIMIZER: OptimizerFactory = partial(AdamW, lr=1e-3, weight_decay=0.01)
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class TrainingSettings:
         patience: Default of ``patience``.
     """
 
-    network: NetworkFactory = partial(CellTransformer, dim=32, heads=4, hidden=64, layers=3)
-    optimizer: OptimizerFactory = partial(AdamW, lr=1e-3, weight_decay=0.01)
-    loss: LossOptions = LossOptions()
+    network: NetworkFactory = NETWORK
+    optimizer: OptimizerFactory = OPTIMIZER
+    loss: LossOptions = DEFAULT_LOSS
     rows: int = 1024
     hidden: tuple[float, float] = (0.0, 0.3)
     targets: float = 0.5
@@ -45,9 +48,7 @@ class TrainingSettings:
     patience: int = 8
 
     def __post_init__(self) -> None:
-        check_least(
-            rows=(self.rows, 2), validate_every=(self.validate_every, 1), partitions=(self.partitions, 1)
-        )
+        check_least(rows=(self.rows, 2), validate_every=(self.validate_every, 1), partitions=(self.partitions, 1))
         low, high = self.hidden
         if not 0 <= low <= high < 1:
             raise ValueError(f"hidden must be two shares, 0 <= least <= largest < 1, got {list(self.hidden)}")

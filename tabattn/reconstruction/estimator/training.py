@@ -163,7 +163,11 @@ def _quiet(verbose: bool) -> Iterator[None]:
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for words in ("The '.*_dataloader' does not have many workers", "The number of training batches", "GPU available"):
+        for words in (
+            "The '.*_dataloader' does not have many workers",
+            "The number of training batches",
+            "GPU available",
+        ):
             warnings.filterwarnings("ignore", message=words)
         for logger in loggers:
             logger.setLevel(logging.INFO if verbose else logging.ERROR)
