@@ -13,8 +13,11 @@ BRICKS = {"tabattn.attention", "tabattn.contract", "tabattn.nn", "tabattn.storag
 TASKS = {f"tabattn.{path.parent.name}" for path in (ROOT / "tabattn").glob("*/task.py")}
 DATA = {f"datamodules.{path.parent.name}" for path in (ROOT / "datamodules").glob("*/__init__.py")}
 
+ESTIMATOR = "tabattn.reconstruction.estimator"
+"""Trains a network of its task on a table that it is given, and so needs loaders."""
+
 BELOW: dict[str, set[str]] = {
-    "tabattn": TASKS,
+    "tabattn": {*TASKS, ESTIMATOR},
     "tabattn.attention": set(),
     "tabattn.contract": set(),
     "tabattn.storage": {"tabattn.attention", "tabattn.contract"},
@@ -22,6 +25,7 @@ BELOW: dict[str, set[str]] = {
     "tabattn.optim": {"tabattn.contract", "tabattn.storage"},
     "tabattn.task": {*BRICKS, "tabattn.optim"},
     **{task: {*BRICKS, "tabattn.optim", "tabattn.task"} for task in TASKS},
+    ESTIMATOR: {*BRICKS, "tabattn.optim", "tabattn.reconstruction", "datamodules"},
     "tabattn.tasks": {"tabattn.task", *TASKS},
     "tabattn.training": {"tabattn.attention", "tabattn.contract", "tabattn.storage", "tabattn.optim", "tabattn.task"},
     "tabattn.upgrade": {"tabattn.contract", "tabattn.storage", "tabattn.tasks", "datamodules"},
@@ -105,6 +109,9 @@ def test_imports_point_down(path: Path) -> None:
         ("tabattn.prior.x", "from tabattn.pairs.network import PairNetwork"),
         ("tabattn.pairs.x", "from tabattn.prior.network import PriorNetwork"),
         ("tabattn.prior.x", "from datamodules import SyntheticPrior"),
+        ("tabattn.reconstruction.x", "from datamodules import TableCells"),
+        ("tabattn.reconstruction.x", "from tabattn.reconstruction.estimator import NPTRegressor"),
+        ("tabattn.reconstruction.estimator.x", "from tabattn.prior.estimator import TabularClassifier"),
         ("tabattn.contract.x", "from tabattn.nn.block import Block"),
         ("tabattn.training.x", "from tabattn.tasks import PriorClassification"),
         ("callbacks.x", "from tabattn.tasks import Task"),
