@@ -90,7 +90,7 @@ class CellEncoder:
                 columns.append(Column(str(name), tuple(reading.categories), target=target))
                 continue
             scale = float(standard.mean[0]), float(standard.size[0])
-            columns.append(Column(str(name), (), *scale, target, _quantiles(standard(values[:, None])[:, 0])))
+            columns.append(Column(str(name), (), *scale, target, quantiles(standard(values[:, None])[:, 0])))
         self.columns = tuple(columns)
         return self
 
@@ -100,7 +100,7 @@ class CellEncoder:
         return CellTable(cells, self.columns, tuple(self.entries.values()))
 
 
-def _quantiles(z: NDArray[np.float32]) -> tuple[float, ...]:
+def quantiles(z: NDArray[np.float32]) -> tuple[float, ...]:
     """Distinct quantiles of standardised values at ``BINS + 1`` equal steps, both ends included; NaN = missing."""
     edges = np.unique(np.nanquantile(z.astype(np.float64), np.linspace(0, 1, BINS + 1)).astype(np.float32))
     return tuple(edges.tolist())

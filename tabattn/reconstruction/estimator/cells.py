@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from datamodules.reconstruction.table import quantiles
 from tabattn.contract.cells import Column
 from tabattn.contract.columns import Floats, Standard, TableEncoder
 
@@ -27,9 +28,18 @@ def columns_of(encoder: TableEncoder, x: Floats, *, target: bool) -> tuple[Colum
     standard = Standard.of(x)
     columns = []
     for place, (index, codes) in enumerate(zip(encoder.columns_, encoder.categories_, strict=True)):
-        scale = (0.0, 1.0) if codes is not None else (float(standard.mean[place]), float(standard.size[place]))
-        columns.append(Column(str(encoder.labels_[index]), tuple(codes or ()), *scale, target))
+        name = str(encoder.labels_[index])
+        if codes is None:
+            columns.append(numeric(name, x[:, place], float(standard.mean[place]), float(standard.size[place]), target))
+        else:
+            columns.append(Column(name, tuple(codes), target=target))
     return tuple(columns)
+
+
+def numeric(name: str, values: Floats, mean: float, std: float, target: bool) -> Column:
+    """Numeric column, with the quantiles of its standardised values; NaN = missing."""
+    column = Column(name, (), mean, std, target)
+    return column._replace(quantiles=quantiles(standardised(values[:, None], (column,))[:, 0]))
 
 
 def standardised(x: Floats, columns: tuple[Column, ...], *, reach: float = REACH) -> NDArray[np.float32]:

@@ -10,9 +10,9 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import Tags, check_array
 from torch.distributions import MixtureSameFamily
 
-from tabattn.contract.cells import Column
 from tabattn.contract.columns import Floats, Standard
 from tabattn.nn.densities import mixture, parts
+from tabattn.reconstruction.estimator.cells import numeric
 from tabattn.reconstruction.estimator.predictor import NPTPredictor
 from tabattn.storage import table_headers
 
@@ -53,7 +53,7 @@ class NPTRegressor(RegressorMixin, NPTPredictor):  # type: ignore[misc]
         truth = numbers.reshape(len(numbers), -1)
         standard = Standard.of(truth)
         labels = tuple(
-            Column(f"y{place}", (), float(mean), float(size), target=True)
+            numeric(f"y{place}", truth[:, place], float(mean), float(size), target=True)
             for place, (mean, size) in enumerate(zip(*standard, strict=True))
         )
         return self._train(self._encode(table), labels, standard(truth), None)

@@ -6,6 +6,7 @@ from functools import partial
 from torch.optim import AdamW
 
 from tabattn.contract.checks import check_least
+from tabattn.optim import MuonAdamW
 from tabattn.optim.factories import OptimizerFactory
 from tabattn.reconstruction.cell_network import NetworkFactory
 from tabattn.reconstruction.network import CellTransformer
@@ -64,9 +65,10 @@ PREDICTION = TrainingSettings()
 """Defaults of ``NPTRegressor`` and ``NPTClassifier``."""
 
 IMPUTATION = TrainingSettings(
-    optimizer=partial(AdamW, lr=3e-3, weight_decay=0.01),
+    optimizer=partial(MuonAdamW, lr=0.01, adamw_lr=3e-3),
     loss=LossOptions(tradeoff=0.0, annealing="constant"),
     rows=256,
     hidden=(0.1, 0.6),
+    steps=600,
 )
 """Defaults of ``TabularImputer``, to which every column is a target."""

@@ -1,0 +1,212 @@
+"""Imputer: what it fills, in which types, by which probabilities, and what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+from tabattn.contract.errors import TableWarning
+from tabattn.reconstruction.estimator import TabularImputer
+from tests.reconstruction.estimator.tiny import imputer, mixed
+
+
+def test_a_frame_keeps_its_types_and_known_cells() -> None:
+    frame = mixed()
+    frame.index = pd.Index(range(100, 124), name="id")
+    found = imputer().fit_transform(frame)
+    assert found.dtypes.to_dict() == frame.dtypes.to_dict()
+    assert found.index.equals(frame.index)
+    assert list(found.columns) == list(frame.columns)
+    assert not found.isna().any().any()
+    for name in frame:
+        known = frame[name].notna()
+        assert (found.loc[known, name] == frame.loc[known, name]).all(), name
+        (cell,) = found.loc[~known, name]
+        if name in ("word", "level", "object", "same"):
+            assert cell in set(frame[name].dropna())
+        if name == "mass":
+            assert cell.endswith(" kg")
+            assert 10 <= float(cell.removesuffix(" kg")) <= 20
+        if name in ("number", "whole", "day"):
+            assert frame[name].min() <= cell <= frame[name].max()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_array_stays_an_array(dtype: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(dtype)
+    x[2, 1] = np.nan
+    found = imputer().fit_transform(x)
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == dtype
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found[~np.isnan(x)], x[~np.isnan(x)])
+
+
+def test_other_containers() -> None:
+    words = np.array([["a", 1.0], ["b", 2.0], [None, 3.0], ["a", np.nan]] * 5, dtype=object)
+    found = imputer().fit_transform(words)
+    assert found.dtype == object
+    assert set(found[:, 0]) <= {"a", "b"}
+    assert imputer().fit_transform(words.tolist()).dtype == object
+    assert imputer().fit_transform(sparse.csr_array(np.eye(12))).shape == (12, 12)
+    records = [{"a": 1.0, "b": "x"}, {"a": None, "b": "y"}, {"a": 2.0, "b": None}] * 5
+    assert list(imputer().fit_transform(records).columns) == ["a", "b"]
+
+
+def test_pandas_output_of_an_array() -> None:
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    found = imputer().set_output(transform="pandas").fit_transform(x)
+    assert list(found.columns) == ["x0", "x1"]
+
+
+def test_rows_without_a_value_and_columns_that_were_complete_in_fit() -> None:
+    frame = mixed().ffill().bfill()
+    model = imputer().fit(frame)
+    blank = frame.iloc[:3].copy()
+    for name in blank:
+        blank[name] = pd.Series([None] * 3, index=blank.index, dtype=frame[name].dtype)
+    found = model.transform(blank)
+    assert not found.isna().any().any()
+    assert (found["same"] == "only").all()
+    pd.testing.assert_series_equal(found["number"], found["number"].iloc[[0, 0, 0]].set_axis(found.index))
+
+
+def test_an_unseen_category_stays_and_says_nothing() -> None:
+    frame = mixed()
+    model = imputer(max_steps=4).fit(frame)
+    row = frame.iloc[[12, 12]].reset_index(drop=True)
+    row["word"] = ["never seen", None]
+    row.loc[:, "number"] = np.nan
+    found = model.transform(row)
+    assert found["word"][0] == "never seen"
+    assert found["word"][1] in {"red", "green", "blue"}
+    assert found["number"][0] == found["number"][1]
+
+
+def test_a_category_that_the_type_of_new_rows_lacks_is_added() -> None:
+    frame = mixed()
+    model = imputer().fit(frame)
+    row = frame.iloc[[12]].assign(level=pd.Categorical([None], categories=["other"]))
+    assert model.transform(row)["level"].iloc[0] in {"low", "high"}
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_columns_without_a_value(kept: bool) -> None:
+    frame = mixed().assign(empty=np.nan, none=pd.Series([None] * 24, dtype=object))
+    model = imputer(keep_empty_features=kept)
+    words = "filled with 0" if kept else "left out"
+    with pytest.warns(TableWarning, match=f"columns without any value are {words}.*: 'empty', 'none'"):
+        found = model.fit(frame).transform(frame)
+    names = list(frame.columns) if kept else [name for name in frame if name not in ("empty", "none")]
+    assert list(found.columns) == list(model.get_feature_names_out()) == names
+    if kept:
+        assert (found["empty"] == 0).all()
+
+
+def test_nothing_but_constants_needs_no_network(tmp_path: Path) -> None:
+    x = np.array([[1.0, np.nan], [1.0, 2.0], [np.nan, 2.0]])
+    model = imputer().fit(x)
+    assert model.members_ is None
+    model.save(tmp_path / "a.safetensors")
+    for each in (model, TabularImputer.load(tmp_path / "a.safetensors")):
+        np.testing.assert_array_equal(each.transform(x), [[1.0, 2.0]] * 3)
+        assert each.cell_probabilities(x) == {}
+
+
+def test_probabilities_of_cells() -> None:
+    frame = mixed()
+    model = imputer(max_steps=4).fit(frame)
+    found = model.cell_probabilities(frame)
+    assert list(found) == ["word", "level", "object"]
+    filled = model.transform(frame)
+    for name, table in found.items():
+        np.testing.assert_allclose(table.sum(axis=1), 1.0, rtol=1e-5)
+        assert (table.idxmax(axis=1) == filled[name].astype(object)).all()
+        assert ((table == 1.0).any(axis=1) == frame[name].notna()).all()
+    unseen = frame.iloc[[12]].assign(word="never seen")
+    assert (model.cell_probabilities(unseen)["word"] == 0).all(axis=None)
+
+
+def test_draws_vary_and_known_cells_do_not() -> None:
+    frame = mixed(40)
+    frame.loc[:9, "number"] = np.nan
+    frame.loc[:9, "word"] = None
+    model = imputer(max_steps=4).fit(frame)
+    first, second = model.sample(frame, 2, random_state=0)
+    assert (first["number"] != second["number"])[:10].all()
+    assert (first["word"] != second["word"]).any()
+    pd.testing.assert_frame_equal(first[10:].dropna(), second[10:].dropna())
+    again = model.sample(frame, 2, random_state=0)
+    pd.testing.assert_frame_equal(again[1], second)
+    with pytest.raises(ValueError, match="n must be a whole number, at least 1, got 0"):
+        model.sample(frame, 0)
+
+
+def test_draws_are_of_the_density_and_of_each_other() -> None:
+    """Two columns that are equal stay so in draws, though each varies: a cell is drawn given those before."""
+    draws = np.random.default_rng(0)
+    value = draws.choice(["a", "b"], 200)
+    x = pd.DataFrame({"one": value, "two": value})
+    from dataclasses import replace
+
+    from tests.reconstruction.estimator.tiny import TINY_IMPUTER
+
+    model = imputer(settings=replace(TINY_IMPUTER, decay=0.5), max_steps=150, patience=100).fit(x)
+    blank = pd.DataFrame({"one": [None] * 100, "two": [None] * 100}, dtype="str")
+    (found,) = model.sample(blank, 1, random_state=0)
+    assert 25 < (found["one"] == "a").sum() < 75
+    assert (found["one"] == found["two"]).mean() > 0.9
+
+
+def test_filling_uses_the_other_columns() -> None:
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(150, 1)) * np.ones((1, 3))
+    x[:, 2] = -x[:, 2] + 7
+    gaps = draws.random(x.shape) < 0.2
+    from dataclasses import replace
+
+    from tests.reconstruction.estimator.tiny import TINY_IMPUTER
+
+    model = imputer(settings=replace(TINY_IMPUTER, decay=0.5), max_steps=200, patience=100)
+    found = model.fit_transform(np.where(gaps, np.nan, x))
+    alone = gaps & (gaps.sum(1, keepdims=True) == 1)
+    assert np.sqrt(np.square(found - x)[alone].mean()) < 0.5
+    assert min(model.validation_losses_[0]) < 0.8 * model.validation_losses_[0][0]
+
+
+def test_a_row_does_not_depend_on_the_others() -> None:
+    frame = mixed()
+    model = imputer(max_steps=4, context_rows=10).fit(frame)
+    whole = model.transform(frame)
+    pd.testing.assert_frame_equal(model.transform(frame.iloc[:7]), whole.iloc[:7])
+
+
+def test_what_cannot_be_read_as_a_number_is_filled_and_said() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    model = imputer().fit(x)
+    bad = x[:2].copy()
+    bad[0, 0] = np.inf
+    with pytest.warns(TableWarning, match="taken as missing"):
+        assert np.isfinite(model.transform(bad)).all()
+
+
+def test_names_out() -> None:
+    model = imputer().fit(mixed())
+    assert list(model.get_feature_names_out()) == list(mixed().columns)
+    with pytest.raises(ValueError, match="input_features"):
+        model.get_feature_names_out(["a"])
+
+
+def test_large_tables_go_by_parts() -> None:
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(500, 2))
+    x[::7, 0] = np.nan
+    model = imputer(context_rows=100)
+    found = model.fit_transform(x)
+    assert np.isfinite(found).all()
+    assert [len(rows) for rows in model.members_.contexts] == [100] * 4
+    assert len(torch.cat(model.members_.contexts).unique()) == 400
