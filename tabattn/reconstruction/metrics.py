@@ -136,9 +136,10 @@ def _categorical(truth: Tensor, probabilities: Tensor) -> dict[str, float]:
     labels = truth.long()
     likelihood = probabilities.gather(1, labels[:, None]).clamp(min=torch.finfo(torch.float32).eps)
     present = labels.unique().tolist()
-    aucs = [float(binary_auroc(probabilities[:, each], (labels == each).long())) for each in present]
+    several = present if len(present) > 1 else []
+    aucs = [float(binary_auroc(probabilities[:, each], (labels == each).long())) for each in several]
     return {
-        "auroc": sum(aucs) / len(aucs) if len(aucs) > 1 else float("nan"),
+        "auroc": sum(aucs) / len(aucs) if aucs else float("nan"),
         "accuracy": float((probabilities.argmax(-1) == labels).float().mean()),
         "nll": -float(likelihood.log().mean()),
     }

@@ -41,7 +41,9 @@ def fill(column: pd.Series, where: NDArray[np.bool_], values: list[Any], reading
     """
     if not where.any():
         return column
-    if reading is not None and reading.categories is None:
+    if reading is not None and isinstance(column.dtype, (pd.CategoricalDtype, pd.IntervalDtype)):
+        values = _nearest(column, np.asarray(values, dtype=np.float64), reading)
+    elif reading is not None:
         values = _typed(column, np.asarray(values, dtype=np.float64), reading)
     elif isinstance(column.dtype, pd.CategoricalDtype):
         known = set(column.cat.categories)
@@ -55,6 +57,23 @@ def fill(column: pd.Series, where: NDArray[np.bool_], values: list[Any], reading
     out = column.copy()
     out.iloc[np.flatnonzero(where)] = pd.array(values, dtype=column.dtype)
     return out
+
+
+def _nearest(column: pd.Series, values: Floats, reading: Reading) -> list[Any]:
+    """Entries of a column of numeric categories or intervals that are nearest to numbers.
+
+    Raises:
+        ValueError: The column has none.
+    """
+    declared = isinstance(column.dtype, pd.CategoricalDtype)
+    entries = pd.Series(column.cat.categories if declared else column.dropna().unique())
+    numbers = reading.apply(entries)[0]
+    if not np.isfinite(numbers).any():
+        raise ValueError(
+            f"column {column.name!r} of the type {column.dtype} has no entry that a cell could be filled by"
+        )
+    apart = np.abs(values[:, None] - numbers)
+    return [entries.iloc[place] for place in np.nanargmin(apart, axis=1)]
 
 
 def _typed(column: pd.Series, values: Floats, reading: Reading) -> list[Any]:
@@ -76,8 +95,6 @@ def _typed(column: pd.Series, values: Floats, reading: Reading) -> list[Any]:
         entries = [each.tz_localize("UTC").tz_convert(zone) for each in entries] if zone is not None else entries
         if isinstance(dtype, pd.PeriodDtype):
             entries = [pd.Period(each, freq=dtype.freq) for each in entries]
-    if isinstance(dtype, pd.CategoricalDtype):
-        return entries
     present = column.dropna()
     text = isinstance(dtype, pd.StringDtype) or (
         pd.api.types.is_object_dtype(dtype) and len(present) and all(isinstance(entry, str) for entry in present)

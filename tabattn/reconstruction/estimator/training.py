@@ -22,6 +22,14 @@ from tabattn.reconstruction.cell_network import CellNetwork
 from tabattn.reconstruction.estimator.settings import TrainingSettings
 from tabattn.reconstruction.task import TableReconstruction
 
+ADVICE = (
+    "The '.*_dataloader' does not have many workers",
+    "The number of training batches",
+    "GPU available",
+    "You defined a `validation_step` but have no `val_dataloader`",
+)
+"""Beginnings of Lightning's warnings that an estimator's user cannot act on."""
+
 
 class Training(NamedTuple):
     """How a network is trained.
@@ -129,7 +137,7 @@ def train(
         trainer = Trainer(
             accelerator=device.type,
             devices=[device.index or 0] if device.type == "cuda" else 1,
-            max_steps=rounds * every if training.steps >= rounds * every else training.steps,
+            max_steps=rounds * every,
             gradient_clip_val=settings.clip,
             callbacks=[DivergenceGuard(), best],
             logger=False,
@@ -163,11 +171,7 @@ def _quiet(verbose: bool) -> Iterator[None]:
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for words in (
-            "The '.*_dataloader' does not have many workers",
-            "The number of training batches",
-            "GPU available",
-        ):
+        for words in ADVICE:
             warnings.filterwarnings("ignore", message=words)
         for logger in loggers:
             logger.setLevel(logging.INFO if verbose else logging.ERROR)

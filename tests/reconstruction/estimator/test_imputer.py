@@ -94,6 +94,22 @@ def test_a_category_that_the_type_of_new_rows_lacks_is_added() -> None:
     assert model.transform(row)["level"].iloc[0] in {"low", "high"}
 
 
+def test_numeric_categories_and_intervals_are_filled_by_the_nearest() -> None:
+    frame = pd.DataFrame(
+        {
+            "level": pd.Categorical([1, 5, None, 1] * 6, categories=[1, 5, 9]),
+            "span": pd.Series(pd.arrays.IntervalArray.from_tuples([(0, 1), None, (4, 5), (0, 1)] * 6)),
+        }
+    )
+    found = imputer().fit_transform(frame)
+    assert found.dtypes.to_dict() == frame.dtypes.to_dict()
+    assert set(found["level"]) == {1, 5}
+    assert set(found["span"]) == {pd.Interval(0, 1), pd.Interval(4, 5)}
+    blank = frame.iloc[[1]][["span"]].assign(level=frame["level"].iloc[[1]])[["level", "span"]]
+    with pytest.raises(ValueError, match=r"column 'span' of the type .* has no entry that a cell could be filled by"):
+        imputer().fit(frame).transform(blank)
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_columns_without_a_value(kept: bool) -> None:
     frame = mixed().assign(empty=np.nan, none=pd.Series([None] * 24, dtype=object))

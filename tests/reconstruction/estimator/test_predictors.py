@@ -189,8 +189,8 @@ def test_hidden_shares_vary_between_rows() -> None:
     cells = torch.zeros(400, 50)
     batches = TrainingRows(cells, torch.arange(400), torch.zeros(50, dtype=torch.bool), None, (0.1, 0.6), 0.5, 400, 0)
     rates = batches[0].hidden[0].float().mean(1)
-    assert 0.05 < float(rates.min()) < 0.2
-    assert 0.5 < float(rates.max()) < 0.75
+    assert 0.02 < float(rates.min()) < 0.2
+    assert 0.5 < float(rates.max()) < 0.8
     contexts = {batches[number].context for number in range(20)}
     assert min(contexts) < 300
     assert max(contexts) > 300
