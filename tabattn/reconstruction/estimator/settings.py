@@ -67,7 +67,7 @@ PREDICTION = TrainingSettings()
 IMPUTATION = TrainingSettings(
     optimizer=partial(MuonAdamW, lr=0.01, adamw_lr=3e-3),
     loss=LossOptions(tradeoff=0.0, annealing="constant"),
-    rows=256,
+    rows=128,
     hidden=(0.1, 0.6),
     steps=600,
 )
