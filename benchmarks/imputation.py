@@ -213,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"At most {options.max_rows} rows of a table at random, all its columns with the target among them, seed "
         f"{options.seed}. TabularImputer: its defaults, {options.steps} steps at most, {options.members} network(s). "
         f"IterativeImputer: {options.trees} trees, 5 rounds. It and nearest neighbours (5) see categories as "
-        "indicators, and numbers standardised. MAR hides cells of every second column. Errors are those of the hidden cells."
+        "indicators, and numbers standardised. MAR hides cells of every second column. Errors are of the hidden cells."
     )
     text = report(
         found, f"Written by `python -m benchmarks.imputation` on {provenance(torch.device('cpu'))}.", protocol
