@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -102,7 +102,8 @@ def load(
         if seed is not None:
             table_headers.whole("random_state", seed, 0, table_headers.SEEDS - 1)
         settings = replace(default, network=factory)
-        made: Any = cls(**attentions, **parameters, settings=settings, device=device, random_state=seed)
+        maker: Any = cls
+        made = maker(**attentions, **parameters, settings=settings, device=device, random_state=seed)
         check_arguments(made.get_params(deep=False), default)
         made.seed_ = table_headers.whole("seed", header["seed"], 0, table_headers.SEEDS - 1)
         made.encoder_ = table_headers.encoder(header)
@@ -181,7 +182,7 @@ def _restored(
     attentions: Mapping[str, AttentionFactory],
 ) -> CellNetwork:
     weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    check_network(factory.func, factory.keywords, weights)
+    check_network(cast("type", factory.func), factory.keywords, weights)
     mechanisms = [attentions[name] for name in ATTENTIONS]
     with plain_defaults(), torch.random.fork_rng(devices=[]):
         with torch.device("meta"):
