@@ -15,11 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from tabattn.attention import AttentionFactory
 from tabattn.contract.columns import Floats, TableEncoder, checked_table, learn
 from tabattn.contract.errors import TableWarning
-from tabattn.nn.densities import parts
 from tabattn.reconstruction.cell_network import Reconstruction
 from tabattn.reconstruction.estimator import files
 from tabattn.reconstruction.estimator.arguments import check_arguments
 from tabattn.reconstruction.estimator.cells import columns_of, standardised
+from tabattn.reconstruction.estimator.filling import draw_column, most_likely
 from tabattn.reconstruction.estimator.fitting import fit_members
 from tabattn.reconstruction.estimator.members import Members
 from tabattn.reconstruction.estimator.restore import entries_of, fill, like, missing_cells
@@ -144,8 +144,9 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         rows = missing.any(1)
         values = x.copy()
         if rows.any():
+            assert self.members_ is not None
             found = self._predict(x[rows])
-            values[rows] = np.where(missing[rows], self._most_likely(found), x[rows])
+            values[rows] = np.where(missing[rows], most_likely(self.members_, found), x[rows])
         return like(X, self._filled(table, values, missing))
 
     def sample(self, X: Any, n: int = 1, random_state: int | np.random.RandomState | None = None) -> list[Any]:
@@ -287,47 +288,16 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         cells = torch.from_numpy(standardised(x, self.members_.columns))
         return self.members_.predict(cells, training.device, int(self.context_rows))
 
-    def _most_likely(self, found: Reconstruction) -> Floats:
-        """Means and most probable categories, ``(rows, columns of the encoder)``."""
-        assert self.members_ is not None
-        kinds = self.members_.kinds
-        out = np.empty((found.mean.shape[1], len(self.members_.columns)))
-        out[:, kinds.numeric] = self._in_units(found.mean[0])
-        if kinds.categorical:
-            out[:, kinds.categorical] = found.logits[0].argmax(-1).numpy()
-        return out
-
-    def _in_units(self, z: torch.Tensor) -> Floats:
-        """Standardised numbers in the units of the data, within the range of ``fit``, ``(rows, numeric columns)``."""
-        assert self.members_ is not None
-        numeric = self.members_.kinds.numeric
-        known = self.members_.known[:, numeric].double().numpy()
-        bounded = np.clip(z.double().numpy(), np.nanmin(known, axis=0), np.nanmax(known, axis=0))
-        scale = np.asarray([self.members_.columns[place][2:4] for place in numeric]).reshape(-1, 2)
-        return np.asarray(scale[:, 0] + scale[:, 1] * bounded)
-
     def _draw(self, x: Floats, missing: Missing, draws: np.random.RandomState) -> Floats:
         """Draw the missing cells, column by column in random order."""
         x = x.copy()
+        if not missing.any():
+            return x
+        assert self.members_ is not None
         for place in draws.permutation(np.flatnonzero(missing.any(0))):
             rows = missing[:, place]
-            x[rows, place] = self._draw_column(self._predict(x[rows]), int(place), draws)
+            x[rows, place] = draw_column(self.members_, self._predict(x[rows]), int(place), draws)
         return x
-
-    def _draw_column(self, found: Reconstruction, place: int, draws: np.random.RandomState) -> Floats:
-        assert self.members_ is not None
-        kinds = self.members_.kinds
-        if place in kinds.categorical:
-            shares = found.logits[0, :, kinds.categorical.index(place)].exp().double().numpy()
-            return _choose(shares, draws).astype(np.float64)
-        at = kinds.numeric.index(place)
-        logits, mean, std = (part[0].double() for part in parts(found.density))
-        chosen = _choose(logits[:, at].softmax(-1).numpy(), draws)
-        rows = np.arange(len(chosen))
-        values = found.mean[0].clone()
-        drawn = draws.normal(mean[rows, at, chosen].numpy(), std[rows, at, chosen].numpy())
-        values[:, at] = torch.from_numpy(drawn).float()
-        return np.asarray(self._in_units(values)[:, at])
 
     def _filled(self, table: pd.DataFrame, values: Floats, missing: Missing) -> pd.DataFrame:
         """The table with its missing cells filled."""
@@ -350,9 +320,3 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         cells = values[gaps, place]
         found = [entries[int(code)] for code in cells] if entries else cells.tolist()
         return fill(column, gaps, found, None if entries else self.encoder_.readings_[place])
-
-
-def _choose(shares: Floats, draws: np.random.RandomState) -> NDArray[np.int64]:
-    """Draw an index from each row of probabilities."""
-    edges = shares.cumsum(1)
-    return (draws.random_sample((len(shares), 1)) * edges[:, -1:] >= edges).sum(1).clip(max=shares.shape[1] - 1)

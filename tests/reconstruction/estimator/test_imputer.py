@@ -171,7 +171,7 @@ def test_draws_are_of_the_density_and_of_each_other() -> None:
 
     from tests.reconstruction.estimator.tiny import TINY_IMPUTER
 
-    model = imputer(settings=replace(TINY_IMPUTER, decay=0.5), max_steps=150, patience=100).fit(x)
+    model = imputer(settings=replace(TINY_IMPUTER, decay=0.5), max_steps=100, patience=100).fit(x)
     blank = pd.DataFrame({"one": [None] * 100, "two": [None] * 100}, dtype="str")
     (found,) = model.sample(blank, 1, random_state=0)
     assert 25 < (found["one"] == "a").sum() < 75
@@ -187,7 +187,7 @@ def test_filling_uses_the_other_columns() -> None:
 
     from tests.reconstruction.estimator.tiny import TINY_IMPUTER
 
-    model = imputer(settings=replace(TINY_IMPUTER, decay=0.5), max_steps=200, patience=100)
+    model = imputer(settings=replace(TINY_IMPUTER, decay=0.5), max_steps=120, patience=100)
     found = model.fit_transform(np.where(gaps, np.nan, x))
     alone = gaps & (gaps.sum(1, keepdims=True) == 1)
     assert np.sqrt(np.square(found - x)[alone].mean()) < 0.5
