@@ -59,7 +59,7 @@ def test_missing_cells_are_not_hidden_and_rates_are_bounded() -> None:
     frame = table(50)
     frame.iloc[3, 0] = np.nan
     assert not hide(frame, "MNAR", 0.5, 0)[3, 0]
-    with pytest.raises(ValueError, match="rate must be above 0 and at most 0.5, got 0.6"):
+    with pytest.raises(ValueError, match=r"rate must be above 0 and at most 0\.5, got 0\.6"):
         hide(frame, "MCAR", 0.6, 0)
 
 
@@ -91,10 +91,9 @@ def test_the_baselines_fill_and_keep_known_cells() -> None:
 
 
 def run(folder: Path) -> None:
-    imputation.main(
-        ["--tables", str(folder), "--rates", "0.3", "--mechanisms", "MCAR", "--steps", "2", "--trees", "2"]
-        + ["--max-rows", "30", "--out", str(folder / "out" / "report.md")]
-    )
+    size = ["--steps", "2", "--trees", "2", "--max-rows", "30"]
+    cases = ["--tables", str(folder), "--rates", "0.3", "--mechanisms", "MCAR"]
+    imputation.main([*cases, *size, "--out", str(folder / "out" / "report.md")])
 
 
 def test_a_run_and_its_resumption(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
