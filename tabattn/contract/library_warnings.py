@@ -31,6 +31,8 @@ def ordinary_runs(resumes: bool) -> Iterator[None]:
     with warnings.catch_warnings():
         # The run folder is locked, so the files in it are this run's own, from before it was resumed.
         warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+        # A checkpoint of averaged weights holds these as its weights: there is nothing else to restore.
+        warnings.filterwarnings("ignore", message=r"You're using the WeightAveraging callback, but loading")
         if resumes:
             # A run resumed at the end of an epoch repeats the end of that epoch, but not its validation.
             warnings.filterwarnings("ignore", message=r".*could not find the monitored key")

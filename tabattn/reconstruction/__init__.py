@@ -1,11 +1,24 @@
 """Reconstruction of hidden cells of tables: registry of its networks."""
 
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory
+from tabattn.reconstruction.corrected import ProcessTransformer
 from tabattn.reconstruction.legacy import LegacyNPT
 from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.options import LossOptions
 
-NETWORKS: dict[str, type[CellNetwork]] = {"CellTransformer": CellTransformer, "LegacyNPT": LegacyNPT}
+NETWORKS: dict[str, type[CellNetwork]] = {
+    "CellTransformer": CellTransformer,
+    "LegacyNPT": LegacyNPT,
+    "ProcessTransformer": ProcessTransformer,
+}
 """Every network of the task, by name."""
 
-__all__ = ["NETWORKS", "CellNetwork", "CellTransformer", "LegacyNPT", "LossOptions", "NetworkFactory"]
+__all__ = [
+    "NETWORKS",
+    "CellNetwork",
+    "CellTransformer",
+    "LegacyNPT",
+    "LossOptions",
+    "NetworkFactory",
+    "ProcessTransformer",
+]

@@ -64,6 +64,13 @@ class CellNetwork(nn.Module, ABC):
         """Where it attends between rows and between columns; empty = unknown, so that maps have no names."""
         return []
 
+    def begin(self, truth: Tensor) -> None:
+        """Prepare for a training, once before its first step; a network that need not be prepared does nothing.
+
+        Args:
+            truth: True cells of the rows of the first batch, ``(rows, columns)``; NaN = missing.
+        """
+
     @abstractmethod
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:
         """Predict all cells.

@@ -45,7 +45,7 @@ class CellHead(nn.Module):
         """Predict cells from tokens ``(tables, rows, columns, dim)``."""
         numbers = tokens[:, :, self.kinds.numeric]
         mean = self.mean(numbers)[..., 0].float()
-        weights, offsets, widths = self.spread(numbers).float().chunk(3, dim=-1)
+        weights, offsets, widths = self.spread(numbers.detach()).float().chunk(3, dim=-1)
         density = mixture(weights, mean.detach()[..., None] + offsets, FLOOR + F.softplus(widths + UNIT))
         logits = self.classes(tokens[:, :, self.kinds.categorical]).float().masked_fill(self.absent, -torch.inf)
         return Reconstruction(mean, density, logits)

@@ -80,7 +80,11 @@ class CellTransformer(CellNetwork):
 
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:
         check_cells(x, hidden, context, self.columns)
-        tokens = self.dropout(self.embedding(x, hidden))
+        return self.predict(self.embedding(x, hidden), context)
+
+    def predict(self, tokens: Tensor, context: int) -> Reconstruction:
+        """Predict all cells from their embeddings ``(tables, rows, columns, dim)``."""
+        tokens = self.dropout(tokens)
         for block in self.blocks:
             tokens = block(tokens, context)
         return self.head(self.norm(tokens))

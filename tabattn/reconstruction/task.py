@@ -19,9 +19,9 @@ from tabattn.contract.views import MapView, ScoredColumn
 from tabattn.nn.densities import mixture, parts
 from tabattn.reconstruction import NETWORKS
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory, Reconstruction
+from tabattn.reconstruction.corrected import ProcessTransformer
 from tabattn.reconstruction.losses import cell_losses, group_means
 from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed
-from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.options import DEFAULT_LOSS, LossOptions
 from tabattn.reconstruction.predictions import Filled, filled, prediction_table
 from tabattn.reconstruction.views import map_views, row_metadata, row_points
@@ -37,8 +37,8 @@ class TableReconstruction(Task):
     of categories. Kossen et al. 2021 (arXiv 2106.02584).
 
     Args:
-        network: Network to train: ``CellTransformer``, or the class path of a network of your own. Its options are
-            ``network.<option>``, such as the width ``network.dim``.
+        network: Network to train: ``ProcessTransformer``, ``CellTransformer``, or the class path of a network of your
+            own. Its options are ``network.<option>``, such as the width ``network.dim``.
         attention: Mechanism between rows (attention between datapoints).
         attribute_attention: Mechanism between the columns of a row (attention between attributes).
         loss: Options of the loss.
@@ -59,7 +59,7 @@ class TableReconstruction(Task):
 
     def __init__(
         self,
-        network: NetworkFactory = CellTransformer,
+        network: NetworkFactory = ProcessTransformer,
         attention: AttentionFactory = Softmax,
         attribute_attention: AttentionFactory = Softmax,
         loss: LossOptions = DEFAULT_LOSS,
@@ -68,8 +68,14 @@ class TableReconstruction(Task):
     ) -> None:
         super().__init__(init_from)
         self.save_hyperparameters(ignore=["init_from"])
-        self.factory = factory(network, "network", NETWORKS, CellNetwork)
-        self.mechanisms = mechanism(attention), mechanism(attribute_attention, "attribute_attention")
+        make = factory(network, "network", NETWORKS, CellNetwork)
+        mechanisms = mechanism(attention), mechanism(attribute_attention, "attribute_attention")
+
+        def network_of(columns: tuple[Column, ...]) -> CellNetwork:
+            return make(columns, *mechanisms)
+
+        # A function, which copies of the task share: what the command line gives cannot be copied.
+        self.network_of = network_of
         self.loss = loss
         self.columns: tuple[Column, ...] = ()
         if columns is not None:
@@ -81,7 +87,7 @@ class TableReconstruction(Task):
             raise ValueError(f"a table needs at least 1 target column, got none of {len(columns)}")
         self.columns = columns
         self.hparams["columns"] = [column.plain() for column in columns]
-        self.network = self.factory(columns, *self.mechanisms)
+        self.network = self.network_of(columns)
         self.targets: Tensor
         self.register_buffer("targets", torch.tensor([column.target for column in columns]), persistent=False)
         asked = [place for place, column in enumerate(columns) if column.target]
@@ -139,6 +145,13 @@ class TableReconstruction(Task):
     def forward(self, batch: CellBatch) -> Reconstruction:
         """Predict all cells of a batch."""
         return self.network(batch.x, batch.hidden, batch.context)
+
+    def on_train_batch_start(self, batch: CellBatch, batch_idx: int) -> None:
+        """Let the network prepare itself before the first step of a training; on all ranks as on the first."""
+        if self.global_step == 0 and batch_idx == 0:
+            self.network.begin(batch.truth[0])
+            for _, buffer in self.network.named_buffers():
+                buffer.copy_(self.trainer.strategy.broadcast(buffer))
 
     def training_step(self, batch: CellBatch, batch_idx: int) -> Tensor:
         """Trade-off between the losses of hidden features and of hidden targets."""

@@ -1,0 +1,84 @@
+"""Benchmark of reconstruction: it runs on a small table, resumes, and reports paired differences."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import reconstruction
+from benchmarks.reconstruction_report import report
+
+SMALL = ["--trainer.max_steps=2", "--data.steps_per_epoch=1", "--model.network.dim=8", "--model.network.hidden=8"]
+SMALL += ["--model.network.layers=1", "--trainer.accelerator=cpu"]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """Write a small table with a numeric target."""
+    draws = np.random.default_rng(0)
+    size = draws.normal(size=40)
+    frame = pd.DataFrame({"size": size, "kind": draws.choice(["a", "b"], 40), "price": 3 * size + 100})
+    frame.to_csv(tmp_path / "houses.csv", index=False)
+    return f"{tmp_path / 'houses.csv'}::price"
+
+
+def run(source: str, out: Path, *words: str) -> pd.DataFrame:
+    """Run the benchmark on one fold; return the results that it keeps."""
+    options = reconstruction.arguments(
+        [source, "--folds", "4", "--only", "1", "--out", str(out / "report.md"), *words, *SMALL]
+    )
+    return reconstruction.measure_all(options)
+
+
+def test_ours_and_baselines_are_scored_in_units_of_the_data(source: str, tmp_path: Path) -> None:
+    found = run(source, tmp_path, "--methods", "ours", "linear", "ExtraTrees (300)").set_index("method")
+    assert found.loc["linear", "rmse"] < 0.1
+    assert found.loc["ours", "rmse"] < 3
+    assert 0 <= found.loc["ours", "coverage_90"] <= 1
+    assert (found["seconds"] > 0).all()
+
+
+def test_a_repeated_run_measures_only_what_is_missing(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(source, tmp_path, "--methods", "linear")
+    asked = []
+    original = reconstruction.measure
+    monkeypatch.setattr(reconstruction, "measure", lambda *given: asked.append(given[2]) or original(*given))
+    found = run(source, tmp_path, "--methods", "linear", "SVM")
+    assert asked == ["SVM"]
+    assert list(found["method"]) == ["linear", "SVM"]
+
+
+def test_classes_are_scored_by_their_probabilities() -> None:
+    y, probabilities = np.array([0, 1, 1]), np.array([[0.8, 0.2], [0.4, 0.6], [0.6, 0.4]])
+    found = reconstruction.categorical_scores(y, probabilities)
+    assert found["auroc"] == 1
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["nll"] == pytest.approx(-np.log([0.8, 0.6, 0.4]).mean())
+
+
+def test_the_report_has_paired_differences(tmp_path: Path) -> None:
+    options = reconstruction.arguments(["sklearn:wine", "--out", str(tmp_path / "report.md")])
+    rows = [
+        {"table": "houses", "fold": fold, "method": method, "rmse": rmse, "seconds": 1.0}
+        for method, figures in {"ours": (1.0, 3.0), "linear": (2.0, 4.5)}.items()
+        for fold, rmse in enumerate(figures)
+    ]
+    text = report(pd.DataFrame(rows), options)
+    assert "| ours | 2 | 2.000 ± 1.000 |  | 1 |" in text
+    assert "| linear | 2 | 3.250 ± 1.250 | 1.250 ± 0.250 | 1 |" in text
+
+
+@pytest.mark.parametrize("words", [["--only", "10"], ["--methods", "magic"], ["--data.split.fold=1"]])
+def test_wrong_arguments_are_refused_at_once(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        reconstruction.arguments(["sklearn:wine", *words])
+    assert words[-1].partition("=")[0] in capsys.readouterr().err
+
+
+def test_several_targets_and_large_gaussian_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = reconstruction.arguments(["sklearn:linnerud", "--out", str(tmp_path / "report.md")])
+    monkeypatch.setattr(reconstruction, "LARGEST", 10)
+    assert reconstruction.measure("sklearn:iris", 0, "Gaussian process", options) is None
