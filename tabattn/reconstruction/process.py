@@ -115,7 +115,7 @@ class GaussianProcess(nn.Module):
         try:
             optimizer.step(objective)
             loss = float(self._negative_likelihood(inputs, labels, logs).detach())
-        except torch.linalg.LinAlgError:
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             loss = float("inf")
         found = [each.detach().clamp(-FARTHEST, FARTHEST) for each in logs]
         finite = loss == loss and all(bool(each.isfinite().all()) for each in found)

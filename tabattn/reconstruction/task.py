@@ -146,8 +146,9 @@ class TableReconstruction(Task):
         """Predict all cells of a batch."""
         return self.network(batch.x, batch.hidden, batch.context)
 
-    def on_train_batch_start(self, batch: CellBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: CellBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Let the network prepare itself before the first step of a training; on all ranks as on the first."""
+        super().on_train_batch_start(batch, batch_idx, dataloader_idx)
         if self.global_step == 0 and batch_idx == 0:
             self.network.begin(batch.truth[0])
             for _, buffer in self.network.named_buffers():
