@@ -164,7 +164,7 @@ class GaussianProcess(nn.Module):
             F.one_hot(x[:, place].long(), size) * ~hidden[:, place, None] if size else x[:, place, None]
             for place, size in zip(self.features, self.sizes, strict=True)
         ]
-        return torch.cat([part.double() for part in parts], dim=1)
+        return torch.cat([x.new_zeros(len(x), 0).double(), *(part.double() for part in parts)], dim=1)
 
     def _covariance(self, inputs: Tensor, logs: Sequence[Tensor]) -> Tensor:
         noise = LEAST + logs[1].exp()

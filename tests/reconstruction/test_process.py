@@ -132,6 +132,14 @@ def test_hidden_features_count_as_their_mean() -> None:
     assert not process()._inputs(x[0], hidden[0])[2, :4].any()
 
 
+def test_a_table_without_features_has_the_mean_of_its_labels() -> None:
+    made = GaussianProcess((Column("price", target=True),), 0)
+    truth = torch.tensor([[1.0], [1.2], [0.8], [1.1]])
+    made.fit(truth)
+    found = made(truth[None], torch.tensor([[[False], [False], [False], [True]]]), 3)
+    assert found.mean[0, 3, 0] == pytest.approx(1.0, abs=0.1)
+
+
 def test_the_fit_raises_the_likelihood_and_finds_the_relevant_columns() -> None:
     truth = table(80)
     fitted = GaussianProcess(COLUMNS, PRICE)

@@ -9,6 +9,7 @@ from tabattn.contract.checks import check_least
 from tabattn.optim import MuonAdamW
 from tabattn.optim.factories import OptimizerFactory
 from tabattn.reconstruction.cell_network import NetworkFactory
+from tabattn.reconstruction.corrected import ProcessTransformer
 from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.options import DEFAULT_LOSS, LossOptions
 
@@ -61,7 +62,15 @@ class TrainingSettings:
             raise ValueError(f"clip must be above 0, got {self.clip}")
 
 
-PREDICTION = TrainingSettings()
+PREDICTION = TrainingSettings(
+    network=partial(ProcessTransformer, dim=32, heads=2, hidden=64, layers=3),
+    optimizer=partial(MuonAdamW, lr=5e-3),
+    loss=LossOptions(tradeoff=0.0),
+    hidden=(0.0, 0.0),
+    targets=0.25,
+    validate_every=25,
+    steps=300,
+)
 """Defaults of ``NPTRegressor`` and ``NPTClassifier``."""
 
 IMPUTATION = TrainingSettings(
