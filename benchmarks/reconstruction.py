@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error, roc_auc_score
 from tqdm import tqdm
@@ -43,18 +43,28 @@ TAKEN = ("--data.table", "--data.split.fold", "--data.split.folds", "--data.seed
 Row = dict[str, Any]
 
 
-def ours(source: str, fold: int, options: argparse.Namespace) -> Row:
-    """Train by the configuration, and test the best checkpoint once; averaged over seeds if there are several."""
+def trained(words: Sequence[str], watchers: Sequence[Callback] = ()) -> tuple[CLI, Row]:
+    """Train by the configuration and further arguments, and test the best checkpoint once.
+
+    Returns:
+        What was trained, and the scores of the test.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        data = [f"--data.table={source}", f"--data.split.fold={fold}", f"--data.split.folds={options.folds}"]
         root = [f"--trainer.default_root_dir={folder}", f"--checkpoint.dirpath={folder}/checkpoints"]
-        words = [f"--config={CONFIG}", *data, *root, *QUIET, f"--seed_everything={options.seed}", *options.further]
-        cli = CLI(words, run=False)
+        cli = CLI([f"--config={CONFIG}", *root, *QUIET, *words], run=False)
         trainer: Trainer = cli.trainer
+        trainer.callbacks.extend(watchers)  # type: ignore[attr-defined]
         trainer.fit(cli.model, cli.datamodule)
         best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
         found = trainer.test(cli.model, cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)[0]
-    return {name.removeprefix("test/"): float(value) for name, value in found.items() if name.startswith("test/")}
+    scores = {name.removeprefix("test/"): float(value) for name, value in found.items() if name.startswith("test/")}
+    return cli, scores
+
+
+def ours(source: str, fold: int, options: argparse.Namespace) -> Row:
+    """Scores of our configuration."""
+    data = [f"--data.table={source}", f"--data.split.fold={fold}", f"--data.split.folds={options.folds}"]
+    return trained([*data, f"--seed_everything={options.seed}", *options.further])[1]
 
 
 def baseline(name: str, data: TableCells, options: argparse.Namespace) -> Row | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import reconstruction
+from benchmarks import reconstruction, reconstruction_sweep
 from benchmarks.reconstruction_report import report
 
 SMALL = ["--trainer.max_steps=2", "--data.steps_per_epoch=1", "--model.network.dim=8", "--model.network.hidden=8"]
@@ -82,3 +82,13 @@ def test_several_targets_and_large_gaussian_processes(tmp_path: Path, monkeypatc
     options = reconstruction.arguments(["sklearn:linnerud", "--out", str(tmp_path / "report.md")])
     monkeypatch.setattr(reconstruction, "LARGEST", 10)
     assert reconstruction.measure("sklearn:iris", 0, "Gaussian process", options) is None
+
+
+def test_the_sweep_scores_each_mechanism(source: str, tmp_path: Path) -> None:
+    out = tmp_path / "sweep.md"
+    words = [source, "--attentions", "Linear", "Local", "--steps", "2", "--out", str(out), *SMALL[1:]]
+    reconstruction_sweep.main(words)
+    found = pd.read_csv(out.with_suffix(".csv"))
+    assert list(found["mechanism"]) == ["Linear", "Local"]
+    assert (found[["rmse", "ms of a step", "MB of a step"]] > 0).all(axis=None)
+    assert "## houses" in out.read_text()
