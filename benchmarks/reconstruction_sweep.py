@@ -58,9 +58,9 @@ def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
     command = f"`python -m benchmarks.reconstruction_sweep {' '.join(options.tables)} --steps {options.steps}{further}`"
     text = (
         f"`CellTransformer` by `configs/reconstruction.yaml`, {options.steps} steps, first fold, one seed: "
-        "differences of a tenth are within what another seed changes. Milliseconds are CPU time of a training step. With mechanisms "
-        "that do not serve cross-attention (Sparse, Local, Pooling, Nystrom), context rows attend to one another by "
-        "them, and the other rows to the context by Softmax."
+        "differences of a tenth are within what another seed changes. Milliseconds are CPU time of a training step. "
+        "With mechanisms that do not serve cross-attention (Sparse, Local, Pooling, Nystrom), context rows attend to one another "
+        "by them, and the other rows to the context by Softmax."
     )
     head = ["# Every mechanism between rows", "", command, "", f"{provenance(torch.device('cpu'))}.", "", text, ""]
     return "\n".join([*head, *parts])
