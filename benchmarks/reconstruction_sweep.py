@@ -59,8 +59,8 @@ def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
     text = (
         f"`CellTransformer` by `configs/reconstruction.yaml`, {options.steps} steps, first fold, one seed: "
         "differences of a tenth are within what another seed changes. Milliseconds are CPU time of a training step. "
-        "With mechanisms that do not serve cross-attention (Sparse, Local, Pooling, Nystrom), context rows attend to one "
-        "another by them, and the other rows to the context by Softmax."
+        "With mechanisms that do not serve cross-attention (Sparse, Local, Pooling, Nystrom), context rows attend to "
+        "one another by them, and the other rows to the context by Softmax."
     )
     head = ["# Every mechanism between rows", "", command, "", f"{provenance(torch.device('cpu'))}.", "", text, ""]
     return "\n".join([*head, *parts])
