@@ -20,7 +20,7 @@ def test_a_table_is_what_its_script_makes(made: Callable[[], pd.DataFrame], kept
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "made.csv"), pd.read_csv(kept))
 
 
-@pytest.mark.parametrize("name", ["prior", "pairs"])
+@pytest.mark.parametrize("name", ["prior", "pairs", "reconstruction"])
 def test_the_script_of_a_task_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,13 +10,13 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributions import MixtureSameFamily
-from torch.optim import AdamW
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.contract.facts import Fact
 from tabattn.contract.views import MapView, ScoredColumn
 from tabattn.nn.densities import mixture, parts
+from tabattn.optim import MuonAdamW, WarmupCosine
 from tabattn.reconstruction import NETWORKS
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory, Reconstruction
 from tabattn.reconstruction.corrected import ProcessTransformer
@@ -49,7 +49,8 @@ class TableReconstruction(Task):
 
     task_name = "reconstruction"
     batch = CellBatch
-    optimizer = partial(AdamW, lr=1e-3, weight_decay=0.01)
+    optimizer = partial(MuonAdamW, lr=5e-3)
+    lr_scheduler = partial(WarmupCosine, warmup=0.1)
     facts: ClassVar[Mapping[str, Fact]] = {
         "columns": Fact(Sequence, "the columns of the table, for which the network is built"),
         "duplicated": Fact(object, "which rows equal a training row, for scores without them", None),
