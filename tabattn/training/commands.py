@@ -72,8 +72,8 @@ def _written(folder: Path) -> Iterator[str]:
     if any(name.startswith("events.out.") for name in names):
         yield "events for TensorBoard"
     for below in sorted(path for path in folder.iterdir() if path.is_dir() and not (path / "config.yaml").exists()):
-        files = sorted(path.name for path in below.rglob("*") if path.is_file())
+        files = sorted(str(path.relative_to(folder)) for path in below.rglob("*") if path.is_file())
         if len(files) <= SEVERAL:
-            yield from (f"{below.name}/{name}" for name in files)
+            yield from files
         else:
             yield f"{len(files)} files in {below.name}"

@@ -17,6 +17,7 @@ import datamodules  # noqa: F401  (makes the names of the command line known)
 import tabattn.tasks  # noqa: F401
 from tabattn.training.checkpoint_arguments import run_names
 from tabattn.training.cli import CLI, main
+from tabattn.training.commands import _written
 from tabattn.training.run_files import MetricsTable
 from tabattn.training.runs import RunFolder, path_of
 from tests.training.test_cli import FIT, TEST
@@ -383,3 +384,10 @@ def test_a_child_lets_go_of_the_folder() -> None:
     second.release()
     os.write(ending, b"x")
     os.waitpid(child, 0)
+
+
+def test_files_in_folders_of_folders_are_named_by_their_path(tmp_path: Path) -> None:
+    for stage in ("validation_000025", "validation_000050"):
+        (tmp_path / "figures" / stage).mkdir(parents=True)
+        (tmp_path / "figures" / stage / "price.png").touch()
+    assert list(_written(tmp_path)) == ["figures/validation_000025/price.png", "figures/validation_000050/price.png"]
