@@ -12,21 +12,26 @@ from unittest.mock import MagicMock, patch
 
 import numpy
 import sklearn.datasets
+import yaml
 from sklearn.preprocessing import OneHotEncoder
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules import TableCells
 from datamodules.reconstruction.batches import TrainingBatches
-from datamodules.reconstruction.options import ContextOptions, MaskOptions
+from datamodules.reconstruction.options import ContextOptions, MaskOptions, SplitOptions
 from tabattn.attention import Softmax
 from tabattn.optim import FlatCosine, LookaheadLamb, WarmupCosine
-from tabattn.reconstruction import CellTransformer, LegacyNPT
+from tabattn.reconstruction import NETWORKS, LegacyNPT
 from tabattn.reconstruction.losses import cell_losses, group_means
 from tabattn.reconstruction.options import LossOptions
+from tabattn.storage.trusted import resolve
 
 TABLE = "sklearn:breast_cancer"
+CONFIG = Path(__file__).parents[1] / "configs" / "reconstruction.yaml"
+MADE = {"split": SplitOptions, "masks": MaskOptions, "context": ContextOptions}
+"""Classes of the options of a table."""
 STEPS = 2000
 """Length of the schedules."""
 ABSENT = (
@@ -113,14 +118,18 @@ def legacy(dim: int) -> Entrant:
 
 
 def default() -> Entrant:
-    """Return CellTransformer at the configuration of ``configs/reconstruction.yaml``."""
+    """Return the network and training of ``configs/reconstruction.yaml``."""
+    chosen = yaml.safe_load(CONFIG.read_text())
+    model, data, optimizer = (chosen[part]["init_args"] for part in ("model", "data", "optimizer"))
+    options = {name: MADE[name](**data.pop(name)) for name in MADE if name in data}
+    network = model["network"]
     return Ours(
-        partial(CellTransformer, dim=32, heads=4, hidden=64, layers=3),
-        partial(AdamW, lr=1e-3, weight_decay=0.01),
+        partial(NETWORKS[network["class_path"]], **network["init_args"]),
+        partial(resolve(chosen["optimizer"]["class_path"], Optimizer), **optimizer),
         partial(WarmupCosine, total_steps=STEPS),
-        TableCells(TABLE),
-        LossOptions(),
-        partial(nn.utils.clip_grad_norm_, max_norm=1.0),
+        TableCells(**data, **options),
+        LossOptions(**model.get("loss", {})),
+        partial(nn.utils.clip_grad_norm_, max_norm=chosen["trainer"]["gradient_clip_val"]),
     )
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tabattn.attention.dropout import keep
 from tabattn.attention.scores import four_dimensional
 
 CUDA_BATCH_LIMIT = 65_535
@@ -36,6 +37,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
     mask = None if mask is None else four_dimensional(mask)
     if q.is_cuda:
         return in_launches(q, k, v, mask, dropout, CUDA_BATCH_LIMIT)
+    if dropout and mask is None and q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64):
+        weights = torch.matmul(q * q.shape[-1] ** -0.5, k.mT).softmax(dim=-1)
+        kept, share = keep(weights.shape, dropout, weights.device)
+        return torch.matmul(weights * kept, v) / share
     return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
 
 

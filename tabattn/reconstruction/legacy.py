@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
+from tabattn.attention.dropout import Dropout
 from tabattn.contract.cells import Column
 from tabattn.contract.checks import check_least
 from tabattn.nn.densities import mixture
@@ -52,7 +53,7 @@ class LegacyNPT(CellNetwork):
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
         self.kinds = Kinds.of(columns)
         self.embedding = OneHotEmbedding(columns, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
             LegacyLayer(len(columns), dim, heads, attention, attribute_attention, dropout) for _ in range(depth // 2)
         )

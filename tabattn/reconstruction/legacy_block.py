@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax, as_factory
+from tabattn.attention.dropout import Dropout
 
 EPS = 1e-12
 """Term in the denominators of the layer normalisations."""
@@ -33,9 +34,9 @@ class LegacyBlock(nn.Module):
         self.heads = heads
         self.query, self.key, self.value, self.out, self.residual = (nn.Linear(dim, dim) for _ in range(5))
         self.norm, self.mlp_norm = nn.LayerNorm(dim, eps=EPS), nn.LayerNorm(dim, eps=EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         wide, narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-        self.mlp = nn.Sequential(wide, nn.GELU(), nn.Dropout(dropout), narrow, nn.Dropout(dropout))
+        self.mlp = nn.Sequential(wide, nn.GELU(), Dropout(dropout), narrow, Dropout(dropout))
         self.mechanism = as_factory(attention)(heads, dim // heads)
         self.outside: Mechanism | None = None if self.mechanism.cross else Softmax(heads, dim // heads)
 
