@@ -14,17 +14,14 @@ from tabattn.reconstruction.embedding import Embedding
 from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.process import GaussianProcess, Inferred
 
-GAIN = 3.0
-"""Initial factor of a Gaussian process's predictions of categories as logits."""
-
 
 class ProcessTransformer(CellTransformer):
-    """Gaussian process of each target column, corrected by a ``CellTransformer``: residual learning.
+    """Gaussian process of each numeric target column, corrected by a ``CellTransformer``: residual learning.
 
-    The token of a target cell also holds the process's prediction, its standard deviation, and the error of its
+    The token of such a cell also holds the process's prediction, its standard deviation, and the error of its
     leave-one-out prediction where the label is seen. The network predicts what is to be added, so that an untrained one
     predicts as the process does, which is hard to improve on for smooth functions of few columns. One component of the
-    predictive density is that of the process.
+    predictive density is that of the process. Categorical targets are predicted as by a ``CellTransformer``.
 
     Args:
         columns: The columns of the table.
@@ -64,10 +61,9 @@ class ProcessTransformer(CellTransformer):
             embedding=embedding,
             dropout=dropout,
         )
-        targets = [place for place, column in enumerate(columns) if column.target]
+        targets = [place for place, column in enumerate(columns) if column.target and not column.categories]
         self.processes = nn.ModuleList(GaussianProcess(columns, place, most_rows) for place in targets)
-        self.told = nn.ModuleList(nn.Linear(2 * each.outputs + 1, dim) for each in self._processes())
-        self.gains = nn.Parameter(torch.full((len(targets),), GAIN))
+        self.told = nn.ModuleList(nn.Linear(3, dim) for _ in targets)
 
     def _processes(self) -> list[GaussianProcess]:
         return [cast("GaussianProcess", each) for each in self.processes]
@@ -82,20 +78,16 @@ class ProcessTransformer(CellTransformer):
         tokens = self.embedding(x, hidden)
         first = [process(x, hidden, context) for process in self._processes()]
         for process, inferred, told in zip(self._processes(), first, self.told, strict=True):
-            shown = told(torch.cat([inferred.mean, inferred.residual, inferred.std], dim=-1))
+            shown = told(torch.stack(inferred, dim=-1))
             tokens[:, :, process.target] = tokens[:, :, process.target] + shown.to(tokens.dtype)
         return self._added(self.predict(tokens, context), first)
 
     def _added(self, found: Reconstruction, first: Sequence[Inferred]) -> Reconstruction:
-        mean, logits = found.mean.clone(), found.logits.clone()
+        mean = found.mean.clone()
         weights, centres, widths = (part.clone() for part in parts(found.density))
-        for process, inferred, gain in zip(self._processes(), first, self.gains, strict=True):
-            if process.categories:
-                at = self.kinds.categorical.index(process.target)
-                logits[:, :, at, : process.categories] += gain * inferred.mean
-                continue
+        for process, inferred in zip(self._processes(), first, strict=True):
             at = self.kinds.numeric.index(process.target)
-            mean[:, :, at] += inferred.mean[..., 0]
-            centres[:, :, at] += inferred.mean
-            centres[:, :, at, 0], widths[:, :, at, 0] = inferred.mean[..., 0], inferred.std[..., 0]
-        return Reconstruction(mean, mixture(weights, centres, widths), logits)
+            mean[:, :, at] += inferred.mean
+            centres[:, :, at] += inferred.mean[..., None]
+            centres[:, :, at, 0], widths[:, :, at, 0] = inferred.mean, inferred.std
+        return Reconstruction(mean, mixture(weights, centres, widths), found.logits)

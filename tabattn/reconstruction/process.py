@@ -16,7 +16,9 @@ LEAST = 1e-5
 ITERATIONS = 60
 """Most iterations of L-BFGS in the fit of the hyperparameters."""
 STARTS = ((-4.0, -2.0), (-6.0, 0.0))
-"""Logarithms of the noise's variance and of the slopes that fits begin with; the likelier one is kept."""
+"""Logarithms of the noise's variance and of the slopes that fits begin with; the better one is kept."""
+SPREADS = (2.0, 3.0, 1.0, 1.0)
+"""Standard deviations of the priors of the logarithms of scale, noise, length scales and slopes."""
 FARTHEST = 12.0
 """Largest size of the logarithm of a hyperparameter."""
 
@@ -25,10 +27,9 @@ class Inferred(NamedTuple):
     """Predictions of a target column by a Gaussian process.
 
     Attributes:
-        mean: Standardised number, or for each category a number that is the larger the likelier it is,
-            ``(tables, rows, outputs)``.
-        std: Standard deviation, ``(tables, rows, 1)``.
-        residual: What was seen minus the mean in rows whose target is seen, else 0, ``(tables, rows, outputs)``.
+        mean: Mean, standardised, ``(tables, rows)``.
+        std: Standard deviation, of that shape.
+        residual: Label minus mean in rows whose label is seen, else 0, of that shape.
     """
 
     mean: Tensor
@@ -37,12 +38,12 @@ class Inferred(NamedTuple):
 
 
 class GaussianProcess(nn.Module):
-    """Gaussian process regression of a target column on the features: Matern-5/2 plus linear kernel, with ARD.
+    """Gaussian process regression of a numeric target column on the features: Matern-5/2 plus linear kernel, with ARD.
 
     Exact, in double precision (Rasmussen and Williams 2006, section 2.2). Rows whose target is seen are predicted from
-    the others (leave-one-out, section 5.4.2), so that no prediction contains its own label. Categories are regressed
-    on their indicators (section 6.5). The hyperparameters are buffers, which ``fit`` sets by maximum marginal
-    likelihood (section 5.4.1).
+    the others (leave-one-out, section 5.4.2), so that no prediction contains its own label. The hyperparameters are
+    buffers, which ``fit`` sets by maximum a posteriori: the marginal likelihood (section 5.4.1) times log-normal
+    priors, without which as many length scales as columns overfit.
 
     Args:
         columns: The columns.
@@ -59,8 +60,6 @@ class GaussianProcess(nn.Module):
         super().__init__()
         check_least(most_rows=(most_rows, 1))
         self.target, self.most_rows = target, most_rows
-        self.categories = len(columns[target].categories)
-        self.outputs = max(1, self.categories)
         self.features = [place for place, column in enumerate(columns) if not column.target]
         self.sizes = [len(columns[place].categories) for place in self.features]
         width = sum(max(1, size) for size in self.sizes)
@@ -82,7 +81,7 @@ class GaussianProcess(nn.Module):
         return Inferred(*(torch.stack(each).float() for each in zip(*tables, strict=True)))
 
     def fit(self, truth: Tensor) -> None:
-        """Set the hyperparameters by maximum marginal likelihood (L-BFGS) on at most ``most_rows`` rows.
+        """Set the hyperparameters by maximum a posteriori (L-BFGS) on at most ``most_rows`` rows.
 
         Args:
             truth: True cells of rows to learn from, ``(rows, columns)``; NaN = missing.
@@ -91,7 +90,7 @@ class GaussianProcess(nn.Module):
         if len(known) < 2:
             return
         truth = truth[known]
-        inputs, labels = self._inputs(truth.nan_to_num(0.0), truth.isnan()), self._labels(truth.nan_to_num(0.0))
+        inputs, labels = self._inputs(truth.nan_to_num(0.0), truth.isnan()), truth[:, self.target].double()[:, None]
         with torch.enable_grad(), torch.autocast(truth.device.type, enabled=False):
             fits = [self._maximised(inputs, labels, *start) for start in STARTS]
         loss, best = min(fits, key=lambda fit: fit[0])
@@ -100,7 +99,7 @@ class GaussianProcess(nn.Module):
                 own.copy_(value)
 
     def _maximised(self, inputs: Tensor, labels: Tensor, noise: float, slope: float) -> tuple[float, list[Tensor]]:
-        """Negative log-likelihood and logarithms of hyperparameters of a local maximum; infinite if there is none."""
+        """Negative log-posterior and logarithms of hyperparameters of a local maximum; infinite if there is none."""
         values = (torch.zeros_like(self.scale), torch.full_like(self.noise, noise))
         lengths = torch.full_like(self.lengths, 0.5 * log(max(1, len(self.lengths))))
         logs = [each.double().requires_grad_() for each in (*values, lengths, torch.full_like(lengths, slope))]
@@ -108,28 +107,34 @@ class GaussianProcess(nn.Module):
 
         def objective() -> Tensor:
             optimizer.zero_grad()
-            loss = self._negative_likelihood(inputs, labels, logs)
+            loss = self._negative_posterior(inputs, labels, logs)
             loss.backward()
             return loss
 
         try:
             optimizer.step(objective)
-            loss = float(self._negative_likelihood(inputs, labels, logs).detach())
+            loss = float(self._negative_posterior(inputs, labels, logs).detach())
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             loss = float("inf")
         found = [each.detach().clamp(-FARTHEST, FARTHEST) for each in logs]
         finite = loss == loss and all(bool(each.isfinite().all()) for each in found)
         return (loss if finite else float("inf")), found
 
-    def _negative_likelihood(self, inputs: Tensor, labels: Tensor, logs: Sequence[Tensor]) -> Tensor:
+    def _negative_posterior(self, inputs: Tensor, labels: Tensor, logs: Sequence[Tensor]) -> Tensor:
         logs = [each.clamp(-FARTHEST, FARTHEST) for each in logs]
         factor = torch.linalg.cholesky(self._covariance(inputs, logs))
-        fit = 0.5 * (labels * torch.cholesky_solve(labels, factor)).sum() / labels.shape[1]
-        return (fit + factor.diagonal().log().sum()) / len(labels)
+        fit = 0.5 * (labels * torch.cholesky_solve(labels, factor)).sum()
+        return (fit + factor.diagonal().log().sum() - self._log_prior(logs)) / len(labels)
+
+    def _log_prior(self, logs: Sequence[Tensor]) -> Tensor:
+        """Logarithm of the prior density of the hyperparameters, but for a constant."""
+        typical = (0.0, -4.0, 0.5 * log(max(1, len(self.lengths))), -2.0)
+        each = zip(logs, typical, SPREADS, strict=True)
+        return -0.5 * torch.stack([((value - mean) / spread).square().sum() for value, mean, spread in each]).sum()
 
     def _infer(self, x: Tensor, hidden: Tensor, context: int) -> Inferred:
         told = (~hidden[:context, self.target]).nonzero()[:, 0]
-        labels, inputs = self._labels(x), self._inputs(x, hidden)
+        labels, inputs = x[:, self.target].double(), self._inputs(x, hidden)
         mean, variance = torch.zeros_like(labels), self._variance(inputs)
         if len(told):
             seen = self._thinned(told)
@@ -141,22 +146,16 @@ class GaussianProcess(nn.Module):
             mean = cross @ weights
             variance = variance - torch.linalg.solve_triangular(factor, cross.T, upper=False).square().sum(0)
             apart = 1 / inverse.diagonal()
-            mean[seen] = labels[seen] - weights * apart[:, None]
+            mean[seen] = labels[seen] - weights * apart
             variance[seen] = apart
         residual = torch.zeros_like(mean)
         residual[told] = labels[told] - mean[told]
-        return Inferred(mean, variance.clamp(min=LEAST).sqrt()[:, None], residual)
+        return Inferred(mean, variance.clamp(min=LEAST).sqrt(), residual)
 
     def _thinned(self, rows: Tensor) -> Tensor:
         if len(rows) <= self.most_rows:
             return rows
         return rows[torch.linspace(0, len(rows) - 1, self.most_rows, device=rows.device).long()]
-
-    def _labels(self, x: Tensor) -> Tensor:
-        target = x[:, self.target]
-        if self.categories:
-            return F.one_hot(target.long(), self.categories).double() - 1 / self.categories
-        return target.double()[:, None]
 
     def _inputs(self, x: Tensor, hidden: Tensor) -> Tensor:
         """Features as numbers, categories as indicators; 0 where hidden."""

@@ -49,7 +49,7 @@ class TableReconstruction(Task):
 
     task_name = "reconstruction"
     batch = CellBatch
-    optimizer = partial(MuonAdamW, lr=5e-3)
+    optimizer = partial(MuonAdamW, lr=1e-2)
     lr_scheduler = partial(WarmupCosine, warmup=0.1)
     facts: ClassVar[Mapping[str, Fact]] = {
         "columns": Fact(Sequence, "the columns of the table, for which the network is built"),

@@ -64,7 +64,7 @@ class TrainingSettings:
 
 PREDICTION = TrainingSettings(
     network=partial(ProcessTransformer, dim=32, heads=2, hidden=64, layers=3),
-    optimizer=partial(MuonAdamW, lr=5e-3),
+    optimizer=partial(MuonAdamW, lr=1e-2),
     loss=LossOptions(tradeoff=0.0),
     hidden=(0.0, 0.0),
     targets=0.25,
