@@ -59,7 +59,7 @@ def mask_cells(
     seen = (roles == TRAIN) | (roles == VAL) if stage == "test" and told else roles == TRAIN
     later = target & ~seen[:, None]
     if stage == "train":
-        drawn = feature & (torch.rand(present.shape, generator=generator) < options.features)
+        drawn = feature & (torch.rand(present.shape, generator=generator) < (options.features or 0.0))
         drawn |= _draw_targets(target & (roles == TRAIN)[:, None], options.targets, generator)
     elif options.targets == 1:
         later = target

@@ -1,8 +1,10 @@
 """Options of tables to reconstruct: splits, hidden cells, and context."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 
+from tabattn.contract.cells import Column
 from tabattn.contract.checks import check_least
 
 
@@ -37,24 +39,33 @@ class MaskOptions:
     """Options of which cells are hidden.
 
     Args:
-        features: Probability that a feature cell is hidden in training.
+        features: Probability that a feature cell is hidden in training; none = 0.15 if all targets are categorical,
+            else 0, as hidden features blur targets that are a smooth function of them.
         targets: Probability that a target cell of a training row is hidden in training; 1 = all are, so that training
             rows see no label, and none is given in validation and test either.
         randomised: Share of hidden cells that get a random value instead of the mask slot.
         missing: Probability that a feature cell of the table is made missing for good, as an experiment.
     """
 
-    features: float = 0.15
+    features: float | None = 0.15
     targets: float = 0.5
     randomised: float = 0.1
     missing: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("features", "targets", "randomised", "missing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"masks.{name} must be between 0 and 1, got {getattr(self, name)}")
-        if not self.features and not self.targets:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"masks.{name} must be between 0 and 1, got {value}")
+        if self.features == 0 and not self.targets:
             raise ValueError("masks.features or masks.targets must be above 0, got 0 and 0: nothing is to be learned")
+
+    def chosen(self, columns: Sequence[Column]) -> "MaskOptions":
+        """Options for a table, with a probability for its features."""
+        if self.features is not None:
+            return self
+        categorical = all(column.categories for column in columns if column.target)
+        return replace(self, features=0.15 if categorical else 0.0)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def prepare(
     if masks.missing:
         hide = torch.rand(truth.shape, generator=generator(seed, MISSING_STREAM)) < masks.missing
         truth = torch.where(hide & ~asked, torch.nan, truth)
-    cells = Cells(truth, torch.from_numpy(roles), table.columns, classes, masks, context, seed)
+    cells = Cells(truth, torch.from_numpy(roles), table.columns, classes, masks.chosen(table.columns), context, seed)
     return Prepared(raw.name, cells, table, duplicated(table.cells[:, ~asked.numpy()], roles))
 
 

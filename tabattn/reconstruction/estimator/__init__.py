@@ -3,6 +3,14 @@
 from tabattn.reconstruction.estimator.classifier import NPTClassifier
 from tabattn.reconstruction.estimator.imputer import TabularImputer
 from tabattn.reconstruction.estimator.regressor import NPTRegressor
-from tabattn.reconstruction.estimator.settings import IMPUTATION, PREDICTION, TrainingSettings
+from tabattn.reconstruction.estimator.settings import CLASSIFICATION, IMPUTATION, PREDICTION, TrainingSettings
 
-__all__ = ["IMPUTATION", "PREDICTION", "NPTClassifier", "NPTRegressor", "TabularImputer", "TrainingSettings"]
+__all__ = [
+    "CLASSIFICATION",
+    "IMPUTATION",
+    "PREDICTION",
+    "NPTClassifier",
+    "NPTRegressor",
+    "TabularImputer",
+    "TrainingSettings",
+]

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from tabattn.contract.cells import Column
 from tabattn.contract.columns import Floats, check_labels, checked_table, number_labels
 from tabattn.reconstruction.estimator.predictor import NPTPredictor
+from tabattn.reconstruction.estimator.settings import CLASSIFICATION
 from tabattn.storage import table_headers
 
 
@@ -22,6 +23,8 @@ class NPTClassifier(ClassifierMixin, NPTPredictor):  # type: ignore[misc]
     Attributes:
         classes_: The labels, sorted.
     """
+
+    defaults = CLASSIFICATION
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on labelled rows.

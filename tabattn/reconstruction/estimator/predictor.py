@@ -1,7 +1,7 @@
 """What the estimators that predict labels have in common."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ class NPTPredictor(BaseEstimator):  # type: ignore[misc]
     Args:
         attention: Mechanism between rows, by name or as a class.
         attribute_attention: Mechanism between the columns of a row.
-        settings: Settings of network and optimizer; None = ``PREDICTION``.
+        settings: Settings of network and optimizer; None = ``defaults``, those of the class.
         n_members: Number of networks whose predictions are averaged, each with its own seed and validation rows.
         max_steps: Most training steps.
         patience: Validations without improvement after which a training stops.
@@ -54,6 +54,9 @@ class NPTPredictor(BaseEstimator):  # type: ignore[misc]
     """
 
     members_: Members | None
+
+    defaults: ClassVar[TrainingSettings] = PREDICTION
+    """Settings where ``settings`` is None."""
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class NPTPredictor(BaseEstimator):  # type: ignore[misc]
 
     def _begin(self, X: Any, y: Any) -> pd.DataFrame:
         """Check arguments and table, and forget an earlier fit."""
-        check_arguments(self.get_params(deep=False), PREDICTION)
+        check_arguments(self.get_params(deep=False), self.defaults)
         table = checked_table(self, X, reset=True, y=y)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.members_ = None
@@ -114,7 +117,7 @@ class NPTPredictor(BaseEstimator):  # type: ignore[misc]
         columns = columns_of(self.encoder_, x, target=False)
         cells = np.concatenate([standardised(x, columns), truth], axis=1)
         self.members_, self.validation_losses_ = fit_members(
-            check_arguments(self.get_params(deep=False), PREDICTION),
+            check_arguments(self.get_params(deep=False), self.defaults),
             (*columns, *labels),
             cells,
             list(range(len(columns), len(columns) + len(labels))),
@@ -129,7 +132,7 @@ class NPTPredictor(BaseEstimator):  # type: ignore[misc]
     def _predict(self, X: Any) -> Reconstruction:
         """Predictions of all cells of rows, of which the labels are the last."""
         check_is_fitted(self)
-        training = check_arguments(self.get_params(deep=False), PREDICTION)
+        training = check_arguments(self.get_params(deep=False), self.defaults)
         x = self.encoder_.encode(checked_table(self, X, reset=False))
         assert self.members_ is not None
         columns = self.members_.columns

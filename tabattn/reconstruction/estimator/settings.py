@@ -1,6 +1,6 @@
 """Training settings of the estimators: network, optimizer, batches and hidden cells, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch.optim import AdamW
@@ -71,7 +71,10 @@ PREDICTION = TrainingSettings(
     validate_every=25,
     steps=300,
 )
-"""Defaults of ``NPTRegressor`` and ``NPTClassifier``."""
+"""Defaults of ``NPTRegressor``."""
+
+CLASSIFICATION = replace(PREDICTION, hidden=(0.0, 0.3))
+"""Defaults of ``NPTClassifier``, which would learn rows by heart if no feature were hidden."""
 
 IMPUTATION = TrainingSettings(
     optimizer=partial(MuonAdamW, lr=0.01, adamw_lr=3e-3),

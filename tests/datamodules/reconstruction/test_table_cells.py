@@ -9,6 +9,7 @@ import torch
 
 from datamodules import TableCells
 from datamodules.reconstruction import ContextOptions, MaskOptions, SplitOptions
+from datamodules.reconstruction.batches import TrainingBatches
 from datamodules.reconstruction.splits import TEST, TRAIN
 from tabattn.contract.cells import CellBatch
 from tabattn.contract.errors import TableWarning
@@ -167,3 +168,13 @@ def test_duplicated_rows_are_found() -> None:
 def test_bad_arguments(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         TableCells(frame(), **arguments)
+
+
+@pytest.mark.parametrize(("target", "share"), [("price", 0.0), ("shape", 0.15), (("shape", "price"), 0.0)])
+def test_features_are_hidden_by_the_kind_of_the_targets(target: str | tuple[str, ...], share: float) -> None:
+    data = TableCells(frame(), target, masks=MaskOptions(features=None))
+    assert data.prepared.cells.masks.features == share
+    batch = TrainingBatches(data.prepared.cells)[0]
+    targets = torch.tensor([column.target for column in data.columns])
+    assert bool((batch.scored & ~targets).any()) == (share > 0)
+    assert TableCells(frame(), target, masks=MaskOptions(features=0.0)).prepared.cells.masks.features == 0

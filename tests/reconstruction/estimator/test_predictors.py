@@ -236,3 +236,8 @@ def test_outliers_are_drawn_in_and_keep_their_order() -> None:
     assert -800 < z[3] < -20
     np.testing.assert_allclose(standardised(x, columns), (x - x.mean()) / x.std(), rtol=1e-4, atol=1e-5)
     assert columns[0].quantiles[0] == pytest.approx(float(standardised(x, columns).min()))
+
+
+def test_a_classifier_hides_features_and_a_regressor_none() -> None:
+    assert NPTClassifier.defaults.hidden == (0.0, 0.3)
+    assert NPTRegressor.defaults.hidden == (0.0, 0.0)
