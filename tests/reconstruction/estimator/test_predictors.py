@@ -11,6 +11,7 @@ from torch.distributions import Normal
 from tabattn.contract.columns import TableEncoder
 from tabattn.contract.errors import DivergenceError
 from tabattn.nn.densities import mixture
+from tabattn.reconstruction.estimator import NPTClassifier, NPTRegressor
 from tabattn.reconstruction.estimator import regressor as regressor_file
 from tabattn.reconstruction.estimator.batches import HeldOutRows, TrainingRows, contexts_of, partition
 from tabattn.reconstruction.estimator.cells import columns_of, held_out, standardised
