@@ -112,7 +112,7 @@ def look_up(changes: Sequence[str], options: argparse.Namespace) -> Looked:
     values, predicted = intervene(task, batches, place)
     slope = float(np.polyfit(values, predicted, 1)[0])
     correlation = float(np.corrcoef(values, predicted)[0, 1])
-    boosting = boosted(cli.datamodule.prepared.cells, place)
+    boosting = boosted(cli.datamodule.cells, place)
     std = scale * float(truth.std(correction=0))
     return Looked(rmse, alone, scale * boosting, scale * nearest(batches, place), std, correlation, slope, minutes)
 

@@ -7,9 +7,11 @@ from datamodules.prior.dump.prior_dump import PriorDump
 from datamodules.prior.synthetic import SyntheticPrior
 from datamodules.prior.tabicl import TabiclPrior
 from datamodules.prior.table_tasks import TableTasks
+from datamodules.reconstruction.image_cells import ImageCells
 from datamodules.reconstruction.table_cells import TableCells
 
 __all__ = [
+    "ImageCells",
     "LongPairs",
     "PriorDump",
     "SyntheticPairs",

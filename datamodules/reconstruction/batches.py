@@ -44,6 +44,15 @@ class Cells(NamedTuple):
         """Which columns are targets, ``(columns,)`` boolean."""
         return torch.tensor([column.target for column in self.columns])
 
+    @property
+    def groups(self) -> Tensor | None:
+        """Number of the group of each column, ``(columns,)``; None = no column is in a group."""
+        if not any(column.group for column in self.columns):
+            return None
+        numbers: dict[tuple[str, int], int] = {}
+        keys = [(column.group, 0 if column.group else place) for place, column in enumerate(self.columns)]
+        return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])
+
     def of(self, *roles: int) -> Tensor:
         """Numbers of the rows of some roles."""
         return torch.isin(self.roles, torch.tensor(roles)).nonzero()[:, 0]
@@ -64,7 +73,8 @@ class Cells(NamedTuple):
             truth = torch.where(self.targets, truth[other], truth)
         present = ~truth.isnan()
         told = self.context.val_labels
-        masks = mask_cells(present, self.targets, self.roles[rows], stage, self.masks, source, told=told)
+        roles, groups = self.roles[rows], self.groups
+        masks = mask_cells(present, self.targets, roles, stage, self.masks, source, told=told, groups=groups)
         lookup = self.context.lookup.copies
         if apart and not lookup:
             asked = ((masks.hidden | masks.random) & present)[:, self.targets].any(1)

@@ -34,6 +34,7 @@ def mask_cells(
     generator: Generator,
     *,
     told: bool = False,
+    groups: Tensor | None = None,
 ) -> Masks:
     """Mask the cells of a table for a stage: Kossen et al. 2021 (arXiv 2106.02584), section 2.3 and appendix C.
 
@@ -51,6 +52,8 @@ def mask_cells(
         options: Probabilities.
         generator: Source of randomness.
         told: Whether the targets of validation rows are seen in the test.
+        groups: Number of the group of each column, ``(columns,)``, whose cells are drawn together; None = each is drawn
+            apart.
     """
     role = STAGES[stage]
     feature = present & ~targets
@@ -59,15 +62,22 @@ def mask_cells(
     seen = (roles == TRAIN) | (roles == VAL) if stage == "test" and told else roles == TRAIN
     later = target & ~seen[:, None]
     if stage == "train":
-        drawn = feature & (torch.rand(present.shape, generator=generator) < (options.features or 0.0))
+        drawn = feature & (_draws(present, groups, generator) < (options.features or 0.0))
         drawn |= _draw_targets(target & (roles == TRAIN)[:, None], options.targets, generator)
     elif options.targets == 1:
         later = target
-    random = drawn & (torch.rand(present.shape, generator=generator) < options.randomised)
+    random = drawn & (_draws(present, groups, generator) < options.randomised)
     if options.targets == 1:
         random &= ~targets
     scored = drawn if stage == "train" else target & (roles == role)[:, None]
     return Masks(~present | later | (drawn & ~random), random, scored)
+
+
+def _draws(cells: Tensor, groups: Tensor | None, generator: Generator) -> Tensor:
+    """Uniform draw for each cell, the same for the cells of a row in one group, ``(rows, columns)``."""
+    if groups is None:
+        return torch.rand(cells.shape, generator=generator)
+    return torch.rand(len(cells), int(groups.max()) + 1, generator=generator)[:, groups]
 
 
 def _draw_targets(candidates: Tensor, probability: float, generator: Generator) -> Tensor:

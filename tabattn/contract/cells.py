@@ -16,6 +16,8 @@ class Column(NamedTuple):
         target: Whether it is a target column.
         quantiles: Quantiles of a numeric column, standardised and increasing, from the smallest value to the largest:
             the bins of a piecewise-linear embedding; empty = unknown, as in checkpoints of earlier versions.
+        group: Name of the group of columns that it belongs to, whose cells are hidden together, such as the pixels of a
+            patch; empty = none.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Column(NamedTuple):
     std: float = 1.0
     target: bool = False
     quantiles: tuple[float, ...] = ()
+    group: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return it in plain values, as hyperparameters hold it."""
@@ -44,6 +47,7 @@ class Column(NamedTuple):
             "std": (int, float),
             "target": bool,
             "quantiles": (list, tuple),
+            "group": str,
         }
         wrong = [name for name, value in fields.items() if not isinstance(value, kinds.get(name, ()))]
         if wrong or "name" not in fields:

@@ -5,10 +5,12 @@ from tabattn.reconstruction.corrected import ProcessTransformer
 from tabattn.reconstruction.legacy import LegacyNPT
 from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.options import LossOptions
+from tabattn.reconstruction.patches import PatchTransformer
 
 NETWORKS: dict[str, type[CellNetwork]] = {
     "CellTransformer": CellTransformer,
     "LegacyNPT": LegacyNPT,
+    "PatchTransformer": PatchTransformer,
     "ProcessTransformer": ProcessTransformer,
 }
 """Every network of the task, by name."""
@@ -20,5 +22,6 @@ __all__ = [
     "LegacyNPT",
     "LossOptions",
     "NetworkFactory",
+    "PatchTransformer",
     "ProcessTransformer",
 ]
