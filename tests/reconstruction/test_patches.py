@@ -95,10 +95,6 @@ def test_a_row_does_not_depend_on_other_queries_and_hidden_pixels_are_told() -> 
     assert not torch.allclose(model(x, hidden, 4).mean, model(x, zeros, 4).mean)
 
 
-def test_names_of_tokens() -> None:
-    assert network().token_names(COLUMNS) == ["a", "b", "weight", "class"]
-
-
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
