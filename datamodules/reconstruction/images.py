@@ -1,5 +1,6 @@
 """Reading of images as rows of a table: pixels in patches, and a class."""
 
+import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,8 +52,7 @@ def read_images(source: str, root: str | Path) -> Images:
         bunch = load_digits()
         return _checked("digits", bunch.images, bunch.target, source)
     if source in TORCHVISION:
-        from torchvision import datasets
-
+        datasets = importlib.import_module("torchvision.datasets")
         parts = [getattr(datasets, TORCHVISION[source])(root, train=train, download=True) for train in (True, False)]
         pixels = np.concatenate([np.asarray(part.data) for part in parts])
         return _checked(source, pixels, np.concatenate([np.asarray(part.targets) for part in parts]), source)

@@ -10,6 +10,7 @@ EXTRAS = {
     "xgboost": "priors",
     "rich": "cli",
     "adasplash": "gpu",
+    "torchvision": "images",
     "transformers": "mlm",
     "optuna": "sweep",
 }

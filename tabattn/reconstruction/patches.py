@@ -34,6 +34,9 @@ class PatchTransformer(CellNetwork):
         dropout: Probability of dropout on embeddings and on what each sublayer adds.
     """
 
+    pixels: Tensor
+    order: Tensor
+
     def __init__(
         self,
         columns: Sequence[Column],
@@ -55,12 +58,10 @@ class PatchTransformer(CellNetwork):
         self.columns = len(columns)
         groups = _groups(columns)
         self.groups, self.alone = len(groups), [place for place, column in enumerate(columns) if not column.group]
-        self.pixels: Tensor
         self.register_buffer("pixels", torch.tensor(list(groups.values())), persistent=False)
         size = self.pixels.shape[1]
         rest = [columns[place] for place in self.alone]
         numeric = [*self.pixels.flatten().tolist(), *(self.alone[place] for place in Kinds.of(rest).numeric)]
-        self.order: Tensor
         self.register_buffer("order", torch.tensor(numeric).argsort(), persistent=False)
         self.patch_embedding = nn.Linear(2 * size, dim)
         self.position = nn.Parameter(torch.randn(len(groups), dim) * dim**-0.5)
@@ -72,8 +73,8 @@ class PatchTransformer(CellNetwork):
         )
         self.norm = nn.LayerNorm(dim)
         self.patch_head = nn.Linear(dim, 2 * size)
-        nn.init.zeros_(self.patch_head.weight)
-        nn.init.zeros_(self.patch_head.bias)
+        for parameter in self.patch_head.parameters():
+            nn.init.zeros_(parameter)
         self.head = CellHead(rest, dim, components=1)
 
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:
