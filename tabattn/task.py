@@ -223,6 +223,10 @@ class Task(LightningModule):
         """
         return None
 
+    def further_tables(self, batch: Any, output: Any, number: int) -> Mapping[str, dict[str, list[Any]]]:
+        """Further tables of a batch's predictions, by the ending of their files' names; arguments as above."""
+        return {}
+
     def probe(self, batch: Any) -> Any:
         """Forward pass for callbacks: no loss, no logging, no collective call."""
         return self.predict_step(batch, 0)

@@ -4,8 +4,8 @@ from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory
 from tabattn.reconstruction.corrected import ProcessTransformer
 from tabattn.reconstruction.legacy import LegacyNPT
 from tabattn.reconstruction.network import CellTransformer
-from tabattn.reconstruction.options import LossOptions
 from tabattn.reconstruction.patches import PatchTransformer
+from tabattn.reconstruction.options import LossOptions, PredictOptions
 
 NETWORKS: dict[str, type[CellNetwork]] = {
     "CellTransformer": CellTransformer,
@@ -24,4 +24,5 @@ __all__ = [
     "NetworkFactory",
     "PatchTransformer",
     "ProcessTransformer",
+    "PredictOptions",
 ]

@@ -1,8 +1,10 @@
-"""Options of the reconstruction loss."""
+"""Options of the reconstruction loss, and of predictions."""
 
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Literal
+
+from tabattn.contract.checks import check_least
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,24 @@ class LossOptions:
 
 
 DEFAULT_LOSS = LossOptions()
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of ``predict``.
+
+    Args:
+        deciding_rows: Number of context rows with the largest attention weights to write for each predicted row; 0 =
+            none.
+        leave_out: Whether to predict again without these rows, and without as many random ones, which takes two passes
+            for each predicted row, target and context.
+    """
+
+    deciding_rows: int = 0
+    leave_out: bool = True
+
+    def __post_init__(self) -> None:
+        check_least(**{"predict.deciding_rows": (self.deciding_rows, 0)})
+
+
+DEFAULT_PREDICT = PredictOptions()

@@ -9,6 +9,7 @@ from torch import Tensor
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.nn.densities import parts
 from tabattn.reconstruction.cell_network import Kinds, Reconstruction
+from tabattn.reconstruction.deciding import Deciding
 
 
 class Filled(NamedTuple):
@@ -20,6 +21,7 @@ class Filled(NamedTuple):
         cells: Predicted means, and most probable categories by index, ``(rows, columns)`` double.
         std: Predicted standard deviations of numbers, NaN for categories, ``(rows, columns)`` double.
         probabilities: Probabilities of categories, ``(rows, categorical columns, categories)``; 0 behind the last.
+        deciding: The context rows that decided; None = not asked for.
     """
 
     row: Tensor
@@ -27,6 +29,7 @@ class Filled(NamedTuple):
     cells: Tensor
     std: Tensor
     probabilities: Tensor
+    deciding: Deciding | None = None
 
 
 def filled(found: Reconstruction, batch: CellBatch, columns: Sequence[Column], kinds: Kinds) -> Filled:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.distributions import MixtureSameFamily
 
@@ -20,9 +20,10 @@ from tabattn.optim import MuonAdamW, WarmupCosine
 from tabattn.reconstruction import NETWORKS
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory, Reconstruction
 from tabattn.reconstruction.corrected import ProcessTransformer
+from tabattn.reconstruction.deciding import decide, deciding_table, described
 from tabattn.reconstruction.losses import cell_losses, group_means
 from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed
-from tabattn.reconstruction.options import DEFAULT_LOSS, LossOptions
+from tabattn.reconstruction.options import DEFAULT_LOSS, DEFAULT_PREDICT, LossOptions, PredictOptions
 from tabattn.reconstruction.predictions import Filled, filled, prediction_table
 from tabattn.reconstruction.views import map_views, row_metadata, row_points
 from tabattn.storage.hyperparameters import factory, mechanism
@@ -42,6 +43,7 @@ class TableReconstruction(Task):
         attention: Mechanism between rows (attention between datapoints).
         attribute_attention: Mechanism between the columns of a row (attention between attributes).
         loss: Options of the loss.
+        predict: Options of ``predict``. A checkpoint leaves them to the command line.
         columns: Columns of the table; none = those of the datamodule. Checkpoints hold them.
         init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape;
             keeps the command line's model.
@@ -66,9 +68,10 @@ class TableReconstruction(Task):
         loss: LossOptions = DEFAULT_LOSS,
         columns: list[dict[str, Any]] | None = None,
         init_from: str | None = None,
+        predict: PredictOptions = DEFAULT_PREDICT,
     ) -> None:
         super().__init__(init_from)
-        self.save_hyperparameters(ignore=["init_from"])
+        self.save_hyperparameters(ignore=["init_from", "predict"])
         make = factory(network, "network", NETWORKS, CellNetwork)
         mechanisms = mechanism(attention), mechanism(attribute_attention, "attribute_attention")
 
@@ -78,6 +81,8 @@ class TableReconstruction(Task):
         # A function, which copies of the task share: what the command line gives cannot be copied.
         self.network_of = network_of
         self.loss = loss
+        self.asked = predict
+        self.changes: list[Tensor] = []
         self.columns: tuple[Column, ...] = ()
         if columns is not None:
             self.build(tuple(map(Column.of, columns)))
@@ -219,11 +224,35 @@ class TableReconstruction(Task):
 
     def predict_step(self, batch: CellBatch, batch_idx: int) -> Filled:
         """Predictions of all cells of the rows with a hidden target, averaged over contexts."""
-        return filled(self(batch), batch, self.columns, self.network.kinds)
+        found = self(batch)
+        output = filled(found, batch, self.columns, self.network.kinds)
+        if not self.asked.deciding_rows:
+            return output
+        deciding = decide(self.network, batch, found, self.columns, self.asked)
+        self.changes.append(deciding.changes)
+        return output._replace(deciding=deciding)
+
+    def on_predict_epoch_end(self) -> None:
+        """Say how much the predictions of this rank change without their deciding rows."""
+        if self.changes:
+            targets = [column for column in self.columns if column.target]
+            for line in described(torch.cat(self.changes), targets, self.asked.deciding_rows):
+                rank_zero_info(line)
+            self.changes.clear()
+
+    def probe(self, batch: CellBatch) -> Reconstruction:
+        """Forward pass for callbacks."""
+        return self(batch)
 
     def prediction_table(self, batch: CellBatch, output: Filled, number: int) -> dict[str, list[Any]]:
         """One line for each row: its number, its targets and their predictions, and what fills its missing cells."""
         return prediction_table(output, self.columns)
+
+    def further_tables(self, batch: CellBatch, output: Filled, number: int) -> dict[str, dict[str, list[Any]]]:
+        """The deciding rows, where they were asked for."""
+        if output.deciding is None:
+            return {}
+        return {"deciding": deciding_table(output.row, output.deciding, self.columns)}
 
     def map_views(self, batch: CellBatch, items: int, tokens: int) -> dict[str, MapView]:
         """Maps between rows sorted by their label, and maps between columns with their names."""

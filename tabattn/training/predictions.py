@@ -24,8 +24,9 @@ class Predictions(Callback):
     ``batch<number>.npz`` holds the tensors by name, those of a NamedTuple by the names of its fields, so ``numpy.load``
     reads them; a single tensor is called ``prediction``. A task with a ``prediction_table`` gets that as
     ``batch<number>.csv`` too, and as ``batch<number>.parquet`` if pyarrow is installed. Batches are numbered over all
-    ranks, so the files do not depend on the number of ranks. ``data.json`` beside them holds what converts predictions
-    to the data's units, if the datamodule has it: ``names``, ``mean`` and ``std`` of the sequences.
+    ranks, so the files do not depend on the number of ranks. Further tables of the task (``further_tables``) are
+    ``batch<number>_<name>.csv``. ``data.json`` beside them holds what converts predictions to the data's units, if the
+    datamodule has it: ``names``, ``mean`` and ``std`` of the sequences.
     """
 
     def __init__(self) -> None:
@@ -56,6 +57,9 @@ class Predictions(Callback):
         layout = getattr(pl_module, "prediction_table", None)
         if layout is not None and (columns := layout(batch, outputs, number)) is not None:
             _write_table(self.folder / f"batch{number:05d}", columns)
+        further = getattr(pl_module, "further_tables", lambda *_: {})(batch, outputs, number)
+        for name, columns in further.items():
+            _write_table(self.folder / f"batch{number:05d}_{name}", columns)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``data.json``, and print where the files are."""
