@@ -4,8 +4,8 @@ from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory
 from tabattn.reconstruction.corrected import ProcessTransformer
 from tabattn.reconstruction.legacy import LegacyNPT
 from tabattn.reconstruction.network import CellTransformer
-from tabattn.reconstruction.patches import PatchTransformer
 from tabattn.reconstruction.options import LossOptions, PredictOptions
+from tabattn.reconstruction.patches import PatchTransformer
 
 NETWORKS: dict[str, type[CellNetwork]] = {
     "CellTransformer": CellTransformer,
@@ -23,6 +23,6 @@ __all__ = [
     "LossOptions",
     "NetworkFactory",
     "PatchTransformer",
-    "ProcessTransformer",
     "PredictOptions",
+    "ProcessTransformer",
 ]

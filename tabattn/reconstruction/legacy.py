@@ -13,6 +13,7 @@ from tabattn.contract.checks import check_least
 from tabattn.nn.densities import mixture
 from tabattn.reconstruction.cell_network import CellNetwork, Kinds, Reconstruction, check_cells, padded_categories
 from tabattn.reconstruction.legacy_block import LegacyBlock
+from tabattn.reconstruction.sites import Site, sites
 
 
 class LegacyNPT(CellNetwork):
@@ -58,6 +59,9 @@ class LegacyNPT(CellNetwork):
             LegacyLayer(len(columns), dim, heads, attention, attribute_attention, dropout) for _ in range(depth // 2)
         )
         self.head = OneHotHead(columns, dim)
+
+    def sites(self) -> list[Site]:
+        return sites(self, "rows")
 
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:
         check_cells(x, hidden, context, len(self.embedding.columns))

@@ -7,7 +7,7 @@ from torch import nn
 from tabattn.attention import Mechanism
 
 COLUMN_PARTS = frozenset(["features", "attributes"])
-"""Names of the modules that attend between columns, in ``Block`` and in ``WideBlock``."""
+"""Names of the modules that attend between columns, in ``Block``, ``LegacyLayer`` and ``WideBlock``."""
 
 
 class Site(NamedTuple):
@@ -34,7 +34,7 @@ class Site(NamedTuple):
 
 
 def sites(network: nn.Module, tokens: Literal["cells", "rows"]) -> list[Site]:
-    """Find the sites of a network of ``Block`` or ``WideBlock``, in the order of its layers.
+    """Find the sites of a network of ``Block``, ``WideBlock`` or ``LegacyLayer``, in the order of its layers.
 
     Args:
         network: The network.
@@ -51,6 +51,7 @@ def sites(network: nn.Module, tokens: Literal["cells", "rows"]) -> list[Site]:
             found.append(Site(path, "rows", tokens, "targets"))
         else:
             # A mechanism that answers no queries from outside serves the context alone.
-            apart = f"{path.removesuffix('.attention.mechanism')}.outside" in paths
+            owner = path.removesuffix(".mechanism").removesuffix(".attention")
+            apart = f"{owner}.outside" in paths
             found.append(Site(path, "rows", tokens, "context" if apart else "all"))
     return found

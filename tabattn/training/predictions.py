@@ -57,8 +57,8 @@ class Predictions(Callback):
         layout = getattr(pl_module, "prediction_table", None)
         if layout is not None and (columns := layout(batch, outputs, number)) is not None:
             _write_table(self.folder / f"batch{number:05d}", columns)
-        further = getattr(pl_module, "further_tables", lambda *_: {})(batch, outputs, number)
-        for name, columns in further.items():
+        further = getattr(pl_module, "further_tables", None)
+        for name, columns in (further(batch, outputs, number) if further is not None else {}).items():
             _write_table(self.folder / f"batch{number:05d}_{name}", columns)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

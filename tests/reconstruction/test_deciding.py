@@ -14,9 +14,9 @@ import torch
 from datamodules import TableCells
 from datamodules.reconstruction import ContextOptions, LookupOptions, MaskOptions
 from datamodules.reconstruction.splits import TRAIN
-from tabattn.attention import MECHANISMS, Local, Pooling, Softmax, capture
+from tabattn.attention import MECHANISMS, Local, Mechanism, Pooling, Softmax, capture
 from tabattn.contract.cells import CellBatch, Column
-from tabattn.reconstruction import CellTransformer, LossOptions, PredictOptions
+from tabattn.reconstruction import NETWORKS, CellTransformer, LossOptions, PredictOptions
 from tabattn.reconstruction.cell_network import CellNetwork
 from tabattn.reconstruction.deciding import decide, deciding_table, described
 from tabattn.tasks import TableReconstruction
@@ -150,6 +150,25 @@ def test_every_mechanism_has_deciding_rows(name: str) -> None:
     found = decide(model, batch, model(batch.x, batch.hidden, 6), COLUMNS, PredictOptions(2))
     assert set(found.rows.flatten().tolist()) <= set(batch.row[0, :6].tolist())
     assert found.weights.isfinite().all()
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"PatchTransformer"}))
+def test_every_network_says_where_its_rows_attend(name: str) -> None:
+    torch.manual_seed(0)
+    model = NETWORKS[name](COLUMNS, Local, Softmax).eval()
+    mechanisms = {path for path, module in model.named_modules() if isinstance(module, Mechanism)}
+    assert {site.path for site in model.sites()} == mechanisms
+    batch = batch_of(6, 9)
+    with capture(model, items=None) as maps:
+        output = model(batch.x, batch.hidden, 6)
+    found = decide(model, batch, output, COLUMNS, PredictOptions(2))
+    assert set(found.rows.flatten().tolist()) <= set(batch.row[0, :6].tolist())
+    for site in model.sites():
+        (record,) = maps[site.path]
+        assert record.weights is not None
+        batches = {"rows": 1 if site.tokens == "rows" else len(COLUMNS), "columns": 9}[site.axis]
+        queries = len(site.queries_of(9, 6)) if site.axis == "rows" else len(COLUMNS)
+        assert (record.weights.shape[0], record.weights.shape[2]) == (batches, queries)
 
 
 def test_long_tables_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
