@@ -19,6 +19,8 @@ STARTS = ((-4.0, -2.0), (-6.0, 0.0))
 """Logarithms of the noise's variance and of the slopes that fits begin with; the better one is kept."""
 SPREADS = (2.0, 3.0, 1.0, 1.0)
 """Standard deviations of the priors of the logarithms of scale, noise, length scales and slopes."""
+RAISES = 8
+"""Most times that the diagonal of a covariance is raised."""
 FARTHEST = 12.0
 """Largest size of the logarithm of a hyperparameter."""
 
@@ -139,7 +141,7 @@ class GaussianProcess(nn.Module):
         if len(told):
             seen = self._thinned(told)
             logs = [each.double() for each in (self.scale, self.noise, self.lengths, self.slopes)]
-            factor = torch.linalg.cholesky(self._covariance(inputs[seen], logs))
+            factor = _factor(self._covariance(inputs[seen], logs))
             inverse = torch.cholesky_inverse(factor)
             weights = inverse @ labels[seen]
             cross = _kernel(inputs, inputs[seen], logs)
@@ -182,3 +184,14 @@ def _kernel(a: Tensor, b: Tensor, logs: Sequence[Tensor]) -> Tensor:
     distance = (5 * square.clamp(min=1e-12)).sqrt()
     matern = scale.exp() * (1 + distance + distance.square() / 3) * (-distance).exp()
     return matern + (a * (2 * slopes).exp()) @ b.T
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """Cholesky factor; the diagonal is raised tenfold at a time where rounding has left no positive definite matrix."""
+    raised = LEAST * covariance.diagonal().mean() * torch.eye(len(covariance), device=covariance.device).double()
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    for power in range(RAISES):
+        if not failed:
+            break
+        factor, failed = torch.linalg.cholesky_ex(covariance + 10.0**power * raised)
+    return factor

@@ -13,7 +13,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern,
 from datamodules import TableCells
 from tabattn.contract.cells import Column
 from tabattn.reconstruction import ProcessTransformer
-from tabattn.reconstruction.process import LEAST, GaussianProcess
+from tabattn.reconstruction.process import LEAST, GaussianProcess, _factor
 from tabattn.tasks import TableReconstruction
 
 COLUMNS = (
@@ -225,3 +225,19 @@ def test_processes_are_fitted_once_before_training() -> None:
 
 def test_categories_have_no_process() -> None:
     assert [process.target for process in corrected()._processes()] == [PRICE]
+
+
+def test_rows_that_are_alike_to_rounding_have_finite_predictions() -> None:
+    made = process()
+    made.scale.fill_(12.0)
+    made.slopes.fill_(12.0)
+    made.noise.fill_(-12.0)
+    truth = table()[:1].repeat(300, 1)
+    found = made(*masked(truth, 200), 200)
+    assert all(part.isfinite().all() for part in found)
+
+
+def test_a_covariance_that_is_not_positive_definite_is_raised() -> None:
+    factor = _factor(torch.ones(5, 5).double() - 1e-9 * torch.eye(5).double())
+    assert factor.isfinite().all()
+    torch.testing.assert_close(factor @ factor.T, torch.ones(5, 5).double(), atol=1e-3, rtol=0.0)

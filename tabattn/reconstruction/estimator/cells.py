@@ -58,10 +58,10 @@ def held_out(rows: int, classes: NDArray[np.int64] | None, share: float, seed: i
     Args:
         rows: Number of rows.
         classes: Class of each row, whose shares are kept where each has rows enough; None = there are none.
-        share: Share of the rows that validate.
+        share: Share of the rows that validate; at least one row is left to learn from.
         seed: Seed.
     """
-    count = round(share * rows)
+    count = min(round(share * rows), rows - 1)
     every = torch.arange(rows)
     if rows < LEAST_ROWS or count < 1:
         return every, every[:0]

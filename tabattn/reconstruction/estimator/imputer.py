@@ -1,6 +1,7 @@
 """Imputation of missing cells of mixed tables, as a scikit-learn transformer."""
 
 import warnings
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -163,7 +164,8 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: ``n`` is below 1.
         """
-        if type(n) is bool or int(n) != n or n < 1:
+        number: Any = n
+        if type(number) is bool or not isinstance(number, Integral) or int(number) < 1:
             raise ValueError(f"n must be a whole number, at least 1, got {n!r}")
         table, x, missing = self._read(X)
         draws = check_random_state(random_state)

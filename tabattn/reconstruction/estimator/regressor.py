@@ -1,6 +1,7 @@
 """Regressor by a Non-Parametric Transformer that is trained on the table itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -88,14 +89,17 @@ class NPTRegressor(RegressorMixin, NPTPredictor):  # type: ignore[misc]
             ``(rows, quantiles)`` or ``(rows, labels, quantiles)``.
 
         Raises:
-            ValueError: A probability is out of bounds.
+            ValueError: A probability is out of bounds, or there is none.
         """
-        wrong = [level for level in quantiles if not 0 < level < 1]
+        levels: Any = quantiles
+        if not isinstance(levels, Iterable) or not (listed := list(levels)):
+            raise ValueError(f"quantiles must be a list of at least 1 probability, got {quantiles!r}")
+        wrong = [level for level in listed if not (isinstance(level, Real) and 0 < float(level) < 1)]
         if wrong:
             raise ValueError(f"quantiles must be above 0 and below 1, got {wrong[0]!r}")
         density = self._last(self._predict(X).density)
         mean, scale = self._units()
-        found = [mean + scale * _quantile(density, float(level)).numpy() for level in quantiles]
+        found = [mean + scale * _quantile(density, float(level)).numpy() for level in listed]
         return np.stack([self._shaped(each) for each in found], axis=-1)
 
     def log_density(self, X: Any, y: Any) -> Floats:
@@ -103,11 +107,18 @@ class NPTRegressor(RegressorMixin, NPTPredictor):  # type: ignore[misc]
 
         Args:
             X: Rows with the columns of ``fit``.
-            y: Their labels.
+            y: Their labels, of the shape of those of ``fit``.
+
+        Raises:
+            ValueError: The labels are of another number or shape, or not finite numbers.
         """
         density = self._last(self._predict(X).density)
         mean, scale = self._units()
-        truth = np.asarray(y, dtype=np.float64).reshape(len(density.mean), -1)
+        truth = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        shape = (len(density.mean),) if self.outputs_ is None else tuple(density.mean.shape)
+        if truth.shape != shape:
+            raise ValueError(f"y must be of the shape {shape}, got {truth.shape}")
+        truth = truth.reshape(shape[0], -1)
         scores = density.log_prob(torch.from_numpy((truth - mean) / scale)).double().numpy() - np.log(scale)
         return self._shaped(scores)
 

@@ -242,3 +242,26 @@ def test_outliers_are_drawn_in_and_keep_their_order() -> None:
 def test_a_classifier_hides_features_and_a_regressor_none() -> None:
     assert NPTClassifier.defaults.hidden == (0.0, 0.3)
     assert NPTRegressor.defaults.hidden == (0.0, 0.0)
+
+
+def test_labels_of_another_shape_have_no_density() -> None:
+    x, y = line(40)
+    model = regressor().fit(x, y)
+    assert model.log_density(x, y).shape == (40,)
+    for wrong in (np.r_[y, y], np.c_[y, y], y[:39]):
+        with pytest.raises(ValueError, match=r"y must be of the shape \(40,\), got"):
+            model.log_density(x, wrong)
+    with pytest.raises(ValueError, match="NaN"):
+        model.log_density(x, np.where(np.arange(40) == 3, np.nan, y))
+
+
+@pytest.mark.parametrize("quantiles", [0.5, [], [1.5], ["a"]])
+def test_what_are_no_quantiles(quantiles: Any) -> None:
+    x, y = line(40)
+    with pytest.raises(ValueError, match="quantiles must be"):
+        regressor().fit(x, y).predict_quantiles(x, quantiles)
+
+
+def test_rows_are_left_to_learn_from() -> None:
+    train, val = held_out(12, None, 0.99, 0)
+    assert (len(train), len(val)) == (1, 11)
