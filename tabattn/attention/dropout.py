@@ -11,7 +11,7 @@ LEVELS = 2**16
 
 
 class Dropout(nn.Dropout):
-    """Dropout as ``torch.nn.Dropout``, in a sixth of the time on a CPU, where the probability is a multiple of 1/65536.
+    """Dropout as ``torch.nn.Dropout``; on a CPU by faster random numbers, and with ``p`` rounded to multiples of 2^-16.
 
     Args:
         p: Probability of dropping an element while training.
