@@ -11,7 +11,7 @@ LEVELS = 2**16
 
 
 class Dropout(nn.Dropout):
-    """Dropout as ``torch.nn.Dropout``; on a CPU by faster random numbers, and with ``p`` rounded to multiples of 2^-16.
+    """Dropout as ``torch.nn.Dropout``; on a CPU by faster random numbers, and with ``p`` to 16 bits.
 
     Args:
         p: Probability of dropping an element while training.
