@@ -20,8 +20,8 @@ class LegacyNPT(CellNetwork):
     """Non-Parametric Transformer as its authors published it (Kossen et al. 2021, arXiv 2106.02584), for comparisons.
 
     It has the parameters of the original, one by one. Attention between datapoints has tokens that are whole rows, of
-    width ``columns * dim``; between two of them is one between attributes. A number has no predictive density of its own: it is normal, with the standard deviation of
-    the column.
+    width ``columns * dim``; between two of them is one between attributes. A number has no predictive density of its
+    own: it is normal, with the standard deviation of the column.
 
     Args:
         columns: The columns of the table.
