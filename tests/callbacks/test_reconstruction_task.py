@@ -186,6 +186,15 @@ def test_reliability_is_that_of_scikit_learn() -> None:
     assert counts.sum() == 204
 
 
+def test_the_event_of_two_categories_is_the_second() -> None:
+    chances = torch.tensor([[0.95, 0.05], [0.95, 0.05], [0.25, 0.75], [0.25, 0.75]])
+    figure = draw(ScoredColumn("kind", ("no", "yes"), torch.tensor([0, 0, 1, 0]), chances, None), "test", 10, 10)
+    curve = figure.axes[1].lines[1]
+    assert list(curve.get_xdata()) == pytest.approx([0.05, 0.75])
+    assert list(curve.get_ydata()) == pytest.approx([0.0, 0.5])
+    assert "ECE 0.150" in figure.axes[1].get_title()
+
+
 def test_coverage_is_the_share_in_central_intervals() -> None:
     found = coverage(np.asarray([0.5, 0.3, 0.04, 0.96, 1.0]))
     at = {level: found[np.argmin(np.abs(LEVELS - level))] for level in (0.0, 0.45, 0.9, 0.95, 1.0)}

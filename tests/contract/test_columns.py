@@ -201,8 +201,8 @@ def test_mean_and_deviation_are_those_of_the_cells_that_are_there() -> None:
 
 
 def test_a_constant_column_has_its_value_as_mean_and_a_deviation_of_1() -> None:
-    # The sum of three thirds of 0.1 is not 0.1.
-    standard = Standard.of(np.array([[0.1, 5.0, NAN], [0.1, NAN, NAN], [0.1, NAN, NAN]]))
+    # The sum of six sixths of 0.1 is not 0.1.
+    standard = Standard.of(np.array([[0.1, 5.0, NAN], *[[0.1, NAN, NAN]] * 5]))
     assert standard.mean.tolist() == [0.1, 5.0, 0.0]
     assert standard.size.tolist() == [1.0, 1.0, 1.0]
     assert Standard.of(np.empty((0, 2))).size.tolist() == [1.0, 1.0]

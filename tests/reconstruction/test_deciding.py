@@ -18,7 +18,7 @@ from tabattn.attention import MECHANISMS, Local, Mechanism, Pooling, Softmax, ca
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.reconstruction import NETWORKS, CellTransformer, LossOptions, PredictOptions
 from tabattn.reconstruction.cell_network import CellNetwork
-from tabattn.reconstruction.deciding import decide, deciding_table, described
+from tabattn.reconstruction.deciding import Context, _change, _random, decide, deciding_table, described
 from tabattn.tasks import TableReconstruction
 from tabattn.training.cli import main
 from tests.reconstruction.test_network import COLUMNS, cells
@@ -128,6 +128,29 @@ def test_changes_are_those_of_a_table_without_the_rows(context: int) -> None:
     again = decide(model, batch, output, COLUMNS, PredictOptions(2))
     assert torch.equal(found.changes, again.changes)
     assert not torch.equal(found.changes[..., 0], found.changes[..., 1])
+
+
+def test_a_row_does_not_decide_itself_but_its_copy_may() -> None:
+    model = silent_less().requires_grad_(False)
+    batch = batch_of(9, 9)
+    output = model(batch.x, batch.hidden, 9)
+    found = decide(model, batch, output, COLUMNS, PredictOptions(50))
+    for row, number in enumerate((7, 8)):
+        assert sorted(found.rows[row, 0].tolist()) == [each for each in range(9) if each != number]
+    batch.row[0, 0] = 8  # The first row is a copy of the last.
+    found = decide(model, batch, output, COLUMNS, PredictOptions(50, leave_out=False))
+    assert 8 in found.rows[1, 0]
+    without = model(batch.x[:, 1:], batch.hidden[:, 1:], 8).mean[0, 7, 2] - output.mean[0, 8, 2]
+    change = _change(model, batch, output, COLUMNS, 4, 8, Context.of(batch), torch.tensor([7]))
+    assert Context.of(batch).numbers[7] == 8
+    assert change == pytest.approx(float(without), rel=1e-3, abs=1e-6)
+
+
+def test_random_rows_are_others() -> None:
+    kept = torch.tensor([[0.4, 0.3, 0.2, -torch.inf, 0.1]])
+    for seed in range(5):
+        assert set(_random(kept, torch.tensor([[0, 2]]), seed)[0].tolist()) == {1, 4}
+        assert _random(kept, torch.tensor([[0, 1, 2]]), seed)[0].tolist() == [4]
 
 
 def test_more_rows_than_there_are_and_no_check() -> None:

@@ -16,7 +16,7 @@ from datamodules.reconstruction.splits import TEST, TRAIN
 from datamodules.reconstruction.table import BINS, CellEncoder
 from tabattn.contract.cells import Column
 from tabattn.reconstruction import CellTransformer
-from tabattn.reconstruction.embedding import PiecewiseLinear
+from tabattn.reconstruction.embedding import PiecewiseLinear, _bins
 from tabattn.tasks import TableReconstruction
 
 SMALLEST = partial(CellTransformer, dim=8, heads=2, hidden=8, layers=1, embedding="piecewise")
@@ -96,6 +96,12 @@ def test_any_bins_have_finite_embeddings_and_gradients(quantiles: tuple[float, .
     assert found.isfinite().all()
     found[:3].square().mean().sqrt().backward()
     assert all(parameter.grad.isfinite().all() for parameter in made.parameters() if parameter.grad is not None)
+
+
+def test_bins_that_single_precision_does_not_tell_apart_are_one() -> None:
+    assert _bins(Column("x", quantiles=(1.0, 1.0 + 1e-7, 2.0))).tolist() == [1.0, 2.0]
+    assert _bins(Column("x", quantiles=(0.0, 1e-30, 1.0))).tolist() == [0.0, 1.0]
+    assert _bins(Column("x", quantiles=(0.5,))).tolist() == [-0.5, 1.5]
 
 
 def test_statistics_are_those_of_training_rows() -> None:
