@@ -101,13 +101,19 @@ def golden(folder: Path) -> dict[str, Any]:
     return {"outputs": [each.tolist() for each in outputs], "gradients": norms}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the golden."""
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.npt_golden", description=__doc__, allow_abbrev=False)
     parser.add_argument("--original", type=Path, required=True, help="checkout of non-parametric-transformers")
     add_out(parser, "npt_original.json")
     options = parser.parse_args(argv)
     check_checkout(parser, "original", options.original, "npt/model/npt.py")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the golden."""
+    options = arguments(argv)
     command = ["git", "-C", str(options.original), "rev-parse", "HEAD"]
     commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     source = {

@@ -9,6 +9,8 @@ EXTRAS = {
     "tabicl": "priors",
     "xgboost": "priors",
     "rich": "cli",
+    "catboost": "baselines",
+    "pytabkit": "baselines",
     "adasplash": "gpu",
     "torchvision": "images",
     "transformers": "mlm",

@@ -16,7 +16,7 @@ from tabattn.contract.cells import CellBatch, Column
 from tabattn.contract.facts import Fact
 from tabattn.contract.views import MapView, ScoredColumn
 from tabattn.nn.densities import mixture, parts
-from tabattn.optim import MuonAdamW, WarmupCosine
+from tabattn.optim import MuonAdamW
 from tabattn.reconstruction import NETWORKS
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory, Reconstruction
 from tabattn.reconstruction.corrected import ProcessTransformer
@@ -52,7 +52,6 @@ class TableReconstruction(Task):
     task_name = "reconstruction"
     batch = CellBatch
     optimizer = partial(MuonAdamW, lr=1e-2)
-    lr_scheduler = partial(WarmupCosine, warmup=0.1)
     facts: ClassVar[Mapping[str, Fact]] = {
         "columns": Fact(Sequence, "the columns of the table, for which the network is built"),
         "duplicated": Fact(object, "which rows equal a training row, for scores without them", None),

@@ -13,14 +13,21 @@ from benchmarks import (
     convert_parity,
     drop,
     ett,
+    imputation,
     kills,
+    lookup,
+    npt_golden,
+    npt_original,
     openml,
     pairs_sweep,
     plots,
     predict_cache,
     prior_step,
     prior_variants,
+    reconstruction,
+    reconstruction_sweep,
     reports,
+    row_interactions,
     steps,
     tnp,
     trajectories,
@@ -34,10 +41,17 @@ PROGRAMS: dict[str, tuple[Program, list[str], str]] = {
     "convert": (convert_parity.arguments, ["--original", "{checkout}"], ".md"),
     "drop": (drop.arguments, [], ".png"),
     "ett": (ett.arguments, ["ETTh1.csv"], ".md"),
+    "imputation": (imputation.arguments, ["--tables", "{folder}"], ".md"),
+    "lookup": (lookup.arguments, [], ".md"),
+    "npt_golden": (npt_golden.arguments, ["--original", "{checkout}"], ".json"),
+    "npt_original": (npt_original.arguments, ["--original", "{checkout}"], ".md"),
     "openml": (openml.arguments, ["{folder}"], ".md"),
     "pairs_sweep": (pairs_sweep.arguments, [], ".md"),
     "predict_cache": (predict_cache.arguments, [], ".md"),
     "prior_step": (prior_step.arguments, [], ".md"),
+    "reconstruction": (reconstruction.arguments, ["sklearn:wine"], ".md"),
+    "reconstruction_sweep": (reconstruction_sweep.arguments, ["sklearn:wine"], ".md"),
+    "row_interactions": (row_interactions.arguments, ["corruption", "--run", "{checkout}"], ".md"),
     "steps": (steps.arguments, [], ".md"),
     "tnp": (tnp.arguments, [], ".md"),
     "trajectories": (trajectories.arguments, [], ".png"),
@@ -51,7 +65,9 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Program, st
     read, needed, suffix = PROGRAMS[request.param]
     checkout, folder = tmp_path / "checkout", tmp_path / "tables"
     checkout.mkdir()
-    (checkout / "model.py").touch()
+    for file in ("model.py", "npt/model/npt.py", "config.yaml", "checkpoints/best.ckpt"):
+        (checkout / file).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / file).touch()
     folder.mkdir()
     (folder / "index.csv").write_text("name,file,target\n")
     words = [word.format(checkout=checkout, folder=folder) for word in needed]
@@ -88,11 +104,12 @@ def test_an_out_that_cannot_be_is_refused(
     assert read([f"--out={tmp_path / 'new' / f'x{suffix}'}"]).out == tmp_path / "new" / f"x{suffix}"
     (tmp_path / "file").touch()
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken.md").mkdir()
+    for ending in {suffix, ".md"}:
+        (tmp_path / f"taken{ending}").mkdir(exist_ok=True)
     for out, message in (
         (tmp_path / "x.doc", f"must be a file that ends in {suffix or 'no suffix'}, got "),
         (tmp_path / "file" / f"x{suffix}", f"{tmp_path / 'file'} is no folder"),
-        (tmp_path / f"taken{suffix}", "taken.md is a folder"),
+        (tmp_path / f"taken{suffix}", " is a folder"),
     ):
         with pytest.raises(SystemExit) as caught:
             read([f"--out={out}"])

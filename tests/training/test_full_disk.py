@@ -111,7 +111,7 @@ def test_a_cache_of_pairs(
 def test_pictures_of_trajectories(small: Path, kib: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is there as a whole or not at all."""
     resize(small, kib)
-    monkeypatch.setattr("callbacks.trajectories.FOLDER", str(small))
+    monkeypatch.setattr("callbacks.pictures.FOLDER", str(small))
     with pytest.raises(OSError, match="No space left on device") as caught:
         fit(small.parent, TinyPairs(), Trajectories(attention_steps=3), max_epochs=4)
     assert str(caught.value.filename).endswith(".png")
