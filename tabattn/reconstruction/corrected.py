@@ -12,16 +12,17 @@ from tabattn.nn.densities import mixture, parts
 from tabattn.reconstruction.cell_network import Reconstruction, check_cells
 from tabattn.reconstruction.embedding import Embedding
 from tabattn.reconstruction.network import CellTransformer
-from tabattn.reconstruction.process import GaussianProcess, Inferred
+from tabattn.reconstruction.process import Inferred
+from tabattn.reconstruction.stacked import StackedProcesses
 
 
 class ProcessTransformer(CellTransformer):
-    """Gaussian process of each numeric target column, corrected by a ``CellTransformer``: residual learning.
+    """Gaussian processes of each numeric target column, corrected by a ``CellTransformer``: residual learning.
 
-    The token of such a cell also holds the process's prediction, its standard deviation, and the error of its
+    The token of such a cell also holds the processes' prediction, its standard deviation, and the error of its
     leave-one-out prediction where the label is seen. The network predicts what is to be added, so that an untrained one
-    predicts as the process does, which is hard to improve on for smooth functions of few columns. One component of the
-    predictive density is that of the process. Categorical targets are predicted as by a ``CellTransformer``.
+    predicts as the processes do, which is hard to improve on for smooth functions of few columns. One component of the
+    predictive density is theirs. Categorical targets are predicted as by a ``CellTransformer``.
 
     Args:
         columns: The columns of the table.
@@ -62,14 +63,14 @@ class ProcessTransformer(CellTransformer):
             dropout=dropout,
         )
         targets = [place for place, column in enumerate(columns) if column.target and not column.categories]
-        self.processes = nn.ModuleList(GaussianProcess(columns, place, most_rows) for place in targets)
+        self.processes = nn.ModuleList(StackedProcesses(columns, place, most_rows) for place in targets)
         self.told = nn.ModuleList(nn.Linear(3, dim) for _ in targets)
 
-    def _processes(self) -> list[GaussianProcess]:
-        return [cast("GaussianProcess", each) for each in self.processes]
+    def _processes(self) -> list[StackedProcesses]:
+        return [cast("StackedProcesses", each) for each in self.processes]
 
     def begin(self, truth: Tensor) -> None:
-        """Fit the hyperparameters of the Gaussian processes, once before the training."""
+        """Fit the Gaussian processes and their weights, once before the training."""
         for process in self._processes():
             process.fit(truth)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tabattn.contract.cells import Column
 from tabattn.contract.checks import check_least
+from tabattn.reconstruction.normal_scores import NormalScores
 
 LEAST = 1e-5
 """Least variance of the noise of a standardised target."""
@@ -51,6 +52,7 @@ class GaussianProcess(nn.Module):
         columns: The columns.
         target: Place of the target column.
         most_rows: Most rows that it conditions on, evenly spaced among those whose target is seen.
+        scores: Whether the normal scores of numeric features are features too, with length scales of their own.
     """
 
     scale: Tensor
@@ -58,13 +60,17 @@ class GaussianProcess(nn.Module):
     lengths: Tensor
     slopes: Tensor
 
-    def __init__(self, columns: Sequence[Column], target: int, most_rows: int = 1000) -> None:
+    def __init__(
+        self, columns: Sequence[Column], target: int, most_rows: int = 1000, *, scores: bool = False
+    ) -> None:
         super().__init__()
         check_least(most_rows=(most_rows, 1))
         self.target, self.most_rows = target, most_rows
         self.features = [place for place, column in enumerate(columns) if not column.target]
         self.sizes = [len(columns[place].categories) for place in self.features]
-        width = sum(max(1, size) for size in self.sizes)
+        self.numeric = [place for place, size in zip(self.features, self.sizes, strict=True) if not size]
+        self.scores = NormalScores(len(self.numeric)) if scores else None
+        width = sum(max(1, size) for size in self.sizes) + (len(self.numeric) if scores else 0)
         self.register_buffer("scale", torch.zeros(()))
         self.register_buffer("noise", torch.tensor(-4.0))
         self.register_buffer("lengths", torch.full((width,), 0.5 * log(max(1, width))))
@@ -92,6 +98,8 @@ class GaussianProcess(nn.Module):
         if len(known) < 2:
             return
         truth = truth[known]
+        if self.scores is not None:
+            self.scores.fit(truth[:, self.numeric])
         inputs, labels = self._inputs(truth.nan_to_num(0.0), truth.isnan()), truth[:, self.target].double()[:, None]
         with torch.enable_grad(), torch.autocast(truth.device.type, enabled=False):
             fits = [self._maximised(inputs, labels, *start) for start in STARTS]
@@ -160,11 +168,13 @@ class GaussianProcess(nn.Module):
         return rows[torch.linspace(0, len(rows) - 1, self.most_rows, device=rows.device).long()]
 
     def _inputs(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """Features as numbers, categories as indicators; 0 where hidden."""
+        """Features as numbers, categories as indicators, and normal scores; 0 where hidden."""
         parts = [
             F.one_hot(x[:, place].long(), size) * ~hidden[:, place, None] if size else x[:, place, None]
             for place, size in zip(self.features, self.sizes, strict=True)
         ]
+        if self.scores is not None:
+            parts.append(self.scores(x[:, self.numeric]) * ~hidden[:, self.numeric])
         return torch.cat([x.new_zeros(len(x), 0).double(), *(part.double() for part in parts)], dim=1)
 
     def _covariance(self, inputs: Tensor, logs: Sequence[Tensor]) -> Tensor:
