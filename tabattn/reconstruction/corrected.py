@@ -1,4 +1,4 @@
-"""ProcessTransformer: corrects the predictions of a Gaussian process by attention."""
+"""ProcessTransformer: corrects the predictions of Gaussian processes by attention."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -10,6 +10,7 @@ from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.cells import Column
 from tabattn.nn.densities import mixture, parts
 from tabattn.reconstruction.cell_network import Reconstruction, check_cells
+from tabattn.reconstruction.class_process import Classified, ClassProcess
 from tabattn.reconstruction.embedding import Embedding
 from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.process import Inferred
@@ -17,12 +18,12 @@ from tabattn.reconstruction.stacked import StackedProcesses
 
 
 class ProcessTransformer(CellTransformer):
-    """Gaussian processes of each numeric target column, corrected by a ``CellTransformer``: residual learning.
+    """Gaussian processes of each target column, corrected by a ``CellTransformer``: residual learning.
 
-    The token of such a cell also holds the processes' prediction, its standard deviation, and the error of its
-    leave-one-out prediction where the label is seen. The network predicts what is to be added, so that an untrained one
-    predicts as the processes do, which is hard to improve on for smooth functions of few columns. One component of the
-    predictive density is theirs. Categorical targets are predicted as by a ``CellTransformer``.
+    The token of a target cell also holds the processes' prediction: of a number its standard deviation too, and where
+    the label is seen the error of the leave-one-out prediction. The network predicts what is to be added to the mean or
+    to the logits, so that an untrained one predicts as the processes do, which is hard to improve on for smooth
+    functions of few columns. One component of a number's predictive density is theirs.
 
     Args:
         columns: The columns of the table.
@@ -62,33 +63,41 @@ class ProcessTransformer(CellTransformer):
             embedding=embedding,
             dropout=dropout,
         )
-        targets = [place for place, column in enumerate(columns) if column.target and not column.categories]
-        self.processes = nn.ModuleList(StackedProcesses(columns, place, most_rows) for place in targets)
-        self.told = nn.ModuleList(nn.Linear(3, dim) for _ in targets)
-
-    def _processes(self) -> list[StackedProcesses]:
-        return [cast("StackedProcesses", each) for each in self.processes]
+        targets = [place for place, column in enumerate(columns) if column.target]
+        numbers = [place for place in targets if not columns[place].categories]
+        classes = [place for place in targets if columns[place].categories]
+        self.processes = nn.ModuleList(StackedProcesses(columns, place, most_rows) for place in numbers)
+        self.told = nn.ModuleList(nn.Linear(3, dim) for _ in numbers)
+        self.class_processes = nn.ModuleList(ClassProcess(columns, place, most_rows) for place in classes)
+        self.told_classes = nn.ModuleList(nn.Linear(2 * len(columns[place].categories), dim) for place in classes)
 
     def begin(self, truth: Tensor) -> None:
-        """Fit the Gaussian processes and their weights, once before the training."""
-        for process in self._processes():
-            process.fit(truth)
+        """Fit the Gaussian processes, once before the training."""
+        for process in (*self.processes, *self.class_processes):
+            cast("StackedProcesses | ClassProcess", process).fit(truth)
 
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:
         check_cells(x, hidden, context, self.columns)
         tokens = self.embedding(x, hidden)
-        first = [process(x, hidden, context) for process in self._processes()]
-        for process, inferred, told in zip(self._processes(), first, self.told, strict=True):
-            shown = told(torch.stack(inferred, dim=-1))
-            tokens[:, :, process.target] = tokens[:, :, process.target] + shown.to(tokens.dtype)
-        return self._added(self.predict(tokens, context), first)
+        numbers = [cast("StackedProcesses", each)(x, hidden, context) for each in self.processes]
+        classes = [cast("ClassProcess", each).classify(x, hidden, context) for each in self.class_processes]
+        for process, told, inferred in zip(self.processes, self.told, numbers, strict=True):
+            tokens[:, :, process.target] += told(torch.stack(inferred, dim=-1)).to(tokens.dtype)
+        for process, told, classified in zip(self.class_processes, self.told_classes, classes, strict=True):
+            tokens[:, :, process.target] += told(torch.cat(classified, dim=-1)).to(tokens.dtype)
+        return self._added(self.predict(tokens, context), numbers, classes)
 
-    def _added(self, found: Reconstruction, first: Sequence[Inferred]) -> Reconstruction:
-        mean = found.mean.clone()
+    def _added(
+        self, found: Reconstruction, numbers: Sequence[Inferred], classes: Sequence[Classified]
+    ) -> Reconstruction:
+        mean, logits = found.mean.clone(), found.logits.clone()
         weights, centres, widths = (part.clone() for part in parts(found.density))
-        for process, inferred in zip(self._processes(), first, strict=True):
-            at = self.kinds.numeric.index(process.target)
+        for process, inferred in zip(self.processes, numbers, strict=True):
+            at = self.kinds.numeric.index(cast("StackedProcesses", process).target)
             mean[:, :, at] += inferred.mean
             centres[:, :, at] += inferred.mean[..., None]
             centres[:, :, at, 0], widths[:, :, at, 0] = inferred.mean, inferred.std
-        return Reconstruction(mean, mixture(weights, centres, widths), found.logits)
+        for process, classified in zip(self.class_processes, classes, strict=True):
+            at = self.kinds.categorical.index(cast("ClassProcess", process).target)
+            logits[:, :, at, : classified.logits.shape[-1]] += classified.logits
+        return Reconstruction(mean, mixture(weights, centres, widths), logits)

@@ -53,6 +53,7 @@ class GaussianProcess(nn.Module):
         target: Place of the target column.
         most_rows: Most rows that it conditions on, evenly spaced among those whose target is seen.
         scores: Whether the normal scores of numeric features are features too, with length scales of their own.
+        tied: Whether all features have one length scale and one slope (isotropic kernel).
     """
 
     scale: Tensor
@@ -61,7 +62,13 @@ class GaussianProcess(nn.Module):
     slopes: Tensor
 
     def __init__(
-        self, columns: Sequence[Column], target: int, most_rows: int = 1000, *, scores: bool = False
+        self,
+        columns: Sequence[Column],
+        target: int,
+        most_rows: int = 1000,
+        *,
+        scores: bool = False,
+        tied: bool = False,
     ) -> None:
         super().__init__()
         check_least(most_rows=(most_rows, 1))
@@ -71,10 +78,11 @@ class GaussianProcess(nn.Module):
         self.numeric = [place for place, size in zip(self.features, self.sizes, strict=True) if not size]
         self.scores = NormalScores(len(self.numeric)) if scores else None
         width = sum(max(1, size) for size in self.sizes) + (len(self.numeric) if scores else 0)
+        self.typical = 0.5 * log(max(1, width))
         self.register_buffer("scale", torch.zeros(()))
         self.register_buffer("noise", torch.tensor(-4.0))
-        self.register_buffer("lengths", torch.full((width,), 0.5 * log(max(1, width))))
-        self.register_buffer("slopes", torch.full((width,), -2.0))
+        self.register_buffer("lengths", torch.full((1 if tied else width,), self.typical))
+        self.register_buffer("slopes", torch.full((1 if tied else width,), -2.0))
 
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Inferred:
         """Predict the target of all rows from the seen targets of context rows.
@@ -86,7 +94,8 @@ class GaussianProcess(nn.Module):
         """
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             tables = [self._infer(*each, context) for each in zip(x, hidden, strict=True)]
-        return Inferred(*(torch.stack(each).float() for each in zip(*tables, strict=True)))
+        mean, std, residual = (torch.stack(each).float() for each in zip(*tables, strict=True))
+        return Inferred(mean[..., 0], std, residual[..., 0])
 
     def fit(self, truth: Tensor) -> None:
         """Set the hyperparameters by maximum a posteriori (L-BFGS) on at most ``most_rows`` rows.
@@ -100,7 +109,7 @@ class GaussianProcess(nn.Module):
         truth = truth[known]
         if self.scores is not None:
             self.scores.fit(truth[:, self.numeric])
-        inputs, labels = self._inputs(truth.nan_to_num(0.0), truth.isnan()), truth[:, self.target].double()[:, None]
+        inputs, labels = self._inputs(truth.nan_to_num(0.0), truth.isnan()), self._labels(truth)
         with torch.enable_grad(), torch.autocast(truth.device.type, enabled=False):
             fits = [self._maximised(inputs, labels, *start) for start in STARTS]
         loss, best = min(fits, key=lambda fit: fit[0])
@@ -111,7 +120,7 @@ class GaussianProcess(nn.Module):
     def _maximised(self, inputs: Tensor, labels: Tensor, noise: float, slope: float) -> tuple[float, list[Tensor]]:
         """Negative log-posterior and logarithms of hyperparameters of a local maximum; infinite if there is none."""
         values = (torch.zeros_like(self.scale), torch.full_like(self.noise, noise))
-        lengths = torch.full_like(self.lengths, 0.5 * log(max(1, len(self.lengths))))
+        lengths = torch.full_like(self.lengths, self.typical)
         logs = [each.double().requires_grad_() for each in (*values, lengths, torch.full_like(lengths, slope))]
         optimizer = torch.optim.LBFGS(logs, max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
 
@@ -134,17 +143,17 @@ class GaussianProcess(nn.Module):
         logs = [each.clamp(-FARTHEST, FARTHEST) for each in logs]
         factor = torch.linalg.cholesky(self._covariance(inputs, logs))
         fit = 0.5 * (labels * torch.cholesky_solve(labels, factor)).sum()
-        return (fit + factor.diagonal().log().sum() - self._log_prior(logs)) / len(labels)
+        return (fit + labels.shape[1] * factor.diagonal().log().sum() - self._log_prior(logs)) / len(labels)
 
     def _log_prior(self, logs: Sequence[Tensor]) -> Tensor:
         """Logarithm of the prior density of the hyperparameters, but for a constant."""
-        typical = (0.0, -4.0, 0.5 * log(max(1, len(self.lengths))), -2.0)
+        typical = (0.0, -4.0, self.typical, -2.0)
         each = zip(logs, typical, SPREADS, strict=True)
         return -0.5 * torch.stack([((value - mean) / spread).square().sum() for value, mean, spread in each]).sum()
 
     def _infer(self, x: Tensor, hidden: Tensor, context: int) -> Inferred:
         told = (~hidden[:context, self.target]).nonzero()[:, 0]
-        labels, inputs = x[:, self.target].double(), self._inputs(x, hidden)
+        labels, inputs = self._labels(x), self._inputs(x, hidden)
         mean, variance = torch.zeros_like(labels), self._variance(inputs)
         if len(told):
             seen = self._thinned(told)
@@ -156,7 +165,7 @@ class GaussianProcess(nn.Module):
             mean = cross @ weights
             variance = variance - torch.linalg.solve_triangular(factor, cross.T, upper=False).square().sum(0)
             apart = 1 / inverse.diagonal()
-            mean[seen] = labels[seen] - weights * apart
+            mean[seen] = labels[seen] - weights * apart[:, None]
             variance[seen] = apart
         residual = torch.zeros_like(mean)
         residual[told] = labels[told] - mean[told]
@@ -176,6 +185,10 @@ class GaussianProcess(nn.Module):
         if self.scores is not None:
             parts.append(self.scores(x[:, self.numeric]) * ~hidden[:, self.numeric])
         return torch.cat([x.new_zeros(len(x), 0).double(), *(part.double() for part in parts)], dim=1)
+
+    def _labels(self, x: Tensor) -> Tensor:
+        """What is to be predicted of each row, ``(rows, outputs)``."""
+        return x[:, self.target, None].double()
 
     def _covariance(self, inputs: Tensor, logs: Sequence[Tensor]) -> Tensor:
         noise = LEAST + logs[1].exp()
