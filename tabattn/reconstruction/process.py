@@ -157,15 +157,14 @@ class GaussianProcess(nn.Module):
         mean, variance = torch.zeros_like(labels), self._variance(inputs)
         if len(told):
             seen = self._thinned(told)
+            others = torch.ones(len(x), dtype=torch.bool, device=x.device).index_fill(0, seen, False)
             logs = [each.double() for each in (self.scale, self.noise, self.lengths, self.slopes)]
             factor = _factor(self._covariance(inputs[seen], logs))
             inverse = torch.cholesky_inverse(factor)
-            weights = inverse @ labels[seen]
-            cross = _kernel(inputs, inputs[seen], logs)
-            mean = cross @ weights
-            variance = variance - torch.linalg.solve_triangular(factor, cross.T, upper=False).square().sum(0)
-            apart = 1 / inverse.diagonal()
-            mean[seen] = labels[seen] - weights * apart[:, None]
+            weights, apart = inverse @ labels[seen], 1 / inverse.diagonal()
+            cross = _kernel(inputs[others], inputs[seen], logs)
+            mean[others], mean[seen] = cross @ weights, labels[seen] - weights * apart[:, None]
+            variance[others] -= torch.linalg.solve_triangular(factor, cross.T, upper=False).square().sum(0)
             variance[seen] = apart
         residual = torch.zeros_like(mean)
         residual[told] = labels[told] - mean[told]
