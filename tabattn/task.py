@@ -1,4 +1,4 @@
-"""Abstract base class of tasks: initial weights, optimizers, safe checkpoints, and hooks for callbacks."""
+"""Abstract base class of tasks: initial weights, optimizers, and safe checkpoints."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
 from tabattn.contract.errors import one_line
 from tabattn.contract.facts import Fact, check_facts, fact_of
-from tabattn.contract.views import MapView, ScoredColumn
+from tabattn.contract.views import Shown
 from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import refuse_diverged, refuse_loaded
 from tabattn.optim.factories import OptimizerFactory, ScheduleFactory, check_factory, described_together
@@ -33,7 +33,7 @@ from tabattn.storage.matching import load_matching
 from tabattn.storage.resumption import Resumption
 
 
-class Task(LightningModule):
+class Task(Shown, LightningModule):
     """Abstract base of tasks: a LightningModule with a loss and metrics around a network.
 
     Args:
@@ -212,50 +212,6 @@ class Task(LightningModule):
             MisconfigurationException: The datamodule lacks a fact that is required, or has one of a wrong type.
         """
         return fact_of(getattr(self.trainer, "datamodule", None), name, self.facts[name], type(self).__name__)
-
-    def prediction_table(self, batch: Any, output: Any, number: int) -> dict[str, list[Any]] | None:
-        """Predictions of a batch as columns of a table; None = no table.
-
-        Args:
-            batch: The batch.
-            output: What ``predict_step`` returned.
-            number: Number of the batch over all ranks.
-        """
-        return None
-
-    def further_tables(self, batch: Any, output: Any, number: int) -> Mapping[str, dict[str, list[Any]]]:
-        """Further tables of a batch's predictions, by the ending of their files' names; arguments as above."""
-        return {}
-
-    def probe(self, batch: Any) -> Any:
-        """Forward pass for callbacks: no loss, no logging, no collective call."""
-        return self.predict_step(batch, 0)
-
-    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
-        """Token names of each attention site, by a part of its module path; None = no names."""
-        return None
-
-    def map_views(self, batch: Any, items: int, tokens: int) -> Mapping[str, MapView] | None:
-        """Parts of the attention maps to draw, by module path; None = the first items and tokens of every layer.
-
-        Args:
-            batch: Batch of the probe.
-            items: Most elements of a layer's batch to draw.
-            tokens: Most tokens on a side of a map.
-        """
-        return None
-
-    def token_points(self, layer: str, batch: Any, output: Tensor) -> Tensor:
-        """Part of a layer's output whose tokens are shown as points, ``(..., dim)``; all of it unless overridden."""
-        return output
-
-    def scored_columns(self) -> list[ScoredColumn] | None:
-        """Truth and predictions of the last validation or test, over all ranks; None = the task keeps none."""
-        return None
-
-    def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
-        """Metadata columns of the tokens of a layer that are shown, flattened; None = only their indices."""
-        return None
 
     @_restricted_classmethod
     def load_from_checkpoint(  # type: ignore[override]

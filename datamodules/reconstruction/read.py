@@ -1,7 +1,7 @@
 """Reading a table to reconstruct: its split, and its cells as numbers."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -82,11 +82,16 @@ def prepare(
         if name not in raw.columns.columns:
             hint = nearest(name, map(str, raw.columns.columns))
             raise ValueError(f"{raw.place} has no column {name!r}{hint}{listed(raw.columns.columns)}")
+    twice = next((name for name in targets if targets.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"target {twice!r} is given twice")
+    both = next((name for name in targets if name in drop), None)
+    if both is not None:
+        raise ValueError(f"column {both!r} is both a target and to be dropped: leave it out of one of the two")
     frame = raw.columns.drop(columns=list(drop)).reset_index(drop=True)
-    known = frame[list(targets)].notna().any(axis=1).to_numpy()
+    known, classes = _labels(frame, targets)
     if not known.any():
         raise ValueError(f"target {', '.join(map(repr, targets))} of {raw.place} has no value in any row")
-    classes = _classes(frame, targets)
     roles = np.full(len(frame), TEST)
     roles[known] = roles_of(int(known.sum()), None if classes is None else classes[known], split, seed)
     train, every = np.flatnonzero(roles == TRAIN), np.arange(len(frame))
@@ -100,10 +105,13 @@ def prepare(
     return Prepared(raw.name, cells, table, duplicated(table.cells[:, ~asked.numpy()], roles))
 
 
-def _classes(frame: pd.DataFrame, targets: tuple[Any, ...]) -> NDArray[np.int64] | None:
-    """Class of each row, -1 = missing, if there is a single target, and it is categorical; else None."""
-    if len(targets) != 1:
-        return None
-    reading, _ = learn(frame[targets[0]])
-    codes = reading.apply(frame[targets[0]])[0]
-    return None if reading.categories is None else np.nan_to_num(codes, nan=-1).astype(np.int64)
+def _labels(frame: pd.DataFrame, targets: tuple[str, ...]) -> tuple[NDArray[np.bool_], NDArray[np.int64] | None]:
+    """Which rows have a label, and their classes, -1 = missing, if there is a single target, which is categorical."""
+    known = np.zeros(len(frame), dtype=bool)
+    for name in targets:
+        reading, _ = learn(frame[name])
+        codes = reading.apply(frame[name])[0]
+        known |= ~np.isnan(codes)
+    if len(targets) > 1 or reading.categories is None:
+        return known, None
+    return known, np.nan_to_num(codes, nan=-1).astype(np.int64)

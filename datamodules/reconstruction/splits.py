@@ -28,11 +28,13 @@ def roles_of(rows: int, classes: NDArray[np.int64] | None, options: SplitOptions
     numbers = np.arange(rows)
     if options.test_rows is not None:
         if options.test_rows > rows - 2:
-            raise ValueError(f"split.test_rows must be at most {rows - 2} of {rows} rows, got {options.test_rows}")
+            raise ValueError(
+                f"split.test_rows must be at most {rows - 2} of {rows} labelled rows, got {options.test_rows}"
+            )
         rest = numbers[: -options.test_rows]
     else:
         if options.folds > rows:
-            raise ValueError(f"split.folds must be at most the number of rows ({rows}), got {options.folds}")
+            raise ValueError(f"split.folds must be at most the number of labelled rows ({rows}), got {options.folds}")
         strata = _strata(classes, options.folds)
         cut = KFold if strata is None else StratifiedKFold
         folds = list(cut(options.folds, shuffle=True, random_state=seed).split(numbers, strata))

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tabattn.contract.cells import Column
+from tabattn.contract.cells import REACH, Column
 from tabattn.contract.checks import listed, nearest
-from tabattn.contract.columns import Reading, Standard, learn
+from tabattn.contract.columns import Reading, Standard, doubts, drawn_in, learn
 from tabattn.contract.errors import TableWarning
 
 Floats = NDArray[np.float64]
@@ -32,10 +32,15 @@ class CellTable(NamedTuple):
     entries: tuple[list[Any], ...]
 
     def standardised(self) -> NDArray[np.float32]:
-        """Cells as the network sees them: numbers standardised, ``(rows, columns)``; NaN = missing."""
+        """Cells as the network sees them: numbers standardised, ``(rows, columns)``; NaN = missing.
+
+        Features beyond ``REACH`` standard deviations are drawn in; targets, which are scored, stay as they are.
+        """
         mean = np.asarray([column.mean for column in self.columns])
         std = np.asarray([column.std for column in self.columns])
-        return Standard(mean, std)(self.cells)
+        drawn = np.asarray([not column.target and not column.categories for column in self.columns], dtype=bool)
+        z = Standard(mean, std)(self.cells)
+        return np.where(drawn, drawn_in(z), z)
 
 
 class CellEncoder:
@@ -44,6 +49,8 @@ class CellEncoder:
     The kind of a feature column, its categories, mean, standard deviation and quantiles are those of the declared rows;
     the categories of a target are those of all rows, so that each class has an output. Cells that are unlike the
     declared rows (an unknown category, text in a numeric column) are missing.
+
+    A ``TableWarning`` names what was guessed of a column, entries that could not be read, and outliers.
 
     Args:
         targets: Names of the target columns.
@@ -61,7 +68,7 @@ class CellEncoder:
             labels: Rows whose targets may be read.
 
         Raises:
-            ValueError: A target is missing in the table, or in each of its declared rows.
+            ValueError: A target is missing in the table, or in each of its declared rows, or infinite in a row.
         """
         unknown = next((name for name in self.targets if name not in frame.columns), None)
         if unknown is not None:
@@ -72,27 +79,43 @@ class CellEncoder:
         columns = []
         for name in frame.columns:
             target = name in self.targets
-            whole = frame[name]
-            declared = whole.iloc[labels if target else features]
-            reading, note = learn(whole if target else declared)
-            if note:
-                warnings.warn(f"column {name!r} {note}", TableWarning, stacklevel=2)
-            values = reading.apply(declared)[0]
-            if not (~np.isnan(values)).any():
-                if target:
-                    raise ValueError(f"target {name!r} has no value in the rows to train on")
-                warnings.warn(f"column {name!r} has no value: it is left out", TableWarning, stacklevel=2)
-                continue
-            self.readings[name] = reading
-            self.entries[name] = _entries(whole, reading)
-            standard = Standard.of(values[:, None])
-            if reading.categories is not None:
-                columns.append(Column(str(name), tuple(reading.categories), target=target))
-                continue
-            scale = float(standard.mean[0]), float(standard.size[0])
-            columns.append(Column(str(name), (), *scale, target, quantiles(standard(values[:, None])[:, 0])))
+            column = self._learn(frame[name], labels if target else features, target)
+            if column is not None:
+                columns.append(column)
         self.columns = tuple(columns)
         return self
+
+    def _learn(self, whole: pd.Series, rows: NDArray[np.int64], target: bool) -> Column | None:
+        """Learn a column from its declared rows; None if it has no value in them."""
+        reading, note = learn(whole if target else whole.iloc[rows])
+        values, unread = reading.apply(whole)
+        if target and (infinite := [entry for entry in unread if entry.infinite]):
+            raise ValueError(
+                f"target {whole.name!r} must be finite, got {infinite[0].text!r} in row {infinite[0].row}: correct it, "
+                "or leave it empty to predict it"
+            )
+        declared = np.full_like(values, np.nan)
+        declared[rows] = values[rows]
+        for doubt in doubts(whole, reading, note, declared, unread):
+            _say(whole, doubt)
+        if np.isnan(declared).all():
+            if target:
+                raise ValueError(f"target {whole.name!r} has no value in the rows to train on")
+            _say(whole, "has no value: it is left out")
+            return None
+        if target and len(np.unique(declared[~np.isnan(declared)])) == 1:
+            _say(whole, "has a single value in the rows to train on: there is nothing to learn of it")
+        self.readings[whole.name] = reading
+        self.entries[whole.name] = _entries(whole, reading)
+        if reading.categories is not None:
+            return Column(str(whole.name), tuple(reading.categories), target=target)
+        standard = Standard.of(declared[:, None])
+        held_out = np.where(np.isnan(declared), values, np.nan)
+        if doubt := _about_outliers(held_out, standard(held_out[:, None])[:, 0], target):
+            _say(whole, doubt)
+        z = standard(declared[:, None])[:, 0]
+        mean, std = float(standard.mean[0]), float(standard.size[0])
+        return Column(str(whole.name), (), mean, std, target, quantiles(z if target else drawn_in(z)))
 
     def encode(self, frame: pd.DataFrame) -> CellTable:
         """Encode rows."""
@@ -104,6 +127,23 @@ def quantiles(z: NDArray[np.float32]) -> tuple[float, ...]:
     """Distinct quantiles of standardised values at ``BINS + 1`` equal steps, both ends included; NaN = missing."""
     edges = np.unique(np.nanquantile(z.astype(np.float64), np.linspace(0, 1, BINS + 1)).astype(np.float32))
     return tuple(edges.tolist())
+
+
+def _about_outliers(values: Floats, z: NDArray[np.float32], target: bool) -> str | None:
+    """What is in doubt of values of held-out rows, and of what they are standardised; None = nothing."""
+    rows = np.flatnonzero(np.abs(z) > REACH)
+    if not len(rows):
+        return None
+    row = int(rows[np.abs(z[rows]).argmax()])
+    then = "scores count it as it is, and the loss draws errors in" if target else "numbers are drawn in"
+    return (
+        f"has {values[row]:g} in row {row}, {abs(z[row]):.3g} standard deviations from the mean of training rows: "
+        f"is it right? {then} beyond {REACH:g} ({len(rows)} such rows in all)"
+    )
+
+
+def _say(column: pd.Series, words: str) -> None:
+    warnings.warn(f"column {column.name!r} {words}", TableWarning, stacklevel=5)
 
 
 def _entries(column: pd.Series, reading: Reading) -> list[Any]:

@@ -1,5 +1,6 @@
 """Datamodule of one real table whose hidden cells are to be reconstructed."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -57,8 +58,15 @@ class TableCells(CellLoaders):
         from datamodules.reconstruction.read import prepare
 
         super().__init__(steps_per_epoch, num_workers)
-        names = (target,) if isinstance(target, str) else tuple(target or ())
-        self.prepared: Prepared = prepare(table, names, tuple(drop), cache_dir, split, masks, context, seed)
+        self.prepared: Prepared = prepare(table, _names(target), _names(drop), cache_dir, split, masks, context, seed)
         self.cells = self.prepared.cells
         self.duplicated = self.prepared.duplicated
         rank_zero_info(self.prepared.told())
+
+
+def _names(given: Iterable[object] | object | None) -> tuple[str, ...]:
+    """Names of columns as text, as tables have them, from one name, several or none."""
+    if given is None:
+        return ()
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    return tuple(map(str, given)) if several else (str(given),)

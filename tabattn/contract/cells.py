@@ -4,6 +4,9 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 
+REACH = 20.0
+"""Standard deviations beyond which a number counts as an outlier, which is drawn in so that it overflows no network."""
+
 
 class Column(NamedTuple):
     """Column of a table: how its cells are represented as numbers.

@@ -1,6 +1,7 @@
 """What a task shows of itself to callbacks that draw: parts of attention maps, and predictions with their truth."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -50,3 +51,51 @@ class ScoredColumn(NamedTuple):
     truth: Tensor
     predicted: Tensor
     below: Tensor | None
+
+
+class Shown:
+    """Hooks by which callbacks ask a task what to write and to draw; each has a default, that of a task without views."""
+
+    def prediction_table(self, batch: Any, output: Any, number: int) -> dict[str, list[Any]] | None:
+        """Predictions of a batch as columns of a table; None = no table.
+
+        Args:
+            batch: The batch.
+            output: What ``predict_step`` returned.
+            number: Number of the batch over all ranks.
+        """
+        return None
+
+    def further_tables(self, batch: Any, output: Any, number: int) -> Mapping[str, dict[str, list[Any]]]:
+        """Further tables of a batch's predictions, by the ending of their files' names; arguments as above."""
+        return {}
+
+    def probe(self, batch: Any) -> Any:
+        """Forward pass for callbacks: no loss, no logging, no collective call."""
+        return self.predict_step(batch, 0)  # type: ignore[attr-defined]
+
+    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
+        """Token names of each attention site, by a part of its module path; None = no names."""
+        return None
+
+    def map_views(self, batch: Any, items: int, tokens: int) -> Mapping[str, MapView] | None:
+        """Parts of the attention maps to draw, by module path; None = the first items and tokens of every layer.
+
+        Args:
+            batch: Batch of the probe.
+            items: Most elements of a layer's batch to draw.
+            tokens: Most tokens on a side of a map.
+        """
+        return None
+
+    def token_points(self, layer: str, batch: Any, output: Tensor) -> Tensor:
+        """Part of a layer's output whose tokens are shown as points, ``(..., dim)``; all of it unless overridden."""
+        return output
+
+    def scored_columns(self) -> list[ScoredColumn] | None:
+        """Truth and predictions of the last validation or test, over all ranks; None = the task keeps none."""
+        return None
+
+    def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
+        """Metadata columns of the tokens of a layer that are shown, flattened; None = only their indices."""
+        return None

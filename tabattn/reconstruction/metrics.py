@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MixtureSameFamily
+from torch.distributions import MixtureSameFamily
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc
 
-from tabattn.contract.cells import Column
+from tabattn.contract.cells import REACH, Column
 from tabattn.contract.views import ScoredColumn
 from tabattn.nn.densities import crps, mixture, parts
 
@@ -23,12 +23,12 @@ class Predicted(NamedTuple):
     Attributes:
         truth: True values, ``(rows,)``: standardised numbers or indices of categories; NaN = unknown.
         point: Standardised mean, ``(rows,)``, or probabilities of the categories, ``(rows, categories)``.
-        density: Predictive density of numbers; None for categories.
+        density: Predictive density of numbers, a mixture; None for categories.
     """
 
     truth: Tensor
     point: Tensor
-    density: Distribution | None
+    density: MixtureSameFamily | None
 
 
 def mixed(density: MixtureSameFamily) -> MixtureSameFamily:
@@ -43,7 +43,8 @@ class ColumnScores(Metric):
 
     Numbers have ``rmse``, ``mae``, ``crps`` in the data's units, ``nll`` in nats, and the ``coverage`` of central
     intervals; categories have ``accuracy``, ``nll`` in nats and ``auroc`` (one-vs-rest, macro average over the classes
-    that occur).
+    that occur). Both have ``loss``: the mean squared error of standardised numbers, in which errors beyond ``REACH``
+    are drawn in, so that no outlier decides which weights are best; or the ``nll`` of categories.
 
     ``distinct/<score>`` is that of the rows that equal no training row, where some do.
 
@@ -83,7 +84,8 @@ class ColumnScores(Metric):
         width = len(self.column.categories) or 4
         self.rows.append(torch.tensor([-1], device=self.device))
         self.truth.append(torch.zeros(1, device=self.device))
-        self.values.append(torch.zeros(1, width, device=self.device))
+        kind = torch.float if self.column.categories else torch.double
+        self.values.append(torch.zeros(1, width, dtype=kind, device=self.device))
 
     def compute(self) -> dict[str, float]:
         """Compute the scores, and keep in ``scored`` what they were computed of."""
@@ -107,9 +109,11 @@ def _figures(predicted: Predicted) -> Tensor:
     """What the scores need of each row: probabilities, or mean, CRPS, log-density and cumulative probability."""
     if predicted.density is None:
         return predicted.point.float()
-    truth = predicted.truth.nan_to_num(0.0)
-    density = predicted.density
-    return torch.stack([predicted.point, crps(density, truth), density.log_prob(truth), density.cdf(truth)], dim=-1)
+    truth = predicted.truth.double().nan_to_num(0.0)
+    density = mixture(*(part.double() for part in parts(predicted.density)))
+    return torch.stack(
+        [predicted.point.double(), crps(density, truth), density.log_prob(truth), density.cdf(truth)], dim=-1
+    )
 
 
 def _in_units(column: Column, truth: Tensor, values: Tensor) -> ScoredColumn:
@@ -127,6 +131,7 @@ def _numeric(truth: Tensor, values: Tensor, std: float) -> dict[str, float]:
         "mae": std * float(error.abs().mean()),
         "crps": std * float(score.mean()),
         "nll": log(std) - float(likelihood.mean()),
+        "loss": float(_drawn_in(error.abs()).square().mean()),
     }
     inside = 2 * (below - 0.5).abs()
     return scores | {f"coverage_{level}": float((inside <= level / 100).float().mean()) for level in LEVELS}
@@ -138,11 +143,18 @@ def _categorical(truth: Tensor, probabilities: Tensor) -> dict[str, float]:
     present = labels.unique().tolist()
     several = present if len(present) > 1 else []
     aucs = [float(binary_auroc(probabilities[:, each], (labels == each).long())) for each in several]
+    nll = -float(likelihood.log().mean())
     return {
         "auroc": sum(aucs) / len(aucs) if aucs else float("nan"),
         "accuracy": float((probabilities.argmax(-1) == labels).float().mean()),
-        "nll": -float(likelihood.log().mean()),
+        "nll": nll,
+        "loss": nll,
     }
+
+
+def _drawn_in(size: Tensor) -> Tensor:
+    """Sizes of standardised errors, which beyond ``REACH`` grow as a logarithm."""
+    return torch.where(size > REACH, REACH + (size - REACH).clamp(min=0.0).log1p(), size)
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:

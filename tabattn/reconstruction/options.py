@@ -1,7 +1,7 @@
 """Options of the reconstruction loss, and of predictions."""
 
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 from typing import Literal
 
 from tabattn.contract.checks import check_least
@@ -30,8 +30,8 @@ class LossOptions:
             raise ValueError(f"loss.tradeoff must be between 0 and 1, got {self.tradeoff}")
         if not 0 < self.proportion <= 1:
             raise ValueError(f"loss.proportion must be above 0 and at most 1, got {self.proportion}")
-        if self.density < 0:
-            raise ValueError(f"loss.density must be at least 0, got {self.density}")
+        if not 0 <= self.density < inf:
+            raise ValueError(f"loss.density must be at least 0 and finite, got {self.density}")
 
     def weight(self, step: int, steps: float) -> float:
         """Weight of the features after ``step`` of ``steps`` steps."""

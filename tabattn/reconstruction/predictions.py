@@ -1,6 +1,7 @@
 """Filled cells: predictions of hidden and missing cells, in the data's units."""
 
 from collections.abc import Sequence
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 import torch
@@ -57,7 +58,8 @@ def prediction_table(output: Filled, columns: Sequence[Column]) -> dict[str, lis
 
     Columns: ``row``, counted from 0; for each target its true value, empty if unknown, ``predicted <target>``, and
     ``std <target>`` or ``p(<target>=<category>)``; for each other column with a missing cell ``filled <column>``, empty
-    where the cell is not missing.
+    where the cell is not missing. Of names that would be the same, such as that of a target ``row``, the later ones end
+    in ``(2)``, ``(3)``, ...
     """
     table: dict[str, list[Any]] = {"row": output.row.tolist()}
     categorical = [place for place, column in enumerate(columns) if column.categories]
@@ -66,21 +68,25 @@ def prediction_table(output: Filled, columns: Sequence[Column]) -> dict[str, lis
         missing = output.truth[:, place].isnan().tolist()
         if not column.target:
             if any(missing):
-                table[f"filled {column.name}"] = [
+                table[_free(f"filled {column.name}", table)] = [
                     cell if absent else None for cell, absent in zip(cells, missing, strict=True)
                 ]
             continue
-        table[column.name] = truth
-        table[f"predicted {column.name}"] = cells
+        table[_free(column.name, table)] = truth
+        table[_free(f"predicted {column.name}", table)] = cells
         if column.categories:
             probabilities = output.probabilities[:, categorical.index(place)].T.tolist()
-            table |= {
-                f"p({column.name}={name})": list(each)
-                for name, each in zip(column.categories, probabilities, strict=False)
-            }
+            for name, each in zip(column.categories, probabilities, strict=False):
+                table[_free(f"p({column.name}={name})", table)] = each
         else:
-            table[f"std {column.name}"] = output.std[:, place].tolist()
+            table[_free(f"std {column.name}", table)] = output.std[:, place].tolist()
     return table
+
+
+def _free(name: str, table: dict[str, list[Any]]) -> str:
+    """The name if the table has no such column, else the name with a number behind it."""
+    names = chain([name], (f"{name} ({number})" for number in count(2)))
+    return next(each for each in names if each not in table)
 
 
 def _named(cells: Tensor, column: Column) -> list[Any]:

@@ -208,17 +208,18 @@ class TableReconstruction(Task):
         figures: dict[str, float] = {}
         losses = []
         for place, metric in self._scored():
-            column = self.columns[place]
             metric.settle()
             scores = metric.compute()
             metric.reset()
             if not scores:
                 continue  # No row that was scored has a value of this target.
-            prefix = f"{stage}/{column.name}/" if len(self.scores) > 1 else f"{stage}/"
+            losses.append(scores["loss"])
+            prefix = f"{stage}/{self.columns[place].name}/" if len(self.scores) > 1 else f"{stage}/"
             figures |= {f"{prefix}{name}": value for name, value in scores.items()}
-            losses.append(scores["nll"] if column.categories else (scores["rmse"] / column.std) ** 2)
         figures[f"{stage}/loss"] = sum(losses) / len(losses) if losses else float("nan")
-        self.log_dict(figures, sync_dist=True)
+        # In double precision, as scores of large numbers may be infinite in single precision.
+        exact = partial(torch.tensor, dtype=torch.double, device=self.device)
+        self.log_dict({name: exact(value) for name, value in figures.items()}, sync_dist=True)
         self.log(f"{stage}_loss", figures[f"{stage}/loss"], prog_bar=True, logger=False, sync_dist=True)
 
     def predict_step(self, batch: CellBatch, batch_idx: int) -> Filled:

@@ -15,6 +15,7 @@ from datamodules import TableCells
 from datamodules.reconstruction.splits import TEST, TRAIN
 from datamodules.reconstruction.table import BINS, CellEncoder
 from tabattn.contract.cells import Column
+from tabattn.contract.errors import TableWarning
 from tabattn.reconstruction import CellTransformer
 from tabattn.reconstruction.embedding import PiecewiseLinear, _bins
 from tabattn.tasks import TableReconstruction
@@ -119,7 +120,11 @@ def test_constant_few_and_infinite_values(tmp_path: Path) -> None:
     frame.loc[row, "one"] = 7.0
     frame.loc[3, "size"] = np.inf
     frame.loc[4, "size"] = 1e300
-    data = TableCells(frame, "price", steps_per_epoch=3)
+    with pytest.warns(TableWarning) as said:
+        data = TableCells(frame, "price", steps_per_epoch=3)
+    words = [str(each.message) for each in said]
+    assert any("'size' has 'inf', which cannot be read" in each for each in words)
+    assert any("'size' has 1e+300 in row 4" in each for each in words)
     assert data.prepared.cells.truth[3, 0].isnan()
     assert data.columns[2][2:4] == (1.0, 1.0)
     task, run = trained(data)

@@ -12,17 +12,18 @@ import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import log_loss, mean_absolute_error, roc_auc_score
-from torch.distributions import Normal
+from torch.distributions import MixtureSameFamily, Normal
 
 from datamodules import TableCells
 from datamodules.reconstruction import ContextOptions
 from tabattn.contract.cells import CellBatch, Column
+from tabattn.contract.errors import TableWarning
 from tabattn.nn.densities import mixture
 from tabattn.reconstruction import CellTransformer, LossOptions
 from tabattn.reconstruction.cell_network import Kinds, Reconstruction
 from tabattn.reconstruction.losses import cell_losses, group_means
 from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed
-from tabattn.reconstruction.predictions import filled
+from tabattn.reconstruction.predictions import Filled, filled, prediction_table
 from tabattn.tasks import TableReconstruction
 from tabattn.training.cli import main
 
@@ -51,6 +52,11 @@ def trainer(**options: Any) -> lightning.Trainer:
         "enable_model_summary": False,
     }
     return lightning.Trainer(max_steps=4, accelerator="cpu", **quiet, **options)
+
+
+def normal(mean: torch.Tensor, std: torch.Tensor) -> MixtureSameFamily:
+    """Make a mixture of one Gaussian."""
+    return mixture(torch.zeros_like(mean)[..., None], mean[..., None], std[..., None])
 
 
 def found(kinds: Kinds, logits: torch.Tensor, mean: torch.Tensor, std: float = 0.5) -> Reconstruction:
@@ -95,7 +101,8 @@ def test_tradeoff(options: dict[str, Any], weights: tuple[float, ...]) -> None:
     [
         ({"tradeoff": 1.1}, "loss.tradeoff must be between 0 and 1, got 1.1"),
         ({"proportion": 0.0}, "loss.proportion must be above 0 and at most 1, got 0.0"),
-        ({"density": -1.0}, "loss.density must be at least 0, got -1.0"),
+        ({"density": -1.0}, "loss.density must be at least 0 and finite, got -1.0"),
+        ({"density": float("nan")}, "loss.density must be at least 0 and finite, got nan"),
         ({"annealing": "step"}, "loss.annealing must be constant, linear or cosine, got 'step'"),
     ],
 )
@@ -111,7 +118,7 @@ def test_scores_of_numbers_are_in_the_units_of_the_data() -> None:
     scores = ColumnScores(Column("price", mean=7.0, std=10.0))
     for part in (slice(120), slice(120, 200)):
         rows = torch.arange(200)[part]
-        scores.update(Predicted(truth[part], point[part], Normal(density.loc[part], density.scale[part])), rows)
+        scores.update(Predicted(truth[part], point[part], normal(density.loc[part], density.scale[part])), rows)
     scores.settle()
     found = scores.compute()
     assert found["mae"] == pytest.approx(10 * mean_absolute_error(truth, point), rel=1e-5)
@@ -137,7 +144,7 @@ def test_rows_that_equal_a_training_row_are_also_left_out() -> None:
     scores = ColumnScores(Column("price"))
     scores.duplicated = torch.tensor([False, True])
     point = torch.tensor([1.0, 5.0])
-    scores.update(Predicted(torch.zeros(2), point, Normal(point, torch.ones(2))), torch.arange(2))
+    scores.update(Predicted(torch.zeros(2), point, normal(point, torch.ones(2))), torch.arange(2))
     found = scores.compute()
     assert (found["mae"], found["distinct/mae"]) == (3.0, 1.0)
 
@@ -192,6 +199,56 @@ def test_a_target_without_a_scored_value_has_no_score() -> None:
     (scores,) = run.test(task, data, verbose=False)
     assert "test/price/rmse" not in scores
     assert scores["test/loss"] == pytest.approx(scores["test/kind/nll"])
+
+
+@pytest.mark.parametrize(("column", "outlier"), [("price", 1e20), ("price", -1e300), ("size", 1e20)])
+def test_outliers_of_held_out_rows_leave_scores_finite(column: str, outlier: float) -> None:
+    table = frame()
+    roles = TableCells(table, "price").prepared.cells.roles
+    for role in (1, 2):
+        table.loc[int((roles == role).nonzero()[0, 0]), column] = outlier
+    with pytest.warns(TableWarning, match=f"column '{column}' has .*2 such rows in all"):
+        data = TableCells(table, "price", steps_per_epoch=2)
+    task, run = TableReconstruction(SMALLEST), trainer()
+    run.fit(task, data)
+    scores = {**run.callback_metrics, **run.test(task, data, verbose=False)[0]}
+    assert all(np.isfinite(float(value)) for value in scores.values())
+    assert scores["test/loss"] < 1e4
+    if column == "price":
+        assert scores["test/rmse"] > 1e19
+        (filled,) = run.predict(task, data)
+        written = task.prediction_table(None, filled, 0)
+        errors = np.subtract(written["predicted price"], written["price"])
+        assert scores["test/rmse"] == pytest.approx(np.sqrt(np.square(errors / 1e30).mean()) * 1e30, rel=1e-6)
+
+
+def test_errors_beyond_20_standard_deviations_grow_as_a_logarithm_in_the_loss() -> None:
+    scores = ColumnScores(Column("price", std=10.0))
+    truth = torch.tensor([1.0, 20.0, -20.0 - (np.e - 1)])
+    scores.update(Predicted(truth, torch.zeros(3), normal(torch.zeros(3), torch.ones(3))), torch.arange(3))
+    found = scores.compute()
+    assert found["loss"] == pytest.approx((1 + 20**2 + 21**2) / 3)
+    assert found["rmse"] == pytest.approx(10 * float(truth.square().mean().sqrt()))
+
+
+def test_large_targets_have_finite_scores() -> None:
+    table = frame().assign(price=lambda each: each["price"] * 1e200)
+    data = TableCells(table, "price", steps_per_epoch=2)
+    task, run = TableReconstruction(SMALLEST), trainer()
+    run.fit(task, data)
+    (scores,) = run.test(task, data, verbose=False)
+    assert 1e200 < scores["test/rmse"] < np.inf
+
+
+def test_names_that_would_be_the_same_are_numbered() -> None:
+    columns = (Column("row", target=True), Column("predicted row", target=True))
+    part = torch.zeros(1, 2).double()
+    table = prediction_table(Filled(torch.tensor([4]), part, part + 1, part + 2, torch.zeros(1, 0, 0)), columns)
+    assert table["row"] == [4]
+    assert table["row (2)"] == [0.0]
+    assert table["predicted row"] == [1.0]
+    assert table["predicted row (2)"] == [0.0]
+    assert table["predicted predicted row"] == [1.0]
 
 
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

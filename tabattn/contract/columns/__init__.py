@@ -1,6 +1,7 @@
 """Column encoding: the columns of a real table, in any container, as numbers; all cells are read here."""
 
 from tabattn.contract.columns.classes import check_labels, number_labels
+from tabattn.contract.columns.doubts import doubts
 from tabattn.contract.columns.frames import MOST_CELLS, as_frame, check_cells, checked_table
 from tabattn.contract.columns.labels import (
     encode_labels,
@@ -11,7 +12,7 @@ from tabattn.contract.columns.labels import (
     warn_of_words,
 )
 from tabattn.contract.columns.reading import Reading, is_numeric, learn
-from tabattn.contract.columns.scale import Standard, recode, to_single
+from tabattn.contract.columns.scale import Standard, drawn_in, recode, to_single
 from tabattn.contract.columns.table import TableEncoder
 from tabattn.contract.columns.text import Floats
 
@@ -25,6 +26,8 @@ __all__ = [
     "check_cells",
     "check_labels",
     "checked_table",
+    "doubts",
+    "drawn_in",
     "encode_labels",
     "is_numeric",
     "learn",

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tabattn.contract.cells import REACH
 from tabattn.contract.columns.text import Floats
 
 EPSILON, LARGEST = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).max) / 4
@@ -44,6 +45,12 @@ class Standard(NamedTuple):
     def __call__(self, x: Floats) -> NDArray[np.float32]:
         """Standardise rows in double precision, then round to single precision."""
         return np.clip((x - self.mean) / self.size, -LARGEST, LARGEST).astype(np.float32)
+
+
+def drawn_in(z: NDArray[Any]) -> NDArray[Any]:
+    """Draw in standardised outliers: beyond ``REACH`` on either side they grow as a logarithm, in their order."""
+    far = np.sign(z) * (REACH + np.log1p(np.maximum(np.abs(z) - REACH, 0.0)))
+    return np.where(np.abs(z) > REACH, far, z)
 
 
 def drowning(values: Floats) -> int | None:

@@ -9,14 +9,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from tabattn.contract.columns.doubts import about_unread, doubts
 from tabattn.contract.columns.frames import as_frame
-from tabattn.contract.columns.reading import AS_MISSING, Reading, Unread, learn
-from tabattn.contract.columns.scale import TOO_LARGE, drowning
+from tabattn.contract.columns.reading import Reading, learn
 from tabattn.contract.columns.text import Floats
 from tabattn.contract.errors import TableWarning
-
-WHOLE = 2.0**53
-"""Largest integer up to which double precision represents every integer exactly."""
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -85,15 +82,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             column = frame.iloc[:, index]
             reading, note = learn(column)
             values, wrong = reading.apply(column)
-            if note:
-                _say(frame, index, note, source)
-                wrong = [entry for entry in wrong if AS_MISSING not in note or entry.infinite]
-            if wrong:
-                _say(frame, index, _unread(reading, wrong), source)
-            if reading.categories is None and (row := drowning(values)) is not None:
-                _say(frame, index, f"{TOO_LARGE.format(values[row])} is it right? (row {row})", source)
-            elif reading.kind == "number" and _merged(column, values):
-                _say(frame, index, "has whole numbers that double precision does not tell apart: is it text?", source)
+            for doubt in doubts(column, reading, note, values, wrong):
+                _say(frame, index, doubt, source)
             if not _constant(values):
                 kept.append(index)
                 encoded.append(values)
@@ -140,7 +130,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for place, (index, reading) in enumerate(zip(self.columns_, self.readings_, strict=True)):
             out[:, place], unread = reading.apply(frame.iloc[:, index])
             if unread:
-                _say(frame, index, _unread(reading, unread))
+                _say(frame, index, about_unread(reading, unread))
         return out
 
     def _check_labels(self, given: list[Any]) -> None:
@@ -169,25 +159,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(names, dtype=object)[self.columns_]
 
 
-def _merged(column: pd.Series, values: Floats) -> bool:
-    """Whether distinct entries, such as identifiers of 19 digits, have become equal in double precision."""
-    if not (np.abs(values) >= WHOLE).any():
-        return False
-    large = np.abs(values) >= WHOLE
-    return int(column[large].nunique()) > len(np.unique(values[large]))
-
-
 def _constant(values: Floats) -> bool:
     seen = values[~np.isnan(values)]
     return not len(seen) or bool((seen == seen[0]).all())
-
-
-def _unread(reading: Reading, wrong: list[Unread]) -> str:
-    word = "number" if reading.kind == "any" else reading.kind
-    kind = f"finite {word}" if any(entry.infinite for entry in wrong) else word
-    shown = " and ".join(repr(entry.text) for entry in wrong[:2])
-    count = f"{len(wrong)} different in all, the first in row {wrong[0].row}"
-    return f"has {shown}, which cannot be read as a {kind}: taken as missing ({count})"
 
 
 def _say(frame: pd.DataFrame, index: int, words: str, source: str = "") -> None:

@@ -8,10 +8,7 @@ from torch import Tensor
 
 from datamodules.reconstruction.table import quantiles
 from tabattn.contract.cells import Column
-from tabattn.contract.columns import Floats, Standard, TableEncoder
-
-REACH = 20.0
-"""Standard deviations beyond which a feature grows as a logarithm, so that no outlier overflows a network."""
+from tabattn.contract.columns import Floats, Standard, TableEncoder, drawn_in
 
 LEAST_ROWS = 10
 """Least number of rows of which some are held out for validation."""
@@ -42,14 +39,13 @@ def numeric(name: str, values: Floats, mean: float, std: float, target: bool) ->
     return column._replace(quantiles=quantiles(standardised(values[:, None], (column,))[:, 0]))
 
 
-def standardised(x: Floats, columns: tuple[Column, ...], *, reach: float = REACH) -> NDArray[np.float32]:
-    """Standardise numbers by the statistics of ``fit``; outliers beyond ``reach`` are drawn in, in their order."""
+def standardised(x: Floats, columns: tuple[Column, ...]) -> NDArray[np.float32]:
+    """Standardise numbers by the statistics of ``fit``; outliers beyond ``REACH`` are drawn in, in their order."""
     mean = np.asarray([column.mean for column in columns])
     std = np.asarray([column.std for column in columns])
     z = Standard(mean, std)(x)
     numeric = np.asarray([not column.categories for column in columns], dtype=bool)
-    far = np.sign(z) * (reach + np.log1p(np.maximum(np.abs(z) - reach, 0.0)))
-    return np.where(numeric & (np.abs(z) > reach), far, z).astype(np.float32)
+    return np.where(numeric, drawn_in(z), z).astype(np.float32)
 
 
 def held_out(rows: int, classes: NDArray[np.int64] | None, share: float, seed: int) -> tuple[Tensor, Tensor]:

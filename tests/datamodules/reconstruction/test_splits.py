@@ -45,8 +45,8 @@ def test_a_class_too_rare_to_stratify_by_is_said() -> None:
         ({"fold": 10}, 10, r"split.fold must be below split.folds \(10\), got 10"),
         ({"val": 1.0}, 10, "split.val must be between 0 and 1, got 1.0"),
         ({"val": 0.95}, 20, "split.val must leave a row to train and to validate on of 18, got 0.95"),
-        ({"folds": 30}, 20, r"split.folds must be at most the number of rows \(20\), got 30"),
-        ({"test_rows": 19}, 20, "split.test_rows must be at most 18 of 20 rows, got 19"),
+        ({"folds": 30}, 20, r"split.folds must be at most the number of labelled rows \(20\), got 30"),
+        ({"test_rows": 19}, 20, "split.test_rows must be at most 18 of 20 labelled rows, got 19"),
     ],
 )
 def test_bad_options(options: dict[str, float], rows: int, said: str) -> None:

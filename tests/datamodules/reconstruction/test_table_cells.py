@@ -1,5 +1,6 @@
 """TableCells: no label of a held-out row reaches the network, and batches are functions of the seed."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ def batches(data: TableCells) -> list[CellBatch]:
     return [*(train[index] for index in range(4)), *data.val_dataloader(), *data.test_dataloader()]
 
 
+@pytest.mark.filterwarnings("ignore:column 'price' has -1e.06 in row")
 @pytest.mark.parametrize("transductive", [False, True])
 @pytest.mark.parametrize("rows", [None, 20])
 @pytest.mark.parametrize("target", ["price", "shape"])
@@ -146,6 +148,110 @@ def test_columns_without_a_value_are_said() -> None:
     assert [column.name for column in data.columns] == ["size", "price"]
 
 
+def first_of(role: int, table: pd.DataFrame) -> int:
+    """First row of a role."""
+    return int((TableCells(table, "price").prepared.cells.roles == role).nonzero()[0, 0])
+
+
+@pytest.mark.parametrize("size", [1e20, -1e300])
+def test_outliers_of_held_out_features_are_drawn_in_and_said(size: float) -> None:
+    table = frame()
+    row = first_of(TEST, table)
+    before = TableCells(table, "price")
+    table.loc[row, "size"] = size
+    with pytest.warns(TableWarning, match=rf"'size' has {re.escape(f'{size:g}')} in row {row}, .* drawn in"):
+        data = TableCells(table, "price")
+    z = data.prepared.cells.truth
+    assert data.columns == before.columns
+    assert 20 < abs(float(z[row, 0])) < 120
+    assert (z[row, 0] > 0) == (size > 0)
+    others = [each for each in range(60) if each != row]
+    torch.testing.assert_close(z[others], before.prepared.cells.truth[others], equal_nan=True)
+
+
+def test_outliers_of_held_out_targets_are_kept_and_said() -> None:
+    table = frame()
+    row = first_of(TEST, table)
+    table.loc[row, "price"] = 1e20
+    with pytest.warns(TableWarning, match=rf"column 'price' has 1e\+20 in row {row}, .* scores count it as it is"):
+        data = TableCells(table, "price")
+    assert data.prepared.cells.truth[row, 2] * data.columns[2].std == pytest.approx(1e20)
+
+
+def test_categories_are_not_drawn_in() -> None:
+    draws = np.random.default_rng(0)
+    table = pd.DataFrame({"a": [f"c{number:02}" for number in draws.permutation(np.repeat(np.arange(40), 4))]})
+    data = TableCells(table.assign(price=draws.normal(size=160)), "price")
+    assert sorted(data.prepared.cells.truth[:, 0].unique().tolist()) == list(range(40))
+
+
+def test_large_numbers_of_training_rows_are_said() -> None:
+    table = frame()
+    row = first_of(TRAIN, table)
+    table.loc[row, "size"] = 1e20
+    with pytest.warns(TableWarning, match=rf"'size' has a value of 1e\+20, beside .* \(row {row}\)"):
+        TableCells(table, "price")
+
+
+@pytest.mark.parametrize("role", [TRAIN, TEST])
+def test_infinite_features_are_missing_and_said(role: int) -> None:
+    table = frame()
+    row = first_of(role, table)
+    table.loc[row, "size"] = -np.inf
+    said = rf"column 'size' has '-inf', which cannot be read as a finite number: taken as missing \(1 .* row {row}\)"
+    with pytest.warns(TableWarning, match=said):
+        data = TableCells(table, "price")
+    assert data.prepared.cells.truth[row, 0].isnan()
+
+
+def test_words_in_numbers_of_held_out_rows_are_missing_and_said() -> None:
+    table = frame()
+    row = first_of(TEST, table)
+    table["size"] = table["size"].astype(object)
+    table.loc[row, "size"] = "large"
+    with pytest.warns(TableWarning, match="column 'size' has 'large', which cannot be read as a number"):
+        assert TableCells(table, "price").prepared.cells.truth[row, 0].isnan()
+
+
+@pytest.mark.parametrize("role", [TRAIN, TEST])
+def test_infinite_targets_are_refused(role: int) -> None:
+    table = frame()
+    row = first_of(role, table)
+    table.loc[row, "price"] = np.inf
+    with pytest.raises(ValueError, match=f"target 'price' must be finite, got 'inf' in row {row}: correct it"):
+        TableCells(table, "price")
+
+
+@pytest.mark.parametrize("price", [1.0, "a"])
+def test_targets_of_a_single_value_are_said(price: object) -> None:
+    with pytest.warns(TableWarning, match="column 'price' has a single value in the rows to train on"):
+        TableCells(frame().assign(price=price), "price")
+
+
+def test_words_for_a_missing_label_are_none() -> None:
+    table = frame().assign(price=lambda each: each["price"].round(2).astype(str).where(each.index % 5 > 0, "?"))
+    data = TableCells(table, "price")
+    assert (data.prepared.cells.roles[::5] == TEST).all()
+    assert int((data.prepared.cells.roles == TEST).sum()) == 12 + 5
+
+
+def test_names_are_text() -> None:
+    table = frame().set_axis([1, "", 3], axis=1)
+    assert [column.name for column in TableCells(table, 3).columns] == ["1", "", "3"]  # type: ignore[arg-type]
+    assert [column.name for column in TableCells(table, "3", drop=(1,)).columns] == ["", "3"]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the DataFrame has 2 columns '1': their names must be different"):
+        TableCells(frame().set_axis([1, "1", 3], axis=1), "3")
+
+
+@pytest.mark.parametrize("features", [[], ["size"], ["shape"]])
+def test_tables_of_few_columns_and_rows(features: list[str]) -> None:
+    table = frame()[[*features, "price"]]
+    data = TableCells(table[:5], "price", split=SplitOptions(folds=5, val=0.3))
+    assert [column.name for column in data.columns] == [*features, "price"]
+    assert len({int(role) for role in data.prepared.cells.roles}) == 3
+    assert all(batch.x.isfinite().all() for batch in batches(data))
+
+
 def test_duplicated_rows_are_found() -> None:
     table = frame()
     roles = TableCells(table, "price").prepared.cells.roles
@@ -161,8 +267,11 @@ def test_duplicated_rows_are_found() -> None:
     [
         ({"target": "prize"}, r"the DataFrame has no column 'prize' \(did you mean 'price'\?\)"),
         ({"target": "price", "drop": ("sizes",)}, "has no column 'sizes'"),
+        ({"target": "price", "drop": "sizes"}, "has no column 'sizes'"),
+        ({"target": ("price", "price")}, "target 'price' is given twice"),
+        ({"target": ("price", "shape"), "drop": ("shape",)}, "column 'shape' is both a target and to be dropped"),
         ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1, got 0"),
-        ({"split": SplitOptions(folds=61)}, "split.folds must be at most the number of rows"),
+        ({"split": SplitOptions(folds=61)}, "split.folds must be at most the number of labelled rows"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], said: str) -> None:
