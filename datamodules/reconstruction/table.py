@@ -111,8 +111,8 @@ class CellEncoder:
             return Column(str(whole.name), tuple(reading.categories), target=target)
         standard = Standard.of(declared[:, None])
         held_out = np.where(np.isnan(declared), values, np.nan)
-        if doubt := _about_outliers(held_out, standard(held_out[:, None])[:, 0], target):
-            _say(whole, doubt)
+        if outliers := _about_outliers(held_out, standard(held_out[:, None])[:, 0], target):
+            _say(whole, outliers)
         z = standard(declared[:, None])[:, 0]
         mean, std = float(standard.mean[0]), float(standard.size[0])
         return Column(str(whole.name), (), mean, std, target, quantiles(z if target else drawn_in(z)))

@@ -64,9 +64,9 @@ class TableCells(CellLoaders):
         rank_zero_info(self.prepared.told())
 
 
-def _names(given: Iterable[object] | object | None) -> tuple[str, ...]:
+def _names(given: object) -> tuple[str, ...]:
     """Names of columns as text, as tables have them, from one name, several or none."""
     if given is None:
         return ()
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    return tuple(map(str, given)) if several else (str(given),)
+    names = given if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    return tuple(str(name) for name in names)

@@ -54,7 +54,7 @@ class ScoredColumn(NamedTuple):
 
 
 class Shown:
-    """Hooks by which callbacks ask a task what to write and to draw; each has a default, that of a task without views."""
+    """Hooks by which callbacks ask a task what to write and to draw; the defaults are those of a task without views."""
 
     def prediction_table(self, batch: Any, output: Any, number: int) -> dict[str, list[Any]] | None:
         """Predictions of a batch as columns of a table; None = no table.
