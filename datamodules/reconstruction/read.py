@@ -12,9 +12,10 @@ from datamodules.counter import generator
 from datamodules.reconstruction.batches import Cells
 from datamodules.reconstruction.options import ContextOptions, MaskOptions, SplitOptions
 from datamodules.reconstruction.splits import TEST, TRAIN, roles_of
-from datamodules.reconstruction.table import CellEncoder, CellTable, duplicated
+from datamodules.reconstruction.table import CellEncoder, CellTable, duplicated, is_categorical
 from datamodules.tables.source import Source
-from datamodules.tables.sources import load_columns
+from datamodules.tables.sources import Columns, load_columns
+from tabattn.contract.cells import Column
 from tabattn.contract.checks import listed, nearest
 from tabattn.contract.columns import learn
 
@@ -39,7 +40,7 @@ class Prepared(NamedTuple):
     def told(self) -> str:
         """Describe the table and its split in one line."""
         counts = torch.bincount(self.cells.roles, minlength=3).tolist()
-        targets = ", ".join(column.name for column in self.cells.columns if column.target)
+        targets = ", ".join(f"{column.name} ({_kind(column)})" for column in self.cells.columns if column.target)
         return (
             f"{self.name}: {len(self.cells.columns)} columns, target {targets}; "
             f"{counts[0]} rows train, {counts[1]} validate, {counts[2]} test"
@@ -50,6 +51,7 @@ def prepare(
     source: Source,
     targets: tuple[str, ...],
     drop: tuple[str, ...],
+    categorical: tuple[str, ...],
     cache_dir: str | Path | None,
     split: SplitOptions,
     masks: MaskOptions,
@@ -62,6 +64,7 @@ def prepare(
         source: Source of the table.
         targets: Target columns; none = that of the source.
         drop: Columns to leave out.
+        categorical: Columns that are categorical, also if their categories are numbers.
         cache_dir: Cache folder of OpenML.
         split: Options of the split.
         masks: Options of hidden cells.
@@ -78,24 +81,15 @@ def prepare(
     targets = targets or ((raw.target,) if raw.target is not None else ())
     if not targets:
         raise ValueError(f"{raw.place} proposes no target: name one{listed(raw.columns.columns)}")
-    for name in (*drop, *targets):
-        if name not in raw.columns.columns:
-            hint = nearest(name, map(str, raw.columns.columns))
-            raise ValueError(f"{raw.place} has no column {name!r}{hint}{listed(raw.columns.columns)}")
-    twice = next((name for name in targets if targets.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"target {twice!r} is given twice")
-    both = next((name for name in targets if name in drop), None)
-    if both is not None:
-        raise ValueError(f"column {both!r} is both a target and to be dropped: leave it out of one of the two")
+    _check_names(raw, targets, drop, categorical)
     frame = raw.columns.drop(columns=list(drop)).reset_index(drop=True)
-    known, classes = _labels(frame, targets)
+    known, classes = _labels(frame, targets, categorical)
     if not known.any():
         raise ValueError(f"target {', '.join(map(repr, targets))} of {raw.place} has no value in any row")
     roles = np.full(len(frame), TEST)
     roles[known] = roles_of(int(known.sum()), None if classes is None else classes[known], split, seed)
     train, every = np.flatnonzero(roles == TRAIN), np.arange(len(frame))
-    table = CellEncoder(targets).fit(frame, every if context.transductive else train, train).encode(frame)
+    table = CellEncoder(targets, categorical).fit(frame, every if context.transductive else train, train).encode(frame)
     truth = torch.from_numpy(table.standardised())
     asked = torch.tensor([column.target for column in table.columns])
     if masks.missing:
@@ -105,11 +99,30 @@ def prepare(
     return Prepared(raw.name, cells, table, duplicated(table.cells[:, ~asked.numpy()], roles))
 
 
-def _labels(frame: pd.DataFrame, targets: tuple[str, ...]) -> tuple[NDArray[np.bool_], NDArray[np.int64] | None]:
+def _check_names(raw: Columns, targets: tuple[str, ...], drop: tuple[str, ...], categorical: tuple[str, ...]) -> None:
+    names = raw.columns.columns
+    for name in (*drop, *targets, *categorical):
+        if name not in names:
+            raise ValueError(f"{raw.place} has no column {name!r}{nearest(name, map(str, names))}{listed(names)}")
+    twice = next((name for name in targets if targets.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"target {twice!r} is given twice")
+    both = next((name for name in targets if name in drop), None)
+    if both is not None:
+        raise ValueError(f"column {both!r} is both a target and to be dropped: leave it out of one of the two")
+
+
+def _kind(column: Column) -> str:
+    return f"{len(column.categories)} categories" if column.categories else "a number"
+
+
+def _labels(
+    frame: pd.DataFrame, targets: tuple[str, ...], categorical: tuple[str, ...]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64] | None]:
     """Which rows have a label, and their classes, -1 = missing, if there is a single target, which is categorical."""
     known = np.zeros(len(frame), dtype=bool)
     for name in targets:
-        reading, _ = learn(frame[name])
+        reading, _ = learn(frame[name], categorical=is_categorical(frame[name], categorical))
         codes = reading.apply(frame[name])[0]
         known |= ~np.isnan(codes)
     if len(targets) > 1 or reading.categories is None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tabattn.contract.cells import REACH, Column
 from tabattn.contract.checks import listed, nearest
-from tabattn.contract.columns import Reading, Standard, doubts, drawn_in, learn
+from tabattn.contract.columns import Reading, Standard, declared, doubts, drawn_in, learn
 from tabattn.contract.errors import TableWarning
 
 Floats = NDArray[np.float64]
@@ -52,12 +52,16 @@ class CellEncoder:
 
     A ``TableWarning`` names what was guessed of a column, entries that could not be read, and outliers.
 
+    Columns of pandas' category type and booleans, as ARFF files declare them, are categorical also if their categories
+    look like numbers.
+
     Args:
         targets: Names of the target columns.
+        categorical: Names of further columns that are categorical.
     """
 
-    def __init__(self, targets: tuple[Any, ...] = ()) -> None:
-        self.targets = targets
+    def __init__(self, targets: tuple[Any, ...] = (), categorical: tuple[Any, ...] = ()) -> None:
+        self.targets, self.categorical = targets, categorical
 
     def fit(self, frame: pd.DataFrame, features: NDArray[np.int64], labels: NDArray[np.int64]) -> "CellEncoder":
         """Learn from declared rows.
@@ -87,7 +91,9 @@ class CellEncoder:
 
     def _learn(self, whole: pd.Series, rows: NDArray[np.int64], target: bool) -> Column | None:
         """Learn a column from its declared rows; None if it has no value in them."""
-        reading, note = learn(whole if target else whole.iloc[rows])
+        reading, note = learn(
+            whole if target else whole.iloc[rows], categorical=is_categorical(whole, self.categorical)
+        )
         values, unread = reading.apply(whole)
         if target and (infinite := [entry for entry in unread if entry.infinite]):
             raise ValueError(
@@ -121,6 +127,11 @@ class CellEncoder:
         """Encode rows."""
         cells = np.stack([reading.apply(frame[name])[0] for name, reading in self.readings.items()], axis=1)
         return CellTable(cells, self.columns, tuple(self.entries.values()))
+
+
+def is_categorical(column: pd.Series, names: tuple[Any, ...]) -> bool:
+    """Whether a column is categorical for certain: by its type, or as its name is among some."""
+    return column.name in names or declared(column) or pd.api.types.is_bool_dtype(column.dtype)
 
 
 def quantiles(z: NDArray[np.float32]) -> tuple[float, ...]:

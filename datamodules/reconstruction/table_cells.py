@@ -35,6 +35,8 @@ class TableCells(CellLoaders):
         masks: Options of hidden cells.
         context: Options of the rows that are seen together.
         drop: Columns to leave out.
+        categorical: Columns that are categorical, also if their categories are numbers: classes 0 and 1 of a CSV file,
+            say. Text, booleans, pandas' category type and nominal attributes of ARFF files are so without.
         steps_per_epoch: Batches per epoch (on each device); validation may run at its end.
         cache_dir: Cache folder of OpenML; none = ``$OPENML_CACHE_DIR``, else OpenML's default.
         seed: Seed of the split, the batches and the hidden cells.
@@ -51,6 +53,7 @@ class TableCells(CellLoaders):
         context: ContextOptions = DEFAULT_CONTEXT,
         drop: tuple[str, ...] = (),
         steps_per_epoch: int = 50,
+        categorical: str | tuple[str, ...] = (),
         cache_dir: str | None = None,
         seed: int = 42,
         num_workers: int = 0,
@@ -58,7 +61,8 @@ class TableCells(CellLoaders):
         from datamodules.reconstruction.read import prepare
 
         super().__init__(steps_per_epoch, num_workers)
-        self.prepared: Prepared = prepare(table, _names(target), _names(drop), cache_dir, split, masks, context, seed)
+        names = _names(target), _names(drop), _names(categorical)
+        self.prepared: Prepared = prepare(table, *names, cache_dir, split, masks, context, seed)
         self.cells = self.prepared.cells
         self.duplicated = self.prepared.duplicated
         rank_zero_info(self.prepared.told())

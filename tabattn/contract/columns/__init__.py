@@ -1,5 +1,6 @@
 """Column encoding: the columns of a real table, in any container, as numbers; all cells are read here."""
 
+from tabattn.contract.columns.cells import declared
 from tabattn.contract.columns.classes import check_labels, number_labels
 from tabattn.contract.columns.doubts import doubts
 from tabattn.contract.columns.frames import MOST_CELLS, as_frame, check_cells, checked_table
@@ -26,6 +27,7 @@ __all__ = [
     "check_cells",
     "check_labels",
     "checked_table",
+    "declared",
     "doubts",
     "drawn_in",
     "encode_labels",

@@ -133,8 +133,12 @@ def is_numeric(column: pd.Series) -> bool:
     return learn(column)[0].kind != "category"
 
 
-def learn(column: pd.Series) -> tuple[Reading, str | None]:
+def learn(column: pd.Series, *, categorical: bool = False) -> tuple[Reading, str | None]:
     """Infer how to read a column.
+
+    Args:
+        column: The column.
+        categorical: Whether it holds categories for certain, also if they look like numbers.
 
     Returns:
         The reading, and a warning about what was guessed, as text behind the column's name; None = nothing was guessed.
@@ -143,6 +147,8 @@ def learn(column: pd.Series) -> tuple[Reading, str | None]:
         TypeError: An entry holds several values, such as a list.
         ValueError: A complex number.
     """
+    if categorical:
+        return Reading("category", categories=_ranks(column, [key(cell) for cell in entries_of(column).cells])), None
     if (by_dtype := typed(column)) is not None:
         return Reading(by_dtype[0]), None
     entries = entries_of(column)
@@ -158,9 +164,19 @@ def learn(column: pd.Series) -> tuple[Reading, str | None]:
         if reading is not None:
             return reading, note
     names = [key(cell) for cell in entries.cells]
-    names = names if declared(column) else sorted(set(names))
-    categories = {name: rank for rank, name in enumerate(dict.fromkeys(names))}
-    return Reading("category", categories=categories), _about_categories(texts, kinds, int(count[spoken].sum()))
+    return Reading("category", categories=_ranks(column, names)), _about_categories(
+        texts, kinds, int(count[spoken].sum())
+    )
+
+
+def _ranks(column: pd.Series, names: list[str]) -> dict[str, int]:
+    """Ranks of categories: in the declared order, else by name, or by number where all are numbers."""
+    if not declared(column):
+        names = sorted(set(names))
+        numbers = [to_number(name, Notation(".", "")) for name in names]
+        if None not in numbers:
+            names = [names[place] for place in np.argsort(np.asarray(numbers, np.float64), kind="stable")]
+    return {name: rank for rank, name in enumerate(dict.fromkeys(names))}
 
 
 def _of_texts(

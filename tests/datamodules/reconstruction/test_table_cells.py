@@ -1,6 +1,7 @@
 """TableCells: no label of a held-out row reaches the network, and batches are functions of the seed."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -287,3 +288,48 @@ def test_features_are_hidden_by_the_kind_of_the_targets(target: str | tuple[str,
     targets = torch.tensor([column.target for column in data.columns])
     assert bool((batch.scored & ~targets).any()) == (share > 0)
     assert TableCells(frame(), target, masks=MaskOptions(features=0.0)).prepared.cells.masks.features == 0
+
+
+def numbered(**types: str) -> pd.DataFrame:
+    """Draw a table whose columns are all numbers, some of another type."""
+    source = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": source.normal(size=60), "code": [1, 2, 10] * 20, "kind": [0, 1] * 30})
+    return frame.astype(types)
+
+
+def categories(data: TableCells) -> dict[str, tuple[str, ...]]:
+    """Categories of each column."""
+    return {column.name: column.categories for column in data.columns}
+
+
+def test_numbers_are_categories_where_their_type_says_so() -> None:
+    data = TableCells(numbered(code="category", kind="bool"), "kind")
+    assert categories(data) == {"size": (), "code": ("1", "2", "10"), "kind": ("False", "True")}
+    assert data.prepared.cells.classes is not None
+    assert data.columns[2].target
+
+
+def test_numbers_are_categories_where_the_user_says_so() -> None:
+    data = TableCells(numbered(), "kind", categorical=("code", "kind"))
+    assert categories(data) == {"size": (), "code": ("1", "2", "10"), "kind": ("0", "1")}
+    counts = [np.bincount(data.prepared.cells.classes[data.prepared.cells.of(role)]) for role in range(3)]
+    assert all(abs(count[0] - count[1]) <= 1 for count in counts)
+    assert categories(TableCells(numbered(), "kind", categorical="kind")) == {
+        "size": (),
+        "code": (),
+        "kind": ("0", "1"),
+    }
+    assert "target kind (2 categories)" in data.prepared.told()
+    assert "target kind (a number)" in TableCells(numbered(), "kind").prepared.told()
+
+
+def test_a_categorical_column_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"has no column 'kinds' \(did you mean 'kind'\?\)"):
+        TableCells(numbered(), "kind", categorical="kinds")
+
+
+def test_nominal_attributes_are_categories_also_if_they_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "table.arff"
+    rows = "\n".join(f"{place % 7},{place % 3 + 1},{place % 2 + 1}" for place in range(42))
+    path.write_text(f"@relation t\n@attribute a numeric\n@attribute b {{3,1,2}}\n@attribute c {{1,2}}\n@data\n{rows}\n")
+    assert categories(TableCells(str(path), "c")) == {"a": (), "b": ("3", "1", "2"), "c": ("1", "2")}
