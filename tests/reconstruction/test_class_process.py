@@ -149,3 +149,14 @@ def test_an_untrained_network_predicts_as_the_process_and_a_trained_one_adds_to_
     batch[0][0, 3, KIND] = (batch[0][0, 3, KIND] + 1) % 3
     after = network(*batch).logits[:, :, 0] - network.class_processes[0].classify(*batch).logits
     assert not torch.allclose(before[0, 60:], after[0, 60:])
+
+
+def test_the_fit_maximises_the_likelihood_of_all_outputs() -> None:
+    made, cells = fitted(40), iris()[:40]
+    inputs, labels = made._inputs(cells, cells.isnan()), made._labels(cells)
+    logs = [each.double() for each in (made.scale, made.noise, made.lengths, made.slopes)]
+    zeros, covariance = torch.zeros(40).double(), made._covariance(inputs, logs)
+    normal = torch.distributions.MultivariateNormal(zeros, covariance)
+    constant = 40 * 3 * 0.5 * log(2 * torch.pi)
+    expected = -(normal.log_prob(labels.T).sum() + constant + made._log_prior(logs)) / 40
+    torch.testing.assert_close(made._negative_posterior(inputs, labels, logs), expected)
