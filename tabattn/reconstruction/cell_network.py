@@ -59,6 +59,8 @@ class CellNetwork(nn.Module, ABC):
     """Plural noun for the subclasses, in messages."""
     kinds: Kinds
     """Places of numeric and categorical columns."""
+    token_of: Sequence[int] | None = None
+    """Number of each column's token among those of a row; None = each column is a token."""
 
     def sites(self) -> list[Site]:
         """Where it attends between rows and between columns; empty = unknown, so that maps have no names."""

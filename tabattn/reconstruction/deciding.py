@@ -10,6 +10,7 @@ from tabattn.attention import MECHANISMS, Mechanism
 from tabattn.attention.capture import Record, capture
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.reconstruction.cell_network import CellNetwork, Reconstruction
+from tabattn.reconstruction.leave_out import Context, Left, changes
 from tabattn.reconstruction.options import PredictOptions
 from tabattn.reconstruction.sites import Site
 from tabattn.reconstruction.views import label_of
@@ -36,23 +37,6 @@ class Deciding(NamedTuple):
     weights: Tensor
     labels: Tensor
     changes: Tensor
-
-
-class Context(NamedTuple):
-    """Context rows of all tables of a batch, by their number in the table of the data.
-
-    Attributes:
-        numbers: The numbers, increasing, ``(numbers,)``.
-        places: Index of each context row in ``numbers``, ``(tables, context)``.
-    """
-
-    numbers: Tensor
-    places: Tensor
-
-    @classmethod
-    def of(cls, batch: CellBatch) -> "Context":
-        """Find the numbers."""
-        return cls(*batch.row[:, : batch.context].unique(return_inverse=True))
 
 
 @torch.no_grad()
@@ -84,15 +68,17 @@ def decide(
     labels = batch.truth.new_full((len(context.numbers), len(targets)), torch.nan)
     for table, places in enumerate(context.places):
         labels[places] = batch.truth[table, : batch.context][:, targets]
-    changes = torch.full((len(asked), len(targets), 2), torch.nan, dtype=torch.double)
+    moved = torch.full((len(asked), len(targets), 2), torch.nan, dtype=torch.double)
     if options.leave_out and most:
+        places, left = [], []
         for row, each in enumerate(asked.tolist()):
             random = _random(kept[row], top[row], int(batch.row[0, each]))
             for at, place in enumerate(targets):
-                for turn, out in enumerate((top[row, at], random[at])):
-                    if len(out):
-                        changes[row, at, turn] = _change(network, batch, found, columns, place, each, context, out)
-    return Deciding(torch.tensor(targets), context.numbers[top], weights, labels[top], changes)
+                outs = [(turn, out) for turn, out in enumerate((top[row, at], random[at])) if len(out)]
+                places += [(row, at, turn) for turn, _ in outs]
+                left += [Left(each, place, out) for _, out in outs]
+        moved[tuple(torch.tensor(places).T)] = changes(network, batch, found, columns, context, left)
+    return Deciding(torch.tensor(targets), context.numbers[top], weights, labels[top], moved)
 
 
 def _totals(network: CellNetwork, batch: CellBatch, asked: Tensor, targets: Sequence[int], context: Context) -> Tensor:
@@ -101,8 +87,10 @@ def _totals(network: CellNetwork, batch: CellBatch, asked: Tensor, targets: Sequ
     if not sites:
         raise ValueError(f"{type(network).__name__} names no attention between rows: predict.deciding_rows must be 0")
     tables, rows, width = batch.x.shape
+    token_of = range(width) if network.token_of is None else network.token_of
+    width = max(token_of) + 1
     elements = {
-        "cells": [table * width + place for table in range(tables) for place in targets],
+        "cells": [table * width + token_of[place] for table in range(tables) for place in targets],
         "rows": list(range(tables)),
     }
     with capture(network, ("q", "k", "mask"), {site.path: elements[site.tokens] for site in sites}) as records:
@@ -168,45 +156,6 @@ def _random(kept: Tensor, top: Tensor, seed: int) -> list[Tensor]:
         places = others.nonzero()[:, 0]
         found.append(places[torch.randperm(len(places), generator=source)[: len(out)]].to(top.device))
     return found
-
-
-def _change(
-    network: CellNetwork,
-    batch: CellBatch,
-    found: Reconstruction,
-    columns: Sequence[Column],
-    place: int,
-    row: int,
-    context: Context,
-    out: Tensor,
-) -> float:
-    """Change of the prediction of one cell without some numbers in the context; NaN where no context row is left."""
-    own = row if row < batch.context else None
-    values = []
-    for table, places in enumerate(context.places):
-        stays = ~torch.isin(places, out)
-        if own is not None:
-            stays[own] = True
-        if not stays.any():
-            return float("nan")
-        kept = stays.nonzero()[:, 0]
-        at = int(stays[:own].sum()) if own is not None else len(kept)
-        rows = kept if own is not None else torch.cat([kept, kept.new_tensor([row])])
-        without = network(batch.x[table, rows][None], batch.hidden[table, rows][None], len(kept))
-        values.append(_cell(network, without, place, at))
-    before, after = _cell(network, found, place, row).mean(0), torch.cat(values).mean(0)
-    if columns[place].categories:
-        best = int(before.argmax())
-        return float(after[best] - before[best])
-    return columns[place].std * float(after - before)
-
-
-def _cell(network: CellNetwork, found: Reconstruction, place: int, row: int) -> Tensor:
-    """Prediction of one cell in each table: standardised mean, ``(tables,)``, or ``(tables, categories)``."""
-    kinds = network.kinds
-    if place in kinds.numeric:
-        return found.mean[:, row, kinds.numeric.index(place)].double()
-    return found.logits[:, row, kinds.categorical.index(place)].double().softmax(-1)
 
 
 def deciding_table(rows: Tensor, deciding: Deciding, columns: Sequence[Column]) -> dict[str, list[Any]]:

@@ -14,6 +14,7 @@ from tabattn.nn.densities import FLOOR, UNIT, mixture, parts
 from tabattn.reconstruction.cell_network import CellNetwork, Kinds, Reconstruction, check_cells
 from tabattn.reconstruction.embedding import CellEmbedding
 from tabattn.reconstruction.heads import CellHead
+from tabattn.reconstruction.sites import Site, sites
 
 
 class PatchTransformer(CellNetwork):
@@ -57,8 +58,11 @@ class PatchTransformer(CellNetwork):
         self.kinds = Kinds.of(columns)
         self.columns = len(columns)
         groups = _groups(columns)
+        token_of = {place: token for token, places in enumerate(groups.values()) for place in places}
         self.groups, self.alone = len(groups), [place for place, column in enumerate(columns) if not column.group]
         self.register_buffer("pixels", torch.tensor(list(groups.values())), persistent=False)
+        token_of |= {place: len(groups) + at for at, place in enumerate(self.alone)}
+        self.token_of = tuple(token_of[place] for place in range(len(columns)))
         size = self.pixels.shape[1]
         rest = [columns[place] for place in self.alone]
         numeric = [*self.pixels.flatten().tolist(), *(self.alone[place] for place in Kinds.of(rest).numeric)]
@@ -76,6 +80,9 @@ class PatchTransformer(CellNetwork):
         for parameter in self.patch_head.parameters():
             nn.init.zeros_(parameter)
         self.head = CellHead(rest, dim, components=1)
+
+    def sites(self) -> list[Site]:
+        return sites(self, "cells")
 
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:
         check_cells(x, hidden, context, self.columns)

@@ -257,11 +257,11 @@ class TableReconstruction(Task):
     def map_views(self, batch: CellBatch, items: int, tokens: int) -> dict[str, MapView]:
         """Maps between rows sorted by their label, and maps between columns with their names."""
         sites = [site._replace(path=f"network.{site.path}") for site in self.network.sites()]
-        return map_views(sites, batch, self.columns, self._roles(), items, tokens)
+        return map_views(sites, batch, self.columns, self._roles(), items, tokens, self.network.token_of)
 
     def token_points(self, layer: str, batch: CellBatch, output: Tensor) -> Tensor:
         """Tokens of the target columns: one point for each row and target."""
-        return row_points(batch, self.columns, output)
+        return row_points(batch, self.columns, output, self.network.token_of)
 
     def token_metadata(self, layer: str, batch: CellBatch, output: Tensor) -> dict[str, list[Any]] | None:
         """Label, split and number of the row of each point."""

@@ -1,5 +1,6 @@
 """Views of a table for callbacks: attention maps with rows sorted by their label, and rows as points."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +22,13 @@ def label_of(value: float, column: Column) -> str:
 
 
 def map_views(
-    sites: Sequence[Site], batch: CellBatch, columns: Sequence[Column], roles: Tensor | None, items: int, tokens: int
+    sites: Sequence[Site],
+    batch: CellBatch,
+    columns: Sequence[Column],
+    roles: Tensor | None,
+    items: int,
+    tokens: int,
+    token_of: Sequence[int] | None = None,
 ) -> dict[str, MapView]:
     """Views of the attention maps of a batch's first table, by path of the site.
 
@@ -36,15 +43,18 @@ def map_views(
         roles: Role of each row of the table; None = unknown.
         items: Most maps.
         tokens: Most tokens on a side.
+        token_of: Number of each column's token; None = each column is one.
     """
+    token_of = range(len(columns)) if token_of is None else token_of
     targets = [place for place, column in enumerate(columns) if column.target]
     rows = batch.x.shape[1]
     asked = batch.scored[0][:, targets].any(-1).nonzero()[:, 0]
     asked = asked if len(asked) else torch.arange(rows)
     context = torch.arange(batch.context)
-    axis = [column.name for column in columns[:tokens]]
-    thinned = f"the first {tokens} of {len(columns)} columns" if len(columns) > tokens else f"{len(columns)} columns"
-    named = Axis(list(range(len(axis))), axis, thinned)
+    names = _token_names(columns, token_of)
+    noun = "columns" if len(names) == len(columns) else "groups and columns"
+    thinned = f"the first {tokens} of {len(names)} {noun}" if len(names) > tokens else f"{len(names)} {noun}"
+    named = Axis(list(range(len(names[:tokens]))), names[:tokens], thinned)
     views = {}
     for site in sites:
         if site.axis == "columns":
@@ -59,13 +69,21 @@ def map_views(
         among = among if len(among) else torch.tensor(able)
         query = _rows(among, batch, columns, targets[0], roles, tokens)
         query = query._replace(places=[place - able.start for place in query.places])
-        shown = {place: f"column {columns[place].name}" for place in targets[:items]}
+        shown = {token_of[place]: f"column {columns[place].name}" for place in targets[:items]}
         views[site.path] = MapView(
             shown if site.tokens == "cells" else {0: "whole rows"},
             query,
             _rows(context, batch, columns, targets[0], roles, tokens),
         )
     return views
+
+
+def _token_names(columns: Sequence[Column], token_of: Sequence[int]) -> list[str]:
+    """Name of each token of a row: its column, or the group of several columns."""
+    sizes = Counter(token_of)
+    named = zip(token_of, columns, strict=True)
+    names = {token: column.group if sizes[token] > 1 else column.name for token, column in named}
+    return [names[token] for token in range(len(names))]
 
 
 def _rows(
@@ -98,14 +116,17 @@ def _row_title(row: int, batch: CellBatch, column: Column, target: int) -> str:
     return f"row {int(batch.row[0, row])}, {column.name} {label_of(float(batch.truth[0, row, target]), column)}"
 
 
-def row_points(batch: CellBatch, columns: Sequence[Column], output: Tensor) -> Tensor:
+def row_points(
+    batch: CellBatch, columns: Sequence[Column], output: Tensor, token_of: Sequence[int] | None = None
+) -> Tensor:
     """Tokens of the target columns, ``(tables, rows, dim)`` or with several targets ``(tables, rows, targets, dim)``.
 
-    An output that is not one token for each cell is returned as it is.
+    An output that is not one token for each cell, or for each group of columns, is returned as it is.
     """
-    if output.dim() != 4 or output.shape[:3] != batch.x.shape:
+    token_of = range(len(columns)) if token_of is None else token_of
+    if output.dim() != 4 or output.shape[:3] != (*batch.x.shape[:2], max(token_of) + 1):
         return output
-    targets = [place for place, column in enumerate(columns) if column.target]
+    targets = [token_of[place] for place, column in enumerate(columns) if column.target]
     return output[:, :, targets[0]] if len(targets) == 1 else output[:, :, targets]
 
 

@@ -18,7 +18,8 @@ from tabattn.attention import MECHANISMS, Local, Mechanism, Pooling, Softmax, ca
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.reconstruction import NETWORKS, CellTransformer, LossOptions, PredictOptions
 from tabattn.reconstruction.cell_network import CellNetwork
-from tabattn.reconstruction.deciding import Context, _change, _random, decide, deciding_table, described
+from tabattn.reconstruction.deciding import _random, decide, deciding_table, described
+from tabattn.reconstruction.leave_out import Context, Left, changes
 from tabattn.tasks import TableReconstruction
 from tabattn.training.cli import main
 from tests.reconstruction.test_network import COLUMNS, cells
@@ -141,9 +142,36 @@ def test_a_row_does_not_decide_itself_but_its_copy_may() -> None:
     found = decide(model, batch, output, COLUMNS, PredictOptions(50, leave_out=False))
     assert 8 in found.rows[1, 0]
     without = model(batch.x[:, 1:], batch.hidden[:, 1:], 8).mean[0, 7, 2] - output.mean[0, 8, 2]
-    change = _change(model, batch, output, COLUMNS, 4, 8, Context.of(batch), torch.tensor([7]))
+    left = [Left(8, 4, torch.tensor([7]))]
+    change = changes(model, batch, output, COLUMNS, Context.of(batch), left)
     assert Context.of(batch).numbers[7] == 8
-    assert change == pytest.approx(float(without), rel=1e-3, abs=1e-6)
+    assert change.tolist() == [pytest.approx(float(without), rel=1e-3, abs=1e-6)]
+
+
+@pytest.mark.parametrize("context", [6, 9])
+def test_predictions_at_a_time_are_those_one_by_one(context: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = silent_less().requires_grad_(False)
+    batch = batch_of(context, 9, 1 if context == 9 else 3)
+    output = model(batch.x, batch.hidden, batch.context)
+    sizes: list[int] = []
+    model.register_forward_pre_hook(lambda _, given: sizes.append(given[0].numel()))
+    together = decide(model, batch, output, COLUMNS, PredictOptions(2)).changes
+    passes = len(sizes) - 1
+    most = max(sizes[1:])
+    monkeypatch.setattr("tabattn.reconstruction.leave_out.CELLS_AT_ONCE", 1)
+    sizes.clear()
+    alone = decide(model, batch, output, COLUMNS, PredictOptions(2)).changes
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-6)
+    assert len(sizes) - 1 == together.numel() * len(batch.x) > 2 * passes
+    assert max(sizes[1:]) <= 9 * len(COLUMNS) < most
+    monkeypatch.setattr("tabattn.reconstruction.leave_out.CELLS_AT_ONCE", 2 * 9 * len(COLUMNS))
+    sizes.clear()
+    torch.testing.assert_close(decide(model, batch, output, COLUMNS, PredictOptions(2)).changes, together)
+    assert max(sizes[1:]) <= 2 * 9 * len(COLUMNS)
+    # Without any context row in one of the tables there is no prediction.
+    every = Context.of(batch)
+    left = [Left(8, place, every.places[0]) for place in (3, 4)] + [Left(8, 4, every.places[0, :1])]
+    assert changes(model, batch, output, COLUMNS, every, left).isnan().tolist() == [context == 6, context == 6, False]
 
 
 def test_random_rows_are_others() -> None:
@@ -175,10 +203,15 @@ def test_every_mechanism_has_deciding_rows(name: str) -> None:
     assert found.weights.isfinite().all()
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"PatchTransformer"}))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_says_where_its_rows_attend(name: str) -> None:
     torch.manual_seed(0)
-    model = NETWORKS[name](COLUMNS, Local, Softmax).eval()
+    columns = COLUMNS
+    if name == "PatchTransformer":
+        columns = tuple(column._replace(group="patch" if at in (0, 2) else "") for at, column in enumerate(COLUMNS))
+    model = NETWORKS[name](columns, Local, Softmax).eval()
+    tokens = len(COLUMNS) if model.token_of is None else max(model.token_of) + 1
+    assert tokens == len(COLUMNS) - (name == "PatchTransformer")
     mechanisms = {path for path, module in model.named_modules() if isinstance(module, Mechanism)}
     assert {site.path for site in model.sites()} == mechanisms
     batch = batch_of(6, 9)
@@ -189,8 +222,8 @@ def test_every_network_says_where_its_rows_attend(name: str) -> None:
     for site in model.sites():
         (record,) = maps[site.path]
         assert record.weights is not None
-        batches = {"rows": 1 if site.tokens == "rows" else len(COLUMNS), "columns": 9}[site.axis]
-        queries = len(site.queries_of(9, 6)) if site.axis == "rows" else len(COLUMNS)
+        batches = {"rows": 1 if site.tokens == "rows" else tokens, "columns": 9}[site.axis]
+        queries = len(site.queries_of(9, 6)) if site.axis == "rows" else tokens
         assert (record.weights.shape[0], record.weights.shape[2]) == (batches, queries)
 
 

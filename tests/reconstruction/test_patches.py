@@ -1,18 +1,26 @@
 """PatchTransformer: patches are tokens, hidden ones are not read, and digits are recognised."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning
 import pytest
 import torch
 
+from callbacks import AttentionMaps, Embeddings
 from datamodules import ImageCells
 from datamodules.reconstruction import ContextOptions
-from tabattn.contract.cells import Column
-from tabattn.reconstruction import LossOptions, PatchTransformer
+from tabattn.attention import capture
+from tabattn.contract.cells import CellBatch, Column
+from tabattn.reconstruction import LossOptions, PatchTransformer, PredictOptions
 from tabattn.reconstruction.cell_network import Reconstruction
+from tabattn.reconstruction.deciding import decide
+from tabattn.reconstruction.views import map_views, row_points
 from tabattn.tasks import TableReconstruction
+from tests.callbacks.test_embeddings import folder, index
+from tests.callbacks.test_embeddings import table as metadata
+from tests.callbacks.tiny import board, trainer
 
 COLUMNS = (
     Column("a0", group="a"),
@@ -132,3 +140,42 @@ def test_training_on_digits_learns_classes_and_patches() -> None:
     )
     trainer.fit(task, data)
     assert trainer.test(task, data, verbose=False)[0]["test/accuracy"] > 0.3
+
+
+def test_a_token_of_the_class_decides_and_is_drawn_by_its_name() -> None:
+    model = network()
+    x, hidden = cells(6)
+    hidden[:, 4:, 5] = True
+    hidden[:, :4, 5] = False
+    number = torch.arange(6).expand(2, -1)
+    batch = CellBatch(torch.where(hidden, 0.0, x), hidden, x, hidden, 4, number)
+    assert model.token_of == (0, 2, 1, 0, 1, 3)
+    rows = [site.path for site in model.sites() if site.axis == "rows"]
+    with capture(model, items=None) as maps:
+        found = model(batch.x, batch.hidden, 4)
+    expected = torch.stack([maps[path][0].weights[[3, 7]].mean((0, 1)) for path in rows]).mean(0)
+    deciding = decide(model, batch, found, COLUMNS, PredictOptions(4))
+    for row in range(2):
+        weights = expected[4 + row][deciding.rows[row, 0]]
+        torch.testing.assert_close(deciding.weights[row, 0], weights)
+    views = map_views(model.sites(), batch, COLUMNS, None, 1, 8, model.token_of)
+    assert {path: view.items for path, view in views.items() if path in rows} == dict.fromkeys(rows, {3: "column class"})
+    (columns, *_) = (view for path, view in views.items() if path not in rows)
+    assert columns.keys.names == columns.queries.names == ["a", "b", "weight", "class"]
+    assert columns.keys.title == "4 groups and columns"
+    output = torch.arange(2 * 6 * 4 * 2.0).view(2, 6, 4, 2)
+    assert torch.equal(row_points(batch, COLUMNS, output, model.token_of), output[:, :, 3])
+
+
+def test_maps_and_points_of_images_are_shown_while_training(tmp_path: Path) -> None:
+    data = ImageCells("digits", 4, context=ContextOptions(rows=64, partitions=1), steps_per_epoch=1)
+    small = partial(PatchTransformer, dim=8, heads=1, hidden=8, layers=1)
+    callbacks = [AttentionMaps(items=1, heads=[0]), Embeddings(limit=40)]
+    run = trainer(tmp_path, callbacks, max_epochs=1, limit_val_batches=1, num_sanity_val_steps=0)
+    run.fit(TableReconstruction(small), data)
+    images = board(tmp_path).Tags()["images"]
+    assert any("rows" in tag for tag in images)
+    assert any("features" in tag for tag in images)
+    header, *points = metadata(folder(tmp_path) / next(iter(index(folder(tmp_path)).values())).metadata_path)
+    assert header[:3] == ["class", "split", "row"]
+    assert 0 < len(points) <= 40
