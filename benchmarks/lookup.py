@@ -2,12 +2,13 @@
 
 Kossen et al. 2021 (arXiv 2106.02584), section 4.3, on any table with a numeric target. Every batch holds a copy of its
 rows with nothing hidden, so a network that compares rows can copy the target from there. Trained by
-``configs/experiments/reconstruction_lookup.yaml``, once as it is and once without attention between rows. Intervention:
+``configs/experiments/reconstruction_lookup.yaml``, the first variant also without attention between rows. Intervention:
 the target of each test row's copy is set to values from -2 to 2 standard deviations; the prediction must follow.
 Further arguments go to the command line of each training, such as ``--data.table=my.csv``.
 """
 
 import argparse
+import itertools
 import logging
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -39,6 +41,7 @@ VARIANTS = {
     "both": ["--data.context.lookup.random=3", "--data.context.lookup.added=1"],
 }
 """Changes of the configuration, by the name of the variant."""
+ALONE = ("--model.attention=benchmarks.lookup.NoMixing", "--allow=benchmarks")
 TAKEN = ("--model.attention", "--data.context.lookup.random", "--data.context.lookup.added", "--trainer.max_steps")
 """Arguments that this program sets; further arguments must not."""
 SWEEP = torch.linspace(-2.0, 2.0, 9)
@@ -62,17 +65,17 @@ class NoMixing(Mechanism):
 
 
 class Looked(NamedTuple):
-    """Result of one variant.
+    """Result of one training.
 
     Attributes:
         rmse: Root mean squared test error, in the target's units.
-        alone: The same without attention between rows.
+        alone: The same without attention between rows; NaN = not measured.
         boosting: The same of gradient boosting on the training rows.
         nearest: The same of the nearest row among those a prediction may see, the copies of test rows included.
         std: Standard deviation of the target in the test rows.
-        correlation: Correlation between the values that copies were set to and the predictions.
+        correlation: Correlation between the values that copies were set to and the predictions; 0 = these are constant.
         moved: Slope of the predictions by these values.
-        minutes: Time of the training.
+        minutes: Computing time of the training.
     """
 
     rmse: float
@@ -85,33 +88,33 @@ class Looked(NamedTuple):
     minutes: float
 
 
-def build(changes: Sequence[str], options: argparse.Namespace) -> CLI:
+def build(changes: Sequence[str], seed: int, options: argparse.Namespace) -> CLI:
     """Build a network, the table and the trainer."""
-    own = [f"--config={CONFIG}", f"--seed_everything={options.seed}", f"--trainer.max_steps={options.steps}"]
-    return CLI([*own, *QUIET, "--trainer.limit_val_batches=0", *changes, *options.further], run=False)
+    own = [f"--config={CONFIG}", f"--seed_everything={seed}", "--trainer.limit_val_batches=0"]
+    own += [] if options.steps is None else [f"--trainer.max_steps={options.steps}"]
+    return CLI([*own, *QUIET, *changes, *options.further], run=False)
 
 
-def train(changes: Sequence[str], options: argparse.Namespace) -> tuple[CLI, float]:
+def train(changes: Sequence[str], seed: int, options: argparse.Namespace) -> tuple[CLI, float]:
     """Train a network, and return its root mean squared test error in the target's units."""
-    cli = build(changes, options)
+    cli = build(changes, seed, options)
     cli.trainer.fit(cli.model, cli.datamodule)
     return cli, float(cli.trainer.test(cli.model, cli.datamodule, verbose=False)[0]["test/rmse"])
 
 
-def look_up(changes: Sequence[str], options: argparse.Namespace) -> Looked:
-    """Train a variant with and without attention between rows, and compare."""
-    begin = time.perf_counter()
-    cli, rmse = train(changes, options)
-    minutes = (time.perf_counter() - begin) / 60
-    _, alone = train([*changes, "--model.attention=benchmarks.lookup.NoMixing", "--allow=benchmarks"], options)
+def look_up(changes: Sequence[str], seed: int, options: argparse.Namespace) -> Looked:
+    """Train a variant, the one without changes also without attention between rows, and compare."""
+    begin = time.process_time()
+    cli, rmse = train(changes, seed, options)
+    minutes = (time.process_time() - begin) / 60
+    alone = float("nan") if changes else train(ALONE, seed, options)[1]
     task = cli.model
     assert isinstance(task, TableReconstruction)
     batches = list(cli.datamodule.test_dataloader())
     place, scale = numeric_target(task)
     truth = torch.cat([batch.truth[0, batch.context :, place] for batch in batches])
     values, predicted = intervene(task, batches, place)
-    slope = float(np.polyfit(values, predicted, 1)[0])
-    correlation = float(np.corrcoef(values, predicted)[0, 1])
+    correlation, slope = followed(values, predicted)
     boosting = boosted(cli.datamodule.cells, place)
     std = scale * float(truth.std(correction=0))
     return Looked(rmse, alone, scale * boosting, scale * nearest(batches, place), std, correlation, slope, minutes)
@@ -157,6 +160,12 @@ def intervene(task: TableReconstruction, batches: Sequence[CellBatch], place: in
     return np.concatenate(values), np.concatenate(found)
 
 
+def followed(values: NDArray, predicted: NDArray) -> tuple[float, float]:
+    """Correlation of predictions with the values that copies were set to, 0 if they are constant, and their slope."""
+    correlation = float(np.corrcoef(values, predicted)[0, 1]) if predicted.std() > 0 else 0.0
+    return correlation, float(np.polyfit(values, predicted, 1)[0])
+
+
 def nearest(batches: Sequence[CellBatch], place: int) -> float:
     """Root mean squared error, standardised, of the target of the context row with the nearest features."""
     errors = []
@@ -178,22 +187,24 @@ def boosted(cells: Cells, place: int) -> float:
     return float(np.sqrt(np.square(model.predict(x[test]) - truth[test, place]).mean()))
 
 
-def report(found: dict[str, Looked], options: argparse.Namespace) -> str:
+def report(found: dict[tuple[str, int], Looked], options: argparse.Namespace) -> str:
     """Report in Markdown."""
-    heads = ["copies", "RMSE", "without attention between rows", "gradient boosting", "nearest row"]
-    heads += ["std of the target", "correlation under intervention", "slope", "minutes"]
+    heads = ["copies", "seed", "RMSE", "without attention between rows", "gradient boosting", "nearest row"]
+    heads += ["std of the target", "correlation under intervention", "slope", "CPU minutes"]
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
-    for name, run in found.items():
-        cells = [f"{value:.3g}" for value in run[:5]] + [f"{run.correlation:.4f}", f"{run.moved:.3f}"]
-        lines.append(f"| {name} | {' | '.join([*cells, f'{run.minutes:.1f}'])} |")
-    further = "".join(f" {word}" for word in options.further)
+    for (name, seed), run in found.items():
+        cells = [f"{value:.3g}" if value == value else "" for value in run[:5]]
+        cells += [f"{run.correlation:.4f}", f"{run.moved:.3f}", f"{run.minutes:.1f}"]
+        lines.append(f"| {name} | {seed} | {' | '.join(cells)} |")
+    steps = [] if options.steps is None else [f"--steps {options.steps}"]
+    command = " ".join([*steps, f"--seeds {' '.join(map(str, options.seeds))}", *options.further])
     text = (
-        f"{options.steps} steps of `configs/experiments/reconstruction_lookup.yaml`{further}. Test errors in the "
-        "target's units. Every batch holds a copy of its rows with nothing hidden. Gradient boosting sees no copies; "
+        "Networks trained by `configs/experiments/reconstruction_lookup.yaml`. Test errors in the target's units. "
+        "Every batch holds a copy of its rows with nothing hidden. Gradient boosting sees no copies; "
         "the nearest row is sought among the rows that a prediction may attend to, the copies included. Intervention: "
         f"the target of each test row's copy is set to {len(SWEEP)} values from -2 to 2 standard deviations."
     )
-    head = ["# Lookup of duplicates", "", f"`python -m benchmarks.lookup --steps {options.steps}{further}`", ""]
+    head = ["# Lookup of duplicates", "", f"`python -m benchmarks.lookup {command}`", ""]
     return "\n".join([*head, f"{provenance(torch.device('cpu'))}.", "", text, "", *lines, ""])
 
 
@@ -206,12 +217,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="default: all")
-    parser.add_argument("--steps", type=int, default=3000, help="training steps of each network (default: 3000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the networks (default: 0)")
-    add_out(parser, "lookup.md")
+    parser.add_argument("--steps", type=int, help="training steps of each network (default: as configured)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of the networks (default: 0 1)")
+    add_out(parser, "lookup.md", [".csv"])
     options, further = parser.parse_known_args(argv)
     options.further = check_trainings(parser, further, [*TAKEN, *QUIET])
-    check_least(parser, options, steps=1, seed=0)
+    check_least(parser, options, steps=1, seeds=0)
     return options
 
 
@@ -220,13 +231,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for name in options.variants:  # Errors show before the trainings.
-        cli = build(VARIANTS[name], options)
+        cli = build(VARIANTS[name], options.seeds[0], options)
         cli.model.check_data(cli.datamodule)
         numeric_target(cli.model)
     found = {}
-    for name in options.variants:
-        found[name] = look_up(VARIANTS[name], options)
-        sys.stderr.write(f"{name}: {found[name]}\n")
+    for name, seed in itertools.product(options.variants, options.seeds):
+        found[name, seed] = look_up(VARIANTS[name], seed, options)
+        sys.stderr.write(f"{name}, seed {seed}: {found[name, seed]}\n")
+        lines = [{"copies": name, "seed": seed, **run._asdict()} for (name, seed), run in found.items()]
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(lines).to_csv(options.out.with_suffix(".csv"), index=False)
         publish(report(found, options), options.out)
     sys.stdout.write(report(found, options))
 

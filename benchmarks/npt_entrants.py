@@ -17,12 +17,13 @@ from sklearn.preprocessing import OneHotEncoder
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from datamodules import TableCells
 from datamodules.reconstruction.batches import TrainingBatches
 from datamodules.reconstruction.options import ContextOptions, MaskOptions, SplitOptions
 from tabattn.attention import Softmax
-from tabattn.optim import FlatCosine, LookaheadLamb, WarmupCosine
+from tabattn.optim import FlatCosine, LookaheadLamb
 from tabattn.reconstruction import NETWORKS, LegacyNPT
 from tabattn.reconstruction.losses import cell_losses, group_means
 from tabattn.reconstruction.options import LossOptions
@@ -33,7 +34,9 @@ CONFIG = Path(__file__).parents[1] / "configs" / "reconstruction.yaml"
 MADE = {"split": SplitOptions, "masks": MaskOptions, "context": ContextOptions}
 """Classes of the options of a table."""
 STEPS = 2000
-"""Length of the schedules."""
+"""Length of the schedules of the original and of ``LegacyNPT``."""
+SCHEDULE = {"class_path": "tabattn.optim.WarmupCosine"}
+"""Schedule of a configuration that names none."""
 ABSENT = (
     "wandb",
     "fairseq",
@@ -63,44 +66,56 @@ class Entrant(Protocol):
 
 
 class Ours:
-    """Network of this project in training on the breast cancer table.
+    """Network of this project in training on a table, as ``TableReconstruction`` trains it.
 
     Args:
         network: Makes it from the columns.
         optimizer: Makes the optimizer from the parameters.
-        schedule: Makes the schedule from the optimizer.
+        schedule: Makes the schedule from the optimizer; None = a constant learning rate.
         data: The table.
         loss: Options of the loss.
         clip: Clips the gradients of parameters.
+        steps: Length of the training, over which the weight of the features changes.
+        decay: Decay of the moving average of the weights; None = there is none.
     """
 
     def __init__(
         self,
         network: Callable[..., nn.Module],
         optimizer: Callable[..., Optimizer],
-        schedule: Callable[..., LRScheduler],
+        schedule: Callable[..., LRScheduler] | None,
         data: TableCells,
         loss: LossOptions,
         clip: Callable[[Any], object],
+        steps: int = STEPS,
+        decay: float | None = None,
     ) -> None:
         self.network: Any = network(data.columns).train()
         self.optimizer = optimizer(self.network.parameters())
-        self.schedule = schedule(self.optimizer)
+        self.schedule = None if schedule is None else schedule(self.optimizer)
         self.batches = TrainingBatches(data.prepared.cells)
-        self.loss, self.clip, self.done = loss, clip, 0
+        self.loss, self.clip, self.steps, self.done = loss, clip, steps, 0
+        self.average: AveragedModel | None = None
+        if decay is not None:
+            self.average = AveragedModel(self.network, avg_fn=get_ema_avg_fn(decay), use_buffers=True)
 
     def step(self) -> None:
-        """Take one training step."""
+        """Take one training step; the first one prepares the network before."""
         batch = self.batches[self.done]
+        if not self.done:
+            self.network.begin(batch.truth[0])
         found = self.network(batch.x, batch.hidden, batch.context)
         losses = cell_losses(found, batch.truth, self.network.kinds, self.loss.density)
         features, targets = group_means(losses, batch.scored, self.batches.cells.targets)
-        weight = self.loss.weight(self.done, STEPS)
+        weight = self.loss.weight(self.done, self.steps)
         self.optimizer.zero_grad()
         (weight * features + (1 - weight) * targets).backward()
         self.clip(self.network.parameters())
         self.optimizer.step()
-        self.schedule.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         self.done += 1
 
 
@@ -119,17 +134,33 @@ def legacy(dim: int) -> Entrant:
 
 def default() -> Entrant:
     """Return the network and training of ``configs/reconstruction.yaml``."""
-    chosen = yaml.safe_load(CONFIG.read_text())
+    return configured(yaml.safe_load(CONFIG.read_text()))
+
+
+def configured(chosen: dict[str, Any]) -> "Ours":
+    """Return the network and training of a configuration of reconstruction, with the schedule of the command line."""
     model, data, optimizer = (chosen[part]["init_args"] for part in ("model", "data", "optimizer"))
+    data = dict(data)
     options = {name: MADE[name](**data.pop(name)) for name in MADE if name in data}
-    network = model["network"]
+    network, trainer = model["network"], chosen["trainer"]
+    named = chosen.get("lr_scheduler", SCHEDULE)
+    schedule = named and partial(
+        resolve(named["class_path"], LRScheduler), **{"total_steps": trainer["max_steps"], **named.get("init_args", {})}
+    )
+    decays = [
+        callback["init_args"]["decay"]
+        for callback in trainer.get("callbacks", [])
+        if callback["class_path"] == "EMAWeightAveraging"
+    ]
     return Ours(
         partial(NETWORKS[network["class_path"]], **network["init_args"]),
         partial(resolve(chosen["optimizer"]["class_path"], Optimizer), **optimizer),
-        partial(WarmupCosine, total_steps=STEPS),
+        schedule,
         TableCells(**data, **options),
         LossOptions(**model.get("loss", {})),
-        partial(nn.utils.clip_grad_norm_, max_norm=chosen["trainer"]["gradient_clip_val"]),
+        partial(nn.utils.clip_grad_norm_, max_norm=trainer["gradient_clip_val"]),
+        trainer["max_steps"],
+        *decays,
     )
 
 

@@ -126,9 +126,7 @@ def _parts(asked: Sequence[Left], batch: CellBatch, context: Context) -> Iterato
     for (rows, _), group in groups.items():
         step = max(1, CELLS_AT_ONCE // (rows * batch.x.shape[2]))
         for start in range(0, len(group), step):
-            yield [
-                _rest(number, asked[number], table, batch, context) for number, table in group[start : start + step]
-            ]
+            yield [_rest(number, asked[number], table, batch, context) for number, table in group[start : start + step]]
 
 
 def _rest(number: int, left: Left, table: int, batch: CellBatch, context: Context) -> Rest:

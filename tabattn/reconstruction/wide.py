@@ -1,17 +1,23 @@
 """Wide block: attention between rows whose tokens are whole rows, then between the cells of a row."""
 
+import torch
 from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.nn.block import Block, silence
 from tabattn.nn.rows import RowAttention
 
+GAIN = 2.0
+"""Scale of the orthogonal matrix from rows to their queries and keys at first."""
+
 
 class WideBlock(nn.Module):
     """Attention between datapoints of width ``columns * dim``, then between attributes of width ``dim``, both pre-norm.
 
     Each is a transformer block with an MLP of its own: Kossen et al. 2021 (arXiv 2106.02584), section 2.2. The first
-    has ``columns ** 2`` times the parameters of one whose tokens are cells.
+    has ``columns ** 2`` times the parameters of one whose tokens are cells. Its queries and keys are the same
+    orthogonal projection at first, so that rows attend to those that are like them: from independent projections,
+    comparing rows is learned only after many steps, or not at all.
 
     Args:
         columns: Number of columns.
@@ -36,6 +42,11 @@ class WideBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.rows = _block(columns * dim, heads, columns * hidden, attention, dropout)
+        projections = self.rows.rows.attention.qkv
+        with torch.no_grad():
+            query, key, _ = projections.weight.chunk(3)
+            key.copy_(nn.init.orthogonal_(query, gain=GAIN))
+            projections.bias[: 2 * len(query)] = 0.0
         self.attributes = _block(dim, heads, hidden, attribute_attention, dropout)
 
     def forward(self, x: Tensor, context: int | None = None) -> Tensor:

@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
+import lightning
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 
-from benchmarks.npt_entrants import legacy, translated
+from benchmarks.npt_entrants import CONFIG, configured, default, legacy, translated
 from benchmarks.npt_original import Measured, arguments, table
+from benchmarks.reports import QUIET
+from tabattn.reconstruction import ProcessTransformer
+from tabattn.tasks import TableReconstruction
+from tabattn.training.cli import CLI
 
 
 def test_speeds_are_medians_of_paired_steps() -> None:
@@ -34,6 +42,39 @@ def test_a_step_trains() -> None:
     entrant.step()
     changed = [not torch.equal(a, b) for a, b in zip(before, entrant.network.parameters(), strict=True)]
     assert sum(changed) > len(changed) / 2
+
+
+def test_the_default_is_the_configuration_as_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    rows[:, 2] = rows[:, 0] ** 2
+    pd.DataFrame(rows, columns=["a", "b", "price"]).to_csv("table.csv", index=False)
+    chosen = yaml.safe_load(CONFIG.read_text())
+    chosen["data"]["init_args"] |= {"table": "table.csv", "target": "price"}
+    chosen["trainer"]["max_steps"] = 3
+    chosen["model"]["init_args"]["network"]["init_args"] |= {"dim": 8, "hidden": 8, "layers": 1, "dropout": 0.0}
+    lightning.seed_everything(0)
+    entrant = configured(chosen)
+    for _ in range(3):
+        entrant.step()
+    options = ["--data.table=table.csv", "--data.target=price", "--trainer.max_steps=3", "--model.network.dim=8"]
+    options += [
+        "--model.network.hidden=8",
+        "--model.network.layers=1",
+        "--model.network.dropout=0.0",
+        "--trainer.accelerator=cpu",
+    ]
+    cli = CLI([f"--config={CONFIG}", *QUIET, *options, "--trainer.limit_val_batches=0"], run=False)
+    lightning.seed_everything(0)
+    assert isinstance(cli.model, TableReconstruction)
+    cli.model.check_data(cli.datamodule)
+    cli.trainer.fit(cli.model, cli.datamodule)
+    trained = dict(cli.model.network.named_parameters())
+    assert entrant.network.processes[0].lengths.unique().numel() > 1  # The process was fitted.
+    assert entrant.average is not None
+    for name, parameter in entrant.average.module.named_parameters():
+        torch.testing.assert_close(parameter, trained[name], rtol=1e-4, atol=1e-6)
+    assert isinstance(default().network, ProcessTransformer)
 
 
 def test_names_of_the_original() -> None:
