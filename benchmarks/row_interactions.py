@@ -13,11 +13,13 @@ import csv
 import io
 import logging
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import yaml
 
 from benchmarks.measure import provenance
 from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
@@ -72,8 +74,14 @@ EXPERIMENTS: dict[str, tuple[Experiment, str]] = {
 
 def load(folder: Path, further: Sequence[str]) -> Run:
     """Load the task of a run and its test batches."""
-    config, checkpoint = folder / "config.yaml", folder / "checkpoints" / "best.ckpt"
-    cli = CLI([f"--config={config}", *QUIET, "--trainer.accelerator=cpu", *further], run=False)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    for name in ("ckpt_path", "weights_only"):  # Arguments of a subcommand.
+        config.pop(name, None)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "config.yaml")
+        file.write_text(yaml.safe_dump(config))
+        cli = CLI([f"--config={file}", *QUIET, "--trainer.accelerator=cpu", *further], run=False)
+    checkpoint = folder / "checkpoints" / "best.ckpt"
     task = TableReconstruction.load_from_checkpoint(checkpoint, map_location="cpu").eval()
     task.check_data(cli.datamodule)
     table = Path(str(cli.config.data.init_args.table)).name

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.nn.block import Block, silence
+from tabattn.nn.multihead import MultiheadAttention
 from tabattn.nn.rows import RowAttention
 
 GAIN = 2.0
@@ -41,13 +42,10 @@ class WideBlock(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.rows = _block(columns * dim, heads, columns * hidden, attention, dropout)
-        projections = self.rows.rows.attention.qkv
-        with torch.no_grad():
-            query, key, _ = projections.weight.chunk(3)
-            key.copy_(nn.init.orthogonal_(query, gain=GAIN))
-            projections.bias[: 2 * len(query)] = 0.0
-        self.attributes = _block(dim, heads, hidden, attribute_attention, dropout)
+        between = RowAttention(columns * dim, heads, attention)
+        _compare(between.attention)
+        self.rows = _block(columns * dim, between, columns * hidden, dropout)
+        self.attributes = _block(dim, RowAttention(dim, heads, attribute_attention), hidden, dropout)
 
     def forward(self, x: Tensor, context: int | None = None) -> Tensor:
         """Transform tokens ``(tables, rows, columns, dim)``; rows attend to the first ``context`` rows."""
@@ -55,9 +53,16 @@ class WideBlock(nn.Module):
         return self.attributes(x.flatten(0, 1)).view_as(x)
 
 
-def _block(dim: int, heads: int, hidden: int, attention: AttentionFactory, dropout: float) -> Block:
+def _compare(attention: MultiheadAttention) -> None:
+    """Let queries and keys begin as the same orthogonal projection."""
+    with torch.no_grad():
+        query, key, _ = attention.qkv.weight.chunk(3)
+        key.copy_(nn.init.orthogonal_(query, gain=GAIN))
+        attention.qkv.bias[: 2 * attention.dim] = 0.0
+
+
+def _block(dim: int, rows: RowAttention, hidden: int, dropout: float) -> Block:
     narrow = nn.Linear(hidden, dim)
-    rows = RowAttention(dim, heads, attention)
     silence(narrow, *rows.outputs())
     mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
     return Block(dim, rows, mlp, norm="before", dropout=dropout)
