@@ -58,11 +58,9 @@ class PatchTransformer(CellNetwork):
         self.kinds = Kinds.of(columns)
         self.columns = len(columns)
         groups = _groups(columns)
-        token_of = {place: token for token, places in enumerate(groups.values()) for place in places}
         self.groups, self.alone = len(groups), [place for place, column in enumerate(columns) if not column.group]
         self.register_buffer("pixels", torch.tensor(list(groups.values())), persistent=False)
-        token_of |= {place: len(groups) + at for at, place in enumerate(self.alone)}
-        self.token_of = tuple(token_of[place] for place in range(len(columns)))
+        self.token_of = _tokens([*groups.values(), *([place] for place in self.alone)])
         size = self.pixels.shape[1]
         rest = [columns[place] for place in self.alone]
         numeric = [*self.pixels.flatten().tolist(), *(self.alone[place] for place in Kinds.of(rest).numeric)]
@@ -99,6 +97,12 @@ class PatchTransformer(CellNetwork):
         own = torch.zeros_like(mean)[..., None], mean.detach()[..., None], FLOOR + F.softplus(width + UNIT)[..., None]
         both = (torch.cat(pair, dim=2)[:, :, self.order] for pair in zip(own, (weights, means, widths), strict=True))
         return Reconstruction(torch.cat([mean, found.mean], dim=2)[:, :, self.order], mixture(*both), found.logits)
+
+
+def _tokens(groups: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Number of the group of each column."""
+    token_of = {place: token for token, places in enumerate(groups) for place in places}
+    return tuple(token_of[place] for place in range(len(token_of)))
 
 
 def _groups(columns: Sequence[Column]) -> dict[str, list[int]]:
