@@ -203,6 +203,7 @@ def experiment(source: str, folder: Path, *further: str) -> list[str]:
     return [source, *options, f"--runs={folder / 'runs'}", f"--out={folder / 'docs' / 'tiny'}", *SMALL, *further]
 
 
+@pytest.mark.slow
 def test_the_experiment_reports_and_resumes(
     source: str, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

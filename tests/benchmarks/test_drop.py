@@ -14,6 +14,7 @@ TINY = ["--model.network.dim=8", "--model.network.heads=2", "--model.network.hid
 TINY += ["--data.batch_size=4", "--data.evaluation.test_batches=2", "--trainer.accelerator=cpu"]
 
 
+@pytest.mark.slow
 def test_a_picture_and_a_report_of_every_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "drop.png"
     main(["--steps=1", "--tasks=1", "--samples=2", f"--out={out}", *TINY])

@@ -62,6 +62,7 @@ def test_the_windows_are_those_of_the_test_part(table: Path) -> None:
         np.testing.assert_allclose(both, columns[start : start + 64, 1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_report_adds_up(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "made" / "ett.md"
     ett.main([str(table), "--seeds=2", f"--out={out}", *TINY])

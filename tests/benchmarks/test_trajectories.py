@@ -22,6 +22,7 @@ TINY = [
 ]
 
 
+@pytest.mark.slow
 def test_a_report_and_a_picture_of_every_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "t.png"
     few = ["--points", "8", "12", "--steps=1", "--batches=1", "--before", "--data.batch_size=4"]

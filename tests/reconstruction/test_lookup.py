@@ -47,6 +47,7 @@ def trained(attention: AttentionFactory, steps: int) -> tuple[TableReconstructio
     return task, data, trainer
 
 
+@pytest.mark.slow
 def test_duplicates_are_looked_up_and_predictions_follow_an_intervention() -> None:
     task, data, trainer = trained(Softmax, 300)
     assert trainer.test(task, data, verbose=False)[0]["test/rmse"] < 0.3

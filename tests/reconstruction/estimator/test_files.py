@@ -60,6 +60,7 @@ def test_a_loaded_one_can_be_fitted_again(tmp_path: Path) -> None:
     assert sizes[0] == sizes[1]
 
 
+@pytest.mark.slow
 def test_a_clean_process_loads_it(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(20, 2))
     model = regressor().fit(x, x[:, 0])
