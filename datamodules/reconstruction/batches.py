@@ -184,7 +184,7 @@ class ScoredBatches(Dataset[CellBatch]):
             torch.cat(list(each))
             for each in zip(*((part.x, part.hidden, part.truth, part.scored, part.row) for part in parts), strict=True)
         )
-        return CellBatch(x, hidden, truth, scored, parts[0].context, row)
+        return CellBatch(x, hidden, truth, scored, parts[0].context, row, len(asked))
 
     def _part(self, index: int, turn: int, asked: Tensor) -> CellBatch:
         source = generator(self.cells.seed, STREAMS[self.stage], index, turn)

@@ -1,5 +1,6 @@
 """Batches and columns of the reconstruction task: one table, some of whose cells are hidden."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor
@@ -73,6 +74,7 @@ class CellBatch(NamedTuple):
         context: Number of leading rows that all rows attend to; the rows behind do not influence one another.
         row: Number of each row in the table, ``(tables, rows)`` long. The rows behind the context are the same in every
             table of a batch, so that predictions from several contexts can be averaged.
+        asked: Number of last rows that are to be predicted, the same in every table; 0 = all that have a hidden target.
     """
 
     x: Tensor
@@ -81,6 +83,18 @@ class CellBatch(NamedTuple):
     scored: Tensor
     context: int
     row: Tensor
+    asked: int = 0
+
+    def to_predict(self, targets: Sequence[int]) -> Tensor:
+        """Which rows are to be predicted, of which a target is hidden, ``(rows,)`` boolean.
+
+        Args:
+            targets: Places of the target columns.
+        """
+        rows = self.hidden[0][:, targets].any(-1)
+        if self.asked:
+            rows[: -self.asked] = False
+        return rows
 
     def unscored(self) -> Self:
         """Return the batch with no cell to score."""

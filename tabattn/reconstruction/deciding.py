@@ -43,7 +43,7 @@ class Deciding(NamedTuple):
 def decide(
     network: CellNetwork, batch: CellBatch, found: Reconstruction, columns: Sequence[Column], options: PredictOptions
 ) -> Deciding:
-    """Find the deciding rows of each prediction of a row with a hidden target.
+    """Find the deciding rows of each prediction of a row that is asked for.
 
     The weight of a context row is its attention weight for the predicted row, as the mean over the heads, the layers
     and the contexts of the batch: where cells attend, that of the target column, else that of whole rows. Attention of
@@ -60,7 +60,7 @@ def decide(
         ValueError: The network or one of its mechanisms has no map over rows.
     """
     targets = [place for place, column in enumerate(columns) if column.target]
-    asked = batch.hidden[0][:, targets].any(-1).nonzero()[:, 0]
+    asked = batch.to_predict(targets).nonzero()[:, 0]
     context = Context.of(batch)
     kept = _without_own(_totals(network, batch, asked, targets, context), batch, asked, context)
     most = min(options.deciding_rows, int((kept > -torch.inf).sum(-1).min()) if kept.numel() else 0)

@@ -19,9 +19,9 @@ def cell_losses(found: Reconstruction, truth: Tensor, kinds: Kinds, density: flo
     Returns:
         ``(tables, rows, columns)``.
     """
-    losses = torch.zeros(truth.shape, device=truth.device)
+    losses = torch.zeros(truth.shape, dtype=found.mean.dtype, device=truth.device)
     known = ~truth.isnan()
-    truth = truth.nan_to_num(0.0)
+    truth = truth.nan_to_num(0.0).to(found.mean.dtype)
     if kinds.numeric:
         numbers = truth[:, :, kinds.numeric]
         error = (found.mean - numbers).square()

@@ -34,9 +34,9 @@ class Filled(NamedTuple):
 
 
 def filled(found: Reconstruction, batch: CellBatch, columns: Sequence[Column], kinds: Kinds) -> Filled:
-    """Predict the cells of the rows with a hidden target, averaged over the contexts of the batch."""
+    """Predict the cells of the rows that are asked for, averaged over the contexts of the batch."""
     targets = [place for place, column in enumerate(columns) if column.target]
-    rows = batch.hidden[0][:, targets].any(-1)
+    rows = batch.to_predict(targets)
     cells = torch.full(batch.truth[0, rows].shape, torch.nan, dtype=torch.double, device=batch.x.device)
     std = cells.clone()
     logits, means, widths = (part[:, rows] for part in parts(found.density))

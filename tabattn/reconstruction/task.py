@@ -119,7 +119,12 @@ class TableReconstruction(Task):
         return super().configure_callbacks()
 
     def setup(self, stage: str) -> None:
-        """Check the data, and tell the scores which rows equal a training row."""
+        """Check precision and data, and tell the scores which rows equal a training row."""
+        if self.trainer.precision in ("16-true", "bf16-true"):
+            raise MisconfigurationException(
+                f"precision {self.trainer.precision} would round the cells that predictions are scored against: choose "
+                f"{self.trainer.precision.removesuffix('true')}mixed"
+            )
         super().setup(stage)
         if not self.columns:
             raise MisconfigurationException("loaders alone do not say their columns: give TableReconstruction columns")

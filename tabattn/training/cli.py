@@ -229,7 +229,8 @@ class CLI(LightningCLI):
         try:
             with ordinary_runs(bool(self._get(self.config, "ckpt_path"))):
                 super()._run_subcommand(subcommand)
-            if run.folder is not None:
+            if run.folder is not None and self.trainer.is_global_zero:
+                # Other ranks may have chosen a later number, whose folder there is not.
                 rank_zero_info(closing(subcommand, run.folder, self.packages, self.trainer))
         except (DataError, MisconfigurationException, SystemExit):
             run.discard()

@@ -243,6 +243,36 @@ def test_rows_that_are_alike_to_rounding_have_finite_predictions() -> None:
     assert all(part.isfinite().all() for part in found)
 
 
+def test_of_two_maxima_the_more_probable_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    maxima = iter([(0.5, -1.0), (0.2, -2.0), (0.1, -3.0), (0.4, -4.0)])
+    made = process()
+
+    def found(*_: object) -> tuple[float, list[torch.Tensor]]:
+        loss, value = next(maxima)
+        return loss, [torch.full_like(each, value) for each in (made.scale, made.noise, made.lengths, made.slopes)]
+
+    monkeypatch.setattr(made, "_maximised", found)
+    made.fit(table())
+    assert float(made.scale) == -2.0
+    made.fit(table())
+    assert float(made.noise) == -3.0
+
+
+def test_a_covariance_that_is_far_from_positive_definite_is_raised_further() -> None:
+    covariance = torch.tensor([[1.0, 1.05], [1.05, 1.0]]).double()
+    factor = _factor(covariance)
+    raised = (factor @ factor.T - covariance).diagonal()
+    torch.testing.assert_close(raised, torch.full_like(raised, 0.1))
+
+
+def test_variances_have_a_floor() -> None:
+    made = process()
+    made.noise.fill_(-12.0)
+    made.scale.fill_(-12.0)
+    made.slopes.fill_(-12.0)
+    assert made(*masked(table(), 16), 16).std.min() >= LEAST**0.5
+
+
 def test_a_covariance_that_is_not_positive_definite_is_raised() -> None:
     factor = _factor(torch.ones(5, 5).double() - 1e-9 * torch.eye(5).double())
     assert factor.isfinite().all()

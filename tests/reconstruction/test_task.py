@@ -19,7 +19,7 @@ from datamodules.reconstruction import ContextOptions
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.contract.errors import TableWarning
 from tabattn.nn.densities import mixture
-from tabattn.reconstruction import CellTransformer, LossOptions
+from tabattn.reconstruction import CellTransformer, LegacyNPT, LossOptions, ProcessTransformer
 from tabattn.reconstruction.cell_network import Kinds, Reconstruction
 from tabattn.reconstruction.losses import cell_losses, group_means
 from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed
@@ -31,7 +31,8 @@ CONFIG = str(Path(__file__).parents[2] / "configs" / "reconstruction.yaml")
 SMALL = ["--model.network.dim=8", "--model.network.heads=2", "--model.network.hidden=8", "--model.network.layers=1"]
 SMALL += ["--data.steps_per_epoch=3", "--trainer.max_steps=6", "--trainer.accelerator=cpu"]
 SMALL += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-SMALLEST = partial(CellTransformer, dim=8, heads=2, hidden=8, layers=1)
+SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 1}
+SMALLEST = partial(CellTransformer, **SIZES)
 
 
 def frame(rows: int = 40) -> pd.DataFrame:
@@ -267,6 +268,23 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: py
     assert "may be scored" not in capfd.readouterr().err
     with pytest.warns(UserWarning, match="rows that trained the network may be scored"):
         assert main(["test", "--config", str(run / "config.yaml"), checkpoint, "--data.split.fold=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    "network", [partial(ProcessTransformer, **SIZES), SMALLEST, partial(LegacyNPT, dim=8, heads=2)]
+)
+def test_double_precision(network: Any) -> None:
+    data = TableCells(frame(), ("price", "kind"), steps_per_epoch=1)
+    task, run = TableReconstruction(network), trainer(precision="64-true")
+    run.fit(task, data)
+    assert all(np.isfinite(value) for value in run.test(task, data, verbose=False)[0].values())
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_precisions_that_round_the_cells_are_refused(precision: Any) -> None:
+    said = f"precision {precision} would round the cells .*: choose {precision[:-4]}mixed"
+    with pytest.raises(MisconfigurationException, match=said):
+        trainer(precision=precision).fit(TableReconstruction(SMALLEST), TableCells(frame(), "price"))
 
 
 def test_a_checkpoint_holds_its_columns(tmp_path: Path) -> None:

@@ -52,6 +52,23 @@ def last(folder: Path, prefix: str) -> dict[str, float]:
 
 
 @pytest.mark.slow
+def test_two_processes_share_a_folder_with_the_next_number(tmp_path: Path) -> None:
+    """The second process may look for the next number when the first has made its folder."""
+    table = [
+        "--data.table=sklearn:iris",
+        "--model.network.dim=8",
+        "--model.network.layers=1",
+        "--model.network.heads=2",
+    ]
+    for number in range(2):
+        flags = ["--trainer.max_steps=2", "--data.steps_per_epoch=2", "--run.version=null", *TWO]
+        run(tmp_path, "fit", *flags, task=["reconstruction.yaml", *table])
+        written = {path.name for path in (tmp_path / "run" / f"version_{number}").iterdir()}
+        assert {"checkpoints", "config.yaml", "metrics.csv"} <= written
+    assert len(list((tmp_path / "run").iterdir())) == 2
+
+
+@pytest.mark.slow
 def test_two_processes_train_and_test_as_one(tmp_path: Path) -> None:
     """Two ranks see what one process sees in twice the batches, take its steps, and score the same rows once."""
     folders = {}

@@ -112,6 +112,8 @@ def test_each_row_is_scored_once(transductive: bool) -> None:
         assert all(torch.equal(batch.row[part][asked], batch.row[0][asked]) for part in range(3))
         assert batch.context == (batch.x.shape[1] if transductive else int((~asked).sum()))
     assert not torch.equal(found[0].row[0], found[0].row[1])
+    predicted = torch.cat([batch.row[0][batch.to_predict([2])] for batch in found])
+    assert sorted(predicted.tolist()) == sorted(rows.tolist())
 
 
 def test_rows_without_a_target_are_predicted() -> None:
