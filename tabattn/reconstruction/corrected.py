@@ -82,9 +82,9 @@ class ProcessTransformer(CellTransformer):
         numbers = [cast("StackedProcesses", each)(x, hidden, context) for each in self.processes]
         classes = [cast("ClassProcess", each).classify(x, hidden, context) for each in self.class_processes]
         for process, told, inferred in zip(self.processes, self.told, numbers, strict=True):
-            tokens[:, :, process.target] += told(torch.stack(inferred, dim=-1).to(told.weight.dtype)).to(tokens.dtype)
+            tokens[:, :, process.target] += told(torch.stack(inferred, dim=-1).to(tokens.dtype)).to(tokens.dtype)
         for process, told, classified in zip(self.class_processes, self.told_classes, classes, strict=True):
-            tokens[:, :, process.target] += told(torch.cat(classified, dim=-1).to(told.weight.dtype)).to(tokens.dtype)
+            tokens[:, :, process.target] += told(torch.cat(classified, dim=-1).to(tokens.dtype)).to(tokens.dtype)
         return self._added(self.predict(tokens, context), numbers, classes)
 
     def _added(
