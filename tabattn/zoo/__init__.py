@@ -1,0 +1,29 @@
+"""Zoo: networks as data, tokenised without loss."""
+
+from tabattn.contract.graphs import NeuronDAG, Population
+from tabattn.zoo.canonical import canonical, permuted
+from tabattn.zoo.dag_net import DAGNet
+from tabattn.zoo.executor import execute
+from tabattn.zoo.modules import UnsupportedModule, from_module, to_module
+from tabattn.zoo.sensitivity import edge_weighting, neuron_sensitivity
+from tabattn.zoo.tokens import TOKENIZERS, EdgeTokens, MatrixTokens, NeuronTokens, detokenize, tokenize
+
+__all__ = [
+    "TOKENIZERS",
+    "DAGNet",
+    "EdgeTokens",
+    "MatrixTokens",
+    "NeuronDAG",
+    "NeuronTokens",
+    "Population",
+    "UnsupportedModule",
+    "canonical",
+    "detokenize",
+    "edge_weighting",
+    "execute",
+    "from_module",
+    "neuron_sensitivity",
+    "permuted",
+    "to_module",
+    "tokenize",
+]

@@ -1,0 +1,231 @@
+"""Tokenizers of networks: a token for each neuron, a token for each edge, or matrices; all without loss."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tabattn.contract.graphs import BIASED, NeuronDAG, Population
+
+PAD, VERTEX, BIAS, EDGE = range(4)
+"""Kinds of tokens of an edge sequence."""
+ROWS = 4
+"""Rows of a matrix below those of the weights: types, levels, flags and biases."""
+
+
+class NeuronTokens(NamedTuple):
+    """A token for each neuron: what it is, its bias, and its row of incoming weights.
+
+    Attributes:
+        type: Codes of activation functions, ``(networks, tokens)`` long; 0 where there is no vertex, as in the others.
+        level: Levels, 0 = input, of that shape.
+        flags: Bits of ``NeuronDAG``, of that shape.
+        bias: Biases, of that shape, float.
+        weight: Weights, ``(networks, tokens, tokens)``: row = child, column = parent; 0 where there is no edge.
+        edge: Whether there is an edge, of that shape, boolean.
+        mask: Whether there is a vertex, ``(networks, tokens)`` boolean.
+    """
+
+    type: Tensor
+    level: Tensor
+    flags: Tensor
+    bias: Tensor
+    weight: Tensor
+    edge: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, population: Population, most: int | None = None) -> Self:
+        """Tokenise networks, with room for ``most`` vertices each, or as many as the largest has."""
+        sizes = np.diff(population.vertex_pointer)
+        most = _room(sizes, most)
+        network = np.repeat(np.arange(len(population)), sizes)
+        place = np.arange(len(network)) - np.repeat(population.vertex_pointer[:-1], sizes)
+        at = torch.from_numpy(network * most + place)
+
+        def spread(values: np.ndarray, dtype: torch.dtype) -> Tensor:
+            flat = torch.zeros(len(population) * most, dtype=dtype)
+            flat[at] = torch.from_numpy(values).to(dtype)
+            return flat.view(-1, most)
+
+        child = torch.from_numpy(np.repeat(network * most + place, population.degree))
+        cell = child * most + torch.from_numpy(population.source)
+        weight = torch.zeros(len(population) * most * most)
+        weight[cell] = torch.from_numpy(population.weight)
+        edge = torch.zeros(len(weight), dtype=torch.bool)
+        edge[cell] = True
+        integers = (spread(each, torch.long) for each in (population.type, population.level, population.flags))
+        shape = len(population), most, most
+        mask = spread(np.ones(len(network), bool), torch.bool)
+        return cls(*integers, spread(population.bias, torch.float), weight.view(shape), edge.view(shape), mask)
+
+    def population(self) -> Population:
+        """Return the networks."""
+        mask = self.mask.cpu()
+        sizes = mask.sum(1)
+        edge = self.edge.cpu() & mask[:, :, None]
+        degree = edge.sum(2)
+        source = edge.nonzero()[:, 2]
+        own = [each.cpu()[mask].numpy() for each in (self.type, self.level, self.flags, self.bias, degree)]
+        kinds = (np.uint8, np.uint8, np.uint8, np.float32, np.int64)
+        return Population(
+            _starts(sizes),
+            _starts(degree.mul(mask).sum(1)),
+            *(each.astype(kind) for each, kind in zip(own, kinds, strict=True)),
+            source.numpy(),
+            self.weight.cpu()[edge].numpy(),
+        )
+
+    @property
+    def place(self) -> Tensor:
+        """Number of each vertex within its level, ``(networks, tokens)`` long."""
+        same = (self.level[:, :, None] == self.level[:, None, :]) & self.mask[:, None, :]
+        return same.tril(-1).sum(2) * self.mask
+
+
+class EdgeTokens(NamedTuple):
+    """A token for each edge, as in the original's loss: type, number, parent number and weight.
+
+    Each vertex is a ``VERTEX`` token, then a ``BIAS`` token if it has one, then an ``EDGE`` token for each parent.
+
+    Attributes:
+        kind: ``PAD``, ``VERTEX``, ``BIAS`` or ``EDGE``, ``(networks, tokens)`` long.
+        type: Code of the vertex's activation function, of that shape.
+        flags: Its flags, of that shape.
+        child: Its number, of that shape.
+        parent: Number of the parent; of a ``VERTEX`` its level; else 0; of that shape.
+        value: Weight or bias, else 0, of that shape, float.
+    """
+
+    kind: Tensor
+    type: Tensor
+    flags: Tensor
+    child: Tensor
+    parent: Tensor
+    value: Tensor
+
+    @classmethod
+    def of(cls, population: Population, most: int | None = None) -> Self:
+        """Tokenise networks, with room for ``most`` tokens each, or as many as the longest sequence has."""
+        sizes = np.diff(population.vertex_pointer)
+        network = np.repeat(np.arange(len(population)), sizes)
+        vertex = np.arange(len(network)) - np.repeat(population.vertex_pointer[:-1], sizes)
+        biased = (population.flags & BIASED) > 0
+        count = 1 + biased + population.degree
+        lengths = np.bincount(network, count, minlength=len(population)).astype(np.int64)
+        most = _room(lengths, most)
+        first = np.cumsum(count) - count
+        first = first - np.repeat((np.cumsum(lengths) - lengths), sizes) + network * most
+        owner = np.repeat(np.arange(len(network)), population.degree)
+        order = np.arange(len(owner)) - np.repeat(np.cumsum(population.degree) - population.degree, population.degree)
+        edges = first[owner] + 1 + biased[owner] + order
+        flat = [torch.zeros(len(population) * most, dtype=torch.long) for _ in range(5)]
+        value = torch.zeros(len(population) * most)
+        at_bias = first[biased] + 1
+        for at, kind, owners in ((first, VERTEX, slice(None)), (at_bias, BIAS, biased), (edges, EDGE, owner)):
+            own = (np.full(len(at), kind), population.type[owners], population.flags[owners], vertex[owners])
+            for target, values in zip(flat, own, strict=False):
+                target[torch.from_numpy(at)] = torch.from_numpy(values.astype(np.int64))
+        flat[4][torch.from_numpy(first)] = torch.from_numpy(population.level.astype(np.int64))
+        flat[4][torch.from_numpy(edges)] = torch.from_numpy(population.source)
+        value[torch.from_numpy(at_bias)] = torch.from_numpy(population.bias[biased])
+        value[torch.from_numpy(edges)] = torch.from_numpy(population.weight)
+        return cls(*(each.view(-1, most) for each in (*flat, value)))
+
+    def population(self) -> Population:
+        """Return the networks."""
+        kind, kinds, flags, parent = (each.cpu() for each in (self.kind, self.type, self.flags, self.parent))
+        value = self.value.cpu()
+        vertices, edges, biases = kind == VERTEX, kind == EDGE, kind == BIAS
+        number = vertices.flatten().cumsum(0) - 1
+        total = int(vertices.sum())
+        bias = torch.zeros(total)
+        bias[number[biases.flatten()]] = value[biases]
+        degree = torch.bincount(number[edges.flatten()], minlength=total)
+        whats = [each[vertices].numpy().astype(np.uint8) for each in (kinds, parent, flags)]
+        return Population(
+            _starts(vertices.sum(1)),
+            _starts(edges.sum(1)),
+            *whats,
+            bias.numpy(),
+            degree.numpy(),
+            parent[edges].numpy(),
+            value[edges].numpy(),
+        )
+
+
+class MatrixTokens(NamedTuple):
+    """Matrices of weights and of edges, with rows for what the vertices are: images for convolutions.
+
+    Attributes:
+        image: ``(networks, 2, vertices + 4, vertices)`` float. First channel: weights (row = child), then types, levels,
+            flags and biases. Second channel: 1 where there is an edge, and in the other rows where there is a vertex.
+    """
+
+    image: Tensor
+
+    @classmethod
+    def of(cls, population: Population, most: int | None = None) -> Self:
+        """Tokenise networks, with room for ``most`` vertices each, or as many as the largest has."""
+        tokens = NeuronTokens.of(population, most)
+        rows = torch.stack([tokens.type, tokens.level, tokens.flags, tokens.bias], dim=1).float()
+        present = tokens.mask[:, None].expand(-1, ROWS, -1)
+        return cls(torch.stack([torch.cat([tokens.weight, rows], 1), torch.cat([tokens.edge, present], 1).float()], 1))
+
+    def population(self) -> Population:
+        """Return the networks."""
+        values, present = self.image.unbind(1)
+        size = self.image.shape[-1]
+        kinds = (values[:, size + row].round().long() for row in range(3))
+        mask = present[:, -1] > 0.5
+        return NeuronTokens(*kinds, values[:, -1], values[:, :size], present[:, :size] > 0.5, mask).population()
+
+
+Tokens = NeuronTokens | EdgeTokens | MatrixTokens
+
+TOKENIZERS: dict[str, type[Tokens]] = {"neuron": NeuronTokens, "edge": EdgeTokens, "matrix": MatrixTokens}
+"""Tokenizers by name."""
+
+
+def tokenize(
+    networks: NeuronDAG | Sequence[NeuronDAG] | Population, tokenizer: str = "neuron", most: int | None = None
+) -> Tokens:
+    """Tokenise networks.
+
+    Args:
+        networks: Graphs of neurons: one, several, or a population.
+        tokenizer: ``neuron``, ``edge`` or ``matrix``.
+        most: Room of each network in tokens (``matrix``: in vertices); none = what the largest needs.
+
+    Raises:
+        ValueError: There is no such tokenizer, or a network needs more room.
+    """
+    if tokenizer not in TOKENIZERS:
+        raise ValueError(f"tokenizer must be {', '.join(TOKENIZERS)}, got {tokenizer!r}")
+    if isinstance(networks, NeuronDAG):
+        networks = [networks]
+    population = networks if isinstance(networks, Population) else Population.of(networks)
+    return TOKENIZERS[tokenizer].of(population, most)
+
+
+def detokenize(tokens: Tokens) -> list[NeuronDAG]:
+    """Return the graphs of tokens: those that were tokenised, bit for bit.
+
+    Raises:
+        ValueError: Tokens are no graph.
+    """
+    population = tokens.population()
+    return [population[index] for index in range(len(population))]
+
+
+def _room(sizes: np.ndarray, most: int | None) -> int:
+    needed = int(sizes.max(initial=0))
+    if most is not None and most < needed:
+        raise ValueError(f"most must be at least {needed}, the size of the largest network, got {most}")
+    return needed if most is None else most
+
+
+def _starts(counts: Tensor) -> np.ndarray:
+    return np.concatenate([[0], counts.cpu().numpy().cumsum()]).astype(np.int64)
