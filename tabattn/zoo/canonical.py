@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor
 
 from tabattn.contract.activations import CODES
-from tabattn.contract.graphs import OUTPUT, WEIGHTED
+from tabattn.contract.graphs import BIASED, OUTPUT, WEIGHTED
 from tabattn.zoo.tokens import NeuronTokens
 
 ODD = [CODES[name] for name in ("identity", "tanh", "sine")]
@@ -67,7 +67,8 @@ def _free(tokens: NeuronTokens) -> Tensor:
 def _scaled(tokens: NeuronTokens, factor: Tensor) -> NeuronTokens:
     """Multiply what enters vertices by factors, and what leaves them by their inverses."""
     weight = tokens.weight * factor[:, :, None] / factor[:, None, :]
-    return tokens._replace(weight=torch.where(tokens.edge, weight, 0.0), bias=tokens.bias * factor)
+    bias = torch.where((tokens.flags & BIASED) > 0, tokens.bias * factor, 0.0)
+    return tokens._replace(weight=torch.where(tokens.edge, weight, 0.0), bias=bias)
 
 
 def _sorted(tokens: NeuronTokens, key: Tensor, group: Tensor) -> NeuronTokens:

@@ -37,7 +37,9 @@ class DAGNet(nn.Module):
         for name, place in places.items():
             self.register_buffer(name, torch.from_numpy(place.astype(np.int64)), persistent=False)
         self.starts = np.searchsorted(dag.level, np.arange(int(dag.level[-1]) + 2)).tolist()
-        self.kinds = [_places(dag.type[start:end]) for start, end in zip(self.starts[1:-1], self.starts[2:], strict=True)]
+        self.kinds = [
+            _places(dag.type[start:end]) for start, end in zip(self.starts[1:-1], self.starts[2:], strict=True)
+        ]
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the outputs ``(..., outputs)`` of inputs ``(..., inputs)``.

@@ -37,7 +37,9 @@ def execute(tokens: NeuronTokens, x: Tensor, probe: Tensor | None = None) -> Exe
     columns = _Columns.of(tokens)
     starts = columns.starts
     if x.shape[-1] < starts[1]:
-        raise ValueError(f"x must have at least {starts[1]} columns, the inputs of the largest network, got {x.shape[-1]}")
+        raise ValueError(
+            f"x must have at least {starts[1]} columns, the inputs of the largest network, got {x.shape[-1]}"
+        )
     weight = columns.laid(columns.laid(torch.where(tokens.edge, tokens.weight, 0.0).to(x.dtype), 1), 2)
     bias, kinds = columns.laid(tokens.bias.to(x.dtype), 1), columns.laid(tokens.type, 1)
     added = None if probe is None else columns.laid(probe, 2)

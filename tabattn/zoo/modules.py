@@ -146,7 +146,9 @@ class _Builder:
 
 def _single(name: str, values: Tensor) -> NDArray[np.float32]:
     if values.dtype != torch.float32:
-        raise ValueError(f"layer {name!r} has numbers of type {values.dtype}: a graph holds single precision (.float())")
+        raise ValueError(
+            f"layer {name!r} has numbers of type {values.dtype}: a graph holds single precision (.float())"
+        )
     return values.detach().cpu().numpy().copy()
 
 

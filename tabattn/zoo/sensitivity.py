@@ -71,8 +71,6 @@ def _gradients(tokens: NeuronTokens, x: Tensor) -> tuple[Tensor, Tensor, Tensor]
     probe = torch.zeros(*x.shape[:-1], room, dtype=x.dtype, device=x.device, requires_grad=True)
     with torch.enable_grad():
         found = execute(NeuronTokens(*(part.detach() for part in tokens)), x.detach(), probe)
-        each = [
-            torch.autograd.grad(output.sum(), probe, retain_graph=True)[0] for output in found.outputs.unbind(2)
-        ]
+        each = [torch.autograd.grad(output.sum(), probe, retain_graph=True)[0] for output in found.outputs.unbind(2)]
     counts = (((tokens.flags & 4) > 0) & tokens.mask).sum(1).clamp(min=1)
     return torch.stack(each), found.values.detach(), counts
