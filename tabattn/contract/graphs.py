@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ class NeuronDAG:
     """Feedforward network as a graph: a vertex is a neuron with its activation, an edge is a weight.
 
     A vertex computes ``type(sum of weight * parent + bias)``. Vertices are in topological order: inputs, then level by
-    level. Edges are sorted by child, then by parent. An edge with weight 0 is not a missing edge, and a bias of 0 is not
-    a missing bias. Vertices without the flag ``WEIGHTED`` add their parents: a second activation in a row, or a skip
+    level. Edges are sorted by child, then by parent. An edge with weight 0 is not a missing edge, a bias of 0 not a
+    missing bias. Vertices without the flag ``WEIGHTED`` add their parents: a second activation in a row, or a skip
     connection.
 
     Args:
@@ -141,13 +141,13 @@ class Population:
     Args:
         vertex_pointer: Where the vertices of each network begin, and their number, ``(networks + 1,)``.
         edge_pointer: Where the edges of each network begin, and their number, ``(networks + 1,)``.
-        type: As in ``NeuronDAG``, of all networks, as are those that follow.
-        level: ...
-        flags: ...
-        bias: ...
-        degree: Number of incoming edges of each vertex, ``(vertices,)``.
+        type: Codes of activation functions, ``(vertices,)``.
+        level: Levels, of that shape.
+        flags: Flags, of that shape.
+        bias: Biases, of that shape.
+        degree: Number of incoming edges of each vertex, of that shape.
         source: Parent of each edge, counted from the first vertex of its network, ``(edges,)``.
-        weight: ...
+        weight: Weights, of that shape.
     """
 
     vertex_pointer: Ints
@@ -164,7 +164,7 @@ class Population:
     def of(cls, dags: Sequence[NeuronDAG]) -> Self:
         """Put networks behind one another."""
 
-        def joined(arrays: list[NDArray], kind: type) -> NDArray:
+        def joined(arrays: list[NDArray[Any]], kind: type) -> Any:
             return np.concatenate(arrays) if arrays else np.zeros(0, kind)
 
         return cls(
@@ -190,16 +190,30 @@ class Population:
         vertices = slice(*self.vertex_pointer[index : index + 2])
         edges = slice(*self.edge_pointer[index : index + 2])
         pointer = np.cumsum(np.concatenate([[0], self.degree[vertices]]))
-        own = (self.type, self.level, self.flags, self.bias)
-        return NeuronDAG(*(each[vertices] for each in own), pointer, self.source[edges], self.weight[edges])
+        return NeuronDAG(
+            self.type[vertices],
+            self.level[vertices],
+            self.flags[vertices],
+            self.bias[vertices],
+            pointer,
+            self.source[edges],
+            self.weight[edges],
+        )
 
     def take(self, networks: Ints) -> "Population":
         """The networks of some numbers, in that order."""
         vertices, vertex_pointer = _ranges(self.vertex_pointer, networks)
         edges, edge_pointer = _ranges(self.edge_pointer, networks)
-        own = (self.type, self.level, self.flags, self.bias, self.degree)
         return Population(
-            vertex_pointer, edge_pointer, *(each[vertices] for each in own), self.source[edges], self.weight[edges]
+            vertex_pointer,
+            edge_pointer,
+            self.type[vertices],
+            self.level[vertices],
+            self.flags[vertices],
+            self.bias[vertices],
+            self.degree[vertices],
+            self.source[edges],
+            self.weight[edges],
         )
 
 

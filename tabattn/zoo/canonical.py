@@ -28,9 +28,9 @@ def canonical(tokens: NeuronTokens) -> NeuronTokens:
     """Canonical form: of all networks that differ by a symmetry, one; applied twice it changes nothing more.
 
     Of each hidden neuron, level by level: what enters it has a sum of at least 0, where its activation is odd; and a
-    norm near 1, where its activation is homogeneous, by a power of two, so that no number is rounded. Then the neurons of
-    a level are sorted by activation, flags, and the norm of what enters. Neurons whose values are added without a weight
-    keep sign and scale.
+    norm near 1, where its activation is homogeneous, by a power of two, so that no number is rounded. Then the neurons
+    of a level are sorted by activation, flags, and the norm of what enters. Neurons whose values are added without a
+    weight keep sign and scale.
 
     Args:
         tokens: The networks.
@@ -83,6 +83,12 @@ def _sorted(tokens: NeuronTokens, key: Tensor, group: Tensor) -> NeuronTokens:
         order = order.gather(1, torch.argsort(each.gather(1, order), dim=1, stable=True))
     rows = order[:, :, None].expand_as(tokens.weight)
     columns = order[:, None, :].expand_as(tokens.weight)
-    own = (each.gather(1, order) for each in (tokens.type, tokens.level, tokens.flags, tokens.bias))
-    squares = (each.gather(1, rows).gather(2, columns) for each in (tokens.weight, tokens.edge))
-    return NeuronTokens(*own, *squares, tokens.mask.gather(1, order))
+    return NeuronTokens(
+        tokens.type.gather(1, order),
+        tokens.level.gather(1, order),
+        tokens.flags.gather(1, order),
+        tokens.bias.gather(1, order),
+        tokens.weight.gather(1, rows).gather(2, columns),
+        tokens.edge.gather(1, rows).gather(2, columns),
+        tokens.mask.gather(1, order),
+    )

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from tabattn.contract.activations import ACTIVATIONS
-from tabattn.contract.graphs import BIASED, OUTPUT, WEIGHTED, NeuronDAG
+from tabattn.contract.graphs import BIASED, OUTPUT, WEIGHTED, Bytes, NeuronDAG
 
 
 class DAGNet(nn.Module):
-    """Feedforward network of any graph of neurons: skip connections, missing weights, and several activations in a level.
+    """Feedforward network of any graph of neurons: skip connections, missing weights, mixed activations.
 
     Args:
         dag: The graph. Its weights and biases are the parameters.
@@ -19,6 +19,11 @@ class DAGNet(nn.Module):
 
     weight: nn.Parameter
     bias: nn.Parameter
+    weighted: Tensor
+    biased: Tensor
+    child: Tensor
+    source: Tensor
+    outputs: Tensor
 
     def __init__(self, dag: NeuronDAG) -> None:
         super().__init__()
@@ -67,7 +72,7 @@ class DAGNet(nn.Module):
         return replace(self._dag, weight=weight, bias=bias)
 
 
-def _places(types: np.ndarray) -> list[tuple[str, list[int]]]:
+def _places(types: Bytes) -> list[tuple[str, list[int]]]:
     """Activation functions of a level, and the vertices that have each."""
     names = list(ACTIVATIONS)
     return [(names[code], np.flatnonzero(types == code).tolist()) for code in np.unique(types)]

@@ -1,5 +1,6 @@
 """Executor: computes many networks of any graphs at once, with gradients to their weights."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ def execute(tokens: NeuronTokens, x: Tensor, probe: Tensor | None = None) -> Exe
     added = None if probe is None else columns.laid(probe, 2)
     codes = tokens.type[tokens.mask].unique().tolist()
     values = torch.where(columns.real[:, None, : starts[1]], x[..., : starts[1]], 0.0)
-    for start, end in zip(starts[1:-1], starts[2:], strict=True):
+    for start, end in pairwise(starts[1:]):
         own = slice(start, end)
         before = torch.baddbmm(bias[:, None, own], values, weight[:, own, :start].mT)
         if added is not None:

@@ -23,7 +23,7 @@ KINDS: dict[type, str] = {
     Sine: "sine",
 }
 """Names of activation modules."""
-OPTIONS = {
+OPTIONS: dict[type, dict[str, object]] = {
     nn.GELU: {"approximate": "none"},
     nn.LeakyReLU: {"negative_slope": 0.01},
     nn.ELU: {"alpha": 1.0},
@@ -137,11 +137,15 @@ class _Builder:
         levels = np.repeat(np.arange(len(self.types)), [len(each) for each in self.types])
         if levels[-1] > np.iinfo(np.uint8).max:
             raise ValueError(f"a network may have {np.iinfo(np.uint8).max} levels behind its inputs, got {levels[-1]}")
-        parts = (self.types, levels, self.flags, self.biases)
-        types, _, flags, biases = (np.concatenate(each) if isinstance(each, list) else each for each in parts)
-        pointer = np.concatenate([[0], np.cumsum(np.concatenate(self.degrees))])
-        sources, weights = np.concatenate(self.sources), np.concatenate(self.weights)
-        return NeuronDAG(types, levels.astype(np.uint8), flags, biases, pointer, sources, weights)
+        return NeuronDAG(
+            np.concatenate(self.types),
+            levels.astype(np.uint8),
+            np.concatenate(self.flags),
+            np.concatenate(self.biases),
+            np.concatenate([[0], np.cumsum(np.concatenate(self.degrees))]),
+            np.concatenate(self.sources),
+            np.concatenate(self.weights),
+        )
 
 
 def _single(name: str, values: Tensor) -> NDArray[np.float32]:
@@ -155,8 +159,8 @@ def _single(name: str, values: Tensor) -> NDArray[np.float32]:
 def to_module(dag: NeuronDAG) -> nn.Module:
     """Convert a graph to a module: ``nn.Sequential`` if its levels are dense layers, else a ``DAGNet``.
 
-    The weights are those of the graph bit for bit: a graph that ``from_module`` has made of a sequence of layers becomes
-    that sequence, without its dropout.
+    The weights are those of the graph bit for bit: a graph that ``from_module`` has made of a sequence of layers
+    becomes that sequence, without its dropout.
     """
     layers = _layers(dag)
     return DAGNet(dag) if layers is None else nn.Sequential(*layers)

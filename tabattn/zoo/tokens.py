@@ -56,10 +56,17 @@ class NeuronTokens(NamedTuple):
         weight[cell] = torch.from_numpy(population.weight)
         edge = torch.zeros(len(weight), dtype=torch.bool)
         edge[cell] = True
-        integers = (spread(each, torch.long) for each in (population.type, population.level, population.flags))
         shape = len(population), most, most
         mask = spread(np.ones(len(network), bool), torch.bool)
-        return cls(*integers, spread(population.bias, torch.float), weight.view(shape), edge.view(shape), mask)
+        return cls(
+            spread(population.type, torch.long),
+            spread(population.level, torch.long),
+            spread(population.flags, torch.long),
+            spread(population.bias, torch.float),
+            weight.view(shape),
+            edge.view(shape),
+            mask,
+        )
 
     def population(self) -> Population:
         """Return the networks."""
@@ -68,12 +75,15 @@ class NeuronTokens(NamedTuple):
         edge = self.edge.cpu() & mask[:, :, None]
         degree = edge.sum(2)
         source = edge.nonzero()[:, 2]
-        own = [each.cpu()[mask].numpy() for each in (self.type, self.level, self.flags, self.bias, degree)]
-        kinds = (np.uint8, np.uint8, np.uint8, np.float32, np.int64)
+        kind, level, flags = (each.cpu()[mask].numpy().astype(np.uint8) for each in self[:3])
         return Population(
             _starts(sizes),
             _starts(degree.mul(mask).sum(1)),
-            *(each.astype(kind) for each, kind in zip(own, kinds, strict=True)),
+            kind,
+            level,
+            flags,
+            self.bias.cpu()[mask].numpy().astype(np.float32),
+            degree[mask].numpy(),
             source.numpy(),
             self.weight.cpu()[edge].numpy(),
         )
@@ -144,11 +154,13 @@ class EdgeTokens(NamedTuple):
         bias = torch.zeros(total)
         bias[number[biases.flatten()]] = value[biases]
         degree = torch.bincount(number[edges.flatten()], minlength=total)
-        whats = [each[vertices].numpy().astype(np.uint8) for each in (kinds, parent, flags)]
+        own, levels, bits = (each[vertices].numpy().astype(np.uint8) for each in (kinds, parent, flags))
         return Population(
             _starts(vertices.sum(1)),
             _starts(edges.sum(1)),
-            *whats,
+            own,
+            levels,
+            bits,
             bias.numpy(),
             degree.numpy(),
             parent[edges].numpy(),
@@ -160,8 +172,8 @@ class MatrixTokens(NamedTuple):
     """Matrices of weights and of edges, with rows for what the vertices are: images for convolutions.
 
     Attributes:
-        image: ``(networks, 2, vertices + 4, vertices)`` float. First channel: weights (row = child), then types, levels,
-            flags and biases. Second channel: 1 where there is an edge, and in the other rows where there is a vertex.
+        image: ``(networks, 2, vertices + 4, vertices)`` float. First channel: weights (row = child), then types,
+            levels, flags and biases. Second channel: 1 where there is an edge, below where there is a vertex.
     """
 
     image: Tensor
@@ -178,9 +190,9 @@ class MatrixTokens(NamedTuple):
         """Return the networks."""
         values, present = self.image.unbind(1)
         size = self.image.shape[-1]
-        kinds = (values[:, size + row].round().long() for row in range(3))
-        mask = present[:, -1] > 0.5
-        return NeuronTokens(*kinds, values[:, -1], values[:, :size], present[:, :size] > 0.5, mask).population()
+        kinds, levels, flags = (values[:, size + row].round().long() for row in range(3))
+        edge, mask = present[:, :size] > 0.5, present[:, -1] > 0.5
+        return NeuronTokens(kinds, levels, flags, values[:, -1], values[:, :size], edge, mask).population()
 
 
 Tokens = NeuronTokens | EdgeTokens | MatrixTokens

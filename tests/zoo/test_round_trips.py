@@ -118,7 +118,7 @@ def test_other_modules_are_refused_by_name(module: nn.Module, message: str) -> N
 def test_widths_and_numbers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="linear layer '1' has 4 inputs, but 3 come before it"):
         from_module(nn.Sequential(nn.Linear(2, 3), nn.Linear(4, 1)))
-    with pytest.raises(ValueError, match="layer '0' has numbers of type torch.float64"):
+    with pytest.raises(ValueError, match=r"layer '0' has numbers of type torch\.float64"):
         from_module(nn.Sequential(nn.Linear(2, 3)).double())
     with pytest.raises(ValueError, match="inputs must be at least 1 for a module without a linear layer, got None"):
         from_module(nn.ReLU())
