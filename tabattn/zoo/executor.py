@@ -51,8 +51,7 @@ def execute(tokens: NeuronTokens, x: Tensor, probe: Tensor | None = None) -> Exe
         before = torch.baddbmm(bias[:, None, own], values, weight[:, own, :start].mT)
         if added is not None:
             before = before + added[..., own]
-        level = _activated(before, kinds[:, None, own], codes)
-        values = torch.cat([values, torch.where(columns.real[:, None, own], level, 0.0)], dim=-1)
+        values = torch.cat([values, _activated(before, kinds[:, None, own], codes)], dim=-1)
     values = values.gather(2, columns.column[:, None].expand(-1, x.shape[1], -1)) * tokens.mask[:, None]
     return Executed(_outputs(tokens, values), values)
 

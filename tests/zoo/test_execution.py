@@ -59,6 +59,16 @@ def test_no_network_depends_on_another() -> None:
     torch.testing.assert_close(one.values[0], all_of_them.values[3])
 
 
+def test_columns_beyond_the_inputs_of_a_network_are_not_read() -> None:
+    module = nn.Linear(2, 1)
+    tokens = tokenize([from_module(module), from_module(nn.Linear(4, 1))])
+    x = torch.randn(2, 3, 5)
+    x[0, :, 2:], x[1, :, 4:] = torch.nan, torch.nan
+    found = execute(tokens, x).outputs
+    torch.testing.assert_close(found[0], module(x[0, :, :2]))
+    assert found.isfinite().all()
+
+
 def test_weights_get_the_gradients_of_the_module() -> None:
     module = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
     tokens = tokenize(from_module(module))
@@ -135,6 +145,16 @@ def test_weightings_have_mean_one_over_real_edges_and_biases(weighting: str) -> 
     total, count = edges.sum((1, 2)) + biases.sum(1), real.sum((1, 2)) + biased.sum(1)
     some = total > 0
     torch.testing.assert_close((total / count)[some], torch.ones(int(some.sum())), rtol=1e-4, atol=1e-4)
+
+
+def test_neurons_are_weighted_by_sensitivity_and_by_the_size_of_their_parents() -> None:
+    tokens = tokenize(from_module(nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False))))
+    x = torch.tensor([[[1.0, -4.0], [-3.0, 4.0]]])
+    sensitivity = neuron_sensitivity(tokens, x)[0]
+    edges, _ = edge_weighting(tokens, x, "neuron")
+    torch.testing.assert_close(edges[0, 2, 0] / edges[0, 4, 3], sensitivity[2] / sensitivity[4])
+    edges, _ = edge_weighting(tokens, x, "neuron_x_act")
+    torch.testing.assert_close(edges[0, 3, 1] / edges[0, 3, 0], torch.tensor(2.0))
 
 
 def test_an_unknown_weighting_is_refused() -> None:

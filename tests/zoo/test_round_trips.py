@@ -1,6 +1,7 @@
 """Conversion and tokenisation lose nothing."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,20 @@ def test_the_other_networks_and_the_room_do_not_matter(graphs: list[NeuronDAG]) 
             assert detokenize(alone) == [dag]
 
 
+def test_places_are_counted_within_levels() -> None:
+    small, large = from_module(nn.Linear(2, 1)), from_module(nn.Sequential(nn.Linear(1, 3), nn.Linear(3, 2)))
+    tokens = tokenize([small, large])
+    assert tokens.place.tolist() == [[0, 1, 0, 0, 0, 0], [0, 0, 1, 2, 0, 1]]
+
+
+def test_biases_without_weights_are_no_layer() -> None:
+    arrays = from_module(nn.Sequential(nn.Tanh()), 2)
+    biased = replace(arrays, flags=np.uint8([0, 0, 6, 6]), bias=np.float32([0, 0, 1, 2]))
+    made = to_module(biased)
+    assert from_module(made) == biased
+    torch.testing.assert_close(made(torch.zeros(1, 2)), torch.tensor([[1.0, 2.0]]).tanh())
+
+
 def test_what_training_changes_is_in_the_graph() -> None:
     dag = graph(np.random.default_rng(4))
     net = DAGNet(dag)
@@ -139,6 +154,8 @@ def test_widths_and_numbers_that_do_not_fit_are_refused() -> None:
         ({"bias": np.float32([1, 0, 0])}, "a bias of 0 where there is none"),
         ({"bias": np.float64([0, 0, 0])}, r"needs bias of type float32 and shape \(3,\), got float64"),
         ({"source": np.int64([1, 0])}, "sorted by parent"),
+        ({"source": np.int64([0, 0])}, "sorted by parent, each once"),
+        ({"bias": np.float32([-0.0, 0, 1])}, "a bias of 0 where there is none"),
         ({"source": np.int64([0, 2])}, "from lower to higher levels"),
         ({"source": np.int64([-1, 0])}, "from lower to higher levels"),
         ({"pointer": np.int64([0, 0, 0, 1])}, "pointers that rise from 0 to the number of edges"),
