@@ -168,8 +168,16 @@ def test_predictions_at_a_time_are_those_one_by_one(context: int, monkeypatch: p
     sizes.clear()
     torch.testing.assert_close(decide(model, batch, output, COLUMNS, PredictOptions(2)).changes, together)
     assert max(sizes[1:]) <= 2 * 9 * len(COLUMNS)
-    # Without any context row in one of the tables there is no prediction.
     every = Context.of(batch)
+    means = []
+    for table, places in enumerate(every.places):
+        kept = [*(places != int(every.places[0, 0])).nonzero()[:, 0].tolist(), *([8] if context == 6 else [])]
+        left_over = model(batch.x[table, kept][None], batch.hidden[table, kept][None], len(kept) - (context == 6))
+        means.append(float(left_over.mean[0, -1, 2]))
+    expected = sum(means) / len(means) - float(output.mean[:, 8, 2].mean())
+    first = changes(model, batch, output, COLUMNS, every, [Left(8, 4, every.places[0, :1])])
+    assert first.tolist() == [pytest.approx(expected, rel=1e-3, abs=1e-6)]
+    # Without any context row in one of the tables there is no prediction.
     left = [Left(8, place, every.places[0]) for place in (3, 4)] + [Left(8, 4, every.places[0, :1])]
     assert changes(model, batch, output, COLUMNS, every, left).isnan().tolist() == [context == 6, context == 6, False]
 

@@ -10,6 +10,7 @@ from tabattn.attention import MECHANISMS
 from tabattn.contract.cells import Column
 from tabattn.reconstruction import CellTransformer
 from tabattn.reconstruction.cell_network import Reconstruction
+from tabattn.reconstruction.wide import GAIN, WideBlock
 
 COLUMNS = (
     Column("size"),
@@ -147,3 +148,17 @@ def test_dropout_acts_in_training() -> None:
     assert torch.equal(run().mean, run().mean)
     made.train()
     assert not torch.equal(run().mean, run().mean)
+
+
+def test_whole_rows_compare_themselves_with_others_at_first() -> None:
+    block = WideBlock(3, 8, 2, 16)
+    attention = block.rows.rows.get_submodule("attention")
+    query, key, value = attention.qkv.weight.chunk(3)
+    torch.testing.assert_close(query @ query.T, GAIN**2 * torch.eye(24), atol=1e-4, rtol=0.0)
+    assert torch.equal(query, key)
+    assert not torch.equal(query, value)
+    assert not attention.qkv.bias[:48].any()
+    assert attention.qkv.bias[48:].any()
+    rows = torch.randn(5, 24)
+    scores = attention.queries(rows[None]) @ attention.keys_values(rows[None])[0].transpose(-2, -1)
+    assert (scores.sum(1).argmax(-1) == torch.arange(5)).all()
