@@ -2,6 +2,7 @@
 
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory
 from tabattn.reconstruction.corrected import ProcessTransformer
+from tabattn.reconstruction.jointly_corrected import GaussianTransformer
 from tabattn.reconstruction.legacy import LegacyNPT
 from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.options import LossOptions, PredictOptions
@@ -9,6 +10,7 @@ from tabattn.reconstruction.patches import PatchTransformer
 
 NETWORKS: dict[str, type[CellNetwork]] = {
     "CellTransformer": CellTransformer,
+    "GaussianTransformer": GaussianTransformer,
     "LegacyNPT": LegacyNPT,
     "PatchTransformer": PatchTransformer,
     "ProcessTransformer": ProcessTransformer,
@@ -19,6 +21,7 @@ __all__ = [
     "NETWORKS",
     "CellNetwork",
     "CellTransformer",
+    "GaussianTransformer",
     "LegacyNPT",
     "LossOptions",
     "NetworkFactory",

@@ -81,6 +81,7 @@ class TableReconstruction(Task):
         self.network_of = network_of
         self.loss = loss
         self.asked = predict
+        self.prepared = False
         self.changes: list[Tensor] = []
         self.columns: tuple[Column, ...] = ()
         if columns is not None:
@@ -156,11 +157,20 @@ class TableReconstruction(Task):
         """Predict all cells of a batch."""
         return self.network(batch.x, batch.hidden, batch.context)
 
+    def prepare(self, truth: Tensor) -> None:
+        """Let the network prepare itself; where this is not called before the training, it is with its first batch.
+
+        Args:
+            truth: True cells of rows to learn from, ``(rows, columns)``; NaN = missing.
+        """
+        self.network.begin(truth)
+        self.prepared = True
+
     def on_train_batch_start(self, batch: CellBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Let the network prepare itself before the first step of a training; on all ranks as on the first."""
         super().on_train_batch_start(batch, batch_idx, dataloader_idx)
-        if self.global_step == 0 and batch_idx == 0:
-            self.network.begin(batch.truth[0])
+        if self.global_step == 0 and batch_idx == 0 and not self.prepared:
+            self.prepare(batch.truth[0])
             for _, buffer in self.network.named_buffers():
                 buffer.copy_(self.trainer.strategy.broadcast(buffer))
 

@@ -1,5 +1,7 @@
 """Batches of the estimators: rows to learn from, and rows to validate behind a context."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
@@ -34,18 +36,65 @@ def contexts_of(rows: Tensor, classes: Tensor | None, most: int, count: int, see
     return [part.sort().values for part in partition(rows, classes, parts, generator(seed, CONTEXTS))[:count]]
 
 
+class Hiding(NamedTuple):
+    """Feature cells to hide in a training.
+
+    Attributes:
+        rates: Least and largest probability that a cell is hidden, drawn for each row.
+        patterns: Cells that rows of the table lack, ``(patterns, columns)`` boolean; there may be none.
+        borrowed: Share of the rows of which those of one of the patterns are hidden instead, if there are any.
+    """
+
+    rates: tuple[float, float]
+    patterns: Tensor
+    borrowed: float
+
+    @classmethod
+    def of(cls, cells: Tensor, rates: tuple[float, float], borrowed: float) -> "Hiding":
+        """Find the patterns of a table, ``(rows, columns)``; NaN = missing."""
+        missing = cells.isnan()
+        return cls(rates, missing[missing.any(1)], borrowed)
+
+    def draw(self, rows: int, source: Generator) -> Tensor:
+        """Draw the cells to hide of some rows, ``(rows, columns)`` boolean."""
+        low, high = self.rates
+        rates = low + (high - low) * torch.rand(rows, 1, generator=source)
+        drawn = torch.rand(rows, self.patterns.shape[1], generator=source) < rates
+        if not len(self.patterns):
+            return drawn
+        chosen = torch.rand(rows, 1, generator=source) < self.borrowed
+        return torch.where(chosen, self._patterns(rows, source), drawn)
+
+    def held_out(self, rows: int, seed: int) -> Tensor:
+        """Cells of held-out rows to hide: at a low, a middle and a high rate, or by patterns and at a middle rate.
+
+        Returns:
+            ``(3, rows, columns)`` boolean.
+        """
+        source = generator(seed, VALIDATION)
+        low, high = self.rates
+        shape = rows, self.patterns.shape[1]
+        drawn = [torch.rand(shape, generator=source) < low + (high - low) * part for part in (0.2, 0.5, 0.8)]
+        if self.borrowed and len(self.patterns):
+            drawn[0], drawn[2] = self._patterns(rows, source), self._patterns(rows, source)
+        return torch.stack(drawn)
+
+    def _patterns(self, rows: int, source: Generator) -> Tensor:
+        return self.patterns[torch.randint(len(self.patterns), (rows,), generator=source)]
+
+
 class TrainingRows(Dataset[CellBatch]):
     """Endless training batches: each epoch partitions the rows anew, and each batch hides other cells.
 
     A part of the rows is the context, to which all attend. Where there are labels, those are hidden of all rows behind
-    the context, and of no other. Feature cells are hidden with a probability that is drawn for each row.
+    the context, and of no other.
 
     Args:
         cells: Standardised cells, ``(rows, columns)``; NaN = missing.
         rows: Numbers of the rows to learn from.
         labels: Which columns hold the labels to predict, ``(columns,)``; none = all columns are alike.
         classes: Class of each row; None = there are none.
-        hidden: Least and largest probability that a feature cell is hidden.
+        hiding: Which feature cells are hidden.
         targets: Share of the rows whose labels are hidden.
         most: Most rows of a batch.
         seed: Seed.
@@ -57,7 +106,7 @@ class TrainingRows(Dataset[CellBatch]):
         rows: Tensor,
         labels: Tensor,
         classes: Tensor | None,
-        hidden: tuple[float, float],
+        hiding: Hiding,
         targets: float,
         most: int,
         seed: int,
@@ -66,7 +115,7 @@ class TrainingRows(Dataset[CellBatch]):
         self.rows = rows
         self.labels = labels
         self.classes = classes
-        self.hidden = hidden
+        self.hiding = hiding
         self.targets = targets
         self.parts = -(-len(rows) // most)
         self.seed = seed
@@ -83,9 +132,7 @@ class TrainingRows(Dataset[CellBatch]):
         rows = rows[torch.randperm(len(rows), generator=source)]
         truth = self.cells[rows]
         present = ~truth.isnan()
-        low, high = self.hidden
-        rates = low + (high - low) * torch.rand(len(rows), 1, generator=source)
-        drawn = torch.rand(truth.shape, generator=source) < rates
+        drawn = self.hiding.draw(len(rows), source)
         share = self.targets if self.labels.any() else 0.5 * float(torch.rand(1, generator=source))
         context = min(max(1, round((1 - share) * len(rows))), max(1, len(rows) - 1))
         drawn[:, self.labels] = (torch.arange(len(rows)) >= context)[:, None]
@@ -133,9 +180,3 @@ class HeldOutRows(Dataset[CellBatch]):
         return CellBatch(
             x[None], hidden[None], truth[None], (asked & ~truth.isnan())[None], len(self.context), rows[None]
         )
-
-
-def drawn_cells(shape: tuple[int, int], rates: tuple[float, ...], seed: int) -> Tensor:
-    """Cells of held-out rows to hide, once at each rate: ``(rates, rows, columns)`` boolean."""
-    source = generator(seed, VALIDATION)
-    return torch.stack([torch.rand(shape, generator=source) < rate for rate in rates])

@@ -3,10 +3,9 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tabattn.contract.cells import Column
-from tabattn.reconstruction.estimator.batches import HeldOutRows, TrainingRows, contexts_of, drawn_cells
+from tabattn.reconstruction.estimator.batches import HeldOutRows, Hiding, TrainingRows, contexts_of
 from tabattn.reconstruction.estimator.cells import held_out
 from tabattn.reconstruction.estimator.members import Members
 from tabattn.reconstruction.estimator.training import Training, train
@@ -47,26 +46,19 @@ def fit_members(
     settings = training.settings
     asked = torch.zeros(len(columns), dtype=torch.bool)
     asked[labels] = True
+    hiding = Hiding.of(truth, settings.hidden, 0.0 if labels else settings.borrowed)
     networks, histories = [], []
     for member in range(members):
         own = seed + SEED_STEP * member
         learned, val = held_out(len(truth), classes, share, own % 2**32)
-        batches = TrainingRows(truth, learned, asked, codes, settings.hidden, settings.targets, settings.rows, own)
+        batches = TrainingRows(truth, learned, asked, codes, hiding, settings.targets, settings.rows, own)
         context = contexts_of(learned, codes, context_rows, 1, own)[0]
-        hidden = _hidden(asked, len(val), settings.hidden, own)
+        hidden = asked.expand(1, len(val), -1) if labels else hiding.held_out(len(val), own)
         scored = HeldOutRows(truth, context, val, hidden, context_rows)
         some = bool((hidden & ~truth[val].isnan()).any())
-        network, history = train(training, columns, batches, scored if some else None, own)
+        known = None if labels else truth[learned]
+        network, history = train(training, columns, known, batches, scored if some else None, own)
         networks.append(network)
         histories.append(history)
     contexts = contexts_of(torch.arange(len(truth)), codes, context_rows, settings.partitions, seed)
     return Members(networks, columns, truth, contexts), histories
-
-
-def _hidden(asked: Tensor, rows: int, bounds: tuple[float, float], seed: int) -> Tensor:
-    """Cells of validation rows to score: those of the labels, or drawn ones at a low, a middle and a high rate."""
-    if asked.any():
-        return asked.expand(1, rows, -1)
-    low, high = bounds
-    rates = tuple(low + (high - low) * part for part in (0.2, 0.5, 0.8))
-    return drawn_cells((rows, len(asked)), rates, seed)

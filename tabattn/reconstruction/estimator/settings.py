@@ -10,6 +10,7 @@ from tabattn.optim import MuonAdamW
 from tabattn.optim.factories import OptimizerFactory
 from tabattn.reconstruction.cell_network import NetworkFactory
 from tabattn.reconstruction.corrected import ProcessTransformer
+from tabattn.reconstruction.jointly_corrected import GaussianTransformer
 from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.options import DEFAULT_LOSS, LossOptions
 
@@ -27,6 +28,8 @@ class TrainingSettings:
         loss: Options of the loss.
         rows: Most rows of a training batch.
         hidden: Least and largest share of feature cells that are hidden in training, drawn for each row.
+        borrowed: Share of the rows of which those cells are hidden instead that another row of the table lacks, if some
+            do, so that a training hides what is to be filled; used by ``TabularImputer`` alone.
         targets: Share of labels that are hidden in training; not used by ``TabularImputer``.
         validate_every: Steps between validations.
         decay: Decay of the moving average of the weights, which is what is validated and predicts; 0 = none.
@@ -41,6 +44,7 @@ class TrainingSettings:
     loss: LossOptions = DEFAULT_LOSS
     rows: int = 1024
     hidden: tuple[float, float] = (0.0, 0.3)
+    borrowed: float = 0.0
     targets: float = 0.5
     validate_every: int = 50
     decay: float = 0.98
@@ -54,6 +58,8 @@ class TrainingSettings:
         low, high = self.hidden
         if not 0 <= low <= high < 1:
             raise ValueError(f"hidden must be two shares, 0 <= least <= largest < 1, got {list(self.hidden)}")
+        if not 0 <= self.borrowed <= 1:
+            raise ValueError(f"borrowed must be between 0 and 1, got {self.borrowed}")
         if not 0 < self.targets <= 1:
             raise ValueError(f"targets must be above 0 and at most 1, got {self.targets}")
         if not 0 <= self.decay < 1:
@@ -77,10 +83,13 @@ CLASSIFICATION = replace(PREDICTION, hidden=(0.0, 0.3))
 """Defaults of ``NPTClassifier``, which would learn rows by heart if no feature were hidden."""
 
 IMPUTATION = TrainingSettings(
+    network=partial(GaussianTransformer, dim=32, heads=4, hidden=64, layers=2),
     optimizer=partial(MuonAdamW, lr=0.01, adamw_lr=3e-3),
     loss=LossOptions(tradeoff=0.0, annealing="constant"),
     rows=128,
     hidden=(0.1, 0.6),
-    steps=600,
+    borrowed=0.5,
+    validate_every=25,
+    steps=200,
 )
 """Defaults of ``TabularImputer``, to which every column is a target."""
