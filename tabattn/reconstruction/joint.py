@@ -15,8 +15,10 @@ RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Variances that are added to a covariance in each iteration; the one that predicts hidden cells best is kept."""
 HIDDEN = 0.15
 """Share of the seen cells that are hidden to choose it."""
-ITERATIONS = 30
-"""Iterations of expectation maximisation."""
+ITERATIONS, FEWER = 30, 12
+"""Iterations of expectation maximisation; fewer to choose the ridge."""
+ELEMENTS = 2**22
+"""Most elements of the covariances of some rows, which are computed at a time."""
 LEAST = 0.01
 """Least probability of a category before normalisation."""
 
@@ -73,7 +75,7 @@ class JointGaussian(nn.Module):
     covariance: Tensor
     slots: Tensor
 
-    def __init__(self, columns: Sequence[Column], most_rows: int = 2000, most_width: int = 128) -> None:
+    def __init__(self, columns: Sequence[Column], most_rows: int = 1000, most_width: int = 128) -> None:
         super().__init__()
         check_least(most_rows=(most_rows, 2), most_width=(most_width, 1))
         self.kinds = Kinds.of(columns)
@@ -98,8 +100,10 @@ class JointGaussian(nn.Module):
             hidden: Hidden or missing cells, of the same shape, boolean.
         """
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            found = self._predict(x.flatten(0, 1), hidden.flatten(0, 1))
-        return Conditional(*(part.unflatten(0, x.shape[:2]).float() for part in found))
+            size = _chunk(len(self.centre))
+            pairs = zip(x.flatten(0, 1).split(size), hidden.flatten(0, 1).split(size), strict=True)
+            found = zip(*(self._predict(*pair) for pair in pairs), strict=True)
+        return Conditional(*(torch.cat(part).unflatten(0, x.shape[:2]).float() for part in found))
 
     def fit(self, truth: Tensor) -> None:
         """Estimate mean and covariance.
@@ -116,14 +120,14 @@ class JointGaussian(nn.Module):
         inputs, seen = self._inputs(x, missing)
         some = self._inputs(x, missing | drawn)[1]
         asked = seen & ~some
-        best, least = RIDGES[0], torch.inf
+        best, least = RIDGES[-1], torch.inf
         for ridge in RIDGES:
-            centre, covariance = _maximised(inputs, some, ridge)
-            filled = _condition(inputs, some, centre, covariance).filled
-            loss = float((filled - inputs)[asked].square().mean())
+            loss = float(
+                _filled(inputs, some, *_maximised(inputs, some, ridge, FEWER)).sub(inputs)[asked].square().mean()
+            )
             if loss < least:
                 best, least = ridge, loss
-        centre, covariance = _maximised(inputs, seen, best)
+        centre, covariance = _maximised(inputs, seen, best, ITERATIONS)
         self.centre.copy_(centre)
         self.covariance.copy_(covariance)
 
@@ -202,16 +206,33 @@ def _condition(inputs: Tensor, seen: Tensor, centre: Tensor, covariance: Tensor)
     return Conditioned(filled, torch.where(neither, covariance - explained, 0.0), precision, weights)
 
 
-def _maximised(inputs: Tensor, seen: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+def _filled(inputs: Tensor, seen: Tensor, centre: Tensor, covariance: Tensor) -> Tensor:
+    """Rows whose unseen parts are conditional means."""
+    size = _chunk(len(centre))
+    pairs = zip(inputs.split(size), seen.split(size), strict=True)
+    return torch.cat([_condition(*pair, centre, covariance).filled for pair in pairs])
+
+
+def _maximised(inputs: Tensor, seen: Tensor, ridge: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Mean and covariance by expectation maximisation."""
     counts = seen.sum(0).clamp(min=1)
     centre = torch.where(seen, inputs, 0.0).sum(0) / counts
     variance = torch.where(seen, (inputs - centre).square(), 0.0).sum(0) / counts
     covariance = torch.diag(variance + ridge)
     noise = ridge * torch.eye(len(centre), dtype=inputs.dtype, device=inputs.device)
-    for _ in range(ITERATIONS):
-        given = _condition(inputs, seen, centre, covariance)
-        centre = given.filled.mean(0)
-        apart = given.filled - centre
-        covariance = (apart.T @ apart + given.covariance.sum(0)) / len(inputs) + noise
+    size = _chunk(len(centre))
+    for _ in range(iterations):
+        filled, unseen = [], torch.zeros_like(covariance)
+        for pair in zip(inputs.split(size), seen.split(size), strict=True):
+            given = _condition(*pair, centre, covariance)
+            filled.append(given.filled)
+            unseen += given.covariance.sum(0)
+        rows = torch.cat(filled)
+        centre = rows.mean(0)
+        covariance = ((rows - centre).T @ (rows - centre) + unseen) / len(rows) + noise
     return centre, covariance
+
+
+def _chunk(width: int) -> int:
+    """Rows at a time."""
+    return max(1, ELEMENTS // max(1, width) ** 2)

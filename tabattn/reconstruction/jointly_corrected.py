@@ -15,11 +15,12 @@ from tabattn.reconstruction.network import CellTransformer
 
 
 class GaussianTransformer(CellTransformer):
-    """Conditional expectations of a joint Gaussian of the columns, corrected by a ``CellTransformer``: residual learning.
+    """Joint Gaussian of the columns, whose predictions a ``CellTransformer`` corrects: residual learning.
 
-    The token of each cell also holds what the Gaussian predicts from the other cells of the row, and where the cell is
-    seen the error of this. The network predicts what is to be added to means and to logarithms of probabilities, so that
-    an untrained one predicts as the Gaussian does. One component of the predictive density is that of the Gaussian.
+    The token of each cell also holds what the Gaussian predicts from the other cells of its row, and where the cell is
+    seen the error of this. The network predicts what is to be added to means and to logarithms of probabilities, so
+    that an untrained one predicts as the Gaussian does. One component of the predictive density is that of the
+    Gaussian.
 
     Args:
         columns: The columns of the table.
@@ -46,7 +47,7 @@ class GaussianTransformer(CellTransformer):
         layers: int = 3,
         embedding: Embedding = "rbf",
         dropout: float = 0.1,
-        most_rows: int = 2000,
+        most_rows: int = 1000,
     ) -> None:
         super().__init__(
             columns,

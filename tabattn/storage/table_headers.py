@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tabattn.contract.cells import Column
@@ -67,6 +68,51 @@ def names(given: Any, columns: int) -> NDArray[np.object_] | None:
     if not isinstance(given, list) or len(given) != columns or not all(isinstance(name, str) for name in given):
         raise ValueError(f"names must be {columns} texts")
     return np.asarray(given, dtype=object)
+
+
+def plain_name(name: Any) -> Any:
+    """Column name that is not text in plain values: a number, or a tuple as a list; dates are marked.
+
+    Raises:
+        TypeError: It is of another type.
+    """
+    if isinstance(name, tuple):
+        return [plain_name(part) for part in name]
+    if isinstance(name, pd.Timestamp):
+        return {"timestamp": name.isoformat()}
+    name = name.item() if isinstance(name, np.generic) else name
+    if type(name) not in (str, bool, int, float):
+        raise TypeError(f"a column name must be text, a number, a date or a tuple of these, got {name!r}")
+    return name
+
+
+def name_of(given: Any) -> Any:
+    """Column name from its plain values.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(given, list):
+        return tuple(map(name_of, given))
+    if isinstance(given, dict) and set(given) == {"timestamp"}:
+        return pd.Timestamp(given["timestamp"])
+    if type(given) not in (str, bool, int, float):
+        raise ValueError(f"a column name must be text, a number, a date or a list of these, got {str(given)[:40]!r}")
+    return given
+
+
+def column_labels(given: Any, columns: int) -> list[Any]:
+    """Validate the names of columns that are not all text, different ones.
+
+    Raises:
+        ValueError: They are not one name for each column.
+    """
+    if not isinstance(given, list) or len(given) != columns:
+        raise ValueError(f"labels of columns must be {columns} names")
+    found = list(map(name_of, given))
+    if len(set(found)) < columns:
+        raise ValueError("labels of columns must be different")
+    return found
 
 
 def kept_columns(given: Any, columns: int) -> NDArray[np.int64]:
@@ -142,9 +188,15 @@ def check_columns(columns: Sequence[Column], encoder: TableEncoder, labels: list
 def plain_encoder(estimator: Any) -> dict[str, Any]:
     """Describe the fitted encoder of an estimator, and the names of its columns, in plain values."""
     found: TableEncoder = estimator.encoder_
+    named = [str(name) for name in getattr(estimator, "feature_names_in_", ())] or None
+    try:
+        labels = None if named else [plain_name(name) for name in found.labels_]
+    except (AttributeError, TypeError):  # Read from an earlier file, or names such as periods: not checked when loaded.
+        labels = None
     return {
         "columns": estimator.n_features_in_,
-        "names": [str(name) for name in getattr(estimator, "feature_names_in_", ())] or None,
+        "names": named,
+        "column_labels": labels,
         "kept": found.columns_.tolist(),
         "categories": found.categories_,
         "readings": [reading.plain() for reading in found.readings_],
@@ -164,6 +216,9 @@ def encoder(header: Mapping[str, Any]) -> TableEncoder:
     named = names(header["names"], columns)
     if named is not None:
         found.feature_names_in_ = named
+        found.labels_ = named.tolist()
+    elif header.get("column_labels") is not None:
+        found.labels_ = column_labels(header["column_labels"], columns)
     found.columns_ = kept_columns(header["kept"], columns)
     codes = categories(header["categories"], len(found.columns_))
     found.readings_ = readings(header.get("readings"), codes)

@@ -135,7 +135,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_labels(self, given: list[Any]) -> None:
         """Check column names that are not text, such as numbers or tuples; 0, 1, 2, ... also mean no names."""
-        fitted = getattr(self, "labels_", given)  # encoders read from files have no labels_
+        fitted = getattr(self, "labels_", given)  # encoders read from earlier files have no labels_
         if given != fitted and given != list(range(len(given))):
             wrong = next(pair for pair in zip(given, fitted, strict=True) if pair[0] != pair[1])
             raise ValueError(f"columns must be those of fit, in the same order: got {wrong[0]!r} for {wrong[1]!r}")

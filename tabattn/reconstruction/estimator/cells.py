@@ -48,6 +48,13 @@ def standardised(x: Floats, columns: tuple[Column, ...]) -> NDArray[np.float32]:
     return np.where(numeric, drawn_in(z), z).astype(np.float32)
 
 
+def in_units(z: Floats, mean: Floats | float, std: Floats | float) -> Floats:
+    """Standardised numbers in the units of the data; beyond the largest double they are this one."""
+    with np.errstate(over="ignore"):
+        half = np.asarray(mean) / 2 + np.asarray(std) / 2 * z
+    return np.asarray(2 * np.clip(half, -np.finfo(np.float64).max / 2, np.finfo(np.float64).max / 2))
+
+
 def held_out(rows: int, classes: NDArray[np.int64] | None, share: float, seed: int) -> tuple[Tensor, Tensor]:
     """Split rows at random into those to learn from and those to validate on; of few rows none validate.
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from tabattn.contract.columns import Floats
 from tabattn.nn.densities import parts
 from tabattn.reconstruction.cell_network import Reconstruction
+from tabattn.reconstruction.estimator.cells import in_units
 from tabattn.reconstruction.estimator.members import Members
 
 
@@ -14,19 +15,19 @@ def most_likely(members: Members, found: Reconstruction) -> Floats:
     """Means of numbers in the data's units, and most probable categories by index, ``(rows, columns)``."""
     kinds = members.kinds
     out = np.empty((found.mean.shape[1], len(members.columns)))
-    out[:, kinds.numeric] = in_units(members, found.mean[0])
+    out[:, kinds.numeric] = bounded(members, found.mean[0])
     if kinds.categorical:
         out[:, kinds.categorical] = found.logits[0].argmax(-1).numpy()
     return out
 
 
-def in_units(members: Members, z: Tensor) -> Floats:
+def bounded(members: Members, z: Tensor) -> Floats:
     """Standardised numbers in the units of the data, within the range of ``fit``, ``(rows, numeric columns)``."""
     numeric = members.kinds.numeric
     known = members.known[:, numeric].double().numpy()
-    bounded = np.clip(z.double().numpy(), np.nanmin(known, axis=0), np.nanmax(known, axis=0))
+    within = np.clip(z.double().numpy(), np.nanmin(known, axis=0), np.nanmax(known, axis=0))
     scale = np.asarray([members.columns[place][2:4] for place in numeric]).reshape(-1, 2)
-    return np.asarray(scale[:, 0] + scale[:, 1] * bounded)
+    return in_units(within, scale[:, 0], scale[:, 1])
 
 
 def draw_column(members: Members, found: Reconstruction, place: int, draws: np.random.RandomState) -> Floats:
@@ -41,7 +42,7 @@ def draw_column(members: Members, found: Reconstruction, place: int, draws: np.r
     rows = np.arange(len(chosen))
     values = found.mean[0].clone()
     values[:, at] = values.new_tensor(draws.normal(mean.numpy()[rows, chosen], std.numpy()[rows, chosen]))
-    return np.asarray(in_units(members, values)[:, at])
+    return np.asarray(bounded(members, values)[:, at])
 
 
 def choose(shares: Floats, draws: np.random.RandomState) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from tabattn.attention import AttentionFactory
-from tabattn.contract.columns import Floats, TableEncoder, checked_table, learn
+from tabattn.contract.columns import Floats, TableEncoder, checked_table
 from tabattn.contract.errors import TableWarning
 from tabattn.reconstruction.cell_network import Reconstruction
 from tabattn.reconstruction.estimator import files
@@ -23,7 +23,14 @@ from tabattn.reconstruction.estimator.cells import columns_of, standardised
 from tabattn.reconstruction.estimator.filling import draw_column, most_likely
 from tabattn.reconstruction.estimator.fitting import fit_members
 from tabattn.reconstruction.estimator.members import Members
-from tabattn.reconstruction.estimator.restore import entries_of, fill, like, missing_cells
+from tabattn.reconstruction.estimator.restore import (
+    constants_of,
+    entries_of,
+    filled_columns,
+    filled_table,
+    like,
+    missing_cells,
+)
 from tabattn.reconstruction.estimator.settings import IMPUTATION, TrainingSettings
 from tabattn.storage import table_headers
 
@@ -112,7 +119,8 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         x = self.encoder_.fit_encode(table)
         self.labels_ = list(table.columns)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self._learn_constants(table)
+        self.constants_, self.empty_ = constants_of(table, self.encoder_)
+        self._warn_of_empty()
         kept = list(zip(self.encoder_.columns_, self.encoder_.readings_, x.T, strict=True))
         self.entries_ = [entries_of(table.iloc[:, index], codes, reading) for index, reading, codes in kept]
         self.members_: Members | None = None
@@ -238,7 +246,7 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         found, header = files.load(cls, path, device, IMPUTATION)
         with files.refusing(path):
-            found.labels_ = list(getattr(found, "feature_names_in_", range(found.n_features_in_)))
+            found.labels_ = list(getattr(found.encoder_, "labels_", range(found.n_features_in_)))
             found.entries_ = files.entries_of(header["entries"], found.encoder_.categories_)
             if found.members_ is not None:
                 table_headers.check_columns(found.members_.columns, found.encoder_, [])
@@ -255,19 +263,10 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.sparse = True
         return tags
 
-    def _learn_constants(self, table: pd.DataFrame) -> None:
-        """Value of each column that does not vary, and which have none; the latter are named in a warning."""
-        self.constants_: dict[int, Any] = {}
-        self.empty_: list[int] = []
-        for index in sorted(set(range(table.shape[1])) - set(self.encoder_.columns_.tolist())):
-            column = table.iloc[:, index]
-            known = np.flatnonzero(~np.isnan(learn(column)[0].apply(column)[0]))
-            if len(known):
-                self.constants_[index] = column.iloc[known[0]]
-            else:
-                self.empty_.append(index)
+    def _warn_of_empty(self) -> None:
+        """Name the columns without a value in a warning."""
         if self.empty_:
-            names = ", ".join(repr(table.columns[index]) for index in self.empty_)
+            names = ", ".join(repr(self.labels_[index]) for index in self.empty_)
             what = "filled with 0" if self.keep_empty_features else "left out (keep_empty_features keeps them)"
             warnings.warn(f"columns without any value are {what}: {names}", TableWarning, stacklevel=3)
 
@@ -303,22 +302,5 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _filled(self, table: pd.DataFrame, values: Floats, missing: Missing) -> pd.DataFrame:
         """The table with its missing cells filled."""
-        places = {int(index): place for place, index in enumerate(self.encoder_.columns_)}
-        columns = [self._column(table.iloc[:, index], index, places, values, missing) for index in self._kept()]
-        out = pd.concat(columns, axis=1) if columns else pd.DataFrame(index=table.index)
-        out.columns = table.columns[self._kept()]
-        return out
-
-    def _column(
-        self, column: pd.Series, index: int, places: dict[int, int], values: Floats, missing: Missing
-    ) -> pd.Series:
-        if index not in places:
-            gaps = column.isna().to_numpy(dtype=bool)
-            entry = self.constants_.get(index, 0)
-            return fill(column, gaps, [entry] * int(gaps.sum()), None)
-        place = places[index]
-        gaps = missing[:, place]
-        entries = self.entries_[place]
-        cells = values[gaps, place]
-        found = [entries[int(code)] for code in cells] if entries else cells.tolist()
-        return fill(column, gaps, found, None if entries else self.encoder_.readings_[place])
+        cells = filled_columns(table, self.encoder_, self.entries_, values, missing)
+        return filled_table(table, self._kept(), cells, self.constants_)

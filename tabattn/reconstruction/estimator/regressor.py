@@ -13,7 +13,7 @@ from torch.distributions import MixtureSameFamily
 
 from tabattn.contract.columns import Floats, Standard
 from tabattn.nn.densities import mixture, parts
-from tabattn.reconstruction.estimator.cells import numeric
+from tabattn.reconstruction.estimator.cells import in_units, numeric
 from tabattn.reconstruction.estimator.predictor import NPTPredictor
 from tabattn.storage import table_headers
 
@@ -72,11 +72,11 @@ class NPTRegressor(RegressorMixin, NPTPredictor):  # type: ignore[misc]
         found = self._predict(X)
         count = self._labels()
         mean, scale = self._units()
-        means = self._shaped(mean + scale * found.mean[0, :, -count:].double().numpy())
+        means = self._shaped(in_units(found.mean[0, :, -count:].double().numpy(), mean, scale))
         if not return_std:
             return means
         density = self._last(found.density)
-        return means, self._shaped(scale * density.stddev.double().numpy())
+        return means, self._shaped(in_units(density.stddev.double().numpy(), 0.0, scale))
 
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95)) -> Floats:
         """Quantiles of the predictive densities.
@@ -99,7 +99,7 @@ class NPTRegressor(RegressorMixin, NPTPredictor):  # type: ignore[misc]
             raise ValueError(f"quantiles must be above 0 and below 1, got {wrong[0]!r}")
         density = self._last(self._predict(X).density)
         mean, scale = self._units()
-        found = [mean + scale * _quantile(density, float(level)).numpy() for level in listed]
+        found = [in_units(_quantile(density, float(level)).numpy(), mean, scale) for level in listed]
         return np.stack([self._shaped(each) for each in found], axis=-1)
 
     def log_density(self, X: Any, y: Any) -> Floats:
@@ -119,7 +119,9 @@ class NPTRegressor(RegressorMixin, NPTPredictor):  # type: ignore[misc]
         if truth.shape != shape:
             raise ValueError(f"y must be of the shape {shape}, got {truth.shape}")
         truth = truth.reshape(shape[0], -1)
-        scores = density.log_prob(torch.from_numpy((truth - mean) / scale)).double().numpy() - np.log(scale)
+        scores = density.log_prob(torch.from_numpy((truth / 2 - mean / 2) / (scale / 2))).double().numpy() - np.log(
+            scale
+        )
         return self._shaped(scores)
 
     def _labels(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tabattn.contract.columns import Floats, Reading
+from tabattn.contract.columns import Floats, Reading, TableEncoder, learn
 
 EPOCH = pd.Timestamp("1970-01-01")
 
@@ -21,6 +21,20 @@ def entries_of(column: pd.Series, codes: Floats, reading: Reading) -> list[Any]:
     return [column.iloc[rows[code]] for code in range(len(reading.categories))]
 
 
+def constants_of(table: pd.DataFrame, encoder: TableEncoder) -> tuple[dict[int, Any], list[int]]:
+    """Entry of each column that does not vary, by its index, and indices of columns without a value."""
+    constants: dict[int, Any] = {}
+    empty: list[int] = []
+    for index in sorted(set(range(table.shape[1])) - set(encoder.columns_.tolist())):
+        column = table.iloc[:, index]
+        known = np.flatnonzero(~np.isnan(learn(column)[0].apply(column)[0]))
+        if len(known):
+            constants[index] = column.iloc[known[0]]
+        else:
+            empty.append(index)
+    return constants, empty
+
+
 def missing_cells(column: pd.Series, codes: Floats, reading: Reading) -> NDArray[np.bool_]:
     """Which cells of a column are to be filled.
 
@@ -28,6 +42,53 @@ def missing_cells(column: pd.Series, codes: Floats, reading: Reading) -> NDArray
     stays.
     """
     return np.isnan(codes) if reading.categories is None else column.isna().to_numpy(dtype=bool)
+
+
+def filled_columns(
+    table: pd.DataFrame,
+    encoder: TableEncoder,
+    entries: list[list[Any]],
+    values: Floats,
+    missing: NDArray[np.bool_],
+) -> dict[int, pd.Series]:
+    """Columns that vary, with their missing cells filled, by their index.
+
+    Args:
+        table: The table.
+        encoder: Its encoder.
+        entries: Entries of the categories of each encoded column.
+        values: Encoded cells, ``(rows, encoded columns)``.
+        missing: Cells to fill, of that shape.
+    """
+    out = {}
+    for place, (index, reading) in enumerate(zip(encoder.columns_.tolist(), encoder.readings_, strict=True)):
+        gaps, own = missing[:, place], entries[place]
+        cells = values[gaps, place]
+        found = [own[int(code)] for code in cells] if own else cells.tolist()
+        out[index] = fill(table.iloc[:, index], gaps, found, None if own else reading)
+    return out
+
+
+def filled_table(
+    table: pd.DataFrame, kept: list[int], found: dict[int, pd.Series], constants: dict[int, Any]
+) -> pd.DataFrame:
+    """Join filled columns, in the order of their indices.
+
+    Args:
+        table: The table with gaps.
+        kept: Indices of the columns to return.
+        found: Filled columns by their index; the others are filled by a constant.
+        constants: Entry of each constant column by its index; 0 where there is none.
+    """
+    columns = []
+    for index in kept:
+        column = table.iloc[:, index]
+        gaps = column.isna().to_numpy(dtype=bool)
+        constant = [constants.get(index, 0)] * int(gaps.sum())
+        columns.append(found[index] if index in found else fill(column, gaps, constant, None))
+    out = pd.concat(columns, axis=1) if columns else pd.DataFrame(index=table.index)
+    out.columns = table.columns[kept]
+    return out
 
 
 def fill(column: pd.Series, where: NDArray[np.bool_], values: list[Any], reading: Reading | None) -> pd.Series:

@@ -13,7 +13,7 @@ from tabattn.contract.errors import DivergenceError
 from tabattn.nn.densities import mixture
 from tabattn.reconstruction.estimator import NPTClassifier, NPTRegressor
 from tabattn.reconstruction.estimator import regressor as regressor_file
-from tabattn.reconstruction.estimator.batches import HeldOutRows, TrainingRows, contexts_of, partition
+from tabattn.reconstruction.estimator.batches import HeldOutRows, Hiding, TrainingRows, contexts_of, partition
 from tabattn.reconstruction.estimator.cells import columns_of, held_out, standardised
 from tabattn.reconstruction.estimator.training import BestAverage
 from tests.reconstruction.estimator.tiny import TINY, classifier, regressor
@@ -170,7 +170,9 @@ def test_training_batches_hide_labels_behind_the_context_alone() -> None:
     cells = torch.randn(50, 4)
     cells[3, 1] = torch.nan
     labels = torch.tensor([False, False, False, True])
-    batches = TrainingRows(cells, torch.arange(40), labels, None, (0.2, 0.2), 0.5, 20, 0)
+    batches = TrainingRows(
+        cells, torch.arange(40), labels, None, Hiding((0.2, 0.2), cells[:0].isnan(), 0.0), 0.5, 20, 0
+    )
     assert len(batches) == 2
     first, second, later = batches[0], batches[1], batches[2]
     assert sorted([*first.row[0].tolist(), *second.row[0].tolist()]) == list(range(40))
@@ -188,7 +190,16 @@ def test_training_batches_hide_labels_behind_the_context_alone() -> None:
 
 def test_hidden_shares_vary_between_rows() -> None:
     cells = torch.zeros(400, 50)
-    batches = TrainingRows(cells, torch.arange(400), torch.zeros(50, dtype=torch.bool), None, (0.1, 0.6), 0.5, 400, 0)
+    batches = TrainingRows(
+        cells,
+        torch.arange(400),
+        torch.zeros(50, dtype=torch.bool),
+        None,
+        Hiding((0.1, 0.6), cells[:0].isnan(), 0.0),
+        0.5,
+        400,
+        0,
+    )
     rates = batches[0].hidden[0].float().mean(1)
     assert 0.02 < float(rates.min()) < 0.2
     assert 0.5 < float(rates.max()) < 0.8
