@@ -166,3 +166,62 @@ def test_no_file_and_other_files(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="its format is"):
         TabularClassifier.load(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [10, 20, 30],
+        [0.5, 1.5, 2.5],
+        [("a", 1), ("a", 2), ("b", 1)],
+        [pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-02"), pd.Timestamp("2024-01-03")],
+    ],
+)
+def test_column_names_that_are_no_text(tmp_path: Path, names: list[Any]) -> None:
+    path = tmp_path / "a.safetensors"
+    frame = pd.DataFrame(
+        {0: np.arange(24.0), 1: ["x", "y", None] * 8, 2: np.arange(24) % 5},
+    ).set_axis(pd.Index(names, tupleize_cols=True), axis=1)
+    model = imputer().fit(frame)
+    model.save(path)
+    again = TabularImputer.load(path, "cpu")
+    pd.testing.assert_frame_equal(again.transform(frame), model.transform(frame))
+    assert list(again.cell_probabilities(frame)) == list(model.cell_probabilities(frame)) == names[1:2]
+    again.save(path)
+    again = TabularImputer.load(path, "cpu")
+    assert list(again.cell_probabilities(frame)) == names[1:2]
+    other = frame.set_axis(pd.Index([*names[:2], "other"], dtype=object), axis=1)
+    with pytest.raises((TypeError, ValueError), match=r"columns must be those of fit|only supported if all"):
+        again.transform(other)
+    turned = frame.set_axis(frame.columns[[1, 0, 2]], axis=1)
+    with pytest.raises(ValueError, match="columns must be those of fit, in the same order"):
+        again.transform(turned)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([1, 2], "labels of columns must be 3 names"),
+        ([1, 1, 2], "labels of columns must be different"),
+        ([1, None, 2], "a column name must be text, a number, a date or a list of these, got 'None'"),
+    ],
+)
+def test_column_names_of_a_file_are_checked(tmp_path: Path, wrong: list[Any], said: str) -> None:
+    path = tmp_path / "a.safetensors"
+    frame = pd.DataFrame(np.arange(60.0).reshape(20, 3) % 7, columns=[5, 6, 7])
+    imputer().fit(frame).save(path)
+    changed(path, lambda header, tensors: header.update(column_labels=wrong))
+    with pytest.raises(ValueError, match=said):
+        TabularImputer.load(path, "cpu")
+    changed_back = tmp_path / "b.safetensors"
+    imputer().fit(frame).save(changed_back)
+    changed(changed_back, lambda header, tensors: header.pop("column_labels"))
+    assert len(TabularImputer.load(changed_back, "cpu").transform(frame)) == 20
+
+
+def test_column_names_of_another_type_are_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    frame = pd.DataFrame(np.arange(40.0).reshape(20, 2) % 7, columns=pd.period_range("2020", periods=2, freq="Y"))
+    model = imputer().fit(frame)
+    model.save(path)
+    pd.testing.assert_frame_equal(TabularImputer.load(path, "cpu").transform(frame), model.transform(frame))

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from tabattn.contract.errors import TableWarning
 from tabattn.reconstruction.estimator import TabularImputer
+from tabattn.reconstruction.estimator.batches import Hiding
 from tests.reconstruction.estimator.tiny import imputer, mixed
 
 
@@ -226,3 +227,51 @@ def test_large_tables_go_by_parts() -> None:
     assert np.isfinite(found).all()
     assert [len(rows) for rows in model.members_.contexts] == [100] * 4
     assert len(torch.cat(model.members_.contexts).unique()) == 400
+
+
+def hiding(borrowed: float, missing: int = 2) -> Hiding:
+    """Make one of a table whose last column alone has missing cells."""
+    cells = torch.zeros(40, 3)
+    cells[:missing, 2] = torch.nan
+    return Hiding.of(cells, (0.2, 0.6), borrowed)
+
+
+def test_training_hides_what_other_rows_lack() -> None:
+    source = torch.Generator().manual_seed(0)
+    drawn = hiding(1.0).draw(300, source)
+    assert drawn[:, 2].all()
+    assert not drawn[:, :2].any()
+    half = hiding(0.5).draw(4000, source).float().mean(0)
+    torch.testing.assert_close(half, torch.tensor([0.2, 0.2, 0.7]), atol=0.04, rtol=0.0)
+    for complete in (hiding(0.0), hiding(1.0, missing=0)):
+        shares = complete.draw(4000, source).float().mean(0)
+        torch.testing.assert_close(shares, torch.full((3,), 0.4), atol=0.04, rtol=0.0)
+
+
+def test_validation_hides_what_other_rows_lack_and_some_cells_at_random() -> None:
+    low, middle, high = hiding(0.5).held_out(2000, 0)
+    for borrowed in (low, high):
+        assert borrowed[:, 2].all()
+        assert not borrowed[:, :2].any()
+    assert float(middle.float().mean()) == pytest.approx(0.4, abs=0.03)
+    rates = hiding(0.0).held_out(2000, 0).float().mean((1, 2))
+    torch.testing.assert_close(rates, torch.tensor([0.28, 0.4, 0.52]), atol=0.03, rtol=0.0)
+    assert torch.equal(hiding(0.5).held_out(9, 1), hiding(0.5).held_out(9, 1))
+
+
+def test_the_default_follows_the_relation_of_columns_at_once() -> None:
+    """Columns that are multiples of one another are filled by a network that has hardly been trained."""
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(60, 1)) * [1.0, -2.0, 5.0] + [0.0, 3.0, 100.0]
+    gaps = np.zeros(x.shape, dtype=bool)
+    gaps[:20, 1] = True
+    found = TabularImputer(max_steps=1, device="cpu").fit_transform(np.where(gaps, np.nan, x))
+    assert np.sqrt(np.square(found - x)[gaps].mean()) < 0.2 * x[:, 1].std()
+
+
+def test_numbers_near_the_largest_stay_finite() -> None:
+    x = np.random.default_rng(0).choice([-1.7e308, 1.7e308], (30, 2))
+    x[:5, 0] = np.nan
+    model = imputer().fit(x)
+    assert np.isfinite(model.transform(x)).all()
+    assert all(np.isfinite(each).all() for each in model.sample(x, 3, random_state=0))

@@ -14,7 +14,7 @@ from tabattn.nn.densities import mixture
 from tabattn.reconstruction.estimator import NPTClassifier, NPTRegressor
 from tabattn.reconstruction.estimator import regressor as regressor_file
 from tabattn.reconstruction.estimator.batches import HeldOutRows, Hiding, TrainingRows, contexts_of, partition
-from tabattn.reconstruction.estimator.cells import columns_of, held_out, standardised
+from tabattn.reconstruction.estimator.cells import columns_of, held_out, in_units, standardised
 from tabattn.reconstruction.estimator.training import BestAverage
 from tests.reconstruction.estimator.tiny import TINY, classifier, regressor
 
@@ -276,3 +276,23 @@ def test_what_are_no_quantiles(quantiles: Any) -> None:
 def test_rows_are_left_to_learn_from() -> None:
     train, val = held_out(12, None, 0.99, 0)
     assert (len(train), len(val)) == (1, 11)
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_near_the_largest_number_have_finite_quantiles() -> None:
+    x = np.arange(20.0)[:, None]
+    y = np.where(x[:, 0] % 2 == 0, 1.7e308, -1.7e308)
+    model = regressor().fit(x, y)
+    quantiles = model.predict_quantiles(x, [0.001, 0.5, 0.999])
+    assert np.isfinite(quantiles).all()
+    assert (np.diff(quantiles, axis=1) > 0).all()
+    mean, std = model.predict(x, return_std=True)
+    assert np.isfinite(mean).all()
+    assert np.isfinite(std).all()
+    assert np.isfinite(model.log_density(x, y)).all()
+
+
+def test_units_of_the_data() -> None:
+    np.testing.assert_allclose(in_units(np.array([-1.0, 2.0]), 3.0, 0.5), [2.5, 4.0])
+    assert in_units(np.array([3.0]), 1e308, 1e308)[0] == np.finfo(np.float64).max
+    assert in_units(np.array([-3.0]), 1e308, 1e308)[0] == pytest.approx(-np.finfo(np.float64).max)
