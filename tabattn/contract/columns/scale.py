@@ -13,6 +13,9 @@ TOLERANCE = 1e-4
 """Tolerated rounding error of single precision, as a share of the column's standard deviation."""
 
 
+HUGE = 1e300
+"""Numbers beyond which differences are taken of halves, as they may exceed the largest double."""
+
 TOO_LARGE = "has a value of {:g}, beside which single precision does not tell the others apart:"
 
 
@@ -36,15 +39,21 @@ class Standard(NamedTuple):
         high = np.where(seen, x, -np.inf).max(0, initial=-np.inf)
         # The mean of equal values may differ from them by rounding.
         mean = np.where(low == high, low, np.where(seen, x / number, 0.0).sum(0))
-        size = np.where(seen, np.abs(x - mean), 0.0).max(0, initial=0.0)
+        part = _part(np.where(seen, np.abs(x), 0.0).max(0, initial=0.0))
+        apart = np.where(seen, x * part - mean * part, 0.0)
+        size = np.abs(apart).max(0, initial=0.0)
         size[size == 0] = 1.0
-        spread = np.where(seen, (x - mean) / size, 0.0)
-        size *= np.where(low < high, np.sqrt(np.square(spread).sum(0) / number), 1.0)
-        return cls(mean, size)
+        spread = np.sqrt(np.square(apart / size).sum(0) / number)
+        return cls(mean, np.where(low < high, size * spread / part, 1.0))
 
     def __call__(self, x: Floats) -> NDArray[np.float32]:
         """Standardise rows in double precision, then round to single precision."""
-        return np.clip((x - self.mean) / self.size, -LARGEST, LARGEST).astype(np.float32)
+        part = _part(np.maximum(np.abs(self.mean), self.size))
+        return np.clip((x * part - self.mean * part) / (self.size * part), -LARGEST, LARGEST).astype(np.float32)
+
+
+def _part(largest: Floats) -> Floats:
+    return np.where(largest > HUGE, 0.5, 1.0)
 
 
 def drawn_in(z: NDArray[Any]) -> NDArray[Any]:

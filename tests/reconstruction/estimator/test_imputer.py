@@ -262,11 +262,11 @@ def test_validation_hides_what_other_rows_lack_and_some_cells_at_random() -> Non
 def test_the_default_follows_the_relation_of_columns_at_once() -> None:
     """Columns that are multiples of one another are filled by a network that has hardly been trained."""
     draws = np.random.default_rng(0)
-    x = draws.normal(size=(60, 1)) * [1.0, -2.0, 5.0] + [0.0, 3.0, 100.0]
+    x = np.sort(draws.normal(size=(60, 1)), axis=0) * [1.0, -2.0, 5.0] + [0.0, 3.0, 100.0]
     gaps = np.zeros(x.shape, dtype=bool)
-    gaps[:20, 1] = True
+    gaps[20:40, 1] = True
     found = TabularImputer(max_steps=1, device="cpu").fit_transform(np.where(gaps, np.nan, x))
-    assert np.sqrt(np.square(found - x)[gaps].mean()) < 0.2 * x[:, 1].std()
+    assert np.sqrt(np.square(found - x)[gaps].mean()) < 0.1 * x[:, 1].std()
 
 
 def test_numbers_near_the_largest_stay_finite() -> None:

