@@ -36,6 +36,10 @@ def contexts_of(rows: Tensor, classes: Tensor | None, most: int, count: int, see
     return [part.sort().values for part in partition(rows, classes, parts, generator(seed, CONTEXTS))[:count]]
 
 
+BORROWED = 0.5
+"""Share of the rows of which a training without labels hides what other rows lack: what is to be filled."""
+
+
 class Hiding(NamedTuple):
     """Feature cells to hide in a training.
 

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from tabattn.contract.cells import Column
-from tabattn.reconstruction.estimator.batches import HeldOutRows, Hiding, TrainingRows, contexts_of
+from tabattn.reconstruction.estimator.batches import BORROWED, HeldOutRows, Hiding, TrainingRows, contexts_of
 from tabattn.reconstruction.estimator.cells import held_out
 from tabattn.reconstruction.estimator.members import Members
 from tabattn.reconstruction.estimator.training import Training, train
@@ -46,7 +46,7 @@ def fit_members(
     settings = training.settings
     asked = torch.zeros(len(columns), dtype=torch.bool)
     asked[labels] = True
-    hiding = Hiding.of(truth, settings.hidden, 0.0 if labels else settings.borrowed)
+    hiding = Hiding.of(truth, settings.hidden, 0.0 if labels else BORROWED)
     networks, histories = [], []
     for member in range(members):
         own = seed + SEED_STEP * member

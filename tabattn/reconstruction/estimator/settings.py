@@ -27,9 +27,8 @@ class TrainingSettings:
         optimizer: The optimizer likewise; its learning rate rises, then falls along a cosine.
         loss: Options of the loss.
         rows: Most rows of a training batch.
-        hidden: Least and largest share of feature cells that are hidden in training, drawn for each row.
-        borrowed: Share of the rows of which those cells are hidden instead that another row of the table lacks, if some
-            do, so that a training hides what is to be filled; used by ``TabularImputer`` alone.
+        hidden: Least and largest share of feature cells that are hidden in training, drawn for each row. Of
+            half of the rows ``TabularImputer`` hides those cells instead that another row lacks, if some do.
         targets: Share of labels that are hidden in training; not used by ``TabularImputer``.
         validate_every: Steps between validations.
         decay: Decay of the moving average of the weights, which is what is validated and predicts; 0 = none.
@@ -44,7 +43,6 @@ class TrainingSettings:
     loss: LossOptions = DEFAULT_LOSS
     rows: int = 1024
     hidden: tuple[float, float] = (0.0, 0.3)
-    borrowed: float = 0.0
     targets: float = 0.5
     validate_every: int = 50
     decay: float = 0.98
@@ -58,8 +56,6 @@ class TrainingSettings:
         low, high = self.hidden
         if not 0 <= low <= high < 1:
             raise ValueError(f"hidden must be two shares, 0 <= least <= largest < 1, got {list(self.hidden)}")
-        if not 0 <= self.borrowed <= 1:
-            raise ValueError(f"borrowed must be between 0 and 1, got {self.borrowed}")
         if not 0 < self.targets <= 1:
             raise ValueError(f"targets must be above 0 and at most 1, got {self.targets}")
         if not 0 <= self.decay < 1:
@@ -88,7 +84,6 @@ IMPUTATION = TrainingSettings(
     loss=LossOptions(tradeoff=0.0, annealing="constant"),
     rows=128,
     hidden=(0.1, 0.6),
-    borrowed=0.5,
     validate_every=25,
     steps=200,
 )
