@@ -74,10 +74,10 @@ class GaussianTransformer(CellTransformer):
         tokens = self.embedding(x, hidden)
         told = torch.zeros_like(tokens)
         numbers = torch.stack([first.mean, first.std, first.residual], dim=-1)
-        told[:, :, self.kinds.numeric] = self.told_numbers(numbers).to(tokens.dtype)
+        told[:, :, self.kinds.numeric] = self.told_numbers(numbers.to(tokens.dtype)).to(tokens.dtype)
         if self.kinds.categorical:
             shares = torch.cat([first.shares, first.surprise], dim=-1)
-            told[:, :, self.kinds.categorical] = self.told_shares(shares).to(tokens.dtype)
+            told[:, :, self.kinds.categorical] = self.told_shares(shares.to(tokens.dtype)).to(tokens.dtype)
         return _added(self.predict(tokens + told, context), first)
 
 

@@ -208,3 +208,13 @@ def test_the_network_is_told_numbers_and_categories() -> None:
     assert [name for name, each in network.named_parameters() if each.grad is None or not each.grad.any()] == []
     for columns in (NUMBERS, MIXED[1:2]):
         assert make(columns)(torch.zeros(1, 4, len(columns)), torch.zeros(1, 4, len(columns)) > 1, 4)
+
+
+def test_the_network_may_be_in_double_precision() -> None:
+    torch.manual_seed(0)
+    network = make(MIXED).eval()
+    truth = related(20, missing=0.3)
+    network.begin(truth)
+    single = network(truth.nan_to_num(0.0)[None], truth.isnan()[None], 12)
+    double = network.double()(truth.double().nan_to_num(0.0)[None], truth.isnan()[None], 12)
+    torch.testing.assert_close(double.mean.float(), single.mean, atol=1e-4, rtol=1e-4)
