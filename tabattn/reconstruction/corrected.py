@@ -16,6 +16,9 @@ from tabattn.reconstruction.network import CellTransformer
 from tabattn.reconstruction.process import Inferred
 from tabattn.reconstruction.stacked import StackedProcesses
 
+PRIOR_ROWS = 1000
+"""Rows to train on of which half the correction is kept."""
+
 
 class ProcessTransformer(CellTransformer):
     """Gaussian processes of each target column, corrected by a ``CellTransformer``: residual learning.
@@ -23,7 +26,8 @@ class ProcessTransformer(CellTransformer):
     The token of a target cell also holds the processes' prediction: of a number its standard deviation too, and where
     the label is seen the error of the leave-one-out prediction. The network predicts what is to be added to the mean or
     to the logits, so that an untrained one predicts as the processes do, which is hard to improve on for smooth
-    functions of few columns. One component of a number's predictive density is theirs.
+    functions of few columns. One component of a number's predictive density is theirs. In evaluation the correction is
+    shrunk by ``n / (n + 1000)``, with n the number of training rows: what few rows teach it is mostly noise.
 
     Args:
         columns: The columns of the table.
@@ -37,6 +41,8 @@ class ProcessTransformer(CellTransformer):
         dropout: Probability of dropout on embeddings and on what each sublayer adds.
         most_rows: Most rows that a Gaussian process conditions on: its time grows with their cube.
     """
+
+    share: Tensor
 
     def __init__(
         self,
@@ -71,8 +77,11 @@ class ProcessTransformer(CellTransformer):
         self.class_processes = nn.ModuleList(ClassProcess(columns, place, most_rows) for place in classes)
         self.told_classes = nn.ModuleList(nn.Linear(2 * len(columns[place].categories), dim) for place in classes)
 
+        self.register_buffer("share", torch.tensor(1.0))
+
     def begin(self, truth: Tensor) -> None:
-        """Fit the Gaussian processes, once before the training."""
+        """Fit the Gaussian processes, once before the training, and set the share of corrections that is kept."""
+        self.share.fill_(len(truth) / (len(truth) + PRIOR_ROWS))
         for process in (*self.processes, *self.class_processes):
             cast("StackedProcesses | ClassProcess", process).fit(truth)
 
@@ -90,14 +99,17 @@ class ProcessTransformer(CellTransformer):
     def _added(
         self, found: Reconstruction, numbers: Sequence[Inferred], classes: Sequence[Classified]
     ) -> Reconstruction:
+        kept = 1.0 if self.training else self.share
         mean, logits = found.mean.clone(), found.logits.clone()
         weights, centres, widths = (part.clone() for part in parts(found.density))
         for process, inferred in zip(self.processes, numbers, strict=True):
             at = self.kinds.numeric.index(cast("StackedProcesses", process).target)
-            mean[:, :, at] += inferred.mean
-            centres[:, :, at] += inferred.mean[..., None]
+            shift = inferred.mean + (kept - 1) * found.mean[:, :, at]
+            mean[:, :, at] += shift
+            centres[:, :, at] += shift[..., None]
             centres[:, :, at, 0], widths[:, :, at, 0] = inferred.mean, inferred.std
         for process, classified in zip(self.class_processes, classes, strict=True):
             at = self.kinds.categorical.index(cast("ClassProcess", process).target)
-            logits[:, :, at, : classified.logits.shape[-1]] += classified.logits
+            count = classified.logits.shape[-1]
+            logits[:, :, at, :count] = classified.logits + kept * found.logits[:, :, at, :count]
         return Reconstruction(mean, mixture(weights, centres, widths), logits)

@@ -277,3 +277,34 @@ def test_a_covariance_that_is_not_positive_definite_is_raised() -> None:
     factor = _factor(torch.ones(5, 5).double() - 1e-9 * torch.eye(5).double())
     assert factor.isfinite().all()
     torch.testing.assert_close(factor @ factor.T, torch.ones(5, 5).double(), atol=1e-3, rtol=0.0)
+
+
+def test_corrections_are_shrunk_in_evaluation_by_the_number_of_rows() -> None:
+    made, (x, hidden) = corrected(), masked(table(), 16)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    assert made.share == pytest.approx(24 / 1024)
+    price, kind = made.processes[0](x, hidden, 16).mean, made.class_processes[0].classify(x, hidden, 16).logits
+    shrunk = made(x, hidden, 16)
+    made.share.fill_(1.0)
+    whole = made(x, hidden, 16)
+    torch.testing.assert_close(shrunk.mean[..., -1] - price, (whole.mean[..., -1] - price) * 24 / 1024)
+    at = made.kinds.categorical.index(KIND)
+    torch.testing.assert_close(
+        shrunk.logits[:, :, at, :2] - kind, (whole.logits[:, :, at, :2] - kind) * 24 / 1024, atol=1e-5, rtol=1e-4
+    )
+    centres = [each.density.component_distribution.loc[..., -1, 1] for each in (shrunk, whole)]
+    torch.testing.assert_close(centres[1] - centres[0], whole.mean[..., -1] - shrunk.mean[..., -1])
+
+
+def test_corrections_are_whole_in_training() -> None:
+    made = ProcessTransformer(COLUMNS, dim=8, heads=2, hidden=16, layers=1, dropout=0.0)
+    made.begin(table())
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    x, hidden = masked(table(), 16)
+    trained = made(x, hidden, 16).mean
+    made.eval().share.fill_(1.0)
+    torch.testing.assert_close(made(x, hidden, 16).mean, trained)
