@@ -200,6 +200,12 @@ def test_mean_and_deviation_are_those_of_the_cells_that_are_there() -> None:
     np.testing.assert_allclose(standard(x)[:, 0], [-(1.5**0.5), NAN, 0, 1.5**0.5], rtol=1e-6)
 
 
+def test_single_precision_is_standardised_as_double() -> None:
+    x = np.array([[1.0, 3365.0], [2.0, -59.0], [4.0, NAN]])
+    for of_single, of_double in zip(Standard.of(x.astype(np.float32)), Standard.of(x), strict=True):
+        np.testing.assert_allclose(of_single, of_double, rtol=1e-6)
+
+
 def test_a_constant_column_has_its_value_as_mean_and_a_deviation_of_1() -> None:
     # The sum of six sixths of 0.1 is not 0.1.
     standard = Standard.of(np.array([[0.1, 5.0, NAN], *[[0.1, NAN, NAN]] * 5]))

@@ -53,7 +53,7 @@ class Standard(NamedTuple):
 
 
 def _part(largest: Floats) -> Floats:
-    return np.where(largest > HUGE, 0.5, 1.0)
+    return np.where(largest.astype(np.float64) > HUGE, 0.5, 1.0)
 
 
 def drawn_in(z: NDArray[Any]) -> NDArray[Any]:

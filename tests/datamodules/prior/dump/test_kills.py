@@ -35,7 +35,9 @@ def killed(path: Path, write: int, share: float) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "share", [pytest.param(0.0, marks=pytest.mark.slow), 0.5, pytest.param(1.0, marks=pytest.mark.slow)]
+)
 def test_a_dump_killed_at_any_write_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     writes = []
     monkeypatch.setattr(WriteBuffer, "_put", lambda *given: (writes.append(given), PUT(*given))[1])
