@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tabattn.contract.graphs import BIASED, NeuronDAG, Population
+from tabattn.contract.graphs import BIASED, Bytes, Ints, NeuronDAG, Population
 
 PAD, VERTEX, BIAS, EDGE = range(4)
 """Kinds of tokens of an edge sequence."""
@@ -135,7 +135,8 @@ class EdgeTokens(NamedTuple):
         value = torch.zeros(len(population) * most)
         at_bias = first[biased] + 1
         for at, kind, owners in ((first, VERTEX, slice(None)), (at_bias, BIAS, biased), (edges, EDGE, owner)):
-            own = (np.full(len(at), kind), population.type[owners], population.flags[owners], vertex[owners])
+            own: list[Ints | Bytes] = [np.full(len(at), kind), population.type[owners], population.flags[owners]]
+            own.append(vertex[owners])
             for target, values in zip(flat, own, strict=False):
                 target[torch.from_numpy(at)] = torch.from_numpy(values.astype(np.int64))
         flat[4][torch.from_numpy(first)] = torch.from_numpy(population.level.astype(np.int64))
