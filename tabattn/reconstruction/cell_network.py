@@ -66,11 +66,12 @@ class CellNetwork(nn.Module, ABC):
         """Where it attends between rows and between columns; empty = unknown, so that maps have no names."""
         return []
 
-    def begin(self, truth: Tensor) -> None:
+    def begin(self, truth: Tensor, total: int | None = None) -> None:
         """Prepare for a training, once before its first step; a network that need not be prepared does nothing.
 
         Args:
-            truth: True cells of the rows of the first batch, ``(rows, columns)``; NaN = missing.
+            truth: True cells of rows to learn from, ``(rows, columns)``; NaN = missing.
+            total: Number of rows that the training learns from; None = these are all.
         """
 
     @abstractmethod

@@ -79,9 +79,10 @@ class ProcessTransformer(CellTransformer):
 
         self.register_buffer("share", torch.tensor(1.0))
 
-    def begin(self, truth: Tensor) -> None:
+    def begin(self, truth: Tensor, total: int | None = None) -> None:
         """Fit the Gaussian processes, once before the training, and set the share of corrections that is kept."""
-        self.share.fill_(len(truth) / (len(truth) + PRIOR_ROWS))
+        rows = len(truth) if total is None else total
+        self.share.fill_(rows / (rows + PRIOR_ROWS))
         for process in (*self.processes, *self.class_processes):
             cast("StackedProcesses | ClassProcess", process).fit(truth)
 

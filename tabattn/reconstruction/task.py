@@ -55,7 +55,7 @@ class TableReconstruction(Task):
     facts: ClassVar[Mapping[str, Fact]] = {
         "columns": Fact(Sequence, "the columns of the table, for which the network is built"),
         "duplicated": Fact(object, "which rows equal a training row, for scores without them", None),
-        "roles": Fact(object, "the role of each row: 0 = training, 1 = validation, 2 = test, for pictures", None),
+        "roles": Fact(object, "the role of each row: 0 = training, 1 = validation, 2 = test", None),
     }
     network: CellNetwork
 
@@ -157,20 +157,22 @@ class TableReconstruction(Task):
         """Predict all cells of a batch."""
         return self.network(batch.x, batch.hidden, batch.context)
 
-    def prepare(self, truth: Tensor) -> None:
+    def prepare(self, truth: Tensor, total: int | None = None) -> None:
         """Let the network prepare itself; where this is not called before the training, it is with its first batch.
 
         Args:
             truth: True cells of rows to learn from, ``(rows, columns)``; NaN = missing.
+            total: Number of rows that the training learns from; None = these are all.
         """
-        self.network.begin(truth)
+        self.network.begin(truth, total)
         self.prepared = True
 
     def on_train_batch_start(self, batch: CellBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Let the network prepare itself before the first step of a training; on all ranks as on the first."""
         super().on_train_batch_start(batch, batch_idx, dataloader_idx)
         if self.global_step == 0 and batch_idx == 0 and not self.prepared:
-            self.prepare(batch.truth[0])
+            roles = self._roles()
+            self.prepare(batch.truth[0], None if roles is None else int((roles == 0).sum()))
             for _, buffer in self.network.named_buffers():
                 buffer.copy_(self.trainer.strategy.broadcast(buffer))
 

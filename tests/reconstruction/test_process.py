@@ -13,6 +13,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
 from datamodules import TableCells
+from datamodules.reconstruction import ContextOptions
 from tabattn.contract.cells import Column
 from tabattn.reconstruction import ProcessTransformer
 from tabattn.reconstruction.process import LEAST, GaussianProcess, _factor
@@ -225,6 +226,20 @@ def test_processes_are_fitted_once_before_training() -> None:
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(network.processes[0].state_dict()[name], value, atol=1e-2, rtol=1e-2)
     assert trainer.test(task, data, verbose=False)[0]["test/rmse"] < 70
+
+
+def test_the_share_of_corrections_counts_all_training_rows_and_not_those_of_a_batch() -> None:
+    rows = pandas.DataFrame(load_diabetes().data).iloc[:100].assign(target=load_diabetes().target[:100])
+    frame = rows.set_axis([*"abcdefghij", "target"], axis=1)
+    data = TableCells(frame, "target", steps_per_epoch=1, context=ContextOptions(rows=20))
+    task = TableReconstruction(partial(ProcessTransformer, dim=8, heads=2, hidden=8, layers=1))
+    trainer = lightning.Trainer(
+        max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    trainer.fit(task, data)
+    count = int((data.roles == 0).sum())
+    assert count == 70
+    assert task.network.share == pytest.approx(count / (count + 1000))
 
 
 def test_each_target_has_a_process() -> None:

@@ -103,7 +103,7 @@ class BestAverage(Callback):
 def train(
     training: Training,
     columns: tuple[Column, ...],
-    known: Tensor | None,
+    known: Tensor,
     batches: Dataset[CellBatch],
     held_out: Dataset[CellBatch] | None,
     seed: int,
@@ -113,7 +113,7 @@ def train(
     Args:
         training: How.
         columns: The columns of the table.
-        known: Cells that the network prepares itself by, ``(rows, columns)``; None = those of the first batch.
+        known: Cells of all rows to learn from, by which the network prepares itself, ``(rows, columns)``.
         batches: Endless training batches.
         held_out: Validation batches; None = there are none, so that all steps are taken.
         seed: Seed of the initial weights and of dropout.
@@ -136,8 +136,7 @@ def train(
             settings.network, training.attention, training.attribute_attention, settings.loss, columns=plain
         )
         task.use_optimizer(settings.optimizer, WarmupCosine)
-        if known is not None:
-            task.prepare(known)
+        task.prepare(known)
         trainer = Trainer(
             accelerator=device.type,
             devices=[device.index or 0] if device.type == "cuda" else 1,

@@ -1,6 +1,7 @@
 """Classifier and regressor: they learn, their densities are in the units of the labels, and trainings stop."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.distributions import Normal
 from tabattn.contract.columns import TableEncoder
 from tabattn.contract.errors import DivergenceError
 from tabattn.nn.densities import mixture
+from tabattn.reconstruction import ProcessTransformer
 from tabattn.reconstruction.estimator import NPTClassifier, NPTRegressor
 from tabattn.reconstruction.estimator import regressor as regressor_file
 from tabattn.reconstruction.estimator.batches import HeldOutRows, Hiding, TrainingRows, contexts_of, partition
@@ -44,6 +46,12 @@ def test_the_classifier_learns_a_threshold() -> None:
     x, y = line()
     model = classifier(settings=QUICK, max_steps=200, patience=100).fit(x[:100], np.where(y[:100] > 1000, "up", "down"))
     assert model.score(x[100:], np.where(y[100:] > 1000, "up", "down")) > 0.8
+
+
+def test_a_network_is_prepared_by_all_rows_that_it_learns_from() -> None:
+    process = partial(ProcessTransformer, dim=8, heads=2, hidden=8, layers=1)
+    model = regressor(settings=replace(TINY, network=process, rows=20), validation_fraction=0.1).fit(*line(100))
+    assert model.members_.networks[0].state_dict()["share"] == pytest.approx(90 / 1090)
 
 
 def test_several_labels() -> None:
