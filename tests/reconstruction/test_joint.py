@@ -210,6 +210,21 @@ def test_the_network_is_told_numbers_and_categories() -> None:
         assert make(columns)(torch.zeros(1, 4, len(columns)), torch.zeros(1, 4, len(columns)) > 1, 4)
 
 
+def test_tokens_are_told_the_predictions_and_their_errors() -> None:
+    network = make(MIXED).eval()
+    truth = related(30)
+    network.begin(truth)
+    hidden = torch.rand(1, 30, 3, generator=torch.Generator().manual_seed(0)) < 0.3
+    x = torch.where(hidden, 0.0, truth[None])
+    shown: dict[str, Tensor] = {}
+    for name in ("told_numbers", "told_shares"):
+        getattr(network, name).register_forward_pre_hook(lambda _, given, name=name: shown.update({name: given[0]}))
+    network(x, hidden, 20)
+    first = network.joint(x, hidden)
+    torch.testing.assert_close(shown["told_numbers"], torch.stack([first.mean, first.std, first.residual], dim=-1))
+    torch.testing.assert_close(shown["told_shares"], torch.cat([first.shares, first.surprise], dim=-1))
+
+
 def test_the_network_may_be_in_double_precision() -> None:
     torch.manual_seed(0)
     network = make(MIXED).eval()
