@@ -5,7 +5,7 @@ from torch import Generator, Tensor
 
 from tabattn.contract.activations import CODES
 from tabattn.contract.graphs import BIASED, OUTPUT, WEIGHTED
-from tabattn.zoo.tokens import NeuronTokens
+from tabattn.contract.networks import NeuronTokens
 
 ODD = [CODES[name] for name in ("identity", "tanh", "sine")]
 """Activation functions with ``f(-x) = -f(x)``."""

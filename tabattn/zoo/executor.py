@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tabattn.contract.activations import ACTIVATIONS
 from tabattn.contract.graphs import OUTPUT
-from tabattn.zoo.tokens import NeuronTokens
+from tabattn.contract.networks import NeuronTokens
 
 
 class Executed(NamedTuple):

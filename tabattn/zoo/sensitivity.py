@@ -5,8 +5,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from tabattn.contract.networks import NeuronTokens
 from tabattn.zoo.executor import execute
-from tabattn.zoo.tokens import NeuronTokens
 
 Weighting = Literal["none", "neuron", "neuron_x_act", "gauss_newton"]
 """How errors of weights are weighted."""

@@ -8,91 +8,12 @@ import torch
 from torch import Tensor
 
 from tabattn.contract.graphs import BIASED, Bytes, Ints, NeuronDAG, Population
+from tabattn.contract.networks import NeuronTokens, room, starts
 
 PAD, VERTEX, BIAS, EDGE = range(4)
 """Kinds of tokens of an edge sequence."""
 ROWS = 4
 """Rows of a matrix below those of the weights: types, levels, flags and biases."""
-
-
-class NeuronTokens(NamedTuple):
-    """A token for each neuron: what it is, its bias, and its row of incoming weights.
-
-    Attributes:
-        type: Codes of activation functions, ``(networks, tokens)`` long; 0 where there is no vertex, as in the others.
-        level: Levels, 0 = input, of that shape.
-        flags: Bits of ``NeuronDAG``, of that shape.
-        bias: Biases, of that shape, float.
-        weight: Weights, ``(networks, tokens, tokens)``: row = child, column = parent; 0 where there is no edge.
-        edge: Whether there is an edge, of that shape, boolean.
-        mask: Whether there is a vertex, ``(networks, tokens)`` boolean.
-    """
-
-    type: Tensor
-    level: Tensor
-    flags: Tensor
-    bias: Tensor
-    weight: Tensor
-    edge: Tensor
-    mask: Tensor
-
-    @classmethod
-    def of(cls, population: Population, most: int | None = None) -> Self:
-        """Tokenise networks, with room for ``most`` vertices each, or as many as the largest has."""
-        sizes = np.diff(population.vertex_pointer)
-        most = _room(sizes, most)
-        network = np.repeat(np.arange(len(population)), sizes)
-        place = np.arange(len(network)) - np.repeat(population.vertex_pointer[:-1], sizes)
-        at = torch.from_numpy(network * most + place)
-
-        def spread(values: np.ndarray, dtype: torch.dtype) -> Tensor:
-            flat = torch.zeros(len(population) * most, dtype=dtype)
-            flat[at] = torch.from_numpy(values).to(dtype)
-            return flat.view(-1, most)
-
-        child = torch.from_numpy(np.repeat(network * most + place, population.degree))
-        cell = child * most + torch.from_numpy(population.source)
-        weight = torch.zeros(len(population) * most * most)
-        weight[cell] = torch.from_numpy(population.weight)
-        edge = torch.zeros(len(weight), dtype=torch.bool)
-        edge[cell] = True
-        shape = len(population), most, most
-        mask = spread(np.ones(len(network), bool), torch.bool)
-        return cls(
-            spread(population.type, torch.long),
-            spread(population.level, torch.long),
-            spread(population.flags, torch.long),
-            spread(population.bias, torch.float),
-            weight.view(shape),
-            edge.view(shape),
-            mask,
-        )
-
-    def population(self) -> Population:
-        """Return the networks."""
-        mask = self.mask.cpu()
-        sizes = mask.sum(1)
-        edge = self.edge.cpu() & mask[:, :, None]
-        degree = edge.sum(2)
-        source = edge.nonzero()[:, 2]
-        kind, level, flags = (each.cpu()[mask].numpy().astype(np.uint8) for each in self[:3])
-        return Population(
-            _starts(sizes),
-            _starts(degree.mul(mask).sum(1)),
-            kind,
-            level,
-            flags,
-            self.bias.cpu()[mask].numpy().astype(np.float32),
-            degree[mask].numpy(),
-            source.numpy(),
-            self.weight.cpu()[edge].numpy(),
-        )
-
-    @property
-    def place(self) -> Tensor:
-        """Number of each vertex within its level, ``(networks, tokens)`` long."""
-        same = (self.level[:, :, None] == self.level[:, None, :]) & self.mask[:, None, :]
-        return same.tril(-1).sum(2) * self.mask
 
 
 class EdgeTokens(NamedTuple):
@@ -125,7 +46,7 @@ class EdgeTokens(NamedTuple):
         biased = (population.flags & BIASED) > 0
         count = 1 + biased + population.degree
         lengths = np.bincount(network, count, minlength=len(population)).astype(np.int64)
-        most = _room(lengths, most)
+        most = room(lengths, most)
         first = np.cumsum(count) - count
         first = first - np.repeat((np.cumsum(lengths) - lengths), sizes) + network * most
         owner = np.repeat(np.arange(len(network)), population.degree)
@@ -157,8 +78,8 @@ class EdgeTokens(NamedTuple):
         degree = torch.bincount(number[edges.flatten()], minlength=total)
         own, levels, bits = (each[vertices].numpy().astype(np.uint8) for each in (kinds, parent, flags))
         return Population(
-            _starts(vertices.sum(1)),
-            _starts(edges.sum(1)),
+            starts(vertices.sum(1)),
+            starts(edges.sum(1)),
             own,
             levels,
             bits,
@@ -231,14 +152,3 @@ def detokenize(tokens: Tokens) -> list[NeuronDAG]:
     """
     population = tokens.population()
     return [population[index] for index in range(len(population))]
-
-
-def _room(sizes: np.ndarray, most: int | None) -> int:
-    needed = int(sizes.max(initial=0))
-    if most is not None and most < needed:
-        raise ValueError(f"most must be at least {needed}, the size of the largest network, got {most}")
-    return needed if most is None else most
-
-
-def _starts(counts: Tensor) -> np.ndarray:
-    return np.concatenate([[0], counts.cpu().numpy().cumsum()]).astype(np.int64)
