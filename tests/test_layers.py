@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("tabattn", "datamodules", "callbacks", "train", "tests", "benchmarks", "examples")
-BRICKS = {"tabattn.attention", "tabattn.contract", "tabattn.nn", "tabattn.storage"}
+BRICKS = {"tabattn.attention", "tabattn.contract", "tabattn.metafeatures", "tabattn.nn", "tabattn.storage"}
 TASKS = {f"tabattn.{path.parent.name}" for path in (ROOT / "tabattn").glob("*/task.py")}
 DATA = {f"datamodules.{path.parent.name}" for path in (ROOT / "datamodules").glob("*/__init__.py")}
 
@@ -20,19 +20,21 @@ BELOW: dict[str, set[str]] = {
     "tabattn": {*TASKS, ESTIMATOR},
     "tabattn.attention": set(),
     "tabattn.contract": set(),
+    "tabattn.metafeatures": {"tabattn.contract"},
     "tabattn.storage": {"tabattn.attention", "tabattn.contract"},
     "tabattn.nn": {"tabattn.attention", "tabattn.contract"},
     "tabattn.optim": {"tabattn.contract", "tabattn.storage"},
     "tabattn.task": {*BRICKS, "tabattn.optim"},
     **{task: {*BRICKS, "tabattn.optim", "tabattn.task"} for task in TASKS},
     ESTIMATOR: {*BRICKS, "tabattn.optim", "tabattn.reconstruction", "datamodules", "datamodules.reconstruction"},
-    "tabattn.zoo": {"tabattn.contract"},
+    "tabattn.zoo": {*BRICKS, "tabattn.optim", "tabattn.task"},
     "tabattn.tasks": {"tabattn.task", *TASKS},
     "tabattn.training": {"tabattn.attention", "tabattn.contract", "tabattn.storage", "tabattn.optim", "tabattn.task"},
     "tabattn.upgrade": {"tabattn.contract", "tabattn.storage", "tabattn.tasks", "datamodules"},
     "tabattn.convert": {*BRICKS, "tabattn.tasks", "tabattn.upgrade", *TASKS},
     "datamodules": {"tabattn.contract", "tabattn.storage", *DATA},
     **{kind: {"tabattn.contract", "tabattn.storage", "datamodules", "datamodules.tables"} for kind in DATA},
+    "datamodules.zoo": {"tabattn.contract", "tabattn.storage", "tabattn.metafeatures", "datamodules"},
     "callbacks": {*BRICKS, "tabattn.optim", "tabattn.pairs"},
     "tabattn.cli": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.training"},
     "tabattn.__main__": {"tabattn.cli"},
