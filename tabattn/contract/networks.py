@@ -103,7 +103,7 @@ class NetworkBatch(NamedTuple):
         x: Rows of each task, ``(networks, rows, inputs)`` float; NaN = a column or a row that is not there.
         y: Their standardised targets, ``(networks, rows, outputs)`` float.
         task: Index of each network's task in the zoo, ``(networks,)`` long.
-        index: Index of each network in the zoo, ``(networks,)`` long.
+        number: Index of each network in the zoo, ``(networks,)`` long.
     """
 
     tokens: NeuronTokens
@@ -112,7 +112,7 @@ class NetworkBatch(NamedTuple):
     x: Tensor
     y: Tensor
     task: Tensor
-    index: Tensor
+    number: Tensor
 
 
 def room(sizes: np.ndarray, most: int | None) -> int:
