@@ -100,10 +100,10 @@ class NetworkBatch(NamedTuple):
         probe: Rows on which outputs of networks are compared, ``(networks, probes, inputs)`` float, drawn from the
             inputs' distribution of each task; columns that a network does not have are 0.
         meta: Meta-features of each task's training rows, scaled, ``(networks, features)`` float; 0 where undefined.
-        x: Rows of each task, ``(networks, rows, inputs)`` float; NaN = a column or a row that is not there.
+        x: Training rows of each task, ``(networks, rows, inputs)`` float; NaN = a column or a row that is not there.
         y: Their standardised targets, ``(networks, rows, outputs)`` float.
         task: Index of each network's task in the zoo, ``(networks,)`` long.
-        number: Index of each network in the zoo, ``(networks,)`` long.
+        number: Index of each network in the zoo, ``(networks,)`` long; -1 = one that is not scored.
     """
 
     tokens: NeuronTokens
@@ -113,6 +113,10 @@ class NetworkBatch(NamedTuple):
     y: Tensor
     task: Tensor
     number: Tensor
+
+    def unscored(self) -> Self:
+        """Return the batch with the numbers of all networks -1, so that none is scored."""
+        return self._replace(number=torch.full_like(self.number, -1))
 
 
 def room(sizes: np.ndarray, most: int | None) -> int:

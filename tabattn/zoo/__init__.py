@@ -1,11 +1,11 @@
 """Zoo: networks as data, tokenised without loss."""
 
+from tabattn.contract.dag_net import DAGNet
 from tabattn.contract.graphs import NeuronDAG, Population
+from tabattn.contract.modules import UnsupportedModule, from_module, to_module
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
 from tabattn.zoo.canonical import canonical, permuted
-from tabattn.zoo.dag_net import DAGNet
 from tabattn.zoo.executor import execute
-from tabattn.zoo.modules import UnsupportedModule, from_module, to_module
 from tabattn.zoo.sensitivity import edge_weighting, neuron_sensitivity
 from tabattn.zoo.tokens import TOKENIZERS, EdgeTokens, MatrixTokens, detokenize, tokenize
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tabattn.contract.activations import ACTIVATIONS, CODES, MODULES, Sine
+from tabattn.contract.dag_net import DAGNet
 from tabattn.contract.graphs import BIASED, OUTPUT, WEIGHTED, NeuronDAG
-from tabattn.zoo.dag_net import DAGNet
 
 KINDS: dict[type, str] = {
     nn.ReLU: "relu",
