@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Muon, Optimizer
 
-NARROW = 128
-"""Smaller dimension of a matrix below which float32 is used on a CPU."""
-
 
 class BatchedMuon(Muon):
     """Muon with batched orthogonalisation: the update of ``torch.optim.Muon``, for equal shapes at once.
 
     A network of narrow layers has dozens of small matrices of few shapes. One at a time, their Newton-Schulz iterations
     take much of a training step on a CPU, and hundreds of kernel launches on a GPU. The iterations run in bfloat16, as
-    in ``torch.optim.Muon``, but in full precision for narrow matrices on a CPU, where bfloat16 is slower.
+    in ``torch.optim.Muon``, but on a CPU in the precision of the matrices: bfloat16 is up to 20 times slower there.
     """
 
     @torch.no_grad()
@@ -75,10 +72,9 @@ def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps
         eps: Smallest norm to divide by.
 
     Returns:
-        The same shape; bfloat16 where the matrices are not narrow ones on a CPU.
+        The same shape; bfloat16 on devices other than a CPU.
     """
-    narrow = matrices.device.type == "cpu" and min(matrices.shape[1:]) < NARROW
-    x = matrices if narrow else matrices.bfloat16()
+    x = matrices if matrices.device.type == "cpu" else matrices.bfloat16()
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT
