@@ -9,10 +9,12 @@ from datamodules.prior.tabicl import TabiclPrior
 from datamodules.prior.table_tasks import TableTasks
 from datamodules.reconstruction.image_cells import ImageCells
 from datamodules.reconstruction.table_cells import TableCells
+from datamodules.zoo.network_zoo import NetworkZoo
 
 __all__ = [
     "ImageCells",
     "LongPairs",
+    "NetworkZoo",
     "PriorDump",
     "SyntheticPairs",
     "SyntheticPrior",

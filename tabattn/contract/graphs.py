@@ -179,6 +179,26 @@ class Population:
             joined([dag.weight for dag in dags], np.float32),
         )
 
+    @classmethod
+    def joined(cls, populations: Sequence["Population"]) -> Self:
+        """Put populations behind one another.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if not populations:
+            raise ValueError("populations must be at least 1 to be joined, got 0")
+
+        def pointer(name: str) -> Ints:
+            counts = [np.diff(getattr(each, name)) for each in populations]
+            return np.cumsum(np.concatenate([np.zeros(1, np.int64), *counts]))
+
+        def whole(name: str) -> Any:
+            return np.concatenate([getattr(each, name) for each in populations])
+
+        names = [field.name for field in fields(cls)]
+        return cls(pointer(names[0]), pointer(names[1]), *map(whole, names[2:]))
+
     def __len__(self) -> int:
         """Networks."""
         return len(self.vertex_pointer) - 1

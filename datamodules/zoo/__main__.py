@@ -1,0 +1,100 @@
+"""Command that generates a zoo: ``python -m datamodules.zoo --help``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from datamodules.zoo.bar import Bar
+from datamodules.zoo.generate import generate
+from datamodules.zoo.profiles import PROFILES
+from datamodules.zoo.zoo_file import read_zoo
+from tabattn.contract.errors import DataError, one_line
+
+EXAMPLES = """\
+examples:
+  20000 networks of 10 inputs on 20 linear tasks, in some minutes on one core:
+    python -m datamodules.zoo --networks 20000 --out zoo.h5
+  wider networks on 200 tasks of eight families, on a GPU:
+    python -m datamodules.zoo --profile default --networks 50000 --tasks 200 --device cuda --out wide.h5
+
+Profile `seed`: linear tasks, 1 to 3 hidden layers of 4 to 8 neurons, relu, tanh or sigmoid. Profile `default`: eight
+families of tasks with 4 to 16 columns and noise, 1 to 5 hidden layers of 4 to 32 neurons, ten activation functions,
+layers without bias, skip connections, missing weights. Each network is kept at 10, 25, 50 and 100 % of its training.
+An interrupted command goes on where it was when it is given again. Exit status: 0 written, 2 wrong arguments, 3 the
+file cannot be read or written, 130 interrupted.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser."""
+    command = argparse.ArgumentParser(
+        prog="python -m datamodules.zoo",
+        description="Generate a zoo: draw regression tasks and small networks, and train all networks at once.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = command.add_argument
+    add("--out", type=Path, default=Path("zoo.h5"), help="file to write (default: %(default)s)")
+    add("--profile", choices=tuple(PROFILES), default="seed", help="which tasks and networks (default: %(default)s)")
+    add("--networks", type=int, default=20_000, help="number of networks to train (default: %(default)s)")
+    add("--tasks", type=int, help="number of tasks (default: the profile's, 20 or 100)")
+    add("--steps", type=int, help="training steps of each network (default: the profile's, 400 or 800)")
+    add("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
+    add("--device", default="cpu", help="device to train on (default: %(default)s)")
+    add("--overwrite", action="store_true", help="replace a file of this name")
+    add("--check", type=Path, metavar="FILE", help="read a zoo and say what it holds, write nothing")
+    return command
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Generate the zoo of a command line.
+
+    Args:
+        arguments: Arguments of the command line; None = those of the process.
+
+    Returns:
+        Exit status.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        _run(options)
+    except ValueError as ex:
+        sys.stderr.write(f"error: {one_line(str(ex))}\n")
+        return 2
+    except DataError as ex:
+        sys.stderr.write(f"error: {one_line(str(ex))}\n")
+        return 3
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: give the same command again to go on\n")
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    path = options.check
+    if path is None:
+        with Bar(options.out.name) as bar:
+            path = generate(
+                options.out,
+                options.profile,
+                options.networks,
+                options.tasks,
+                options.seed,
+                options.device,
+                options.steps,
+                options.overwrite,
+                bar,
+            )
+    zoo = read_zoo(path)
+    last = zoo.models["frac"] == 1
+    median = float(zoo.models["test_r2"][last & ~zoo.models["constant"]].mean())
+    sys.stdout.write(
+        f"{path}: {len(zoo.population)} networks of {len(set(zoo.models['run'].tolist()))} trainings on "
+        f"{len(zoo.tasks.x)} tasks, {len(zoo.architectures)} architectures; {int(zoo.models['constant'].sum())} are "
+        f"dead; mean test R2 at the end {median:.3f}\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
