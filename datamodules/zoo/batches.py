@@ -30,7 +30,7 @@ class Source:
         meta: Scaled meta-features, ``(tasks, features)``.
         batch_size: Most networks in a batch.
         probes: Rows on which outputs are compared.
-        rows: Training rows of each task that a batch shows.
+        rows: Training rows of each task that a batch shows, and held-out rows of one to score.
         seed: Seed.
     """
 
@@ -46,7 +46,8 @@ class Source:
 
         Args:
             networks: Numbers of the networks.
-            probed: Part of the rows that outputs are compared on.
+            probed: Part of the rows that outputs are compared on; where these are not training rows, they are behind
+                the context too.
             draw: Source of randomness; none = the first rows of each part.
         """
         population = self.zoo.population.take(networks)
@@ -54,6 +55,9 @@ class Source:
         task = self.zoo.models["task"][networks].astype(np.int64)
         probe, _ = self._rows(task, probed, self.probes, draw)
         x, y = self._rows(task, TRAIN, self.rows, draw)
+        if probed != TRAIN:
+            held = self._rows(task, probed, self.rows, draw)
+            x, y = torch.cat([x, held[0]], 1), torch.cat([y, held[1]], 1)
         return NetworkBatch(
             NeuronTokens.of(population, most),
             probe.nan_to_num(0.0),
@@ -62,6 +66,7 @@ class Source:
             y,
             torch.from_numpy(task),
             torch.from_numpy(networks),
+            self.rows,
         )
 
     def _rows(self, task: Ints, part: int, count: int, draw: torch.Generator | None) -> tuple[Tensor, Tensor]:

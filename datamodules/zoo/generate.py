@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from datamodules.zoo.architectures import Runs, architecture_numbers, buckets, draw_runs
+from datamodules.zoo.meta import measured
 from datamodules.zoo.profiles import CHECKPOINTS, PROFILES, NetworkProfile, Profile
 from datamodules.zoo.splits import split_networks
 from datamodules.zoo.tasks import Tasks, draw_tasks
@@ -22,6 +23,7 @@ from datamodules.zoo.zoo_file import GRAPH, Models, Zoo, write_zoo
 from tabattn.contract.checks import check_least, nearest
 from tabattn.contract.errors import DataError
 from tabattn.contract.graphs import Population
+from tabattn.metafeatures import NAMES
 from tabattn.storage import weight_files
 from tabattn.storage.files import try_lock
 
@@ -224,9 +226,10 @@ def _joined(parts: Path, plan: Plan, starts: list[int], runs: Runs, tasks: Tasks
         **dict(zip(SCORES, r2.T, strict=True)),
         "constant": torch.cat([part["constant"] for part in read]).numpy(),
     }
-    empty = np.zeros((len(tasks.x), 0), np.float32)
     facts = {"plan": plan._asdict(), "versions": _versions()}
-    return Zoo(population, models, tasks, split_networks(models, plan.seed), words, facts, empty, ())
+    return Zoo(
+        population, models, tasks, split_networks(models, plan.seed), words, facts, measured(tasks), tuple(NAMES)
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -64,7 +64,7 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
         batch_size: Most networks in a batch (on each device).
         steps_per_epoch: Batches per epoch (on each device); none = all training networks.
         probes: Rows of each task on which outputs are compared: training rows in training, else test rows.
-        rows: Training rows of each task that a batch shows.
+        rows: Training rows of each task that a batch shows; one to validate or to test shows as many test rows too.
         zoo: Options of the zoo to generate.
         seed: Seed of the order of networks and of rows.
         num_workers: Worker processes of the training loader; 0 = make batches in the training process.
@@ -148,7 +148,9 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the meta-features."""
-        return self.zoo.names
+        from tabattn.metafeatures import NAMES
+
+        return tuple(NAMES)
 
     @property
     def inputs(self) -> int:
@@ -172,8 +174,11 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
 
     @cached_property
     def meta(self) -> Tensor:
-        """Meta-features of each task, scaled by those of the training networks, ``(tasks, features)``."""
-        return torch.from_numpy(self.zoo.meta)
+        """Meta-features of each task, scaled by those of tasks of training networks, ``(tasks, features)``."""
+        from datamodules.zoo.meta import scaled
+
+        training = np.unique(self.models["task"][self.part("train")])
+        return torch.from_numpy(scaled(self.zoo, training))
 
     def part(self, stage: Literal["train", "val", "test"]) -> NDArray[np.int64]:
         """Numbers of the networks of a part, at the checkpoints asked for, without dead ones.

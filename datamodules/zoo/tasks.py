@@ -35,6 +35,8 @@ class Tasks(NamedTuple):
         noise: Standard deviation of the noise, in those of the function, ``(tasks,)``; NaN = not known.
         y_mean: What was subtracted from the targets, ``(tasks,)``.
         y_std: What they were then divided by, ``(tasks,)``.
+        classes: Number of classes, one for each output, of which the targets are 1 for the right one; 0 = the targets
+            are numbers, ``(tasks,)``.
     """
 
     x: Floats
@@ -45,6 +47,7 @@ class Tasks(NamedTuple):
     noise: Floats
     y_mean: Floats
     y_std: Floats
+    classes: NDArray[np.int64]
 
 
 def draw_tasks(profile: TaskProfile, count: int, seed: int) -> Tasks:
@@ -75,7 +78,7 @@ def draw_tasks(profile: TaskProfile, count: int, seed: int) -> Tasks:
         mean[task], std[task], widths[task] = train.mean(), train.std(), width
         x[task, :size, :width] = inputs
         y[task, :size, 0] = (target - train.mean()) / train.std()
-    return Tasks(x, y, part, widths, family, noise, mean, std)
+    return Tasks(x, y, part, widths, family, noise, mean, std, np.zeros(count, np.int64))
 
 
 def parts(rows: int) -> Bytes:

@@ -100,10 +100,12 @@ class NetworkBatch(NamedTuple):
         probe: Rows on which outputs of networks are compared, ``(networks, probes, inputs)`` float, drawn from the
             inputs' distribution of each task; columns that a network does not have are 0.
         meta: Meta-features of each task's training rows, scaled, ``(networks, features)`` float; 0 where undefined.
-        x: Training rows of each task, ``(networks, rows, inputs)`` float; NaN = a column or a row that is not there.
+        x: Rows of each task, ``(networks, rows, inputs)`` float; NaN = a column or a row that is not there.
         y: Their standardised targets, ``(networks, rows, outputs)`` float.
         task: Index of each network's task in the zoo, ``(networks,)`` long.
         number: Index of each network in the zoo, ``(networks,)`` long; -1 = one that is not scored.
+        context: Number of leading rows that are training rows of the task; those behind them were held out. None = all
+            are training rows.
     """
 
     tokens: NeuronTokens
@@ -113,6 +115,7 @@ class NetworkBatch(NamedTuple):
     y: Tensor
     task: Tensor
     number: Tensor
+    context: int | None = None
 
     def unscored(self) -> Self:
         """Return the batch with the numbers of all networks -1, so that none is scored."""

@@ -1,6 +1,5 @@
 """Population training: each network as if it were trained alone."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,8 +8,7 @@ from datamodules.zoo.architectures import Runs, buckets, draw_runs
 from datamodules.zoo.generate import table_of
 from datamodules.zoo.profiles import PROFILES
 from datamodules.zoo.tasks import Tasks, draw_tasks
-from datamodules.zoo.training import Layers, batch_rows, initial, population_of, train
-from tabattn.contract.graphs import BIASED, WEIGHTED
+from datamodules.zoo.training import batch_rows, initial, population_of, train
 from tabattn.contract.modules import to_module
 
 SEED = 5

@@ -1,0 +1,37 @@
+"""Meta-features of the tasks of a zoo."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.zoo.tasks import TRAIN, Tasks
+from datamodules.zoo.zoo_file import Zoo
+from tabattn.metafeatures import NAMES, MetaScaler, get_meta_features
+
+Floats = NDArray[np.float32]
+
+
+def measured(tasks: Tasks) -> Floats:
+    """Meta-features of the training rows of each task, ``(tasks, features)``; NaN = undefined."""
+    found = np.full((len(tasks.x), len(NAMES)), np.nan, np.float32)
+    for task, (columns, classes) in enumerate(zip(tasks.columns, tasks.classes, strict=True)):
+        own = tasks.part[task] == TRAIN
+        y = tasks.y[task, own]
+        target = y[:, :classes].argmax(1) if classes else y[:, 0]
+        made = get_meta_features(
+            tasks.x[task, own, :columns], target, task="classification" if classes else "regression"
+        )
+        found[task] = np.where(made.valid, made.values, np.nan)
+    return found
+
+
+def scaled(zoo: Zoo, training: NDArray[np.integer]) -> Floats:
+    """Meta-features scaled by those of some tasks; 0 where undefined. They are measured anew if a file has others.
+
+    Args:
+        zoo: The zoo.
+        training: Numbers of the tasks to scale by.
+    """
+    values = zoo.meta if zoo.names == tuple(NAMES) else measured(zoo.tasks)
+    valid = np.isfinite(values)
+    known = np.where(valid, values, 0)
+    return MetaScaler.fit(known[training], valid[training])(known, valid)
