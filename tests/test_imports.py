@@ -17,8 +17,10 @@ OURS = {"tabattn", "datamodules", "callbacks", "benchmarks", "examples", "tests"
 
 EXTRAS = (
     "adasplash",
+    "cmaes",
     "optuna",
     "pyarrow",
+    "pymoo",
     "pytorch_optimizer",
     "rich",
     "schedulefree",

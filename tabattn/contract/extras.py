@@ -15,6 +15,8 @@ EXTRAS = {
     "torchvision": "images",
     "transformers": "mlm",
     "optuna": "sweep",
+    "pymoo": "search",
+    "cmaes": "search",
 }
 """Extra in ``setup.cfg`` by the module that it installs."""
 
