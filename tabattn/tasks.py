@@ -4,5 +4,6 @@ from tabattn.pairs.task import PairInference
 from tabattn.prior.task import PriorClassification
 from tabattn.reconstruction.task import TableReconstruction
 from tabattn.task import Task
+from tabattn.zoo.task import NetworkVAE
 
-__all__ = ["PairInference", "PriorClassification", "TableReconstruction", "Task"]
+__all__ = ["NetworkVAE", "PairInference", "PriorClassification", "TableReconstruction", "Task"]

@@ -1,0 +1,137 @@
+"""Priors of latents: normal distributions, kernel densities, and latent flow matching."""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+Prior = Literal["normal", "scaled", "gauss", "kde", "flow"]
+"""Distributions that latents are drawn from."""
+STEPS = 24
+"""Steps of Heun's method by which a flow is integrated."""
+BANDWIDTH = 0.1
+"""Standard deviation of a kernel, relative to that of a dimension."""
+
+
+class LatentPrior(nn.Module):
+    """Distributions of the latents of training networks, learned while these are trained.
+
+    ``normal``: N(0, I). ``scaled``: independent normal distributions. ``gauss``: a normal distribution with all
+    covariances. ``kde``: a latent of a training network, and noise. ``flow``: flow matching (Lipman et al. 2023), an
+    ordinary differential equation from N(0, I) to the latents, given what is told of the task.
+
+    Args:
+        latent: Width of a latent.
+        told: Width of what is told of a task.
+        hidden: Width of the hidden layers of the flow.
+        kept: Number of latents that are kept.
+    """
+
+    latents: Tensor
+    count: Tensor
+
+    def __init__(self, latent: int, told: int, hidden: int = 512, kept: int = 4096) -> None:
+        super().__init__()
+        self.latent = latent
+        self.register_buffer("latents", torch.zeros(kept, latent))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.told = nn.Linear(told, hidden) if told else None
+        self.enter = nn.Linear(latent + 16, hidden)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+            for _ in range(3)
+        )
+        self.leave = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, latent))
+
+    def velocity(self, state: Tensor, time: Tensor, told: Tensor) -> Tensor:
+        """Velocity of the flow at states ``(latents, latent)`` and times ``(latents, 1)``."""
+        waves = time * torch.arange(1, 9, device=time.device) * torch.pi
+        found = self.enter(torch.cat([state, waves.sin(), waves.cos()], dim=-1))
+        if self.told is not None:
+            found = found + self.told(told)
+        for layer in self.layers:
+            found = found + layer(found)
+        return self.leave(F.silu(found))
+
+    def loss(self, latent: Tensor, told: Tensor) -> Tensor:
+        """Flow-matching loss of latents, of which no gradient is taken; keeps some of them."""
+        latent, told = latent.detach(), told.detach()
+        if self.training:
+            self.keep(latent)
+        time, noise = torch.rand(len(latent), 1, device=latent.device), torch.randn_like(latent)
+        scale = self._scale()
+        end = latent / scale
+        velocity = self.velocity((1 - time) * noise + time * end, time, told)
+        return (velocity.float() - (end - noise)).square().mean()
+
+    @torch.no_grad()
+    def keep(self, latent: Tensor) -> None:
+        """Keep latents in place of the oldest."""
+        places = (self.count + torch.arange(len(latent), device=latent.device)) % len(self.latents)
+        self.latents.index_copy_(0, places[-len(self.latents) :], latent[-len(self.latents) :].float())
+        self.count += len(latent)
+
+    def kept(self) -> Tensor:
+        """Latents of training networks, ``(number, latent)``.
+
+        Raises:
+            ValueError: There is none.
+        """
+        number = min(int(self.count), len(self.latents))
+        if number < 2:
+            raise ValueError("this prior is of latents of training networks, and there are none: train the task")
+        return self.latents[:number]
+
+    def _scale(self) -> Tensor:
+        """Root mean square of the latents kept, a scalar."""
+        squares = self.latents.square().mean(1)
+        return (squares.sum() / self.count.clamp(1, len(squares))).sqrt().clamp(min=1e-3)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        told: Tensor,
+        prior: Prior = "flow",
+        temperature: float = 1.0,
+        source: Generator | None = None,
+        steps: int = STEPS,
+    ) -> Tensor:
+        """Draw a latent for each task, ``(tasks, latent)``.
+
+        Args:
+            told: What is told of the tasks, ``(tasks, told)``.
+            prior: Distribution.
+            temperature: Factor on the standard deviation of the noise.
+            source: Source of randomness; none = PyTorch's own.
+            steps: Steps of the flow, each of two evaluations.
+
+        Raises:
+            ValueError: There is no such distribution, or no latent of a training network has been kept.
+        """
+        if prior not in get_args(Prior):
+            raise ValueError(f"prior must be {', '.join(get_args(Prior))}, got {prior!r}")
+        noise = temperature * torch.randn(len(told), self.latent, generator=source).to(told.device)
+        if prior == "normal":
+            return noise
+        kept = self.kept()
+        if prior == "flow":
+            return self._flowed(noise, told, steps)
+        mean, std = kept.mean(0), kept.std(0)
+        if prior == "scaled":
+            return mean + std * noise
+        if prior == "kde":
+            chosen = torch.randint(len(kept), (len(told),), generator=source).to(told.device)
+            return kept[chosen] + BANDWIDTH * std * noise
+        jitter = 1e-6 * std.square().mean().clamp(min=1e-12) * torch.eye(self.latent, device=told.device)
+        factor = torch.linalg.cholesky(torch.cov(kept.T).view_as(jitter) + jitter)
+        return mean + noise @ factor.T
+
+    def _flowed(self, state: Tensor, told: Tensor, steps: int) -> Tensor:
+        """Integrate the flow by Heun's method."""
+        for step in range(steps):
+            time = torch.full((len(state), 1), step / steps, device=state.device)
+            first = self.velocity(state, time, told).float()
+            second = self.velocity(state + first / steps, time + 1 / steps, told).float()
+            state = state + (first + second) / (2 * steps)
+        return state * self._scale()

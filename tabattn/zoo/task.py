@@ -1,0 +1,214 @@
+"""Task of networks: a variational autoencoder of trained networks, which samples networks for tasks."""
+
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast, get_args
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torchmetrics import CatMetric
+
+from tabattn.attention import AttentionFactory, Softmax
+from tabattn.contract.networks import NetworkBatch, NeuronTokens
+from tabattn.optim import MuonAdamW
+from tabattn.storage.hyperparameters import factory, mechanism
+from tabattn.task import Task
+from tabattn.zoo import NETWORKS
+from tabattn.zoo.canonical import canonical, permuted
+from tabattn.zoo.coder import DEFAULT_SIZES, NetworkCoder, NetworkFactory, Sizes, TaskRows
+from tabattn.zoo.decoding import same_architecture, valid
+from tabattn.zoo.executor import execute
+from tabattn.zoo.loss import DEFAULT_LOSS, LossOptions, divergences, free_divergence, network_losses, total_loss
+from tabattn.zoo.network import NeuronTransformer
+from tabattn.zoo.options import DEFAULT_PREDICT, PredictOptions
+from tabattn.zoo.priors import LatentPrior
+from tabattn.zoo.sampling import Sampler, decoded, with_columns
+from tabattn.zoo.scores import SCORES, explained, network_scores, summaries
+
+Form = Literal["canonical", "permuted", "given"]
+
+
+class SampledNetworks(NamedTuple):
+    """Networks sampled for the tasks of a batch, and how well they do there.
+
+    Attributes:
+        number: Index in the zoo of the network that each stands beside, ``(networks,)``.
+        task: Index of the task, of that shape.
+        networks: The sampled networks.
+        sampled: R2 of the sampled network on the rows of the task, ``(networks,)``.
+        original: R2 of the zoo's network there.
+        reconstructed: R2 of that network encoded and decoded.
+    """
+
+    number: Tensor
+    task: Tensor
+    networks: NeuronTokens
+    sampled: Tensor
+    original: Tensor
+    reconstructed: Tensor
+
+
+class NetworkVAE(Sampler, Task):
+    """Trains a variational autoencoder of trained networks, and samples networks for tasks.
+
+    Its parts: a transformer encoder over neurons, a latent, what is told of the task (meta-features or rows), and a
+    parallel decoder of architecture and weights. The loss weights errors of weights by neuron sensitivity and compares
+    what networks compute. Validation and test encode a network, decode it, and compare: its functional R2, whether the
+    architecture is exact, and whether graphs drawn from N(0, I) are valid.
+
+    Args:
+        network: Network to train: ``NeuronTransformer``, the baselines ``ConvMatrix`` and ``MLPMatrix``, or the class
+            path of a network of your own. Its options are ``network.<option>``, such as the width of the latent,
+            ``network.latent``.
+        attention: Mechanism between neurons.
+        sizes: Room for networks.
+        loss: Options of the loss.
+        form: Form of networks: ``canonical`` = of networks that differ by a permutation, a sign or a scale, one;
+            ``permuted`` = neurons of a level permuted at random in training; ``given`` = as they are.
+        predict: Options of ``predict``. A checkpoint leaves them to the command line.
+        init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape;
+            keeps the command line's model.
+    """
+
+    task_name = "zoo"
+    batch = NetworkBatch
+    optimizer = partial(MuonAdamW, lr=5e-3)
+
+    def __init__(
+        self,
+        network: NetworkFactory = NeuronTransformer,
+        attention: AttentionFactory = Softmax,
+        sizes: Sizes = DEFAULT_SIZES,
+        loss: LossOptions = DEFAULT_LOSS,
+        form: Form = "canonical",
+        init_from: str | None = None,
+        predict: PredictOptions = DEFAULT_PREDICT,
+    ) -> None:
+        super().__init__(init_from)
+        if form not in get_args(Form):
+            raise ValueError(f"form must be {', '.join(get_args(Form))}, got {form!r}")
+        self.save_hyperparameters(ignore=["init_from", "predict"])
+        make = factory(network, "network", NETWORKS, NetworkCoder)
+        self.network: NetworkCoder = make(sizes, mechanism(attention))
+        self.prior = LatentPrior(self.network.latent, self.network.told)
+        self.loss = loss
+        self.form = form
+        self.asked = predict
+        self.scores = torch.nn.ModuleDict({name: CatMetric() for name in (*SCORES, "latent")})
+
+    def setup(self, stage: str) -> None:
+        """Check the precision and the data.
+
+        Raises:
+            MisconfigurationException: Numbers of networks would be rounded.
+        """
+        if self.trainer.precision in ("16-true", "bf16-true"):
+            raise MisconfigurationException(
+                f"precision {self.trainer.precision} would round the weights of networks: choose "
+                f"{self.trainer.precision.removesuffix('true')}mixed"
+            )
+        super().setup(stage)
+
+    def formed(self, tokens: NeuronTokens) -> NeuronTokens:
+        """Networks in the form that is encoded."""
+        if self.form == "canonical":
+            return canonical(tokens)
+        return permuted(tokens) if self.form == "permuted" and self.training else tokens
+
+    def told(self, batch: NetworkBatch) -> Tensor:
+        """What the network is told of the tasks of a batch, ``(networks, told)``."""
+        return self.network.tell(TaskRows(batch.meta, batch.x, batch.y))
+
+    def forward(self, batch: NetworkBatch) -> NeuronTokens:
+        """Encode networks and decode them."""
+        posterior = self.network.encode(self.formed(batch.tokens))
+        return decoded(self.network, posterior.mean, self.told(batch))
+
+    probe = forward
+
+    def on_train_batch_start(self, batch: NetworkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check the first batch, and measure its weights, before the first step of a training; alike on all ranks."""
+        super().on_train_batch_start(batch, batch_idx, dataloader_idx)
+        if self.global_step == 0 and batch_idx == 0:
+            self.network.sizes.check(batch.tokens)
+            self.network.begin(self.formed(batch.tokens))
+            self.network.statistics.copy_(self.trainer.strategy.broadcast(self.network.statistics))
+
+    def training_step(self, batch: NetworkBatch, batch_idx: int) -> Tensor:
+        """Weighted sum of the parts of the loss."""
+        tokens, told = self.formed(batch.tokens), self.told(batch)
+        posterior = self.network.encode(tokens)
+        parts = network_losses(self.network, tokens, posterior.drawn(), told, batch.probe, self.loss)
+        divergence = free_divergence(posterior, self.loss.free_bits)
+        weight = self.loss.divergence_weight(self.global_step, self.trainer.estimated_stepping_batches)
+        prior = self.prior.loss(posterior.mean, told)
+        loss = total_loss(parts, self.loss) + weight * divergence + self.loss.prior * prior
+        size = len(told)
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        figures = {f"train/{name}": part.mean() for name, part in parts.items()}
+        self.log_dict(figures | {"train/divergence": divergence, "train/prior": prior}, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: NetworkBatch, batch_idx: int) -> None:
+        """Encode and decode networks, and graphs from N(0, I), and keep the scores of each."""
+        scored = batch.number >= 0
+        tokens, told = self.formed(batch.tokens), self.told(batch)
+        posterior = self.network.encode(tokens)
+        own = decoded(self.network, posterior.mean, told)
+        parts = network_losses(self.network, tokens, posterior.mean, told, batch.probe, self.loss)
+        loss = torch.stack([getattr(self.loss, name) * part for name, part in parts.items()]).sum(0)
+        scores = network_scores(tokens, own, batch.probe)
+        drawn = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(batch_idx)).to(told.device)
+        free = decoded(self.network, drawn, told, valid_only=False)
+        scores |= {"loss": loss, "divergence": divergences(posterior).sum(1), "free_valid": valid(free).float()}
+        for name, values in (scores | {"latent": posterior.mean}).items():
+            self._kept(name).update(values[scored])
+
+    test_step = validation_step
+
+    def _kept(self, name: str) -> CatMetric:
+        return cast("CatMetric", self.scores[name])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores under ``val/``."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores under ``test/``."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        kept = {}
+        for name in self.scores:
+            kept[name] = torch.as_tensor(self._kept(name).compute())
+            self._kept(name).reset()
+        figures = summaries(kept)
+        self.log_dict({f"{stage}/{name}": value for name, value in figures.items()}, sync_dist=True)
+
+    def predict_step(self, batch: NetworkBatch, batch_idx: int) -> SampledNetworks:
+        """Sample a network for the task of each network, and compare it on the rows of the task."""
+        tokens, told, asked = self.formed(batch.tokens), self.told(batch), self.asked
+        source = torch.Generator().manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
+        latent = self.prior.sample(told, asked.prior, asked.temperature, source)
+        arch = tokens if asked.given_architecture else None
+        sampled = decoded(self.network, latent, told, asked.valid_only, arch)
+        again = decoded(self.network, self.network.encode(tokens).mean, told)
+        x = with_columns(batch.x, self.network.sizes.inputs)
+        figures = [explained(execute(each, x).outputs, batch.y) for each in (sampled, tokens, again)]
+        return SampledNetworks(batch.number, batch.task, sampled, *figures)
+
+    def prediction_table(self, batch: NetworkBatch, output: SampledNetworks, number: int) -> dict[str, list[Any]]:
+        """One line for each sampled network: what it stands beside, its size, and its R2."""
+        networks = output.networks
+        columns = {
+            "network": output.number,
+            "task": output.task,
+            "valid": valid(networks),
+            "vertices": networks.mask.sum(1),
+            "edges": networks.edge.sum((1, 2)),
+            "same_architecture": same_architecture(networks, batch.tokens),
+            "r2": output.sampled,
+            "r2_original": output.original,
+            "r2_reconstructed": output.reconstructed,
+        }
+        return {name: values.tolist() for name, values in columns.items()}
