@@ -24,16 +24,17 @@ class LatentPrior(nn.Module):
     Args:
         latent: Width of a latent.
         told: Width of what is told of a task.
-        hidden: Width of the hidden layers of the flow.
+        hidden: Width of the hidden layers of the flow; None = 4 times that of the latent, from 64 to 512.
         kept: Number of latents that are kept.
     """
 
     latents: Tensor
     count: Tensor
 
-    def __init__(self, latent: int, told: int, hidden: int = 512, kept: int = 4096) -> None:
+    def __init__(self, latent: int, told: int, hidden: int | None = None, kept: int = 4096) -> None:
         super().__init__()
         self.latent = latent
+        hidden = hidden or max(64, min(512, 4 * latent))
         self.register_buffer("latents", torch.zeros(kept, latent))
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.told = nn.Linear(told, hidden) if told else None

@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
+from torch.optim import AdamW
 from torchmetrics import CatMetric
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
-from tabattn.optim import MuonAdamW
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 from tabattn.zoo import NETWORKS
@@ -72,7 +72,7 @@ class NetworkVAE(Sampler, Task):
 
     task_name = "zoo"
     batch = NetworkBatch
-    optimizer = partial(MuonAdamW, lr=5e-3)
+    optimizer = partial(AdamW, lr=2e-3, weight_decay=0.01)
 
     def __init__(
         self,
@@ -128,11 +128,18 @@ class NetworkVAE(Sampler, Task):
 
     def on_train_batch_start(self, batch: NetworkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Check the first batch, and measure its weights, before the first step of a training; alike on all ranks."""
-        super().on_train_batch_start(batch, batch_idx, dataloader_idx)
+        self._check_first(batch, batch_idx)
         if self.global_step == 0 and batch_idx == 0:
-            self.network.sizes.check(batch.tokens)
             self.network.begin(self.formed(batch.tokens))
             self.network.statistics.copy_(self.trainer.strategy.broadcast(self.network.statistics))
+
+    def _check_first(self, batch: NetworkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check the type of a batch, and the sizes of the networks of the first."""
+        super().on_train_batch_start(batch, batch_idx, dataloader_idx)
+        if batch_idx == 0:
+            self.network.sizes.check(batch.tokens)
+
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _check_first
 
     def training_step(self, batch: NetworkBatch, batch_idx: int) -> Tensor:
         """Weighted sum of the parts of the loss."""

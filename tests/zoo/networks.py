@@ -1,12 +1,16 @@
 """Random networks of all kinds, as graphs of neurons."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import nn
 
 from tabattn.contract.activations import ACTIVATIONS, MODULES
-from tabattn.contract.graphs import BIASED, OUTPUT, WEIGHTED, NeuronDAG
+from tabattn.contract.graphs import BIASED, OUTPUT, WEIGHTED, NeuronDAG, Population
+from tabattn.contract.modules import from_module
+from tabattn.contract.networks import NetworkBatch, NeuronTokens
 
 
 def layered(source: Generator, most: int = 9, plain: bool = False) -> nn.Sequential:
@@ -73,6 +77,30 @@ def graph(source: Generator, plain: bool = False) -> NeuronDAG:
         flat.astype(np.int64),
         weight,
     )
+
+
+def batch(count: int = 6, seed: int = 0, inputs: int = 4, room: int = 14) -> NetworkBatch:
+    """Make networks of one or two hidden levels with a task each."""
+    source = np.random.default_rng(seed)
+    dags = []
+    for _ in range(count):
+        widths = [inputs, *(int(source.integers(2, 5)) for _ in range(int(source.integers(1, 3)))), 1]
+        layers: list[nn.Module] = []
+        for before, behind in pairwise(widths):
+            layers += [nn.Linear(before, behind), _activation(source)]
+        made = nn.Sequential(*layers[:-1])
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.copy_(torch.from_numpy(numbers(source, parameter.shape, True)))
+        dags.append(from_module(made))
+    x, probe, meta = (
+        torch.from_numpy(source.normal(size=(count, *shape)).astype(np.float32))
+        for shape in ((12, inputs), (8, inputs), (5,))
+    )
+    y = x[..., :1] - x[..., 1:2]
+    y[:, -2:] = float("nan")
+    numbered = torch.arange(count)
+    return NetworkBatch(NeuronTokens.of(Population.of(dags), room), probe, meta, x, y, numbered % 3, numbered)
 
 
 def _activation(source: Generator) -> nn.Module:

@@ -1,0 +1,258 @@
+"""Networks that encode and decode networks: what they may depend on, and that their graphs are valid."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tabattn.attention import MECHANISMS, Softmax
+from tabattn.contract.graphs import OUTPUT
+from tabattn.contract.networks import NetworkBatch, NeuronTokens
+from tabattn.zoo import NETWORKS, NeuronTransformer, Sizes, detokenize, execute, permuted, tokenize
+from tabattn.zoo.canonical import canonical
+from tabattn.zoo.coder import Architecture, NetworkCoder, TaskRows
+from tabattn.zoo.decoding import decode_free, decode_valid, same_architecture, valid, with_room
+from tabattn.zoo.loss import LossOptions, network_losses
+from tabattn.zoo.sampling import decoded
+from tests.zoo.networks import batch, graph
+
+SIZES = Sizes(14, 4, 5, 4, 6)
+SMALL: dict[str, dict[str, Any]] = {
+    "NeuronTransformer": {"dim": 16, "heads": 2, "hidden": 16, "layers": 1, "slots": 3, "weight_layers": 1},
+    "MLPMatrix": {"hidden": 16},
+    "ConvMatrix": {"channels": 4},
+}
+
+
+def coder(name: str = "NeuronTransformer", **options: Any) -> NetworkCoder:
+    """Make a small network."""
+    torch.manual_seed(0)
+    return NETWORKS[name](SIZES, Softmax, **{"latent": 8, **SMALL[name], **options})
+
+
+def through(network: NetworkCoder, given: NetworkBatch) -> list[Tensor]:
+    """Compute all that a network computes, one tensor each."""
+    told = network.tell(TaskRows(given.meta, given.x, given.y))
+    posterior = network.encode(given.tokens)
+    logits = network.architecture(posterior.mean, told, SIZES.vertices)
+    weights = network.weights(posterior.mean, told, given.tokens)
+    losses = network_losses(
+        network, given.tokens, posterior.mean, told, given.probe, LossOptions(weighting="gauss_newton")
+    )
+    return [told, *posterior, *logits[:-1], *weights, *losses.values(), *decoded(network, posterior.mean, told)]
+
+
+def taken(given: NetworkBatch, places: Tensor) -> NetworkBatch:
+    """Take networks of a batch."""
+    return NetworkBatch(NeuronTokens(*(part[places] for part in given.tokens)), *(part[places] for part in given[1:]))
+
+
+@pytest.mark.parametrize("meta", ["token", "concat", "rows", "none"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_network_of_a_batch_depends_on_another(name: str, meta: str) -> None:
+    if name != "NeuronTransformer" and meta == "token":
+        pytest.skip("the baselines have no tokens")
+    given, other = batch(5), batch(5, seed=1)
+    network = coder(name, meta=meta).eval()
+    order = torch.tensor([3, 0, 4])
+    whole = [part[order] for part in through(network, given)]
+    for found, true in zip(through(network, taken(given, order)), whole, strict=True):
+        assert torch.allclose(found, true, atol=1e-5)
+    mixed = NetworkBatch(
+        NeuronTokens(*(torch.cat([a[:1], b[1:]]) for a, b in zip(given.tokens, other.tokens, strict=True))),
+        *(torch.cat([a[:1], b[1:]]) for a, b in zip(given[1:], other[1:], strict=True)),
+    )
+    for found, true in zip(through(network, mixed), through(network, given), strict=True):
+        assert torch.allclose(found[0], true[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_room_without_vertices_changes_nothing(name: str) -> None:
+    given = batch(3, room=12)
+    network = coder(name, meta="none").eval()
+    posterior = network.encode(given.tokens)
+    wider = network.encode(with_room(given.tokens, 14))
+    assert torch.allclose(posterior.mean, wider.mean, atol=1e-5)
+    told = torch.zeros(3, 0)
+    weight, _ = network.weights(posterior.mean, told, given.tokens)
+    more, _ = network.weights(posterior.mean, told, with_room(given.tokens, 14))
+    assert torch.allclose(weight * given.tokens.edge, more[:, :12, :12] * given.tokens.edge, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_every_mechanism_serves_between_neurons(name: str) -> None:
+    given = batch(2)
+    network = NeuronTransformer(SIZES, MECHANISMS[name], latent=8, **SMALL["NeuronTransformer"])
+    told = network.tell(TaskRows(given.meta, given.x, given.y))
+    posterior = network.encode(given.tokens)
+    losses = network_losses(network, given.tokens, posterior.drawn(), told, given.probe, LossOptions())
+    torch.stack([*losses.values()]).sum().backward()
+    gradients = [parameter.grad for parameter in network.encoder.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_parameter_learns(name: str) -> None:
+    given = batch(4)
+    network = coder(name, meta="concat" if name != "NeuronTransformer" else "rows")
+    network.begin(given.tokens)
+    told = network.tell(TaskRows(given.meta, given.x, given.y))
+    posterior = network.encode(given.tokens)
+    losses = network_losses(network, given.tokens, posterior.drawn(), told, given.probe, LossOptions())
+    torch.stack([*losses.values()]).sum().backward()
+    silent = [name for name, each in network.named_parameters() if each.grad is None or not each.grad.any()]
+    assert [name for name in silent if "unknown" not in name] == []
+
+
+def test_the_network_reads_all_of_a_network() -> None:
+    given = batch(1)
+    network = coder(meta="none").eval()
+    network.begin(given.tokens)
+    mean = network.encode(given.tokens).mean
+    place = given.tokens.edge[0].nonzero()[-1]
+    weight, bias, kind, flags = (part.clone() for part in (*given.tokens[4:5], *given.tokens[3:4], *given.tokens[:3:2]))
+    weight[0, place[0], place[1]] += 1
+    bias[0, place[0]] += 1
+    kind[0, place[0]] += 1
+    flags[0, place[0]] ^= OUTPUT
+    for change in ({"weight": weight}, {"bias": bias}, {"type": kind}, {"flags": flags}):
+        assert not torch.allclose(network.encode(given.tokens._replace(**change)).mean, mean, atol=1e-4)
+
+
+def test_weights_have_the_statistics_of_their_level() -> None:
+    given = batch(40)
+    network = coder()
+    network.begin(given.tokens)
+    weight, bias = network.standardised(given.tokens)
+    for level in (1, 2):
+        here = given.tokens.level == level
+        values = weight[given.tokens.edge & here[:, :, None]]
+        assert values.mean().abs() < 1e-4
+        assert values.std() == pytest.approx(1, abs=1e-3)
+        assert bias[here & given.tokens.mask].std() == pytest.approx(1, abs=1e-3)
+    again = network.with_weights(given.tokens, weight, bias)
+    assert torch.allclose(again.weight, given.tokens.weight, atol=1e-5)
+    assert torch.allclose(again.bias, given.tokens.bias, atol=1e-5)
+
+
+def test_the_canonical_form_of_permuted_networks_has_one_latent() -> None:
+    given = batch(6)
+    network = coder().eval()
+    means = [
+        network.encode(canonical(each)).mean
+        for each in (given.tokens, permuted(given.tokens, torch.Generator().manual_seed(0)))
+    ]
+    assert torch.allclose(*means, atol=1e-5)
+
+
+def random_logits(count: int, room: int, seed: int) -> Architecture:
+    """Draw logits."""
+    source = torch.Generator().manual_seed(seed)
+    shapes = (count, room), (count, room, 10), (count, room, 4), (count, room, 8), (count, room, room), (4, 4)
+    return Architecture(*(3 * torch.randn(shape, generator=source) for shape in shapes))
+
+
+def test_constrained_decoding_always_gives_valid_graphs() -> None:
+    found = decode_valid(random_logits(500, 14, 0), 4, 5)
+    assert valid(found).all()
+    assert len(detokenize(found)) == 500
+    assert ((found.level == 0) & found.mask).sum(1).max() <= 4
+    assert execute(found, torch.randn(500, 3, 4)).outputs.isfinite().all()
+    assert valid(decode_free(random_logits(500, 14, 0))).float().mean() < 0.1
+
+
+def test_constrained_decoding_is_the_likeliest_graph() -> None:
+    """The number of vertices and the levels, by trying all."""
+    logits = random_logits(40, 6, 1)
+    found = decode_valid(logits, 6, 6)
+    scores = logits.level.log_softmax(-1)
+    for index in range(40):
+        presence = [
+            torch.nn.functional.logsigmoid(
+                torch.where(torch.arange(6) < size, 1.0, -1.0) * logits.presence[index]
+            ).sum()
+            for size in range(2, 7)
+        ]
+        size = int(torch.stack(presence).argmax()) + 2
+        assert int(found.mask[index].sum()) == size
+        paths = [[0]]
+        for _ in range(size - 1):
+            paths = [[*path, path[-1] + rise] for path in paths for rise in (0, 1) if path[-1] + rise < 4]
+        paths = [path for path in paths if path[-1] > 0]
+        best = max(paths, key=lambda path: float(sum(scores[index, place, code] for place, code in enumerate(path))))
+        assert found.level[index, :size].tolist() == best
+
+
+def test_true_logits_decode_to_the_network() -> None:
+    """Both ways of decoding, for graphs with skip connections too."""
+    source = np.random.default_rng(0)
+    dags = [graph(source, plain=True) for _ in range(30)]
+    tokens = tokenize(dags)
+    assert isinstance(tokens, NeuronTokens)
+    levels = int(tokens.level.max()) + 1
+
+    def sure(codes: Tensor, count: int) -> Tensor:
+        return 20 * torch.nn.functional.one_hot(codes, count).float()
+
+    logits = Architecture(
+        40 * tokens.mask.float() - 20,
+        sure(tokens.type, 10),
+        sure(tokens.level, levels),
+        sure(tokens.flags, 8),
+        40 * tokens.edge.float() - 20,
+        torch.zeros(levels, levels),
+    )
+    for found in (decode_valid(logits, 9, 9), decode_free(logits)):
+        assert same_architecture(tokens, found).all()
+        assert valid(found).all()
+    changed = tokens._replace(flags=tokens.flags ^ OUTPUT)
+    assert not same_architecture(tokens, changed).any()
+
+
+def test_what_is_no_graph_is_not_valid() -> None:
+    tokens = batch(1).tokens
+    size = int(tokens.mask.sum())
+    last = size - 1
+
+    def changed(name: str, place: tuple[int, ...], value: Any) -> NeuronTokens:
+        part = getattr(tokens, name).clone()
+        part[(0, *place)] = value
+        return tokens._replace(**{name: part})
+
+    assert valid(tokens).all()
+    none = torch.zeros_like(tokens.edge[0, last])
+    for wrong in (
+        changed("mask", (1,), False),
+        changed("level", (0,), 1),
+        changed("level", (last,), 9),
+        changed("type", (0,), 2),
+        changed("flags", (0,), 1),
+        changed("flags", (last,), 3),
+        changed("edge", (last,), none),
+        changed("edge", (last, last), True),
+        changed("bias", (last,), float("inf")),
+    ):
+        assert not valid(wrong).any()
+
+
+def test_networks_that_are_too_large_are_refused() -> None:
+    tokens = batch(2).tokens
+    for name, sizes in (
+        ("vertices", Sizes(6, 8, 8, 8)),
+        ("levels", Sizes(20, 2, 8, 8)),
+        ("width", Sizes(20, 8, 3, 8)),
+        ("inputs", Sizes(20, 8, 8, 3)),
+    ):
+        with pytest.raises(ValueError, match=f"sizes.{name} must be at least"):
+            sizes.check(tokens)
+    with pytest.raises(ValueError, match=r"sizes.levels must be at least 2, got 1"):
+        Sizes(levels=1)
+
+
+def test_a_wrong_form_of_telling_is_refused() -> None:
+    make: Any = partial(NeuronTransformer, SIZES, meta="words")
+    with pytest.raises(ValueError, match="meta must be token, concat, rows or none, got 'words'"):
+        make()

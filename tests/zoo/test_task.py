@@ -1,0 +1,278 @@
+"""Task of networks: loss, scores, sampling, runs from Python."""
+
+import csv
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from tabattn.contract.networks import NetworkBatch, NeuronTokens
+from tabattn.tasks import NetworkVAE
+from tabattn.training.predictions import Predictions
+from tabattn.zoo import (
+    LossOptions,
+    MLPMatrix,
+    NeuronTransformer,
+    PredictOptions,
+    Sizes,
+    execute,
+    from_module,
+    to_module,
+)
+from tabattn.zoo.coder import Posterior
+from tabattn.zoo.decoding import same_architecture, valid
+from tabattn.zoo.loss import behaviour_losses, divergences, free_divergence, relative_errors, structure_losses
+from tabattn.zoo.scores import explained, network_scores, summaries
+from tabattn.zoo.tokens import detokenize
+from tests.zoo.networks import batch
+
+SMALL: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 1, "slots": 3, "weight_layers": 1, "latent": 8}
+SIZES = Sizes(14, 4, 5, 4, 6)
+QUIET: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "accelerator": "cpu",
+}
+
+
+def task(**options: Any) -> NetworkVAE:
+    """Make a small task."""
+    torch.manual_seed(0)
+    made = NetworkVAE(partial(NeuronTransformer, **SMALL), sizes=SIZES, **options)
+    return made.use_optimizer(partial(torch.optim.AdamW, lr=1e-3), None)
+
+
+def loaded(*batches: NetworkBatch) -> Any:
+    """Make a loader of batches."""
+    return torch.utils.data.DataLoader(list(batches), batch_size=None)
+
+
+def trained(steps: int = 6, **options: Any) -> tuple[NetworkVAE, lightning.Trainer]:
+    """Train a small task."""
+    made, trainer = task(**options), lightning.Trainer(max_steps=steps, **QUIET)
+    trainer.fit(made, loaded(*(batch(8, seed) for seed in range(3))), loaded(batch(6, 9)))
+    return made, trainer
+
+
+@pytest.mark.parametrize("form", ["canonical", "permuted", "given"])
+def test_a_training_logs_its_parts_and_scores(form: Any) -> None:
+    made, trainer = trained(form=form)
+    logged = trainer.callback_metrics
+    parts = {"loss", "architecture", "structure", "behaviour", "divergence", "prior"}
+    assert parts <= {name.removeprefix("train/") for name in logged}
+    assert {"val/functional_r2", "val/architecture_exact", "val/free_valid", "val/active_units"} <= set(logged)
+    assert all(value.isfinite() for value in logged.values())
+    assert (made.network.statistics[1, 1:3] != 1).all()
+    assert int(made.prior.count) == 48
+
+
+@pytest.mark.slow
+def test_a_training_fits_a_few_networks() -> None:
+    made = task(loss=LossOptions(beta=0)).use_optimizer(partial(torch.optim.AdamW, lr=1e-2), None)
+    few = batch(3)
+    trainer = lightning.Trainer(max_steps=120, **QUIET)
+    trainer.fit(made, loaded(few), loaded(few))
+    trainer.validate(made, loaded(few), verbose=False)
+    assert trainer.callback_metrics["val/architecture_exact"] == 1
+    assert trainer.callback_metrics["val/functional_r2"] > 0.5
+
+
+def test_networks_that_are_not_scored_have_no_scores() -> None:
+    made = task()
+    trainer = lightning.Trainer(**QUIET)
+    trainer.validate(made, loaded(batch(6)), verbose=False)
+    alone = dict(trainer.callback_metrics)
+    trainer.validate(made, loaded(batch(6), batch(6, 1).unscored()), verbose=False)
+    assert trainer.callback_metrics == alone
+    trainer.validate(made, loaded(batch(6).unscored()), verbose=False)
+
+
+def test_a_checkpoint_samples_as_the_task_did(tmp_path: Path) -> None:
+    made, trainer = trained()
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    again = NetworkVAE.load_from_checkpoint(tmp_path / "a.ckpt")
+    meta = batch().meta[0]
+    for prior in ("normal", "scaled", "gauss", "kde", "flow"):
+        own, other = (each.draw(5, meta, prior=prior, seed=3) for each in (made, again))
+        assert torch.equal(own, other)
+    assert torch.equal(made.decode(own, meta).weight, again.decode(own, meta).weight)
+
+
+def test_samples_are_modules_that_compute_what_was_decoded() -> None:
+    made, _ = trained()
+    meta = batch().meta[0]
+    modules = made.sample(7, meta, seed=1)
+    tokens = made.decode(made.draw(7, meta, seed=1), meta)
+    assert len(modules) == 7
+    for index, module in enumerate(modules):
+        own = NeuronTokens(*(part[index : index + 1] for part in tokens))
+        inputs = int((own.mask & (own.level == 0)).sum())
+        x = torch.randn(5, inputs)
+        padded = torch.nn.functional.pad(x, (0, 4 - inputs))
+        assert torch.allclose(module(x), execute(own, padded[None]).outputs[0], atol=1e-5)
+
+
+def test_samples_may_have_a_given_architecture() -> None:
+    made, _ = trained()
+    arch = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
+    modules = made.sample(3, batch().meta[0], arch=arch, prior="normal", seed=0)
+    assert [str(module) for module in modules] == [str(arch)] * 3
+    assert not torch.equal(modules[0][0].weight, modules[1][0].weight)  # type: ignore[index]
+
+
+def test_embeddings_are_the_same_for_every_form_of_networks() -> None:
+    made, _ = trained()
+    tokens = batch().tokens
+    dags = detokenize(tokens)
+    whole = made.embed(tokens)
+    assert whole.shape == (6, 8)
+    assert torch.allclose(made.embed(dags), whole, atol=1e-5)
+    assert torch.allclose(made.embed([to_module(dag) for dag in dags]), whole, atol=1e-5)
+    with pytest.raises(ValueError, match=r"sizes.inputs must be at least 5"):
+        made.embed([from_module(nn.Linear(5, 1))])
+
+
+def test_latents_depend_on_what_is_told_of_the_task() -> None:
+    made, _ = trained()
+    meta = batch().meta
+    assert not torch.allclose(made.draw(4, meta[0], seed=0), made.draw(4, meta[1], seed=0))
+    latent = made.draw(4, meta[0], prior="normal", seed=0)
+    assert not torch.allclose(
+        made.decode(latent, meta[0], arch=nn.Linear(4, 1)).weight,
+        made.decode(latent, meta[1], arch=nn.Linear(4, 1)).weight,
+    )
+    rows = NetworkVAE(partial(NeuronTransformer, meta="rows", **SMALL), sizes=SIZES)
+    one, other = batch(2).x[0], batch(2).x[1]
+    y = one[:, 0]
+    found = [rows.decode(latent, x=x, y=y, arch=nn.Linear(4, 1)).weight for x in (one, other, one)]
+    assert torch.equal(found[0], found[2])
+    assert not torch.allclose(found[0], found[1])
+    with pytest.raises(ValueError, match="x and y must have the same rows"):
+        rows.decode(latent, x=one, y=y[:3])
+
+
+def test_priors_have_the_moments_of_the_latents() -> None:
+    made = task()
+    source = torch.Generator().manual_seed(0)
+    mix = torch.randn(8, 8, generator=source)
+    latents = torch.randn(4096, 8, generator=source) @ mix + 3
+    with pytest.raises(ValueError, match="latents of training networks, and there are none"):
+        made.draw(2, prior="kde")
+    made.prior.keep(latents)
+    for prior, near in (("scaled", False), ("gauss", True), ("kde", True)):
+        drawn = made.draw(4000, prior=prior, seed=0)
+        assert torch.allclose(drawn.mean(0), latents.mean(0), atol=0.3)
+        assert torch.allclose(drawn.std(0), latents.std(0), rtol=0.1)
+        assert torch.allclose(drawn.T.cov(), latents.T.cov(), atol=1.5) == near
+    still = made.draw(3, prior="gauss", temperature=0, seed=0)
+    assert torch.allclose(still, latents.mean(0).expand(3, -1), atol=1e-5)
+    with pytest.raises(ValueError, match="prior must be normal, scaled, gauss, kde, flow, got 'wrong'"):
+        made.draw(2, prior="wrong")  # type: ignore[arg-type]
+
+
+def test_the_flow_learns_a_distribution() -> None:
+    """Two clusters, chosen by what is told."""
+    from tabattn.zoo.priors import LatentPrior
+
+    torch.manual_seed(0)
+    prior = LatentPrior(2, 1, hidden=32)
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=1e-2)
+    for _ in range(120):
+        told = torch.randint(2, (128, 1)).float()
+        loss = prior.loss(torch.cat([4 * told - 2, 4 * told], 1) + 0.2 * torch.randn(128, 2), told)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for side in (0.0, 1.0):
+        drawn = prior.sample(torch.full((500, 1), side))
+        assert torch.allclose(drawn.mean(0), torch.tensor([4 * side - 2, 4 * side]), atol=0.3)
+        assert drawn.std(0).max() < 0.6
+
+
+def test_prediction_writes_networks_and_their_scores(tmp_path: Path) -> None:
+    made, _ = trained(predict=PredictOptions(prior="gauss"))
+    given = batch(4)
+    trainer = lightning.Trainer(**{**QUIET, "default_root_dir": tmp_path}, callbacks=[Predictions()])
+    (output,) = trainer.predict(made, loaded(given)) or []
+    assert isinstance(output, tuple)
+    folder = tmp_path / "predictions"
+    with (folder / "batch00000.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["network"] for line in lines] == ["0", "1", "2", "3"]
+    arrays = np.load(folder / "batch00000.npz")
+    names = NeuronTokens._fields
+    tokens = NeuronTokens(*(torch.from_numpy(arrays[f"networks.{name}"]) for name in names))
+    assert valid(tokens).all()
+    outputs = execute(tokens, given.x).outputs
+    r2 = explained(outputs, given.y)
+    assert [float(line["r2"]) for line in lines] == pytest.approx(r2.tolist(), abs=1e-4)
+
+
+def test_losses_have_their_values() -> None:
+    true = torch.randn(3, 50, 1, generator=torch.Generator().manual_seed(0))
+    found = true + torch.tensor([0.0, 0.1, 1.0])[:, None, None]
+    errors = relative_errors(true, found)
+    assert torch.allclose(errors, torch.tensor([0, 0.01, 1.0]) / true.var(1, correction=0).squeeze(), atol=1e-5)
+    assert torch.allclose(behaviour_losses(true, found, 0.1), 0.1 * (1 + 10 * errors).log())
+    posterior = Posterior(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+    wide = torch.distributions.Normal(posterior.mean, (posterior.log_variance / 2).exp())
+    truth = torch.distributions.kl_divergence(wide, torch.distributions.Normal(0.0, 1.0))
+    assert torch.allclose(divergences(posterior), truth)
+    assert free_divergence(Posterior(torch.zeros(4, 3), torch.zeros(4, 3)), 0.05) == pytest.approx(0.15)
+    weights = torch.tensor([[[0.0, 1.0], [3.0, 0.0]]]), torch.tensor([[0.0, 0.0]])
+    zero = torch.zeros(1, 2, 2), torch.zeros(1, 2)
+    wrong = torch.tensor([[[5.0, 1.0], [2.0, 5.0]]]), torch.tensor([[7.0, 7.0]])
+    assert structure_losses(zero, wrong, weights) == pytest.approx((1 * 1 + 3 * 4) / 4)
+
+
+def test_the_divergence_warms_up() -> None:
+    options = LossOptions(beta=0.1, warmup=0.5)
+    weights = [options.divergence_weight(step, 100) for step in (0, 25, 50, 99)]
+    assert weights == pytest.approx([0, 0.05, 0.1, 0.1])
+    assert LossOptions(warmup=0).divergence_weight(1, 10) == LossOptions().beta
+    for name, value in (("beta", -1), ("warmup", 2), ("tolerance", 0)):
+        with pytest.raises(ValueError, match=f"loss.{name} must be"):
+            LossOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_scores_of_equal_and_of_other_networks() -> None:
+    given = batch(6)
+    scores = network_scores(given.tokens, given.tokens, given.probe)
+    assert torch.allclose(scores["functional_r2"], torch.ones(6))
+    assert scores["architecture_exact"].all()
+    other = batch(6, 3).tokens
+    scores = network_scores(given.tokens, other, given.probe)
+    assert (scores["functional_r2"] < 0.9).all()
+    assert scores["architecture_exact"].tolist() == same_architecture(given.tokens, other).float().tolist()
+    constant = given.tokens._replace(weight=torch.zeros_like(given.tokens.weight))
+    assert not network_scores(constant, given.tokens, given.probe)["varied"].any()
+
+
+def test_the_summary_counts_no_constant_network() -> None:
+    kept = {name: torch.ones(3) for name in ("loss", "divergence", "architecture_exact", "free_valid")}
+    kept |= {"functional_r2": torch.tensor([0.95, -9.0, 0.5]), "varied": torch.tensor([1.0, 0.0, 1.0])}
+    figures = summaries({**kept, "latent": torch.tensor([[0.0, 1], [0, 2], [0, 3]])})
+    assert figures["functional_r2_above_90"] == 0.5
+    assert figures["functional_r2_mean"] == pytest.approx(0.725)
+    assert figures["active_units"] == 1
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    with pytest.raises(ValueError, match="form must be canonical, permuted, given, got 'sorted'"):
+        task(form="sorted")
+    with pytest.raises(ValueError, match=r"sizes.vertices must be at least"):
+        lightning.Trainer(max_steps=1, **QUIET).fit(
+            NetworkVAE(partial(MLPMatrix, hidden=8), sizes=Sizes(5, 4, 5, 4)), loaded(batch(3)), loaded(batch(3))
+        )
+    with pytest.raises(MisconfigurationException, match="would round the weights of networks: choose bf16-mixed"):
+        lightning.Trainer(max_steps=1, precision="bf16-true", **QUIET).fit(task(), loaded(batch(3)), loaded(batch(3)))
+    with pytest.raises(ValueError, match=r"predict.prior must be normal, .*, got 'x'"):
+        PredictOptions(prior="x")  # type: ignore[arg-type]
