@@ -53,39 +53,6 @@ def decode_free(logits: Architecture) -> NeuronTokens:
     return _blank(kind, level, flags, (logits.edges(level) > 0) & pairs, mask)
 
 
-def valid(tokens: NeuronTokens) -> Tensor:
-    """Whether tokens are a graph of finite numbers, whose vertices all have parents but the inputs, ``(networks,)``."""
-    mask, level = tokens.mask, tokens.level
-    rises = level[:, 1:] - level[:, :-1]
-    ordered = (rises == 0) | (rises == 1) | ~mask[:, 1:]
-    together = (mask[:, :-1] | ~mask[:, 1:]).all(1) & mask[:, 0]
-    inputs = mask & (level == 0)
-    plain = ~inputs | ((tokens.type == 0) & ((tokens.flags & (WEIGHTED | BIASED)) == 0))
-    edges = tokens.edge & mask[:, :, None]
-    fed = (edges.any(2) | ~mask | inputs).all(1) & ~(edges & ~_candidates(level, mask)).any((1, 2))
-    answers = ((tokens.flags & OUTPUT > 0) & mask).any(1)
-    finite = tokens.weight.isfinite().all((1, 2)) & tokens.bias.isfinite().all(1)
-    return together & ordered.all(1) & (level[:, 0] == 0) & plain.all(1) & fed & answers & finite
-
-
-def same_architecture(one: NeuronTokens, other: NeuronTokens) -> Tensor:
-    """Whether networks have the same vertices, activation functions, levels, flags and edges, ``(networks,)``."""
-    room = max(one.mask.shape[1], other.mask.shape[1])
-    left, right = with_room(one, room), with_room(other, room)
-    same = left.mask == right.mask
-    for a, b in ((left.type, right.type), (left.level, right.level), (left.flags, right.flags)):
-        same = same & (a == b)
-    return same.all(1) & (left.edge == right.edge).all((1, 2))
-
-
-def with_room(tokens: NeuronTokens, room: int) -> NeuronTokens:
-    """Pad tokens to room for more vertices."""
-    more = room - tokens.mask.shape[1]
-    if more == 0:
-        return tokens
-    return NeuronTokens(*(F.pad(part, (0, more, 0, more) if part.dim() == 3 else (0, more)) for part in tokens))
-
-
 def _candidates(level: Tensor, mask: Tensor) -> Tensor:
     """Pairs of child and parent that a graph may have."""
     return (level[:, :, None] > level[:, None]) & mask[:, :, None] & mask[:, None]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.networks import NeuronTokens
 from tabattn.zoo.coder import FLAGS, TYPES, Architecture, NetworkCoder, Posterior, Sizes, TaskRows
-from tabattn.zoo.decoding import with_room
+from tabattn.zoo.scores import padded
 from tabattn.zoo.told import Meta, TaskEncoder
 
 MATRICES = 3
@@ -48,7 +48,7 @@ class MatrixCoder(NetworkCoder):
 
     def encode(self, tokens: NeuronTokens) -> Posterior:
         weight, bias = self.standardised(tokens)
-        tokens = with_room(tokens._replace(weight=weight.asinh(), bias=bias.asinh()), self.sizes.vertices)
+        tokens = padded(tokens._replace(weight=weight.asinh(), bias=bias.asinh()), self.sizes.vertices)
         rows = torch.stack([tokens.type, tokens.level, tokens.flags, tokens.bias], dim=1).float()
         values = torch.cat([tokens.weight, rows], dim=1)
         there = torch.cat([tokens.edge, tokens.mask[:, None].expand(-1, rows.shape[1], -1)], dim=1).float()

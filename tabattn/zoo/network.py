@@ -107,6 +107,9 @@ class NeuronTransformer(NetworkCoder):
         grid = sizes.levels * sizes.width * CELL
         self.posterior = nn.Linear(slots * dim, 2 * latent)
         self.grid_posterior = nn.Linear(grid, 2 * latent, bias=False)
+        with torch.no_grad():
+            # Little noise at first: else the latent says nothing, and the decoder learns to ignore it.
+            self.posterior.bias[latent:] = -5.0
         self.decoder = Decoder(sizes, latent, encoder, dim, slots, blocks(architecture_layers), blocks(weight_layers))
 
     def tell(self, task: TaskRows) -> Tensor:

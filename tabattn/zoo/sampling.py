@@ -10,8 +10,9 @@ from tabattn.contract.graphs import NeuronDAG, Population
 from tabattn.contract.modules import from_module, to_module
 from tabattn.contract.networks import NeuronTokens
 from tabattn.zoo.coder import NetworkCoder, TaskRows, padded
-from tabattn.zoo.decoding import decode_free, decode_valid, valid
+from tabattn.zoo.decoding import decode_free, decode_valid
 from tabattn.zoo.priors import LatentPrior, Prior
+from tabattn.zoo.scores import taken, validity
 from tabattn.zoo.tokens import detokenize
 
 Networks = NeuronTokens | Population | Sequence[NeuronDAG | nn.Module]
@@ -129,8 +130,8 @@ class Sampler(nn.Module):
             seed: Seed; none = PyTorch's own state.
         """
         tokens = self.decode(self.draw(n, meta, x, y, prior, temperature, seed), meta, x, y, valid_only, arch)
-        kept = valid(tokens)
-        return [to_module(dag) for dag in detokenize(NeuronTokens(*(each[kept] for each in tokens)))]
+        kept = validity(tokens)
+        return [to_module(dag) for dag in detokenize(taken(tokens, kept))]
 
 
 def decoded(

@@ -7,7 +7,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.optim import AdamW
-from torchmetrics import CatMetric
+from torchmetrics import CatMetric, MeanMetric, Metric
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
@@ -16,15 +16,18 @@ from tabattn.task import Task
 from tabattn.zoo import NETWORKS
 from tabattn.zoo.canonical import canonical, permuted
 from tabattn.zoo.coder import DEFAULT_SIZES, NetworkCoder, NetworkFactory, Sizes, TaskRows
-from tabattn.zoo.decoding import same_architecture, valid
-from tabattn.zoo.executor import execute
 from tabattn.zoo.loss import DEFAULT_LOSS, LossOptions, divergences, free_divergence, network_losses, total_loss
+from tabattn.zoo.metrics import FunctionScores, StructureScores, TaskScores, WeightR2
 from tabattn.zoo.network import NeuronTransformer
 from tabattn.zoo.options import DEFAULT_PREDICT, PredictOptions
 from tabattn.zoo.priors import LatentPrior
 from tabattn.zoo.sampling import Sampler, decoded, with_columns
-from tabattn.zoo.scores import SCORES, explained, network_scores, summaries
+from tabattn.zoo.scores import matches, task_r2, validity
 
+MEANS = ("loss", "divergence", "free_valid")
+"""Scores that are means over networks."""
+ACTIVE = 0.01
+"""Variance of the mean of a dimension of the latent, over networks, from which it is active."""
 Form = Literal["canonical", "permuted", "given"]
 
 
@@ -35,7 +38,7 @@ class SampledNetworks(NamedTuple):
         number: Index in the zoo of the network that each stands beside, ``(networks,)``.
         task: Index of the task, of that shape.
         networks: The sampled networks.
-        sampled: R2 of the sampled network on the rows of the task, ``(networks,)``.
+        sampled: R2 of the sampled network on the held-out rows of the task, ``(networks,)``.
         original: R2 of the zoo's network there.
         reconstructed: R2 of that network encoded and decoded.
     """
@@ -94,7 +97,10 @@ class NetworkVAE(Sampler, Task):
         self.loss = loss
         self.form = form
         self.asked = predict
-        self.scores = torch.nn.ModuleDict({name: CatMetric() for name in (*SCORES, "latent")})
+        self.structure, self.weight_r2 = StructureScores(), WeightR2()
+        self.function, self.performance = FunctionScores(), TaskScores()
+        self.means = torch.nn.ModuleDict({name: MeanMetric() for name in MEANS})
+        self.latents = CatMetric()
 
     def setup(self, stage: str) -> None:
         """Check the precision and the data.
@@ -116,8 +122,14 @@ class NetworkVAE(Sampler, Task):
         return permuted(tokens) if self.form == "permuted" and self.training else tokens
 
     def told(self, batch: NetworkBatch) -> Tensor:
-        """What the network is told of the tasks of a batch, ``(networks, told)``."""
-        return self.network.tell(TaskRows(batch.meta, batch.x, batch.y))
+        """What the network is told of the tasks of a batch, ``(networks, told)``: nothing of rows held out."""
+        return self.network.tell(TaskRows(batch.meta, batch.x[:, : batch.context], batch.y[:, : batch.context]))
+
+    @staticmethod
+    def _held_out(batch: NetworkBatch) -> tuple[Tensor, Tensor]:
+        """Rows and targets that no network was trained on; none where all are training rows."""
+        first = batch.x.shape[1] if batch.context is None else batch.context
+        return batch.x[:, first:], batch.y[:, first:]
 
     def forward(self, batch: NetworkBatch) -> NeuronTokens:
         """Encode networks and decode them."""
@@ -157,24 +169,27 @@ class NetworkVAE(Sampler, Task):
         return loss
 
     def validation_step(self, batch: NetworkBatch, batch_idx: int) -> None:
-        """Encode and decode networks, and graphs from N(0, I), and keep the scores of each."""
+        """Encode and decode networks, and graphs drawn from N(0, I), and score them."""
         scored = batch.number >= 0
         tokens, told = self.formed(batch.tokens), self.told(batch)
         posterior = self.network.encode(tokens)
         own = decoded(self.network, posterior.mean, told)
         parts = network_losses(self.network, tokens, posterior.mean, told, batch.probe, self.loss)
         loss = torch.stack([getattr(self.loss, name) * part for name, part in parts.items()]).sum(0)
-        scores = network_scores(tokens, own, batch.probe)
         drawn = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(batch_idx)).to(told.device)
-        free = decoded(self.network, drawn, told, valid_only=False)
-        scores |= {"loss": loss, "divergence": divergences(posterior).sum(1), "free_valid": valid(free).float()}
-        for name, values in (scores | {"latent": posterior.mean}).items():
-            self._kept(name).update(values[scored])
+        free = validity(decoded(self.network, drawn, told, valid_only=False)).float()
+        figures = loss, divergences(posterior).sum(1), free
+        for name, values in zip(MEANS, figures, strict=True):
+            cast("MeanMetric", self.means[name]).update(values[scored])
+        self.latents.update(posterior.mean[scored])
+        self.structure.update(own, tokens, scored)
+        self.weight_r2.update(own, tokens, scored)
+        probe, x = (with_columns(rows, self.network.sizes.inputs) for rows in (batch.probe, self._held_out(batch)[0]))
+        self.function.update(own, tokens, probe, scored)
+        if x.shape[1]:
+            self.performance.update(own, tokens, x, self._held_out(batch)[1], scored)
 
     test_step = validation_step
-
-    def _kept(self, name: str) -> CatMetric:
-        return cast("CatMetric", self.scores[name])
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores under ``val/``."""
@@ -185,12 +200,16 @@ class NetworkVAE(Sampler, Task):
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
-        kept = {}
-        for name in self.scores:
-            kept[name] = torch.as_tensor(self._kept(name).compute())
-            self._kept(name).reset()
-        figures = summaries(kept)
-        self.log_dict({f"{stage}/{name}": value for name, value in figures.items()}, sync_dist=True)
+        figures = {name: cast("MeanMetric", metric).compute() for name, metric in self.means.items()}
+        latents = torch.as_tensor(self.latents.compute()).reshape(-1, self.network.latent)
+        if len(latents):
+            figures["active_units"] = (latents.var(0, correction=0) > ACTIVE).float().sum()
+        for metric in (self.structure, self.weight_r2, self.function, self.performance):
+            figures |= metric.compute()
+        for part in self.modules():
+            if isinstance(part, Metric):
+                part.reset()
+        self.log_dict({f"{stage}/{name}": value.float() for name, value in figures.items()}, sync_dist=True)
 
     def predict_step(self, batch: NetworkBatch, batch_idx: int) -> SampledNetworks:
         """Sample a network for the task of each network, and compare it on the rows of the task."""
@@ -200,8 +219,9 @@ class NetworkVAE(Sampler, Task):
         arch = tokens if asked.given_architecture else None
         sampled = decoded(self.network, latent, told, asked.valid_only, arch)
         again = decoded(self.network, self.network.encode(tokens).mean, told)
-        x = with_columns(batch.x, self.network.sizes.inputs)
-        figures = [explained(execute(each, x).outputs, batch.y) for each in (sampled, tokens, again)]
+        x, y = self._held_out(batch)
+        x = with_columns(x, self.network.sizes.inputs)
+        figures = [task_r2(each, x, y) for each in (sampled, tokens, again)]
         return SampledNetworks(batch.number, batch.task, sampled, *figures)
 
     def prediction_table(self, batch: NetworkBatch, output: SampledNetworks, number: int) -> dict[str, list[Any]]:
@@ -210,10 +230,10 @@ class NetworkVAE(Sampler, Task):
         columns = {
             "network": output.number,
             "task": output.task,
-            "valid": valid(networks),
+            "valid": validity(networks),
             "vertices": networks.mask.sum(1),
             "edges": networks.edge.sum((1, 2)),
-            "same_architecture": same_architecture(networks, batch.tokens),
+            "same_architecture": matches(networks, self.formed(batch.tokens)).exact > 0,
             "r2": output.sampled,
             "r2_original": output.original,
             "r2_reconstructed": output.reconstructed,

@@ -80,7 +80,7 @@ def graph(source: Generator, plain: bool = False) -> NeuronDAG:
 
 
 def batch(count: int = 6, seed: int = 0, inputs: int = 4, room: int = 14) -> NetworkBatch:
-    """Make networks of one or two hidden levels with a task each."""
+    """Make networks of one or two hidden levels with a task each, whose last 4 rows are held out."""
     source = np.random.default_rng(seed)
     dags = []
     for _ in range(count):
@@ -98,9 +98,9 @@ def batch(count: int = 6, seed: int = 0, inputs: int = 4, room: int = 14) -> Net
         for shape in ((12, inputs), (8, inputs), (5,))
     )
     y = x[..., :1] - x[..., 1:2]
-    y[:, -2:] = float("nan")
+    y[:, -1:] = float("nan")
     numbered = torch.arange(count)
-    return NetworkBatch(NeuronTokens.of(Population.of(dags), room), probe, meta, x, y, numbered % 3, numbered)
+    return NetworkBatch(NeuronTokens.of(Population.of(dags), room), probe, meta, x, y, numbered % 3, numbered, 8)
 
 
 def _activation(source: Generator) -> nn.Module:
