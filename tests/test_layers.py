@@ -34,7 +34,7 @@ BELOW: dict[str, set[str]] = {
     "tabattn.convert": {*BRICKS, "tabattn.tasks", "tabattn.upgrade", *TASKS},
     "datamodules": {"tabattn.contract", "tabattn.storage", *DATA},
     **{kind: {"tabattn.contract", "tabattn.storage", "datamodules", "datamodules.tables"} for kind in DATA},
-    "datamodules.zoo": {"tabattn.contract", "tabattn.storage", "tabattn.metafeatures", "datamodules"},
+    "datamodules.zoo": {*BRICKS - {"tabattn.attention", "tabattn.nn"}, "datamodules", "datamodules.tables"},
     "callbacks": {*BRICKS, "tabattn.optim", "tabattn.pairs"},
     "tabattn.cli": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.training"},
     "tabattn.__main__": {"tabattn.cli"},

@@ -1,4 +1,4 @@
-"""Command that generates a zoo: ``python -m datamodules.zoo --help``."""
+"""Command that generates a zoo, or imports one: ``python -m datamodules.zoo --help``."""
 
 import argparse
 import sys
@@ -6,8 +6,10 @@ from pathlib import Path
 
 from datamodules.zoo.bar import Bar
 from datamodules.zoo.generate import generate
+from datamodules.zoo.imported import import_folder
 from datamodules.zoo.profiles import PROFILES
-from datamodules.zoo.zoo_file import read_zoo
+from datamodules.zoo.source_table import table_of
+from datamodules.zoo.zoo_file import Zoo, read_zoo
 from tabattn.contract.errors import DataError, one_line
 
 EXAMPLES = """\
@@ -16,10 +18,17 @@ examples:
     python -m datamodules.zoo --networks 20000 --out zoo.h5
   wider networks on 200 tasks of eight families, on a GPU:
     python -m datamodules.zoo --profile default --networks 50000 --tasks 200 --device cuda --out wide.h5
+  networks of your own: a folder of state dictionaries, their architecture, and the table that they work on:
+    python -m datamodules.zoo --import nets --architecture 4-16relu-3 --table sklearn:iris --out iris.h5
 
 Profile `seed`: linear tasks, 1 to 3 hidden layers of 4 to 8 neurons, relu, tanh or sigmoid. Profile `default`: eight
 families of tasks with 4 to 16 columns and noise, 1 to 5 hidden layers of 4 to 32 neurons, ten activation functions,
 layers without bias, skip connections, missing weights. Each network is kept at 10, 25, 50 and 100 % of its training.
+
+An imported file (.pt, .pth, .ckpt, .bin, .safetensors) is a network; files of a subfolder are the checkpoints of one
+run. An architecture has widths from the inputs to the outputs, an activation function behind each, and / behind a layer
+without bias; an activation function alone, such as relu, stands between all linear layers that a file has.
+
 An interrupted command goes on where it was when it is given again. Exit status: 0 written, 2 wrong arguments, 3 the
 file cannot be read or written, 130 interrupted.
 """
@@ -29,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
     command = argparse.ArgumentParser(
         prog="python -m datamodules.zoo",
-        description="Generate a zoo: draw regression tasks and small networks, and train all networks at once.",
+        description="Make a zoo: draw regression tasks and small networks, and train all at once; or import networks.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -43,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
     add("--device", default="cpu", help="device to train on (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace a file of this name")
+    add("--import", dest="folder", type=Path, metavar="FOLDER", help="make a zoo of networks that are there already")
+    add("--architecture", help="architecture of imported networks, such as 4-16relu-3, or relu")
+    add("--table", help="their table: sklearn:<name>, openml:<id or name> or a file; ::<column> = target")
     add("--check", type=Path, metavar="FILE", help="read a zoo and say what it holds, write nothing")
     return command
 
@@ -72,27 +84,49 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    path = options.check
-    if path is None:
-        with Bar(options.out.name) as bar:
-            path = generate(
-                options.out,
-                options.profile,
-                options.networks,
-                options.tasks,
-                options.seed,
-                options.device,
-                options.steps,
-                options.overwrite,
-                bar,
-            )
-    zoo = read_zoo(path)
-    last = zoo.models["frac"] == 1
-    median = float(zoo.models["test_r2"][last & ~zoo.models["constant"]].mean())
-    sys.stdout.write(
-        f"{path}: {len(zoo.population)} networks of {len(set(zoo.models['run'].tolist()))} trainings on "
-        f"{len(zoo.tasks.x)} tasks, {len(zoo.architectures)} architectures; {int(zoo.models['constant'].sum())} are "
-        f"dead; mean test R2 at the end {median:.3f}\n"
+    if options.check is None:
+        _check_arguments(options)
+        (_generate if options.folder is None else _import)(options)
+    path = options.check or options.out
+    sys.stdout.write(f"{path}: {_told(read_zoo(path))}\n")
+
+
+def _check_arguments(options: argparse.Namespace) -> None:
+    """Refuse arguments of imports without one, and an import without them."""
+    for name in ("architecture", "table"):
+        if (getattr(options, name) is None) != (options.folder is None):
+            needs = f"--{name} goes with --import only" if options.folder is None else f"--import needs --{name}"
+            raise ValueError(needs)
+
+
+def _generate(options: argparse.Namespace) -> None:
+    with Bar(options.out.name) as bar:
+        generate(
+            options.out,
+            options.profile,
+            options.networks,
+            options.tasks,
+            options.seed,
+            options.device,
+            options.steps,
+            options.overwrite,
+            bar,
+        )
+
+
+def _import(options: argparse.Namespace) -> None:
+    table = table_of(options.table)
+    import_folder(options.out, options.folder, options.architecture, table, options.seed, options.overwrite)
+
+
+def _told(zoo: Zoo) -> str:
+    """What a zoo holds, in one line."""
+    models = zoo.models
+    scores = models["test_r2"][(models["frac"] == 1) & ~models["constant"]]
+    scored = f"; mean test R2 at the end {scores.mean():.3f}" if len(scores) else ""
+    return (
+        f"{len(zoo.population)} networks of {len(set(models['run'].tolist()))} runs on {len(zoo.tasks.x)} tasks, "
+        f"{len(zoo.architectures)} architectures; {int(models['constant'].sum())} are dead{scored}"
     )
 
 

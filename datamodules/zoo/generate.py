@@ -88,7 +88,8 @@ def generate(
         DataError: The file cannot be written; what is trained so far stays, and the same call goes on from there.
     """
     path, chosen = Path(path), _profile(profile)
-    plan = Plan(profile, networks, tasks or chosen.tasks.tasks, seed, steps or chosen.networks.steps)
+    count = chosen.tasks.tasks if tasks is None else tasks
+    plan = Plan(profile, networks, count, seed, chosen.networks.steps if steps is None else steps)
     check_least(networks=(networks, 10), tasks=(plan.tasks, 1), seed=(seed, 0), steps=(plan.steps, 10))
     place = _device(device)
     if path.exists() and not overwrite:

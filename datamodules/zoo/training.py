@@ -71,6 +71,11 @@ class Layers(NamedTuple):
         biases = [(real[layer] & biased[:, layer - 1, None])[:, None] for layer in range(1, depth + 2)]
         return cls(sizes, skips, [*weights, *biases], runs.activation[:, :depth])
 
+    def sources(self, layer: int) -> Tensor:
+        """Number of each neuron that a layer sees, that does not depend on the sizes: by its level and place there."""
+        levels = range(layer + 1) if self.skips else range(layer, layer + 1)
+        return torch.cat([torch.arange(self.sizes[level]) + (level << 16) for level in levels])
+
     def at(self, index: Tensor) -> "Layers":
         """Layout of some networks of the bucket, in the same columns."""
         index = index.to(self.codes.device)
@@ -96,12 +101,12 @@ def _weights(runs: Runs, real: list[Tensor], layer: int, skips: bool, seed: int)
         if source < layer - 1:
             drawn = streams.uniform(seed, streams.SKIP, each, layer, source + 1) < SKIPPED
             mask = mask & drawn & runs.skips[:, None, None]
-        place = torch.arange(mask[0].numel(), device=mask.device).view(mask.shape[1:])
-        kept = streams.uniform(seed, streams.SPARSE, each, layer, source, place) < runs.kept[:, None, None]
+        row, column = (torch.arange(size, device=mask.device) for size in mask.shape[1:])
+        kept = streams.uniform(seed, streams.SPARSE, each, layer, source, row[:, None], column)
+        kept = kept < runs.kept[:, None, None]
         if source == layer - 1:
-            own = torch.arange(mask.shape[2], device=mask.device)
-            parent = streams.below(real[source].sum(1)[:, None], seed, streams.SPARSE, runs.run[:, None], layer, own)
-            kept |= torch.arange(mask.shape[1], device=mask.device)[:, None] == parent[:, None, :]
+            parent = streams.below(real[source].sum(1)[:, None], seed, streams.SPARSE, runs.run[:, None], layer, column)
+            kept |= row[:, None] == parent[:, None, :]
         parts.append(mask & kept)
     return torch.cat(parts, 1)
 
@@ -112,8 +117,10 @@ def initial(layers: Layers, runs: Runs, seed: int) -> Tensor:
     parts = []
     for number, mask in enumerate(layers.masks):
         fan = layers.masks[number % count].sum(1, keepdim=True).clamp(min=1)
-        place = torch.arange(mask[0].numel(), device=mask.device).view(mask.shape[1:])
-        drawn = streams.uniform(seed, streams.INIT, runs.run[:, None, None], number, place)
+        layer, column = number % count, torch.arange(mask.shape[2], device=mask.device)
+        row = layers.sources(layer) if number < count else torch.zeros(1, dtype=torch.long)
+        each = runs.run[:, None, None], int(number < count), layer, row.to(mask.device)[:, None], column
+        drawn = streams.uniform(seed, streams.INIT, *each)
         parts.append(((2 * drawn - 1) / fan.sqrt()).float().masked_fill(~mask, 0))
     return layers.flat(parts)
 

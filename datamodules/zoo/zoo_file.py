@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from datamodules.hdf5 import SEALED, Reader, array
 from datamodules.hdf5_write import in_one_piece, writing
+from datamodules.zoo.graph_checks import graph_fault
 from datamodules.zoo.tasks import Tasks
 from tabattn.contract.activations import ACTIVATIONS
 from tabattn.contract.errors import DataError
-from tabattn.contract.graphs import MOST, Population
+from tabattn.contract.graphs import Population
 
 FORMAT, VERSION = "tabattn-zoo", 1
 
@@ -47,6 +48,19 @@ GRAPH = {
     "weight": np.float32,
 }
 """Arrays of a population, and their types in the file."""
+
+TASKS = {
+    "x": (np.float32, 3),
+    "y": (np.float32, 3),
+    "part": (np.uint8, 2),
+    "columns": (np.int64, 1),
+    "family": (np.uint8, 1),
+    "noise": (np.float32, 1),
+    "y_mean": (np.float32, 1),
+    "y_std": (np.float32, 1),
+    "classes": (np.int64, 1),
+}
+"""Arrays of the tasks: types and dimensions."""
 
 SPLITS = ("network", "task", "architecture")
 """What no two parts of a split share."""
@@ -132,7 +146,7 @@ def read_zoo(path: Path) -> Zoo:
         models: Models = {
             name: _read(file, f"models/{name}", _stored(kind)).astype(kind) for name, kind in MODELS.items()
         }
-        tasks = Tasks(**{name: array(file, f"tasks/{name}", "fiu")[()] for name in Tasks._fields})
+        tasks = Tasks(**{name: _read(file, f"tasks/{name}", kind, most) for name, (kind, most) in TASKS.items()})
         splits = {name: _read(file, f"splits/{name}", np.uint8) for name in SPLITS}
         words = tuple(word.decode() for word in array(file, "architectures", "S", 1)[()])
         meta, names = np.zeros((len(tasks.x), 0), np.float32), ()
@@ -155,8 +169,8 @@ def _check_format(file: h5py.File) -> None:
         raise DataError("it numbers activation functions otherwise than this package")
 
 
-def _read(file: h5py.File, name: str, kind: type) -> NDArray[Any]:
-    found = array(file, name, np.dtype(kind).kind, 1)[()]
+def _read(file: h5py.File, name: str, kind: type, dimensions: int = 1) -> NDArray[Any]:
+    found = array(file, name, np.dtype(kind).kind, dimensions)[()]
     return np.asarray(found, dtype=kind)
 
 
@@ -169,36 +183,17 @@ def fault_of(zoo: Zoo) -> str:
     wrong = next((name for name, length in lengths.items() if length != count), None)
     if wrong is not None:
         return f"{wrong} has {lengths[wrong]} entries for {count} networks"
-    rows = {len(getattr(zoo.tasks, name)) for name in zoo.tasks._fields} | {len(zoo.meta)}
-    if rows != {tasks} or zoo.tasks.x.ndim != 3 or zoo.tasks.y.ndim != 3:
+    if zoo.meta.shape != (tasks, len(zoo.names)):
+        return f"meta/values has the shape {zoo.meta.shape}, not {(tasks, len(zoo.names))}"
+    rows = {len(getattr(zoo.tasks, name)) for name in zoo.tasks._fields}
+    if rows != {tasks}:
         return "its tasks are of several numbers"
     if zoo.tasks.part.shape != zoo.tasks.x.shape[:2] or zoo.tasks.y.shape[:2] != zoo.tasks.x.shape[:2]:
         return "rows of its tasks are of several numbers"
+    if ((zoo.tasks.columns < 1) | (zoo.tasks.columns > zoo.tasks.x.shape[2])).any():
+        return f"tasks/columns is not within 1 to {zoo.tasks.x.shape[2]}"
     bounds = {"task": tasks, "arch": len(zoo.architectures)}
     for name, bound in bounds.items():
         if ((zoo.models[name] < 0) | (zoo.models[name] >= bound)).any():
             return f"models/{name} is not within 0 to {bound - 1}"
     return graph_fault(population)
-
-
-def graph_fault(population: Population) -> str:
-    """What is wrong with the graphs of a population; empty = nothing."""
-    vertices, edges = np.diff(population.vertex_pointer), np.diff(population.edge_pointer)
-    size, total = len(population.type), len(population.source)
-    for field in fields(population):
-        length = {"vertex_pointer": 0, "edge_pointer": 0, "source": total, "weight": total}.get(field.name, size)
-        if length and len(getattr(population, field.name)) != length:
-            return f"graph/{field.name} has {len(getattr(population, field.name))} entries, not {length}"
-    if population.vertex_pointer[0] != 0 or population.vertex_pointer[-1] != size or (vertices < 1).any():
-        return "graph/vertex_pointer does not rise from 0 to the number of vertices"
-    if (vertices > MOST).any() or (population.degree < 0).any():
-        return f"a network has more than {MOST} vertices, or one of fewer than 0 parents"
-    sums = np.concatenate([[0], np.cumsum(population.degree)])[population.vertex_pointer]
-    if not np.array_equal(sums, population.edge_pointer) or (edges < 0).any() or population.edge_pointer[-1] != total:
-        return "graph/edge_pointer is not where the edges of each network begin"
-    child = np.repeat(np.arange(size) - np.repeat(population.vertex_pointer[:-1], vertices), population.degree)
-    if (population.source >= child).any():
-        return "graph/source has parents that do not come before their children"
-    if (population.type >= len(ACTIVATIONS)).any():
-        return f"graph/type has codes of at least {len(ACTIVATIONS)}"
-    return ""

@@ -44,6 +44,7 @@ class UnsupportedModule(ValueError):
     """
 
     def __init__(self, name: str, module: nn.Module, why: str = "") -> None:
+        self.name, self.module, self.why = name, module, why
         where = f" {name!r}" if name else ""
         known = "Linear, Sequential, Dropout, Identity, DAGNet and " + ", ".join(kind.__name__ for kind in KINDS)
         super().__init__(f"module{where} is a {type(module).__name__}{why and f' {why}'}; a network may have {known}")
