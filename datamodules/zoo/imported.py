@@ -116,8 +116,10 @@ def import_folder(
     """
     dags, runs, shares = [], [], []
     for stored in read_folder(Path(folder)):
-        words = isinstance(architecture, str)
-        empty = module_of(architecture, stored.tensors) if words else copy.deepcopy(architecture)
+        if isinstance(architecture, str):
+            empty: nn.Module = module_of(architecture, stored.tensors)
+        else:
+            empty = copy.deepcopy(architecture)
         dags.append(from_module(filled(empty, stored)))
         runs.append(stored.run)
         shares.append(stored.frac)

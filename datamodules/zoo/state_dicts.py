@@ -134,7 +134,8 @@ def _between(name: str, tensors: Mapping[str, Tensor]) -> nn.Sequential:
     for number, key in enumerate(keys):
         if tensors[key].ndim == 2:
             bias = number + 1 < len(keys) and tensors[keys[number + 1]].ndim == 1
-            layers += [nn.Linear(*tensors[key].shape[::-1], bias=bias), MODULES[name]()]
+            outputs, inputs = tensors[key].shape
+            layers += [nn.Linear(inputs, outputs, bias=bias), MODULES[name]()]
     return nn.Sequential(*layers[:-1])
 
 
