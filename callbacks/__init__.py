@@ -3,6 +3,7 @@
 from callbacks.attention_maps import AttentionMaps
 from callbacks.embeddings import Embeddings
 from callbacks.history import History
+from callbacks.output_curves import OutputCurves
 from callbacks.prediction_plots import PredictionPlots
 from callbacks.time_budget import TimeBudget
 from callbacks.trajectories import Trajectories
@@ -14,6 +15,7 @@ __all__ = [
     "DivergenceGuard",
     "Embeddings",
     "History",
+    "OutputCurves",
     "PredictionPlots",
     "TimeBudget",
     "Trajectories",

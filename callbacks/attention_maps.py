@@ -36,7 +36,9 @@ class AttentionMaps(FirstBatch):
     The task may define ``probe(batch)``, the forward pass to record (otherwise ``predict_step``), and
     ``token_names(batch)``, a dict from a part of a layer's path to the names of its tokens, or
     ``map_views(batch, items, max_tokens)``, which chooses items and tokens of each layer, sorts and names them; the
-    scalars are then of the chosen queries.
+    scalars are then of the chosen queries. A view may hold a true relation of queries and keys, such as the edges of a
+    graph: it is drawn beside the maps, and ``overlap`` is the share of the weight that lies on related pairs, over the
+    share of the pairs that are related (1 = no more than by chance).
 
     Args:
         every: Log at every n-th validation, the first included.
@@ -136,7 +138,10 @@ class AttentionMaps(FirstBatch):
             f"{layer}, step {trainer.global_step}\nmean entropy {scalars[f'{tag}/entropy']:.2f} nats, "
             f"{scalars[f'{tag}/support']:.1f} of {weights.shape[-1]} keys in use"
         )
-        image = picture(shown.drawn[:, heads], heads, title, self.max_tokens, shown.names, weights.shape[-1])
+        if shown.relation is not None:
+            scalars[f"{tag}/overlap"] = overlap(shown.drawn, shown.relation)
+        drawn = shown.drawn[:, heads]
+        image = picture(drawn, heads, title, self.max_tokens, shown.names, weights.shape[-1], shown.relation)
         for writer in writers(trainer):
             writer.add_image(tag, image, trainer.global_step, dataformats="HWC")
             for head in heads:
@@ -153,11 +158,13 @@ class Shown(NamedTuple):
         weights: Maps of the chosen queries, ``(items, heads, queries, all keys)``.
         drawn: The same of the keys to draw.
         names: Names of items and tokens.
+        relation: True relation of these queries and keys, ``(items, queries, keys)``; None = there is none.
     """
 
     weights: Tensor
     drawn: Tensor
     names: "TokenNames"
+    relation: Tensor | None = None
 
 
 def _calls(maps: dict[str, list[Record]]) -> Iterator[tuple[str, str, Record]]:
@@ -183,8 +190,25 @@ def _viewed(module: Any, record: Record, view: MapView, device: torch.device) ->
     names = TokenNames(view.queries.names, None, list(view.items.values()), view.queries.title, "learned keys")
     if k is None or weights.shape[-1] != k.shape[-2]:
         return Shown(weights, weights, names)
-    names = names._replace(keys=view.keys.names, key_title=view.keys.title)
-    return Shown(weights, weights[..., view.keys.places], names)
+    names = names._replace(keys=view.keys.names, key_title=view.keys.title, relation_title=view.relation_title)
+    relation = None if view.relation is None else view.relation.cpu()
+    return Shown(weights, weights[..., view.keys.places], names, relation)
+
+
+def overlap(weights: Tensor, relation: Tensor) -> float:
+    """Share of the weight on related pairs, over the share of related pairs: 1 = by chance; NaN without any.
+
+    Args:
+        weights: Maps, ``(items, heads, queries, keys)``.
+        relation: ``(items, queries, keys)``: 1 = related, 0 = not, NaN = there is no such pair. A query without a
+            related key does not count.
+    """
+    real = ~relation.isnan()
+    related = relation.nan_to_num(0.0) > 0
+    chance = related.sum(-1) / real.sum(-1)
+    seen = weights.nan_to_num(0.0) * real[:, None]
+    share = (seen * related[:, None]).sum(-1) / seen.sum(-1)
+    return float((share / chance[:, None]).movedim(1, -1)[related.any(-1)].nanmean())
 
 
 def _names_of(layer: str, weights: Tensor, names: dict[str, list[str]]) -> "TokenNames":

@@ -42,6 +42,7 @@ class TokenNames(NamedTuple):
         items: Title of each item; None = they are numbered.
         query_title: Title of the queries' axis.
         key_title: Title of the keys' axis.
+        relation_title: Title of the relation that is drawn beside the maps.
     """
 
     queries: Sequence[str] | None = None
@@ -49,6 +50,7 @@ class TokenNames(NamedTuple):
     items: Sequence[str] | None = None
     query_title: str = "queries"
     key_title: str = "keys"
+    relation_title: str = "related"
 
 
 UNNAMED = TokenNames()
@@ -79,6 +81,7 @@ def picture(
     max_tokens: int,
     names: TokenNames = UNNAMED,
     keys: int | None = None,
+    relation: Tensor | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a grid of heat maps, items down and heads across, on one colour scale.
 
@@ -93,17 +96,23 @@ def picture(
         names: Names of the tokens. Where they do not fit, every second or later one is drawn; neighbours of one name,
             such as rows sorted by class, have it once.
         keys: Number of keys that are attended to, of which only some are drawn; None = those of the maps.
+        relation: True relation of queries and keys, ``(items, queries, keys)``, drawn right of the maps: from 0 = grey
+            to 1 = the largest weight; None = there is none.
 
     Returns:
         The picture, ``(height, width, 3)``.
     """
     maps = weights[..., :max_tokens, :max_tokens].float().numpy()
     maps = np.where(np.isfinite(maps), maps, np.float32(np.nan))
+    scale, colours = _scale(maps, keys or weights.shape[-1]), colormaps["magma_r"].with_extremes(bad=ZERO)
+    titles = [f"head {head}" for head in heads]
+    if relation is not None:
+        shown = relation[:, None, :max_tokens, :max_tokens].float().nan_to_num(0.0).numpy() * np.float32(scale.vmax)
+        maps, titles = np.concatenate([maps, shown], axis=1), [*titles, _short(names.relation_title, 30)]
     height, width = _panel_size(maps.shape, named=bool(names.queries or names.keys))
     rows = _ticks(names.queries, maps.shape[2], height)
     columns = _ticks(names.keys, maps.shape[3], width)
     figure, grid, bar = _sheet(maps.shape, (height, width), left=0.5 + rows.room, bottom=0.35 + columns.room)
-    scale, colours = _scale(maps, keys or weights.shape[-1]), colormaps["magma_r"].with_extremes(bad=ZERO)
     for panels, item in zip(grid, maps, strict=True):
         for axes, shown in zip(panels, item, strict=True):
             shown = np.ma.masked_where((shown == 0) | np.isnan(shown), shown)
@@ -116,8 +125,8 @@ def picture(
         for axes in panels:
             axes.hlines(rows.bounds, -0.5, maps.shape[3] - 0.5, color=BOUND, linewidth=1.2)
             axes.vlines(columns.bounds, -0.5, maps.shape[2] - 0.5, color=BOUND, linewidth=1.2)
-    for head, top, bottom in zip(heads, grid[0], grid[-1], strict=True):
-        top.set_title(f"head {head}", fontsize=9)
+    for name, top, bottom in zip(titles, grid[0], grid[-1], strict=True):
+        top.set_title(name, fontsize=9)
         bottom.set_xlabel(_short(_axis_title(names.key_title, weights.shape[-1], max_tokens), 60), fontsize=8)
         bottom.set_xticks(columns.places, columns.labels, fontsize=columns.points, rotation=90 if names.keys else 0)
     figure.colorbar(ScalarMappable(scale, colours), cax=bar, ticks=MaxNLocator(4)).set_label("weight", fontsize=8)

@@ -27,11 +27,32 @@ class MapView(NamedTuple):
         items: Titles of the maps, by number of the element in the batch of the layer's call.
         queries: Tokens that attend.
         keys: Tokens that are attended to.
+        relation: True relation of queries and keys, such as the edges of a graph, which is drawn beside the maps:
+            ``(items, queries, keys)`` float; 1 = related, 0 = not, NaN = there is no such pair. None = there is none.
+        relation_title: What it is.
     """
 
     items: dict[int, str]
     queries: Axis
     keys: Axis
+    relation: Tensor | None = None
+    relation_title: str = "related"
+
+
+class OutputCurve(NamedTuple):
+    """Outputs of a network along a line, beside those of another.
+
+    Attributes:
+        title: What the networks are.
+        x: Places on the line, ``(points,)``.
+        true: Outputs of the original, ``(points, outputs)``.
+        found: Outputs of its reconstruction, of that shape.
+    """
+
+    title: str
+    x: Tensor
+    true: Tensor
+    found: Tensor
 
 
 class ScoredColumn(NamedTuple):
@@ -94,6 +115,10 @@ class Shown:
 
     def scored_columns(self) -> list[ScoredColumn] | None:
         """Truth and predictions of the last validation or test, over all ranks; None = the task keeps none."""
+        return None
+
+    def output_curves(self, batch: Any) -> list[OutputCurve] | None:
+        """Outputs of the networks of a batch and of their reconstructions along lines; None = the task has none."""
         return None
 
     def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
