@@ -173,6 +173,10 @@ class NetworkCoder(nn.Module, ABC):
         """What the network is told of tasks, ``(networks, told)``."""
         return task.meta.new_zeros(len(task.meta), 0)
 
+    def sites(self) -> dict[str, int]:
+        """Number of the first neuron among the tokens of each mechanism between neurons, by module path."""
+        return {}
+
     @abstractmethod
     def encode(self, tokens: NeuronTokens) -> Posterior:
         """Posterior of the latents of networks."""

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabattn.attention import AttentionFactory, Softmax
+from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.contract.checks import check_least
 from tabattn.contract.networks import NeuronTokens
 from tabattn.nn.block import row_block
@@ -128,6 +128,15 @@ class NeuronTransformer(NetworkCoder):
         biased = (tokens.flags & 2) > 0
         numbers = [*incoming.unbind(1), *outgoing.unbind(1), *far.unbind(1), bias[..., None], biased[..., None]]
         return self.places(tokens) + self.numbers(torch.cat(numbers, dim=-1))
+
+    def sites(self) -> dict[str, int]:
+        behind = self.decoder.slots + (self.decoder.task is not None)
+        first = {"encoder": 0, "decoder": behind}
+        return {
+            path: first[path.partition(".")[0]]
+            for path, module in self.named_modules()
+            if isinstance(module, Mechanism) and path.endswith(".attention.mechanism")
+        }
 
     def encode(self, tokens: NeuronTokens) -> Posterior:
         room = tokens.mask.shape[1]

@@ -23,6 +23,7 @@ from tabattn.zoo.options import DEFAULT_PREDICT, PredictOptions
 from tabattn.zoo.priors import LatentPrior
 from tabattn.zoo.sampling import Sampler, decoded, with_columns
 from tabattn.zoo.scores import matches, task_r2, validity
+from tabattn.zoo.views import NetworkViews
 
 MEANS = ("loss", "divergence", "free_valid")
 """Scores that are means over networks."""
@@ -51,7 +52,7 @@ class SampledNetworks(NamedTuple):
     reconstructed: Tensor
 
 
-class NetworkVAE(Sampler, Task):
+class NetworkVAE(NetworkViews, Sampler, Task):
     """Trains a variational autoencoder of trained networks, and samples networks for tasks.
 
     Its parts: a transformer encoder over neurons, a latent, what is told of the task (meta-features or rows), and a
@@ -101,6 +102,8 @@ class NetworkVAE(Sampler, Task):
         self.function, self.performance = FunctionScores(), TaskScores()
         self.means = torch.nn.ModuleDict({name: MeanMetric() for name in MEANS})
         self.latents = CatMetric()
+        # Where callbacks find the latents.
+        self.embedding = torch.nn.Identity()
 
     def setup(self, stage: str) -> None:
         """Check the precision and the data.
@@ -126,7 +129,7 @@ class NetworkVAE(Sampler, Task):
         return self.network.tell(TaskRows(batch.meta, batch.x[:, : batch.context], batch.y[:, : batch.context]))
 
     @staticmethod
-    def _held_out(batch: NetworkBatch) -> tuple[Tensor, Tensor]:
+    def held_out(batch: NetworkBatch) -> tuple[Tensor, Tensor]:
         """Rows and targets that no network was trained on; none where all are training rows."""
         first = batch.x.shape[1] if batch.context is None else batch.context
         return batch.x[:, first:], batch.y[:, first:]
@@ -134,7 +137,7 @@ class NetworkVAE(Sampler, Task):
     def forward(self, batch: NetworkBatch) -> NeuronTokens:
         """Encode networks and decode them."""
         posterior = self.network.encode(self.formed(batch.tokens))
-        return decoded(self.network, posterior.mean, self.told(batch))
+        return decoded(self.network, self.embedding(posterior.mean), self.told(batch))
 
     probe = forward
 
@@ -184,10 +187,10 @@ class NetworkVAE(Sampler, Task):
         self.latents.update(posterior.mean[scored])
         self.structure.update(own, tokens, scored)
         self.weight_r2.update(own, tokens, scored)
-        probe, x = (with_columns(rows, self.network.sizes.inputs) for rows in (batch.probe, self._held_out(batch)[0]))
+        probe, x = (with_columns(rows, self.network.sizes.inputs) for rows in (batch.probe, self.held_out(batch)[0]))
         self.function.update(own, tokens, probe, scored)
         if x.shape[1]:
-            self.performance.update(own, tokens, x, self._held_out(batch)[1], scored)
+            self.performance.update(own, tokens, x, self.held_out(batch)[1], scored)
 
     test_step = validation_step
 
@@ -219,7 +222,7 @@ class NetworkVAE(Sampler, Task):
         arch = tokens if asked.given_architecture else None
         sampled = decoded(self.network, latent, told, asked.valid_only, arch)
         again = decoded(self.network, self.network.encode(tokens).mean, told)
-        x, y = self._held_out(batch)
+        x, y = self.held_out(batch)
         x = with_columns(x, self.network.sizes.inputs)
         figures = [task_r2(each, x, y) for each in (sampled, tokens, again)]
         return SampledNetworks(batch.number, batch.task, sampled, *figures)

@@ -1,6 +1,6 @@
 """Views of networks for callbacks: maps beside adjacency, latents with their networks, and curves of outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,12 +9,45 @@ from torch import Tensor
 from tabattn.contract.activations import ACTIVATIONS
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
 from tabattn.contract.views import Axis, MapView, OutputCurve
+from tabattn.zoo.coder import NetworkCoder
+from tabattn.zoo.sampling import with_columns
 from tabattn.zoo.scores import computed, functional_r2, task_r2
 from tabattn.zoo.search import parameter_count
 
+EMBEDDING = "embedding"
+"""Module path of the latents."""
 POINTS = 101
 REACH = 3.0
 """Length of a line of inputs on both sides of their mean, in standard deviations."""
+
+
+class NetworkViews:
+    """Mixin of the task: what callbacks draw of its networks."""
+
+    network: NetworkCoder
+    formed: Callable[[NeuronTokens], NeuronTokens]
+    held_out: Callable[[NetworkBatch], tuple[Tensor, Tensor]]
+    probe: Callable[[NetworkBatch], NeuronTokens]
+
+    def map_views(self, batch: NetworkBatch, items: int, tokens: int) -> dict[str, MapView]:
+        """Attention between the neurons of the first networks, beside their edges."""
+        sites = {f"network.{path}": first for path, first in self.network.sites().items()}
+        return map_views(sites, self.formed(batch.tokens), items, tokens)
+
+    def token_metadata(self, layer: str, batch: NetworkBatch, output: Tensor) -> dict[str, list[Any]] | None:
+        """Task, depth, size and R2 of the network of each point."""
+        if len(output) != len(batch.number):
+            return None
+        x, y = self.held_out(batch)
+        x, y = (x, y) if x.shape[1] else (batch.x, batch.y)
+        columns = network_metadata(batch, batch.tokens, with_columns(x, self.network.sizes.inputs), y)
+        each = output[0].numel() // output.shape[-1] if len(output) else 1
+        return {name: [value for value in values for _ in range(each)] for name, values in columns.items()}
+
+    def output_curves(self, batch: NetworkBatch) -> list[OutputCurve]:
+        """Outputs of the networks of a batch, and of their reconstructions, along lines of inputs."""
+        rows = with_columns(batch.probe, self.network.sizes.inputs)
+        return output_curves(batch, batch.tokens, self.probe(batch), rows)
 
 
 def map_views(sites: Mapping[str, int], tokens: NeuronTokens, items: int, most: int) -> dict[str, MapView]:
