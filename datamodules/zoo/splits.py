@@ -52,10 +52,8 @@ def _parts(group: Ints, seed: list[int]) -> NDArray[np.uint8]:
     order = np.random.default_rng(seed).permutation(len(sizes))
     middle = (np.cumsum(sizes[order]) - sizes[order] / 2) / sizes.sum()
     part = np.searchsorted(np.cumsum(PARTS)[:2], middle, side="right").astype(np.uint8)
-    if len(sizes) >= 3:
-        for number in (1, 2):
-            if not (part == number).any():
-                part[number - 3] = number
+    if len(sizes) >= 3 and len(np.unique(part)) < 3:
+        part[-2:] = 1, 2
     placed = np.empty(len(sizes), np.uint8)
     placed[order] = part
     return placed[group.reshape(-1)]
