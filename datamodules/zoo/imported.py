@@ -117,7 +117,7 @@ def import_folder(
     dags, runs, shares = [], [], []
     for stored in read_folder(Path(folder)):
         if isinstance(architecture, str):
-            empty: nn.Module = module_of(architecture, stored.tensors)
+            empty: nn.Module = module_of(architecture, stored)
         else:
             empty = copy.deepcopy(architecture)
         dags.append(from_module(filled(empty, stored)))

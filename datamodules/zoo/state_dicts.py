@@ -92,20 +92,20 @@ def _is_bias(name: str) -> bool:
     return name.rpartition(".")[2].startswith("bias")
 
 
-def module_of(words: str, tensors: Mapping[str, Tensor]) -> nn.Sequential:
+def module_of(words: str, stored: Stored) -> nn.Sequential:
     """Make a network of an architecture in words.
 
     Args:
         words: Widths with the activation function behind each, from inputs to outputs, such as ``4-16relu-3``; ``/``
             behind a layer = it has no bias. Or the name of an activation function alone, such as ``relu``: it stands
             between all linear layers that the state dictionary has.
-        tensors: State dictionary.
+        stored: State dictionary.
 
     Raises:
-        ValueError: The words say no architecture.
+        ValueError: The words say no architecture, or there is no linear layer.
     """
     if words in MODULES:
-        return _between(words, tensors)
+        return _between(words, stored.path, stored.tensors)
     head, *rest = words.split("-")
     parts = [LAYER.fullmatch(part) for part in rest]
     if not head.isdigit() or not rest or None in parts:
@@ -127,7 +127,7 @@ def module_of(words: str, tensors: Mapping[str, Tensor]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _between(name: str, tensors: Mapping[str, Tensor]) -> nn.Sequential:
+def _between(name: str, path: Path, tensors: Mapping[str, Tensor]) -> nn.Sequential:
     """Linear layers of a state dictionary with one activation function between them."""
     layers: list[nn.Module] = []
     keys = list(tensors)
@@ -136,6 +136,8 @@ def _between(name: str, tensors: Mapping[str, Tensor]) -> nn.Sequential:
             bias = number + 1 < len(keys) and tensors[keys[number + 1]].ndim == 1
             outputs, inputs = tensors[key].shape
             layers += [nn.Linear(inputs, outputs, bias=bias), MODULES[name]()]
+    if not layers:
+        raise ValueError(f"{path} has no linear layer: it needs an architecture in words, such as 4-16relu-3")
     return nn.Sequential(*layers[:-1])
 
 

@@ -1,0 +1,94 @@
+"""Command that generates and imports zoos: files, messages and exit statuses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from datamodules.zoo import __main__ as command
+from datamodules.zoo.zoo_file import read_zoo
+
+
+def run(*arguments: str) -> int:
+    return command.main(list(arguments))
+
+
+def test_the_command_generates_a_zoo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = f"{tmp_path}/a.h5"
+    common = ("--networks", "12", "--tasks", "2", "--steps", "10", "--out", path)
+    assert run(*common) == 0
+    output = capsys.readouterr()
+    assert f"{path}: 48 networks of 12 runs on 2 tasks, " in output.out
+    assert "12/12" in output.err
+    assert run("--check", path) == 0
+    assert run(*common) == 2
+    assert capsys.readouterr().err == f"error: {path} exists: give another name, or --overwrite\n"
+    assert read_zoo(Path(path)).facts["plan"]["steps"] == 10
+
+
+def test_the_command_imports_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "nets").mkdir()
+    for number in range(3):
+        network = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+        torch.save(network.state_dict(), tmp_path / f"nets/{number}.pt")
+    common = ("--import", f"{tmp_path}/nets", "--architecture", "4-16relu-3", "--out", f"{tmp_path}/iris.h5")
+    assert run(*common, "--table", "sklearn:iris") == 0
+    assert "3 networks of 3 runs on 1 tasks, 1 architectures; 0 are dead" in capsys.readouterr().out
+    zoo = read_zoo(tmp_path / "iris.h5")
+    assert zoo.tasks.classes.tolist() == [3]
+    assert run(*common, "--table", "sklearn:diabetes", "--overwrite") == 2
+    assert capsys.readouterr().err == (
+        "error: network 0 has 4 inputs and 3 outputs, its table has 10 columns and 1 targets\n"
+    )
+    (tmp_path / "a.csv").write_text("a,b,c\n" + "1,x,2\n" * 20)
+    assert run(*common, "--table", f"{tmp_path}/a.csv", "--overwrite") == 2
+    assert "column 'b' of" in capsys.readouterr().err
+    assert run(*common, "--table", f"{tmp_path}/a.csv::d", "--overwrite") == 2
+    assert "has no target 'd'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--networks", "1"], "networks must be at least 10, got 1"),
+        (["--import", "nets", "--table", "sklearn:iris"], "--import needs --architecture"),
+        (["--table", "sklearn:iris"], "--table goes with --import only"),
+        (["--device", "none"], "device must be one of this machine, such as cpu, got 'none'"),
+    ],
+)
+def test_wrong_arguments_end_with_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run(*arguments, "--out", f"{tmp_path}/a.h5") == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_read_or_written_ends_with_status_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.h5").write_bytes(b"text")
+    assert run("--check", f"{tmp_path}/a.h5") == 3
+    assert capsys.readouterr().err == f"error: {tmp_path}/a.h5 cannot be read: it is not an HDF5 file\n"
+    assert run("--networks", "10", "--steps", "10", "--out", f"{tmp_path}/a.h5/b.h5") == 3
+    assert "cannot be written: Not a directory" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_with_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "generate", interrupted)
+    assert run("--out", f"{tmp_path}/a.h5") == 130
+
+
+def test_the_help_explains_every_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run("--help")
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert "python -m datamodules.zoo --networks 20000 --out zoo.h5" in text
+    assert "Exit status" in text
+    missing = [action.dest for action in command.parser()._actions if not action.help]
+    assert missing == []
