@@ -32,6 +32,7 @@ class ZooOptions:
         networks: Number of networks to train; each is kept at several checkpoints.
         tasks: Number of tasks; none = the profile's.
         seed: Seed.
+        steps: Training steps of each network; none = the profile's.
         device: Device to train on, such as cpu or cuda; auto = cuda where there is one.
     """
 
@@ -39,12 +40,15 @@ class ZooOptions:
     networks: int = 20_000
     tasks: int | None = None
     seed: int = 0
+    steps: int | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
         check_least(**{"zoo.networks": (self.networks, 10), "zoo.seed": (self.seed, 0)})
         if self.tasks is not None:
             check_least(**{"zoo.tasks": (self.tasks, 1)})
+        if self.steps is not None:
+            check_least(**{"zoo.steps": (self.steps, 10)})
 
 
 DEFAULT_ZOO = ZooOptions()
@@ -107,7 +111,7 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
         device = made.device if made.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         rank_zero_info(f"{self.path} is not there: generating {made.networks} networks of profile {made.profile}")
         with Bar(self.path.name) as bar:
-            generate(self.path, made.profile, made.networks, made.tasks, made.seed, device, progress=bar)
+            generate(self.path, made.profile, made.networks, made.tasks, made.seed, device, made.steps, progress=bar)
 
     def setup(self, stage: str) -> None:
         """Read the zoo."""

@@ -76,7 +76,7 @@ def test_parts_are_apart_and_whole(zoo_path: Path, zoo: Zoo, split: Any) -> None
     assert sorted(number for part in parts for number in part) == alive.tolist()
     column = {"network": "run", "task": "task", "architecture": "arch"}[split]
     values = [set(zoo.models[column][list(part)]) for part in parts]
-    assert not (values[0] & values[1] or values[0] & values[2] or values[1] & values[2])
+    assert len(set().union(*values)) == sum(map(len, values))
 
 
 def test_an_epoch_visits_each_network_once_and_epochs_differ(zoo_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_facts_are_of_the_whole_zoo(zoo_path: Path, zoo: Zoo) -> None:
 
 def test_a_zoo_that_is_not_there_is_generated(tmp_path: Path) -> None:
     path = tmp_path / "folder/zoo.h5"
-    made = NetworkZoo(str(path), zoo=ZooOptions(networks=30, tasks=3, seed=4, device="cpu"), batch_size=16)
+    made = NetworkZoo(str(path), zoo=ZooOptions(networks=30, tasks=3, seed=4, steps=10, device="cpu"), batch_size=16)
     made.prepare_data()
     made.setup("fit")
     assert len(read_zoo(path).population) == 120
@@ -163,7 +163,7 @@ def test_a_zoo_that_is_not_there_is_generated(tmp_path: Path) -> None:
     [
         (
             {"checkpoints": (0.3,)},
-            r"has no networks to train on at checkpoints \[0\.3\] .* it has those of 0\.1, 0\.25",
+            r"has no networks to train on at checkpoints \[0\.3\] .* those of 0\.1, 0\.25",
         ),
         ({"checkpoints": ()}, "checkpoints must name at least one share"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
