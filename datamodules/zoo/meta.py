@@ -24,14 +24,19 @@ def measured(tasks: Tasks) -> Floats:
     return found
 
 
-def scaled(zoo: Zoo, training: NDArray[np.integer]) -> Floats:
-    """Meta-features scaled by those of some tasks; 0 where undefined. They are measured anew if a file has others.
-
-    Args:
-        zoo: The zoo.
-        training: Numbers of the tasks to scale by.
-    """
+def known(zoo: Zoo) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Meta-features of each task of a zoo, and whether each is defined; measured anew if a file has others."""
     values = zoo.meta if zoo.names == tuple(NAMES) else measured(zoo.tasks)
     valid = np.isfinite(values)
-    known = np.where(valid, values, 0)
-    return MetaScaler.fit(known[training], valid[training])(known, valid)
+    return np.where(valid, values, 0).astype(np.float64), valid
+
+
+def scaler_of(zoo: Zoo, training: NDArray[np.integer]) -> MetaScaler:
+    """Scaler of meta-features by those of some tasks, whose numbers are given."""
+    values, valid = known(zoo)
+    return MetaScaler.fit(values[training], valid[training])
+
+
+def scaled(zoo: Zoo, scaler: MetaScaler) -> Floats:
+    """Scaled meta-features of each task, ``(tasks, features)``; 0 where undefined."""
+    return scaler(*known(zoo))

@@ -21,6 +21,7 @@ from tabattn.contract.networks import NetworkBatch
 if TYPE_CHECKING:
     from datamodules.zoo.batches import Source
     from datamodules.zoo.zoo_file import Zoo
+    from tabattn.metafeatures import MetaScaler
 
 
 @dataclass(frozen=True)
@@ -177,12 +178,18 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
         return int(self.population.level.max()) + 1
 
     @cached_property
+    def scaler(self) -> "MetaScaler":
+        """Scaling of meta-features, by those of tasks of training networks."""
+        from datamodules.zoo.meta import scaler_of
+
+        return scaler_of(self.zoo, np.unique(self.models["task"][self.part("train")]))
+
+    @cached_property
     def meta(self) -> Tensor:
-        """Meta-features of each task, scaled by those of tasks of training networks, ``(tasks, features)``."""
+        """Scaled meta-features of each task, ``(tasks, features)``."""
         from datamodules.zoo.meta import scaled
 
-        training = np.unique(self.models["task"][self.part("train")])
-        return torch.from_numpy(scaled(self.zoo, training))
+        return torch.from_numpy(scaled(self.zoo, self.scaler))
 
     def part(self, stage: Literal["train", "val", "test"]) -> NDArray[np.int64]:
         """Numbers of the networks of a part, at the checkpoints asked for, without dead ones.

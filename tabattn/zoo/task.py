@@ -1,8 +1,10 @@
 """Task of networks: a variational autoencoder of trained networks, which samples networks for tasks."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
 
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -10,7 +12,9 @@ from torch.optim import AdamW
 from torchmetrics import CatMetric, MeanMetric, Metric
 
 from tabattn.attention import AttentionFactory, Softmax
+from tabattn.contract.facts import Fact
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
+from tabattn.metafeatures import NAMES, MetaScaler
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 from tabattn.zoo import NETWORKS
@@ -20,6 +24,7 @@ from tabattn.zoo.loss import DEFAULT_LOSS, LossOptions, divergences, free_diverg
 from tabattn.zoo.metrics import FunctionScores, StructureScores, TaskScores, WeightR2
 from tabattn.zoo.network import NeuronTransformer
 from tabattn.zoo.options import DEFAULT_PREDICT, PredictOptions
+from tabattn.zoo.own_data import OwnData
 from tabattn.zoo.priors import LatentPrior
 from tabattn.zoo.sampling import Sampler, decoded, with_columns
 from tabattn.zoo.scores import matches, task_r2, validity
@@ -52,7 +57,7 @@ class SampledNetworks(NamedTuple):
     reconstructed: Tensor
 
 
-class NetworkVAE(NetworkViews, Sampler, Task):
+class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
     """Trains a variational autoencoder of trained networks, and samples networks for tasks.
 
     Its parts: a transformer encoder over neurons, a latent, what is told of the task (meta-features or rows), and a
@@ -77,6 +82,9 @@ class NetworkVAE(NetworkViews, Sampler, Task):
     task_name = "zoo"
     batch = NetworkBatch
     optimizer = partial(AdamW, lr=2e-3, weight_decay=0.01)
+    facts: ClassVar[Mapping[str, Fact]] = {
+        "scaler": Fact(MetaScaler, "the scaling of meta-features, by which a user's table is described", None),
+    }
 
     def __init__(
         self,
@@ -102,6 +110,8 @@ class NetworkVAE(NetworkViews, Sampler, Task):
         self.function, self.performance = FunctionScores(), TaskScores()
         self.means = torch.nn.ModuleDict({name: MeanMetric() for name in MEANS})
         self.latents = CatMetric()
+        # Rows: means and standard deviations of meta-features in the zoo.
+        self.register_buffer("meta_scaling", torch.tensor([0.0, 1.0])[:, None].repeat(1, len(NAMES)))
         # Where callbacks find the latents.
         self.embedding = torch.nn.Identity()
 
@@ -117,6 +127,9 @@ class NetworkVAE(NetworkViews, Sampler, Task):
                 f"{self.trainer.precision.removesuffix('true')}mixed"
             )
         super().setup(stage)
+        scaler = self.of_data("scaler")
+        if stage == "fit" and scaler is not None:
+            self.meta_scaling.copy_(torch.from_numpy(np.stack([scaler.mean, scaler.std])))
 
     def formed(self, tokens: NeuronTokens) -> NeuronTokens:
         """Networks in the form that is encoded."""

@@ -1,0 +1,251 @@
+"""Networks for a user's own table: sampled for it, searched for it, and fine-tuned on it."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Generator, Tensor, nn
+
+from tabattn.contract.checks import check_least
+from tabattn.contract.modules import to_module
+from tabattn.contract.networks import NeuronTokens
+from tabattn.metafeatures import MetaScaler, get_meta_features
+from tabattn.zoo.coder import NetworkCoder
+from tabattn.zoo.priors import Prior
+from tabattn.zoo.scores import joined, taken, task_r2, validity
+from tabattn.zoo.search import Found, SearchOptions, search
+from tabattn.zoo.tokens import detokenize
+
+ROUNDS = 8
+"""Most times that candidates are drawn until enough of them fit the table."""
+
+
+class Table(NamedTuple):
+    """Table as a zoo's tasks are: standardised, with scaled meta-features.
+
+    Attributes:
+        x: Rows, ``(rows, inputs)``.
+        y: Targets, ``(rows, 1)``.
+        meta: Scaled meta-features, ``(features,)``.
+        x_scale: Mean and standard deviation of each column, ``(2, inputs)``.
+        y_scale: Those of the target, ``(2,)``.
+    """
+
+    x: Tensor
+    y: Tensor
+    meta: Tensor
+    x_scale: Tensor
+    y_scale: Tensor
+
+    @classmethod
+    def of(cls, x: ArrayLike, y: ArrayLike, scaler: MetaScaler) -> "Table":
+        """Standardise a table and measure its meta-features.
+
+        Args:
+            x: Rows, ``(rows, inputs)``; NaN = missing, which counts as the mean.
+            y: Numeric targets, ``(rows,)``.
+            scaler: Scaler of the zoo.
+
+        Raises:
+            ValueError: The shapes do not fit, the target is constant or not finite, or a column has no number.
+        """
+        rows, target = np.asarray(x, float), np.asarray(y, float).reshape(-1)
+        if rows.ndim != 2 or len(rows) != len(target):
+            raise ValueError(f"x and y must have the shapes (rows, inputs) and (rows,), got {np.shape(x), np.shape(y)}")
+        if not np.isfinite(target).all() or np.ptp(target) == 0:
+            raise ValueError("y must have finite numbers, not all the same")
+        rows = np.where(np.isfinite(rows), rows, np.nan)
+        if np.isnan(rows).all(0).any():
+            raise ValueError(f"column {int(np.isnan(rows).all(0).argmax())} of x has no number")
+        found = get_meta_features(rows, target, task="regression")
+        mean, std = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
+        std = np.where(std > 0, std, 1.0)
+        as_float = partial(torch.as_tensor, dtype=torch.float)
+        return cls(
+            as_float(np.nan_to_num((rows - mean) / std)),
+            as_float((target - target.mean()) / target.std())[:, None],
+            as_float(scaler(found.values, found.valid)),
+            as_float(np.stack([mean, std])),
+            as_float([target.mean(), target.std()]),
+        )
+
+
+class TableNetwork(nn.Module):
+    """Network for a table in its own units: standardises the inputs, and returns targets in their units.
+
+    Args:
+        network: Network of standardised inputs and targets.
+        table: The table that gives the units.
+    """
+
+    x_scale: Tensor
+    y_scale: Tensor
+
+    def __init__(self, network: nn.Module, table: Table) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("x_scale", table.x_scale)
+        self.register_buffer("y_scale", table.y_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict targets ``(rows,)`` of rows ``(rows, inputs)``; NaN = missing, which counts as the mean."""
+        rows = ((x.to(self.x_scale) - self.x_scale[0]) / self.x_scale[1]).nan_to_num(0.0)
+        found: Tensor = self.network(rows)
+        return found[..., 0] * self.y_scale[1] + self.y_scale[0]
+
+
+class OwnData:
+    """Mixin of the task: networks for a user's own table."""
+
+    network: NetworkCoder
+    meta_scaling: Tensor
+    draw: Callable[..., Tensor]
+    decode: Callable[..., NeuronTokens]
+
+    def table(self, x: ArrayLike, y: ArrayLike) -> Table:
+        """Describe a table as the networks' tasks were described.
+
+        Raises:
+            ValueError: The shapes do not fit, or there are more columns than networks may have inputs.
+        """
+        mean, std = self.meta_scaling.double().cpu().numpy()
+        found = Table.of(x, y, MetaScaler(mean, std))
+        if found.x.shape[1] > self.network.sizes.inputs:
+            raise ValueError(f"x must have at most {self.network.sizes.inputs} columns, got {found.x.shape[1]}")
+        return found
+
+    def sample_for(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        n: int = 3,
+        *,
+        candidates: int = 64,
+        prior: Prior = "flow",
+        temperature: float = 1.0,
+        seed: int | None = 0,
+    ) -> list[TableNetwork]:
+        """Sample networks for a table: the best on its rows of many that are drawn for its meta-features or rows.
+
+        Args:
+            x: Rows, ``(rows, inputs)``.
+            y: Numeric targets, ``(rows,)``.
+            n: Number of networks.
+            candidates: Networks that are drawn at once; those with another number of inputs are left out.
+            prior: Distribution of latents: ``normal``, ``scaled``, ``gauss``, ``kde`` or ``flow``.
+            temperature: Factor on the standard deviation of their noise.
+            seed: Seed; none = PyTorch's own state.
+
+        Returns:
+            Networks of raw rows, best first. They can be trained further, such as by ``fine_tune``.
+
+        Raises:
+            ValueError: The table does not fit, or too few samples have its number of inputs.
+        """
+        check_least(n=(n, 1), candidates=(candidates, n))
+        table = self.table(x, y)
+        kept: NeuronTokens | None = None
+        for round_ in range(ROUNDS):
+            own = None if seed is None else seed * ROUNDS + round_
+            latents = self.draw(candidates, table.meta, table.x, table.y, prior, temperature, own)
+            tokens = self.decode(latents, table.meta, table.x, table.y)
+            fitting = taken(tokens, _fits(tokens, table.x.shape[1]))
+            kept = fitting if kept is None else joined(kept, fitting)
+            if len(kept.mask) >= n:
+                return self.ranked(kept, table)[:n]
+        count = 0 if kept is None else len(kept.mask)
+        raise ValueError(
+            f"{count} of {ROUNDS * candidates} samples have {table.x.shape[1]} inputs, the columns of x: train on a "
+            "zoo with tasks of this width, or give more candidates"
+        )
+
+    def search_for(
+        self, x: ArrayLike, y: ArrayLike, method: str = "nsga2", options: SearchOptions | None = None
+    ) -> tuple[Found, list[TableNetwork]]:
+        """Search latents for networks that are good on a table, and small; see ``tabattn.zoo.search.search``.
+
+        Args:
+            x: Rows, ``(rows, inputs)``; test rows are not to be among them.
+            y: Numeric targets, ``(rows,)``.
+            method: ``nsga2``, ``cmaes``, ``gradient`` or ``random``.
+            options: Options; none = their defaults.
+
+        Returns:
+            What was evaluated, and the networks that no other one beats in both R2 and size, best first.
+        """
+        table = self.table(x, y)
+        decode = partial(self.decode, meta=table.meta, x=table.x, y=table.y)
+        place = self.meta_scaling.device
+        inputs = table.x.shape[1]
+
+        def fitting(latents: Tensor) -> NeuronTokens:
+            tokens = decode(latents)
+            wrong = ~_fits(tokens, inputs)
+            # A network of other inputs is no answer: its quality is the least.
+            return tokens._replace(bias=tokens.bias.masked_fill(wrong[:, None], torch.nan))
+
+        rows, targets = self.with_all_columns(table.x).to(place), table.y.to(place)
+        found = search(fitting, rows, targets, self.network.latent, method, options)
+        best = decode(found.latents[found.front().to(place)])
+        return found, self.ranked(taken(best, _fits(best, inputs)), table)
+
+    def with_all_columns(self, x: Tensor) -> Tensor:
+        """Rows with as many columns as networks may have inputs."""
+        return nn.functional.pad(x, (0, self.network.sizes.inputs - x.shape[1]))
+
+    def ranked(self, tokens: NeuronTokens, table: Table) -> list[TableNetwork]:
+        """Networks of a table as modules, the best on its rows first."""
+        tokens = NeuronTokens(*(part.cpu() for part in tokens))
+        x, y = (each.expand(len(tokens.mask), -1, -1) for each in (self.with_all_columns(table.x), table.y))
+        order = task_r2(tokens, x, y).argsort(descending=True, stable=True)
+        return [TableNetwork(to_module(dag), table) for dag in detokenize(taken(tokens, order))]
+
+
+def _fits(tokens: NeuronTokens, inputs: int) -> Tensor:
+    """Whether networks are valid and have so many inputs and an output, ``(networks,)``."""
+    outputs = ((tokens.flags & 4) > 0) & tokens.mask
+    right = ((tokens.level == 0) & tokens.mask).sum(1) == inputs
+    return right & (outputs.sum(1) == 1) & validity(tokens)
+
+
+def fine_tune(
+    network: nn.Module,
+    x: ArrayLike,
+    y: ArrayLike,
+    steps: int = 200,
+    *,
+    lr: float = 1e-2,
+    batch_size: int = 50,
+    seed: int = 0,
+) -> nn.Module:
+    """Train a copy of a network further on a table, by Adam on the mean squared error.
+
+    Args:
+        network: Module from rows ``(rows, inputs)`` to targets ``(rows,)``, such as those of ``sample_for``.
+        x: Rows, ``(rows, inputs)``.
+        y: Numeric targets, ``(rows,)``.
+        steps: Steps.
+        lr: Learning rate.
+        batch_size: Rows of a step.
+        seed: Seed of the rows of each step.
+
+    Returns:
+        The trained copy, in evaluation mode.
+    """
+    check_least(steps=(steps, 0), batch_size=(batch_size, 1))
+    rows, target = (torch.as_tensor(np.asarray(each), dtype=torch.float) for each in (x, y))
+    tuned, source = copy.deepcopy(network).train(), Generator().manual_seed(seed)
+    if not steps:
+        return tuned.eval()
+    variance = target.var(correction=0).clamp(min=1e-12)
+    adam = torch.optim.Adam(tuned.parameters(), lr=lr)
+    for _ in range(steps):
+        chosen = torch.randint(len(rows), (min(batch_size, len(rows)),), generator=source)
+        adam.zero_grad()
+        ((tuned(rows[chosen]) - target[chosen]).square().mean() / variance).backward()
+        adam.step()
+    return tuned.eval()
