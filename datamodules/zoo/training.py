@@ -219,7 +219,8 @@ def train(runs: Runs, table: Table, steps: Sequence[int], batch: int, seed: int)
     optimizer = Adam(flat, runs.rate)
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
     for step in range(steps[-1]):
-        rows = table.rows[batch_rows(runs, table, step, batch, seed)]
+        numbers = batch_rows(runs, table, step, batch, seed)
+        rows = table.rows.index_select(0, numbers.flatten()).view(*numbers.shape, -1)
         error = forward(parts, rows[..., :-1], activations, layers.skips) - rows[..., -1:]
         gradients = torch.autograd.grad(error.square().sum() / batch, parts)
         with torch.no_grad():
