@@ -1,5 +1,7 @@
 """NeuronTransformer: the default network of the zoo."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,9 @@ from tabattn.zoo.told import Meta, TaskEncoder
 
 CELL = 16
 """Width of what a place of the grid of levels and places adds to the latent, or gets from it."""
+
+SMALL = 0.2
+"""Standard deviation of weights of embeddings at first."""
 
 
 class Places(nn.Module):
@@ -28,6 +33,9 @@ class Places(nn.Module):
         self.sizes = sizes
         counts = TYPES, sizes.levels, sizes.width, FLAGS, sizes.levels * sizes.width
         self.tables = nn.ModuleList(nn.Embedding(count, dim) for count in counts)
+        for table in self.tables:
+            # Small beside the embedded weights, which layer normalisation would else hide.
+            nn.init.normal_(cast("nn.Embedding", table).weight, std=SMALL)
 
     def cell(self, tokens: NeuronTokens) -> Tensor:
         """Number of each vertex in the grid of levels and places, ``(networks, tokens)``."""
@@ -100,6 +108,7 @@ class NeuronTransformer(NetworkCoder):
         self.task_encoder = encoder
         self.places = Places(sizes, dim)
         self.numbers = nn.Linear(4 * sizes.width + 2 * sizes.vertices + 2, dim)
+        nn.init.normal_(self.numbers.weight, std=SMALL)
         self.queries = nn.Parameter(torch.randn(slots, dim) * 0.5)
         self.encoder = blocks(layers)
         self.encoder_norm = nn.LayerNorm(dim)

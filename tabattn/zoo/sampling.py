@@ -54,7 +54,6 @@ class Sampler(nn.Module):
                 found.append(self.network.encode(self.formed(own)).mean)
         return torch.cat(found) if found else torch.zeros(0, self.network.latent)
 
-    @torch.no_grad()
     def decode(
         self,
         latent: Tensor,
@@ -64,7 +63,7 @@ class Sampler(nn.Module):
         valid_only: bool = True,
         arch: NeuronTokens | NeuronDAG | nn.Module | None = None,
     ) -> NeuronTokens:
-        """Decode latents to networks.
+        """Decode latents to networks; weights have gradients to latents that require them.
 
         Args:
             latent: Latents, ``(networks, latent)``.
@@ -78,7 +77,7 @@ class Sampler(nn.Module):
         task = task_rows(len(latent), meta, x, y)
         given = None if arch is None else _architectures(arch, len(latent))
         found = []
-        with evaluating(self):
+        with evaluating(self), torch.set_grad_enabled(latent.requires_grad):
             for part in torch.arange(len(latent)).split(AT_ONCE):
                 told = self.network.tell(TaskRows(*(each[part].to(self._place) for each in task)))
                 own = None if given is None else NeuronTokens(*(each[part].to(self._place) for each in given))

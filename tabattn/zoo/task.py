@@ -132,7 +132,10 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
             self.meta_scaling.copy_(torch.from_numpy(np.stack([scaler.mean, scaler.std])))
 
     def formed(self, tokens: NeuronTokens) -> NeuronTokens:
-        """Networks in the form that is encoded."""
+        """Networks in the form that is encoded, without room for more vertices than the network has."""
+        room = self.network.sizes.vertices
+        if tokens.mask.shape[1] > room:
+            tokens = NeuronTokens(*(each[:, :room, :room] if each.dim() == 3 else each[:, :room] for each in tokens))
         if self.form == "canonical":
             return canonical(tokens)
         return permuted(tokens) if self.form == "permuted" and self.training else tokens

@@ -139,6 +139,16 @@ def test_embeddings_are_the_same_for_every_form_of_networks() -> None:
         made.embed([from_module(nn.Linear(5, 1))])
 
 
+def test_decoded_weights_have_gradients_to_latents_that_require_them() -> None:
+    made = task()
+    latent = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    assert not made.decode(latent).weight.requires_grad
+    found = made.decode(latent.requires_grad_(), arch=nn.Linear(4, 1))
+    found.weight.sum().backward()
+    assert latent.grad is not None
+    assert (latent.grad != 0).any(1).all()
+
+
 def test_latents_depend_on_what_is_told_of_the_task() -> None:
     made, _ = trained()
     meta = batch().meta
@@ -239,6 +249,12 @@ def test_the_divergence_warms_up() -> None:
     for name, value in (("beta", -1), ("warmup", 2), ("tolerance", 0)):
         with pytest.raises(ValueError, match=f"loss.{name} must be"):
             LossOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_room_beyond_that_of_the_network_is_cut() -> None:
+    made = task().eval()
+    wide, narrow = (made.embed(batch(room=room).tokens) for room in (20, 14))
+    assert torch.equal(wide, narrow)
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
