@@ -119,6 +119,9 @@ class NeuronTransformer(NetworkCoder):
         with torch.no_grad():
             # Little noise at first: else the latent says nothing, and the decoder learns to ignore it.
             self.posterior.bias[latent:] = -5.0
+            # Means of about the spread of N(0, I) from the first step on.
+            for layer in (self.posterior, self.grid_posterior):
+                layer.weight[:latent] *= 4
         self.decoder = Decoder(sizes, latent, encoder, dim, slots, blocks(architecture_layers), blocks(weight_layers))
 
     def tell(self, task: TaskRows) -> Tensor:
