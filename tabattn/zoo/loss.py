@@ -36,8 +36,8 @@ class LossOptions:
     structure: float = 0.1
     weighting: Weighting = "none"
     behaviour: float = 1.0
-    tolerance: float = 0.1
-    beta: float = 1e-4
+    tolerance: float = 1.0
+    beta: float = 1e-3
     warmup: float = 0.3
     free_bits: float = 0.05
     prior: float = 1.0
@@ -69,7 +69,7 @@ def architecture_losses(logits: Architecture, tokens: NeuronTokens) -> Tensor:
     for scores, codes, here in (
         (logits.type, tokens.type, behind),
         (logits.level, tokens.level, mask),
-        (logits.flags, tokens.flags, behind),
+        (logits.flags, tokens.flags, mask),
     ):
         found = found + _mean(F.cross_entropy(scores.mT, codes, reduction="none"), here)
     candidates = (tokens.level[:, :, None] > tokens.level[:, None]) & mask[:, :, None] & mask[:, None]

@@ -11,6 +11,7 @@ from tabattn.contract.activations import ACTIVATIONS, MODULES
 from tabattn.contract.graphs import BIASED, OUTPUT, WEIGHTED, NeuronDAG, Population
 from tabattn.contract.modules import from_module
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
+from tabattn.zoo.coder import Architecture
 
 
 def layered(source: Generator, most: int = 9, plain: bool = False) -> nn.Sequential:
@@ -101,6 +102,22 @@ def batch(count: int = 6, seed: int = 0, inputs: int = 4, room: int = 14) -> Net
     y[:, -1:] = float("nan")
     numbered = torch.arange(count)
     return NetworkBatch(NeuronTokens.of(Population.of(dags), room), probe, meta, x, y, numbered % 3, numbered, 8)
+
+
+def sure(tokens: NeuronTokens, levels: int) -> Architecture:
+    """Make logits that leave no doubt of an architecture."""
+
+    def logits(codes: torch.Tensor, count: int) -> torch.Tensor:
+        return 20 * torch.nn.functional.one_hot(codes, count).float()
+
+    return Architecture(
+        40 * tokens.mask.float() - 20,
+        logits(tokens.type, len(ACTIVATIONS)),
+        logits(tokens.level, levels),
+        logits(tokens.flags, 8),
+        40 * tokens.edge.float() - 20,
+        torch.zeros(levels, levels),
+    )
 
 
 def _activation(source: Generator) -> nn.Module:

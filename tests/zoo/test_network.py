@@ -18,7 +18,7 @@ from tabattn.zoo.decoding import decode_free, decode_valid
 from tabattn.zoo.loss import LossOptions, network_losses
 from tabattn.zoo.sampling import decoded
 from tabattn.zoo.scores import matches, padded, validity
-from tests.zoo.networks import batch, graph
+from tests.zoo.networks import batch, graph, sure
 
 SIZES = Sizes(14, 4, 5, 4, 6)
 SMALL: dict[str, dict[str, Any]] = {
@@ -193,19 +193,7 @@ def test_true_logits_decode_to_the_network() -> None:
     dags = [graph(source, plain=True) for _ in range(30)]
     tokens = tokenize(dags)
     assert isinstance(tokens, NeuronTokens)
-    levels = int(tokens.level.max()) + 1
-
-    def sure(codes: Tensor, count: int) -> Tensor:
-        return 20 * torch.nn.functional.one_hot(codes, count).float()
-
-    logits = Architecture(
-        40 * tokens.mask.float() - 20,
-        sure(tokens.type, 10),
-        sure(tokens.level, levels),
-        sure(tokens.flags, 8),
-        40 * tokens.edge.float() - 20,
-        torch.zeros(levels, levels),
-    )
+    logits = sure(tokens, int(tokens.level.max()) + 1)
     for found in (decode_valid(logits, 9, 9), decode_free(logits)):
         assert matches(found, tokens).exact.all()
         assert validity(found).all()

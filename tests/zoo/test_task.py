@@ -26,10 +26,17 @@ from tabattn.zoo import (
     to_module,
 )
 from tabattn.zoo.coder import Posterior
-from tabattn.zoo.loss import behaviour_losses, divergences, free_divergence, relative_errors, structure_losses
+from tabattn.zoo.loss import (
+    architecture_losses,
+    behaviour_losses,
+    divergences,
+    free_divergence,
+    relative_errors,
+    structure_losses,
+)
 from tabattn.zoo.scores import task_r2, validity
 from tabattn.zoo.tokens import detokenize
-from tests.zoo.networks import batch
+from tests.zoo.networks import batch, sure
 
 SMALL: dict[str, Any] = {"dim": 16, "heads": 2, "hidden": 16, "layers": 1, "slots": 3, "weight_layers": 1, "latent": 8}
 SIZES = Sizes(14, 4, 5, 4, 6)
@@ -222,6 +229,20 @@ def test_prediction_writes_networks_and_their_scores(tmp_path: Path) -> None:
     assert validity(tokens).all()
     r2 = task_r2(tokens, given.x[:, 8:], given.y[:, 8:])
     assert [float(line["r2"]) for line in lines] == pytest.approx(r2.tolist(), abs=1e-4)
+
+
+def test_each_choice_of_an_architecture_is_learned() -> None:
+    """Whatever is wrong in the logits of a vertex, of an input too, raises the loss; what is right costs nothing."""
+    tokens = batch(3).tokens
+    logits = sure(tokens, levels=4)
+    assert (architecture_losses(logits, tokens) < 1e-3).all()
+    for name, vertex in (("presence", 0), ("presence", 13), ("level", 0), ("flags", 0), ("flags", 5), ("type", 5)):
+        part = getattr(logits, name).clone()
+        part[:, vertex] *= -1
+        assert (architecture_losses(logits._replace(**{name: part}), tokens) > 0.5).all()
+    pair = logits.pair.clone()
+    pair[:, 5, 0] *= -1
+    assert (architecture_losses(logits._replace(pair=pair), tokens) > 0.1).all()
 
 
 def test_losses_have_their_values() -> None:
