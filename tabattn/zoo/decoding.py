@@ -11,7 +11,7 @@ from tabattn.zoo.coder import Architecture
 NEVER = -1e9
 
 
-def decode_valid(logits: Architecture, inputs: int, width: int) -> NeuronTokens:
+def decode_valid(logits: Architecture, inputs: int, width: int, exact: int | None = None) -> NeuronTokens:
     """Decode the likeliest valid graphs: the number of vertices, then their levels together, then all else.
 
     A graph is valid where its levels begin at 0 and rise by 1, every vertex but the inputs has a parent, and the last
@@ -21,18 +21,29 @@ def decode_valid(logits: Architecture, inputs: int, width: int) -> NeuronTokens:
         logits: Logits of architectures.
         inputs: Most inputs.
         width: Most vertices of a level.
+        exact: Number of inputs of all graphs, which then have one output; none = those of each latent.
+
+    Raises:
+        ValueError: There is no room for so many inputs.
     """
     room = logits.presence.shape[1]
+    if exact is not None:
+        if not 1 <= exact <= min(inputs, room - 1):
+            raise ValueError(f"networks must have 1 to {min(inputs, room - 1)} inputs, got {exact}")
+        rank, place = (torch.arange(size, device=logits.level.device) for size in (logits.level.shape[-1], room))
+        wrong = (place < exact)[:, None] != (rank == 0)
+        logits, inputs = logits._replace(level=logits.level.masked_fill(wrong, NEVER)), exact
     there, absent = F.logsigmoid(logits.presence).cumsum(1), F.logsigmoid(-logits.presence)
     behind = absent.flip(1).cumsum(1).flip(1) - absent
     most = min(room, inputs + (logits.level.shape[-1] - 1) * width)
-    score = (there + behind)[:, 1:most]
-    size = score.argmax(1) + 2
+    fewest = 2 if exact is None else exact + 1
+    score = (there + behind)[:, fewest - 1 : most]
+    size = score.argmax(1) + fewest
     mask = torch.arange(room, device=size.device) < size[:, None]
     level = _levels(logits.level.log_softmax(-1), size, inputs, width) * mask
     behind_inputs = mask & (level > 0)
     kind = logits.type.argmax(-1) * behind_inputs
-    flags = _flags(logits.flags, behind_inputs, size) * mask
+    flags = _flags(logits.flags, behind_inputs, size, exact is not None) * mask
     scores = logits.edges(level)
     allowed = _candidates(level, mask)
     best = F.one_hot(scores.masked_fill(~allowed, NEVER).argmax(-1), room).bool()
@@ -84,13 +95,15 @@ def _levels(scores: Tensor, size: Tensor, inputs: int, width: int) -> Tensor:
     return torch.stack(path[::-1], dim=1)
 
 
-def _flags(logits: Tensor, behind_inputs: Tensor, size: Tensor) -> Tensor:
-    """Likeliest flags: inputs have neither weights nor bias, the last vertex is an output."""
+def _flags(logits: Tensor, behind_inputs: Tensor, size: Tensor, alone: bool) -> Tensor:
+    """Likeliest flags: inputs have neither weights nor bias, the last vertex is an output, or it ``alone``."""
     codes = torch.arange(logits.shape[-1], device=logits.device)
     plain = (codes & (WEIGHTED | BIASED)) == 0
     place = torch.arange(logits.shape[1], device=logits.device)
     last = place == size[:, None] - 1
     allowed = (behind_inputs[..., None] | plain) & (~last[..., None] | ((codes & OUTPUT) > 0))
+    if alone:
+        allowed = allowed & (last[..., None] | ((codes & OUTPUT) == 0))
     return logits.masked_fill(~allowed, NEVER).argmax(-1)
 
 

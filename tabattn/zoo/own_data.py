@@ -16,12 +16,9 @@ from tabattn.contract.networks import NeuronTokens
 from tabattn.metafeatures import MetaScaler, get_meta_features
 from tabattn.zoo.coder import NetworkCoder
 from tabattn.zoo.priors import Prior
-from tabattn.zoo.scores import joined, taken, task_r2, validity
+from tabattn.zoo.scores import taken, task_r2
 from tabattn.zoo.search import Found, SearchOptions, search
 from tabattn.zoo.tokens import detokenize
-
-ROUNDS = 8
-"""Most times that candidates are drawn until enough of them fit the table."""
 
 
 class Table(NamedTuple):
@@ -135,7 +132,7 @@ class OwnData:
             x: Rows, ``(rows, inputs)``.
             y: Numeric targets, ``(rows,)``.
             n: Number of networks.
-            candidates: Networks that are drawn at once; those with another number of inputs are left out.
+            candidates: Number of networks that are drawn.
             prior: Distribution of latents: ``normal``, ``scaled``, ``gauss``, ``kde`` or ``flow``.
             temperature: Factor on the standard deviation of their noise.
             seed: Seed; none = PyTorch's own state.
@@ -144,24 +141,16 @@ class OwnData:
             Networks of raw rows, best first. They can be trained further, such as by ``fine_tune``.
 
         Raises:
-            ValueError: The table does not fit, or too few samples have its number of inputs.
+            ValueError: The shapes do not fit, or there are more columns than networks may have inputs.
         """
         check_least(n=(n, 1), candidates=(candidates, n))
         table = self.table(x, y)
-        kept: NeuronTokens | None = None
-        for round_ in range(ROUNDS):
-            own = None if seed is None else seed * ROUNDS + round_
-            latents = self.draw(candidates, table.meta, table.x, table.y, prior, temperature, own)
-            tokens = self.decode(latents, table.meta, table.x, table.y)
-            fitting = taken(tokens, _fits(tokens, table.x.shape[1]))
-            kept = fitting if kept is None else joined(kept, fitting)
-            if len(kept.mask) >= n:
-                return self.ranked(kept, table)[:n]
-        count = 0 if kept is None else len(kept.mask)
-        raise ValueError(
-            f"{count} of {ROUNDS * candidates} samples have {table.x.shape[1]} inputs, the columns of x: train on a "
-            "zoo with tasks of this width, or give more candidates"
-        )
+        latents = self.draw(candidates, table.meta, table.x, table.y, prior, temperature, seed)
+        return self.ranked(self.decode_for(latents, table), table)[:n]
+
+    def decode_for(self, latents: Tensor, table: Table) -> NeuronTokens:
+        """Decode latents to networks with the inputs and the output of a table."""
+        return self.decode(latents, table.meta, table.x, table.y, inputs=table.x.shape[1])
 
     def search_for(
         self, x: ArrayLike, y: ArrayLike, method: str = "nsga2", options: SearchOptions | None = None
@@ -178,20 +167,11 @@ class OwnData:
             What was evaluated, and the networks that no other one beats in both R2 and size, best first.
         """
         table = self.table(x, y)
-        decode = partial(self.decode, meta=table.meta, x=table.x, y=table.y)
         place = self.meta_scaling.device
-        inputs = table.x.shape[1]
-
-        def fitting(latents: Tensor) -> NeuronTokens:
-            tokens = decode(latents)
-            wrong = ~_fits(tokens, inputs)
-            # A network of other inputs is no answer: its quality is the least.
-            return tokens._replace(bias=tokens.bias.masked_fill(wrong[:, None], torch.nan))
-
+        decode = partial(self.decode_for, table=table)
         rows, targets = self.with_all_columns(table.x).to(place), table.y.to(place)
-        found = search(fitting, rows, targets, self.network.latent, method, options)
-        best = decode(found.latents[found.front().to(place)])
-        return found, self.ranked(taken(best, _fits(best, inputs)), table)
+        found = search(decode, rows, targets, self.network.latent, method, options)
+        return found, self.ranked(decode(found.latents[found.front().to(place)]), table)
 
     def with_all_columns(self, x: Tensor) -> Tensor:
         """Rows with as many columns as networks may have inputs."""
@@ -203,13 +183,6 @@ class OwnData:
         x, y = (each.expand(len(tokens.mask), -1, -1) for each in (self.with_all_columns(table.x), table.y))
         order = task_r2(tokens, x, y).argsort(descending=True, stable=True)
         return [TableNetwork(to_module(dag), table) for dag in detokenize(taken(tokens, order))]
-
-
-def _fits(tokens: NeuronTokens, inputs: int) -> Tensor:
-    """Whether networks are valid and have so many inputs and an output, ``(networks,)``."""
-    outputs = ((tokens.flags & 4) > 0) & tokens.mask
-    right = ((tokens.level == 0) & tokens.mask).sum(1) == inputs
-    return right & (outputs.sum(1) == 1) & validity(tokens)
 
 
 def fine_tune(

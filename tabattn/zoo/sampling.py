@@ -62,6 +62,7 @@ class Sampler(nn.Module):
         y: Tensor | None = None,
         valid_only: bool = True,
         arch: NeuronTokens | NeuronDAG | nn.Module | None = None,
+        inputs: int | None = None,
     ) -> NeuronTokens:
         """Decode latents to networks; weights have gradients to latents that require them.
 
@@ -73,6 +74,7 @@ class Sampler(nn.Module):
             y: Their standardised targets, ``(rows,)``, ``(rows, outputs)`` or ``(networks, rows, outputs)``.
             valid_only: Whether to decode the likeliest valid graphs; else each choice by itself, which may be no graph.
             arch: Architecture, one for all networks or one for each; none = that of the latent.
+            inputs: Number of inputs of all networks, which then have one output; none = that of the latent.
         """
         task = task_rows(len(latent), meta, x, y)
         given = None if arch is None else _architectures(arch, len(latent))
@@ -81,9 +83,8 @@ class Sampler(nn.Module):
             for part in torch.arange(len(latent)).split(AT_ONCE):
                 told = self.network.tell(TaskRows(*(each[part].to(self._place) for each in task)))
                 own = None if given is None else NeuronTokens(*(each[part].to(self._place) for each in given))
-                found.append(
-                    decoded(self.network, latent[part.to(latent.device)].to(self._place), told, valid_only, own)
-                )
+                own_latent = latent[part.to(latent.device)].to(self._place)
+                found.append(decoded(self.network, own_latent, told, valid_only, own, inputs))
         return _trimmed(NeuronTokens(*(torch.cat(parts) for parts in zip(*found, strict=True))))
 
     @torch.no_grad()
@@ -134,13 +135,18 @@ class Sampler(nn.Module):
 
 
 def decoded(
-    network: NetworkCoder, latent: Tensor, told: Tensor, valid_only: bool = True, arch: NeuronTokens | None = None
+    network: NetworkCoder,
+    latent: Tensor,
+    told: Tensor,
+    valid_only: bool = True,
+    arch: NeuronTokens | None = None,
+    inputs: int | None = None,
 ) -> NeuronTokens:
     """Decode latents to networks: the architecture, unless it is given, then its weights."""
     sizes = network.sizes
     if arch is None:
         logits = network.architecture(latent, told, sizes.vertices)
-        arch = decode_valid(logits, sizes.inputs, sizes.width) if valid_only else decode_free(logits)
+        arch = decode_valid(logits, sizes.inputs, sizes.width, inputs) if valid_only else decode_free(logits)
     return network.with_weights(arch, *network.weights(latent, told, arch))
 
 

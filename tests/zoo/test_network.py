@@ -165,6 +165,23 @@ def test_constrained_decoding_always_gives_valid_graphs() -> None:
     assert validity(decode_free(random_logits(500, 14, 0))).float().mean() < 0.1
 
 
+@pytest.mark.parametrize("exact", [1, 3, 4])
+def test_constrained_decoding_for_a_number_of_inputs(exact: int) -> None:
+    logits = random_logits(300, 14, 0)
+    found = decode_valid(logits, 4, 5, exact)
+    assert validity(found).all()
+    assert (((found.level == 0) & found.mask).sum(1) == exact).all()
+    assert (((found.flags & 4) > 0) & found.mask).sum(1).tolist() == [1] * 300
+    # With room for it, graphs that have as many inputs by themselves stay as they are.
+    found, free = decode_valid(logits, 4, 14, exact), decode_valid(logits, 4, 14)
+    alike = ((free.level == 0) & free.mask).sum(1) == exact
+    assert alike.any()
+    assert torch.equal(found.level[alike], free.level[alike])
+    assert torch.equal(found.type[alike], free.type[alike])
+    with pytest.raises(ValueError, match="networks must have 1 to 4 inputs, got 5"):
+        decode_valid(logits, 4, 5, 5)
+
+
 def test_constrained_decoding_is_the_likeliest_graph() -> None:
     """The number of vertices and the levels, by trying all."""
     logits = random_logits(40, 6, 1)
