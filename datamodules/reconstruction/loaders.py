@@ -42,6 +42,14 @@ class CellLoaders(NotInCheckpoints, LightningDataModule):
         """Role of each row, ``(rows,)``."""
         return self.cells.roles
 
+    @property
+    def learned(self) -> tuple[Tensor, Tensor] | None:
+        """Numbers and true cells of the training rows; None where batches pair rows and labels otherwise (lookups)."""
+        from datamodules.reconstruction.splits import TRAIN
+
+        rows = self.cells.of(TRAIN)
+        return None if self.cells.context.lookup.copies else (rows, self.cells.truth[rows])
+
     def train_dataloader(self) -> CounterLoader:
         """Training loader: this rank's share of the stream of batches."""
         from datamodules.reconstruction.batches import TrainingBatches

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
 from tabattn.attention import AttentionFactory
-from tabattn.contract.cells import Column
+from tabattn.contract.cells import CellBatch, Column
 from tabattn.reconstruction.sites import Site
 
 
@@ -59,6 +59,8 @@ class CellNetwork(nn.Module, ABC):
     """Plural noun for the subclasses, in messages."""
     kinds: Kinds
     """Places of numeric and categorical columns."""
+    reads_rows: ClassVar[bool] = False
+    """Whether ``forward`` takes the numbers of the rows too, as ``row``."""
     token_of: Sequence[int] | None = None
     """Number of each column's token among those of a row; None = each column is a token."""
 
@@ -66,13 +68,20 @@ class CellNetwork(nn.Module, ABC):
         """Where it attends between rows and between columns; empty = unknown, so that maps have no names."""
         return []
 
-    def begin(self, truth: Tensor, total: int | None = None) -> None:
+    def begin(self, truth: Tensor, total: int | None = None, row: Tensor | None = None) -> None:
         """Prepare for a training, once before its first step; a network that need not be prepared does nothing.
 
         Args:
             truth: True cells of rows to learn from, ``(rows, columns)``; NaN = missing.
             total: Number of rows that the training learns from; None = these are all.
+            row: Number of each row in the table, as ``CellBatch.row`` has them, ``(rows,)``; None = unknown.
         """
+
+    def reconstruct(self, batch: CellBatch) -> Reconstruction:
+        """Predict all cells of a batch."""
+        more = {"row": batch.row} if self.reads_rows else {}
+        found: Reconstruction = self(batch.x, batch.hidden, batch.context, **more)
+        return found
 
     @abstractmethod
     def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:

@@ -39,39 +39,44 @@ class ClassProcess(GaussianProcess):
     Args:
         columns: The columns.
         target: Place of the categorical target column.
-        most_rows: Most rows that it conditions on.
+        most_rows: Most rows of a batch that it conditions on.
+        memory_rows: Most rows that it keeps of a larger table.
     """
 
     shares: Tensor
     steepness: Tensor
     biases: Tensor
 
-    def __init__(self, columns: Sequence[Column], target: int, most_rows: int = 1000) -> None:
-        super().__init__(columns, target, most_rows, scores=True, tied=True)
+    def __init__(
+        self, columns: Sequence[Column], target: int, most_rows: int = 1000, memory_rows: int = 10_000
+    ) -> None:
+        super().__init__(columns, target, most_rows, memory_rows, scores=True, tied=True)
         count = len(columns[target].categories)
         self.register_buffer("shares", torch.full((count,), 1 / count))
         self.register_buffer("steepness", torch.tensor(log(STEEPNESS)))
         self.register_buffer("biases", torch.zeros(count))
 
-    def fit(self, truth: Tensor) -> None:
+    def fit(self, truth: Tensor, row: Tensor | None = None) -> None:
         """Set the shares of the categories, the hyperparameters, and the calibration.
 
         Args:
             truth: True cells of rows to learn from, ``(rows, columns)``; NaN = missing.
+            row: Number of each row in the table, ``(rows,)``; None = unknown, so that none are kept.
         """
-        truth = truth[~truth[:, self.target].isnan()]
+        seen = ~truth[:, self.target].isnan()
+        truth, row = truth[seen], None if row is None else row[seen]
         if len(truth) < 2:
             return
         counts = torch.bincount(truth[:, self.target].long(), minlength=len(self.shares)) + 1
         self.shares.copy_(counts / counts.sum())
         self.biases.copy_(self.shares.log())
-        super().fit(truth)
-        self._calibrate(truth)
+        super().fit(truth, row)
+        at, mean = self.left_out(truth, row)
+        self._calibrate(mean, truth[at, self.target].long())
 
-    def _calibrate(self, truth: Tensor) -> None:
+    def _calibrate(self, mean: Tensor, labels: Tensor) -> None:
         """Maximise the likelihood of labels under leave-one-out predictions, with weak priors."""
-        mean = self._infer(truth.nan_to_num(0.0), truth.isnan(), len(truth))[0]
-        labels, first = truth[:, self.target].long(), (self.steepness.double(), self.biases.double())
+        first = self.steepness.double(), self.biases.double()
         found = [each.clone().requires_grad_() for each in first]
         optimizer = torch.optim.LBFGS(found, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
@@ -89,10 +94,10 @@ class ClassProcess(GaussianProcess):
             if value.isfinite().all():
                 own.copy_(value.detach())
 
-    def classify(self, x: Tensor, hidden: Tensor, context: int) -> Classified:
+    def classify(self, x: Tensor, hidden: Tensor, context: int, row: Tensor | None = None) -> Classified:
         """Predict the categories of all rows from the seen labels of context rows, as ``forward`` takes them."""
+        means = self.infer(x, hidden, context, row).mean
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            means = torch.stack([self._infer(*each, context)[0] for each in zip(x, hidden, strict=True)])
             logits = means.float() * self.steepness.exp() + self.biases
             known = F.one_hot(x[..., self.target].long(), len(self.shares)) - logits.softmax(-1)
             seen = ~hidden[..., self.target]

@@ -39,8 +39,13 @@ class ProcessTransformer(CellTransformer):
         layers: Number of layers, each with both attentions.
         embedding: How numbers are embedded: ``linear``, ``rbf``, ``periodic`` or ``piecewise``.
         dropout: Probability of dropout on embeddings and on what each sublayer adds.
-        most_rows: Most rows that a Gaussian process conditions on: its time grows with their cube.
+        most_rows: Most rows of a batch that a Gaussian process conditions on: its time grows with their cube.
+        memory_rows: Most rows that it keeps of a table with more than ``most_rows`` rows to learn from, on which it
+            conditions in every batch then. The time before the training grows with their cube, and memory with their
+            square (10,000 rows: about two minutes on one core and 2 GB for each target). 0 = none.
     """
+
+    reads_rows = True
 
     share: Tensor
 
@@ -57,6 +62,7 @@ class ProcessTransformer(CellTransformer):
         embedding: Embedding = "rbf",
         dropout: float = 0.1,
         most_rows: int = 1000,
+        memory_rows: int = 10_000,
     ) -> None:
         super().__init__(
             columns,
@@ -72,25 +78,26 @@ class ProcessTransformer(CellTransformer):
         targets = [place for place, column in enumerate(columns) if column.target]
         numbers = [place for place in targets if not columns[place].categories]
         classes = [place for place in targets if columns[place].categories]
-        self.processes = nn.ModuleList(StackedProcesses(columns, place, most_rows) for place in numbers)
+        most = most_rows, memory_rows
+        self.processes = nn.ModuleList(StackedProcesses(columns, place, *most) for place in numbers)
         self.told = nn.ModuleList(nn.Linear(3, dim) for _ in numbers)
-        self.class_processes = nn.ModuleList(ClassProcess(columns, place, most_rows) for place in classes)
+        self.class_processes = nn.ModuleList(ClassProcess(columns, place, *most) for place in classes)
         self.told_classes = nn.ModuleList(nn.Linear(2 * len(columns[place].categories), dim) for place in classes)
 
         self.register_buffer("share", torch.tensor(1.0))
 
-    def begin(self, truth: Tensor, total: int | None = None) -> None:
+    def begin(self, truth: Tensor, total: int | None = None, row: Tensor | None = None) -> None:
         """Fit the Gaussian processes, once before the training, and set the share of corrections that is kept."""
         rows = len(truth) if total is None else total
         self.share.fill_(rows / (rows + PRIOR_ROWS))
         for process in (*self.processes, *self.class_processes):
-            cast("StackedProcesses | ClassProcess", process).fit(truth)
+            cast("StackedProcesses | ClassProcess", process).fit(truth, row)
 
-    def forward(self, x: Tensor, hidden: Tensor, context: int) -> Reconstruction:
+    def forward(self, x: Tensor, hidden: Tensor, context: int, row: Tensor | None = None) -> Reconstruction:
         check_cells(x, hidden, context, self.columns)
         tokens = self.embedding(x, hidden)
-        numbers = [cast("StackedProcesses", each)(x, hidden, context) for each in self.processes]
-        classes = [cast("ClassProcess", each).classify(x, hidden, context) for each in self.class_processes]
+        numbers = [cast("StackedProcesses", each)(x, hidden, context, row) for each in self.processes]
+        classes = [cast("ClassProcess", each).classify(x, hidden, context, row) for each in self.class_processes]
         for process, told, inferred in zip(self.processes, self.told, numbers, strict=True):
             tokens[:, :, process.target] += told(torch.stack(inferred, dim=-1).to(tokens.dtype)).to(tokens.dtype)
         for process, told, classified in zip(self.class_processes, self.told_classes, classes, strict=True):

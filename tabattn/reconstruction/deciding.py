@@ -94,7 +94,7 @@ def _totals(network: CellNetwork, batch: CellBatch, asked: Tensor, targets: Sequ
         "rows": list(range(tables)),
     }
     with capture(network, ("q", "k", "mask"), {site.path: elements[site.tokens] for site in sites}) as records:
-        network(batch.x, batch.hidden, batch.context)
+        network.reconstruct(batch)
     totals = batch.x.new_zeros(len(asked), len(targets), len(context.numbers), dtype=torch.float)
     calls = batch.x.new_zeros(len(asked))
     for site in sites:

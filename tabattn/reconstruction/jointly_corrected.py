@@ -64,7 +64,7 @@ class GaussianTransformer(CellTransformer):
         self.told_numbers = LinearPerColumn(len(self.kinds.numeric), 3, dim)
         self.told_shares = LinearPerColumn(len(self.kinds.categorical), 2 * max(self.kinds.counts, default=1), dim)
 
-    def begin(self, truth: Tensor, total: int | None = None) -> None:
+    def begin(self, truth: Tensor, total: int | None = None, row: Tensor | None = None) -> None:
         """Fit the Gaussian, once before the training."""
         self.joint.fit(truth)
 

@@ -89,8 +89,10 @@ def changes(
     """
     sums: dict[int, Tensor] = {}
     for part in _parts(asked, batch, context):
-        x, hidden = (torch.stack([cells[each.table, each.rows] for each in part]) for cells in (batch.x, batch.hidden))
-        without = network(x, hidden, part[0].context)
+        x, hidden, rows = (
+            torch.stack([cells[each.table, each.rows] for each in part]) for cells in (batch.x, batch.hidden, batch.row)
+        )
+        without = network.reconstruct(batch._replace(x=x, hidden=hidden, row=rows, context=part[0].context))
         for turn, each in enumerate(part):
             value = prediction(network, without, asked[each.number].place, each.at)[turn]
             sums[each.number] = sums.get(each.number, 0.0) + value

@@ -19,41 +19,45 @@ class StackedProcesses(nn.Module):
     Args:
         columns: The columns.
         target: Place of the target column.
-        most_rows: Most rows that each process conditions on.
+        most_rows: Most rows of a batch that each process conditions on.
+        memory_rows: Most rows that each keeps of a larger table.
     """
 
     weight: Tensor
 
-    def __init__(self, columns: Sequence[Column], target: int, most_rows: int = 1000) -> None:
+    def __init__(
+        self, columns: Sequence[Column], target: int, most_rows: int = 1000, memory_rows: int = 10_000
+    ) -> None:
         super().__init__()
         self.target = target
-        self.plain = GaussianProcess(columns, target, most_rows)
-        self.scored = GaussianProcess(columns, target, most_rows, scores=True)
+        self.plain = GaussianProcess(columns, target, most_rows, memory_rows)
+        self.scored = GaussianProcess(columns, target, most_rows, memory_rows, scores=True)
         self.register_buffer("weight", torch.tensor(0.5))
 
-    def fit(self, truth: Tensor) -> None:
+    def fit(self, truth: Tensor, row: Tensor | None = None) -> None:
         """Set the hyperparameters of both, and the weight of the second.
 
         Args:
             truth: True cells of rows to learn from, ``(rows, columns)``; NaN = missing.
+            row: Number of each row in the table, ``(rows,)``; None = unknown, so that none are kept.
         """
-        self.plain.fit(truth)
-        self.scored.fit(truth)
-        known = truth[~truth[:, self.target].isnan()]
-        plain, scored = (
-            process(known.nan_to_num(0.0)[None], known.isnan()[None], len(known)).residual[0]
-            for process in (self.plain, self.scored)
-        )
-        apart = plain - scored
+        seen = ~truth[:, self.target].isnan()
+        truth, row = truth[seen], None if row is None else row[seen]
+        self.plain.fit(truth, row)
+        self.scored.fit(truth, row)
+        at, plain = self.plain.left_out(truth, row)
+        scored = self.scored.left_out(truth, row)[1]
+        errors = truth[at, self.target] - plain[:, 0].float()
+        apart = (scored - plain)[:, 0].float()
         if apart.any():
-            self.weight.copy_((plain @ apart / (apart @ apart)).clamp(0, 1))
+            self.weight.copy_((errors @ apart / (apart @ apart)).clamp(0, 1))
 
-    def forward(self, x: Tensor, hidden: Tensor, context: int) -> Inferred:
+    def forward(self, x: Tensor, hidden: Tensor, context: int, row: Tensor | None = None) -> Inferred:
         """Predict the target of all rows from the seen targets of context rows, as ``GaussianProcess.forward`` does.
 
         The standard deviation is that of the mixture of both predictions.
         """
-        plain, scored = self.plain(x, hidden, context), self.scored(x, hidden, context)
+        plain, scored = (each(x, hidden, context, row) for each in (self.plain, self.scored))
         mean = plain.mean.lerp(scored.mean, self.weight)
         squares = plain.std.square().lerp(scored.std.square(), self.weight)
         apart = self.weight * (1 - self.weight) * (plain.mean - scored.mean).square()

@@ -54,6 +54,7 @@ class TableReconstruction(Task):
     optimizer = partial(MuonAdamW, lr=1e-2)
     facts: ClassVar[Mapping[str, Fact]] = {
         "columns": Fact(Sequence, "the columns of the table, for which the network is built"),
+        "learned": Fact(tuple, "numbers and true cells of all training rows, by which the network is prepared", None),
         "duplicated": Fact(object, "which rows equal a training row, for scores without them", None),
         "roles": Fact(object, "the role of each row: 0 = training, 1 = validation, 2 = test", None),
     }
@@ -155,26 +156,35 @@ class TableReconstruction(Task):
 
     def forward(self, batch: CellBatch) -> Reconstruction:
         """Predict all cells of a batch."""
-        return self.network(batch.x, batch.hidden, batch.context)
+        return self.network.reconstruct(batch)
 
-    def prepare(self, truth: Tensor, total: int | None = None) -> None:
+    def prepare(self, truth: Tensor, total: int | None = None, row: Tensor | None = None) -> None:
         """Let the network prepare itself; where this is not called before the training, it is with its first batch.
 
         Args:
             truth: True cells of rows to learn from, ``(rows, columns)``; NaN = missing.
             total: Number of rows that the training learns from; None = these are all.
+            row: Number of each row in the table, ``(rows,)``; None = unknown.
         """
-        self.network.begin(truth, total)
+        self.network.begin(truth, total, row)
         self.prepared = True
 
     def on_train_batch_start(self, batch: CellBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Let the network prepare itself before the first step of a training; on all ranks as on the first."""
         super().on_train_batch_start(batch, batch_idx, dataloader_idx)
         if self.global_step == 0 and batch_idx == 0 and not self.prepared:
-            roles = self._roles()
-            self.prepare(batch.truth[0], None if roles is None else int((roles == 0).sum()))
+            self._prepare_by(batch)
             for _, buffer in self.network.named_buffers():
                 buffer.copy_(self.trainer.strategy.broadcast(buffer))
+
+    def _prepare_by(self, batch: CellBatch) -> None:
+        """Prepare the network by all training rows, or by those of a batch where the datamodule does not tell them."""
+        learned, roles = self.of_data("learned"), self._roles()
+        if learned is None:
+            self.prepare(batch.truth[0], None if roles is None else int((roles == 0).sum()))
+        else:
+            row, truth = (each.to(self.device) for each in learned)
+            self.prepare(truth, len(row), row)
 
     def training_step(self, batch: CellBatch, batch_idx: int) -> Tensor:
         """Trade-off between the losses of hidden features and of hidden targets."""

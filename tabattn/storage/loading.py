@@ -12,6 +12,7 @@ from tabattn.storage import earlier, trusted
 from tabattn.storage.checkpoint_files import read
 from tabattn.storage.hyperparameters import import_path, plain
 from tabattn.storage.matching import is_of
+from tabattn.storage.weights import of_fixed_shape
 
 
 def saved_hyperparameters(task: type[LightningModule], given: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def check_own(task: LightningModule, checkpoint: dict[str, Any]) -> None:
     given = checkpoint.get("hyper_parameters", {})
     if not is_of(given.get("_class_path"), type(task)):
         raise ValueError(f"the checkpoint is one of {given['_class_path']}, the model is {type(task).__name__}")
-    state, weights = task.state_dict(), checkpoint.get("state_dict", {})
+    state, weights = of_fixed_shape(task.state_dict()), checkpoint.get("state_dict", {})
     if not task.strict_loading or all(name in weights and weights[name].shape == state[name].shape for name in state):
         return
     present = {name: plain(value) for name, value in task.hparams.items() if name in given and name[0] != "_"}

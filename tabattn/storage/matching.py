@@ -10,6 +10,7 @@ from tabattn.contract.errors import DataError
 from tabattn.storage import trusted, weight_files
 from tabattn.storage.checkpoint_files import read
 from tabattn.storage.finite import non_finite_weight
+from tabattn.storage.weights import of_fixed_shape
 
 FEW = 0.5
 """Share of matching tensors below which a warning is given."""
@@ -31,7 +32,7 @@ def load_matching(network: nn.Module, path: str, task: type[LightningModule] | N
             finite.
     """
     given = network_weights(path, task)
-    own = network.state_dict()
+    own, given = of_fixed_shape(network.state_dict()), of_fixed_shape(given)
     fits = {name: weight for name, weight in given.items() if name in own and own[name].shape == weight.shape}
     if not fits:
         raise DataError(f"init_from: no weight of {path} fits this network")

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tabattn.storage.weights import of_fixed_shape
+
 
 def check_network(cls: type, arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """Check that the sizes among a network's arguments are integers that its weights allow.
@@ -54,7 +56,7 @@ def check_shapes(network: torch.nn.Module, weights: Mapping[str, Tensor]) -> Non
     Raises:
         ValueError: They do not match.
     """
-    needed = network.state_dict()
+    needed, weights = of_fixed_shape(network.state_dict()), of_fixed_shape(weights)
     for difference, word in (
         (needed.keys() - weights.keys(), "missing"),
         (weights.keys() - needed.keys(), "unexpected"),

@@ -101,7 +101,7 @@ def test_without_labels_the_shares_of_the_categories_are_predicted() -> None:
 
 def test_the_calibration_maximises_the_posterior_of_leave_one_out_predictions() -> None:
     made, cells = fitted(), iris()[:100]
-    mean = made._infer(cells, cells.isnan(), 100)[0].float()
+    mean = made.infer(cells[None], cells.isnan()[None], 100, None).mean[0].float()
 
     def loss(steepness: torch.Tensor, biases: torch.Tensor) -> float:
         entropy = torch.nn.functional.cross_entropy(mean * steepness.exp() + biases, cells[:, KIND].long())

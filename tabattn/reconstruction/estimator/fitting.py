@@ -56,7 +56,7 @@ def fit_members(
         hidden = asked.expand(1, len(val), -1) if labels else hiding.held_out(len(val), own)
         scored = HeldOutRows(truth, context, val, hidden, context_rows)
         some = bool((hidden & ~truth[val].isnan()).any())
-        network, history = train(training, columns, truth[learned], batches, scored if some else None, own)
+        network, history = train(training, columns, (learned, truth[learned]), batches, scored if some else None, own)
         networks.append(network)
         histories.append(history)
     contexts = contexts_of(torch.arange(len(truth)), codes, context_rows, settings.partitions, seed)

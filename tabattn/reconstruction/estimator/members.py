@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tabattn.contract.cells import Column
+from tabattn.contract.cells import CellBatch, Column
 from tabattn.nn.densities import mixture, parts
 from tabattn.reconstruction.cell_network import CellNetwork, Kinds, Reconstruction
 from tabattn.reconstruction.metrics import mixed
@@ -57,7 +57,10 @@ class Members(NamedTuple):
     def _behind(self, network: CellNetwork, rows: Tensor, piece: Tensor, device: torch.device) -> Reconstruction:
         """Predictions of some rows behind one context."""
         cells = torch.cat([self.known[rows], piece])[None].to(device)
-        found = network(cells.nan_to_num(0.0), cells.isnan(), len(rows))
+        number = torch.cat([rows, rows.new_full((len(piece),), -1)])[None].to(device)
+        nothing = torch.zeros_like(cells, dtype=torch.bool)
+        batch = CellBatch(cells.nan_to_num(0.0), cells.isnan(), cells, nothing, len(rows), number)
+        found = network.reconstruct(batch)
         density = mixture(*(part[:, len(rows) :] for part in parts(found.density)))
         return Reconstruction(found.mean[:, len(rows) :], density, found.logits[:, len(rows) :])
 

@@ -103,7 +103,7 @@ class BestAverage(Callback):
 def train(
     training: Training,
     columns: tuple[Column, ...],
-    known: Tensor,
+    known: tuple[Tensor, Tensor],
     batches: Dataset[CellBatch],
     held_out: Dataset[CellBatch] | None,
     seed: int,
@@ -113,7 +113,8 @@ def train(
     Args:
         training: How.
         columns: The columns of the table.
-        known: Cells of all rows to learn from, by which the network prepares itself, ``(rows, columns)``.
+        known: Numbers of all rows to learn from, and their cells, ``(rows, columns)``, by which the network prepares
+            itself.
         batches: Endless training batches.
         held_out: Validation batches; None = there are none, so that all steps are taken.
         seed: Seed of the initial weights and of dropout.
@@ -136,7 +137,8 @@ def train(
             settings.network, training.attention, training.attribute_attention, settings.loss, columns=plain
         )
         task.use_optimizer(settings.optimizer, WarmupCosine)
-        task.prepare(known)
+        rows, truth = known
+        task.prepare(truth, row=rows)
         trainer = Trainer(
             accelerator=device.type,
             devices=[device.index or 0] if device.type == "cuda" else 1,

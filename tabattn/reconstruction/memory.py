@@ -1,0 +1,133 @@
+"""Memory of a Gaussian process: the training rows of a large table, which every prediction conditions on."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+BLOCK = 512
+"""Rows or columns of a covariance that are computed at a time."""
+Kernel = Callable[[Tensor, Tensor], Tensor]
+"""Covariance of two sets of rows without noise, ``(a, width)`` and ``(b, width)`` to ``(a, b)``."""
+
+
+class Memory:
+    """Rows that a Gaussian process conditions on, with what predictions from them need.
+
+    Copies of a network share it (``copy.deepcopy`` returns it itself), so that moving averages of weights that were
+    begun before it was filled have it too.
+
+    Args:
+        width: Number of features.
+        outputs: Number of outputs.
+
+    Attributes:
+        number: Number of each row in its table, increasing, ``(rows,)`` long.
+        inputs: Features, ``(rows, width)`` double.
+        weights: Inverse covariance times labels, ``(rows, outputs)`` double.
+        mean: Leave-one-out prediction of each row, of that shape.
+        variance: Its variance, ``(rows,)`` double.
+    """
+
+    def __init__(self, width: int, outputs: int) -> None:
+        self.sizes = [1, width, outputs, outputs, 1]
+        self._factor: Tensor | None = None
+        self.load(torch.zeros(0, sum(self.sizes), dtype=torch.double))
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def fill(self, number: Tensor, inputs: Tensor, labels: Tensor, kernel: Kernel, noise: float) -> None:
+        """Condition on rows.
+
+        Args:
+            number: Number of each row in its table, increasing, ``(rows,)``.
+            inputs: Features, ``(rows, width)`` double.
+            labels: Labels, ``(rows, outputs)`` double.
+            kernel: Covariance without noise.
+            noise: Variance of the noise.
+        """
+        factor = covariance_factor(inputs, kernel, noise)
+        weights = torch.cholesky_solve(labels, factor)
+        variance = 1 / inverse_diagonal(factor)
+        parts = number[:, None].double(), inputs, weights, labels - weights * variance[:, None], variance[:, None]
+        self.load(torch.cat(parts, dim=1))
+        self._factor = factor.float()
+
+    def packed(self) -> Tensor:
+        """Return all of it as one matrix, from which ``load`` restores it."""
+        return self._packed
+
+    def load(self, packed: Tensor) -> None:
+        """Restore what ``packed`` returned.
+
+        Raises:
+            ValueError: It has another number of columns.
+        """
+        if packed.dim() != 2 or packed.shape[1] != sum(self.sizes):
+            raise ValueError(f"a memory must have {sum(self.sizes)} columns, got the shape {tuple(packed.shape)}")
+        self._packed, self._factor = packed.detach().double(), None
+        number, self.inputs, self.weights, self.mean, variance = self._packed.split(self.sizes, dim=1)
+        self.number, self.variance = number[:, 0].long(), variance[:, 0]
+
+    def to(self, device: torch.device) -> None:
+        """Move it to a device, for good."""
+        if self._packed.device != device:
+            factor = None if self._factor is None else self._factor.to(device)
+            self.load(self._packed.to(device))
+            self._factor = factor
+
+    def places(self, row: Tensor) -> Tensor:
+        """Find rows by their number: places in the memory, ``(rows,)`` long; -1 = it does not hold the row."""
+        place = torch.searchsorted(self.number, row).clamp(max=len(self) - 1)
+        return torch.where(self.number[place] == row, place, -1)
+
+    def predict(self, inputs: Tensor, kernel: Kernel, noise: float) -> tuple[Tensor, Tensor]:
+        """Predict rows that it does not hold.
+
+        Args:
+            inputs: Features, ``(rows, width)`` double.
+            kernel: Covariance without noise.
+            noise: Variance of the noise.
+
+        Returns:
+            Means, ``(rows, outputs)``, and by how much the rows held reduce the prior variance, ``(rows,)``.
+        """
+        if self._factor is None:
+            self._factor = covariance_factor(self.inputs, kernel, noise).float()
+        means, known = [], []
+        for block in inputs.split(BLOCK):
+            cross = kernel(block, self.inputs)
+            means.append(cross @ self.weights)
+            solved = torch.linalg.solve_triangular(self._factor, cross.T.float(), upper=False)
+            known.append(solved.square().sum(0).double())
+        empty = inputs.new_zeros(0, self.weights.shape[1])
+        return torch.cat([empty, *means]), torch.cat([empty[:, 0], *known])
+
+
+def covariance_factor(inputs: Tensor, kernel: Kernel, noise: float) -> Tensor:
+    """Cholesky factor of the covariance of rows; the noise is raised tenfold where it is not positive definite."""
+    covariance = inputs.new_empty(len(inputs), len(inputs))
+    while True:
+        for start in range(0, len(inputs), BLOCK):
+            covariance[start : start + BLOCK] = kernel(inputs[start : start + BLOCK], inputs)
+        covariance.diagonal().add_(noise)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if not failed:
+            return factor
+        noise *= 10
+
+
+def inverse_diagonal(factor: Tensor) -> Tensor:
+    """Diagonal of the inverse of a matrix from its Cholesky factor, ``(rows,)``, some columns at a time."""
+    diagonal = factor.new_empty(len(factor))
+    for start in range(0, len(factor), BLOCK):
+        rest = factor[start:, start:]
+        columns = torch.eye(len(rest), min(BLOCK, len(rest)), dtype=factor.dtype, device=factor.device)
+        solved = torch.linalg.solve_triangular(rest, columns, upper=False)
+        diagonal[start : start + BLOCK] = solved.square().sum(0)
+    return diagonal

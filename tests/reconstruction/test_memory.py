@@ -1,0 +1,260 @@
+"""Memory of Gaussian processes: large tables condition every prediction on all their training rows."""
+
+import copy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pandas
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+from datamodules import TableCells
+from datamodules.reconstruction import ContextOptions
+from datamodules.reconstruction.options import LookupOptions
+from tabattn.contract.cells import CellBatch, Column
+from tabattn.reconstruction import ProcessTransformer
+from tabattn.reconstruction.class_process import ClassProcess
+from tabattn.reconstruction.estimator import NPTRegressor
+from tabattn.reconstruction.leave_out import prediction
+from tabattn.reconstruction.memory import BLOCK, Memory, covariance_factor, inverse_diagonal
+from tabattn.reconstruction.process import GaussianProcess, Inferred
+from tabattn.reconstruction.stacked import StackedProcesses
+from tabattn.tasks import TableReconstruction
+from tests.reconstruction.estimator.tiny import TINY, regressor
+
+COLUMNS = (
+    Column("size"),
+    Column("shape", ("flat", "round")),
+    Column("kind", ("a", "b"), target=True),
+    Column("price", target=True),
+)
+PRICE = 3
+close = torch.testing.assert_close
+
+
+def table(rows: int = 60) -> torch.Tensor:
+    source = torch.Generator().manual_seed(0)
+    truth = torch.randn(rows, 4, generator=source)
+    truth[:, 1] = (truth[:, 1] > 0).float()
+    truth[:, 2] = (truth[:, 0] + 0.3 * truth[:, 2] > 0).float()
+    truth[:, PRICE] = (2 * truth[:, 0]).sin() + truth[:, 1] + 0.1 * truth[:, PRICE]
+    return truth
+
+
+def both(**options: Any) -> tuple[GaussianProcess, GaussianProcess]:
+    """A process that keeps all of 40 rows, and one with its hyperparameters that conditions on all rows of a batch."""
+    kept = GaussianProcess(COLUMNS, PRICE, 20, **options)
+    kept.fit(table()[:40], torch.arange(40))
+    whole = GaussianProcess(COLUMNS, PRICE, 1000)
+    for name in ("scale", "noise", "lengths", "slopes"):
+        getattr(whole, name).copy_(getattr(kept, name))
+    return kept, whole
+
+
+def cells(rows: list[int], told: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cells, mask and numbers of rows, of which some labels are seen."""
+    truth, hidden = table()[rows], torch.zeros(len(rows), 4, dtype=torch.bool)
+    hidden[[place for place, row in enumerate(rows) if row not in told], PRICE] = True
+    return torch.where(hidden, 0.0, truth)[None], hidden[None], torch.tensor([rows])
+
+
+def ask(process: GaussianProcess, rows: list[int], told: list[int]) -> Inferred:
+    """Predictions of rows, the first of which are the context, whose labels are seen."""
+    x, hidden, row = cells(rows, told)
+    return process(x, hidden, max(1, len(told)), row)
+
+
+def test_other_rows_are_predicted_from_all_rows_that_are_kept() -> None:
+    kept, whole = both()
+    every = list(range(60))
+    expected = ask(whole, every, every[:40])
+    found = ask(kept, every, every[:40])
+    for got, want in zip(found, expected, strict=True):
+        close(got, want, atol=2e-4, rtol=2e-4)
+    few = [0, 1, *range(40, 60)]
+    for got, want in zip(ask(kept, few, [0, 1]), expected, strict=True):
+        close(got[0], want[0, few], atol=2e-4, rtol=2e-4)
+
+
+def test_a_row_that_is_kept_is_predicted_without_its_label_where_that_is_hidden_too() -> None:
+    kept, whole = both()
+    expected = ask(whole, list(range(40)), list(range(40)))
+    rows = [3, 17, 30, 8]
+    found = ask(kept, rows, [3, 17])
+    close(found.mean[0], expected.mean[0, rows])
+    close(found.std[0], expected.std[0, rows])
+    close(found.residual[0, :2], expected.residual[0, rows[:2]])
+    assert not found.residual[0, 2:].any()
+
+
+def test_the_order_of_the_rows_does_not_matter() -> None:
+    kept, _ = both()
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    other = copy.deepcopy(GaussianProcess(COLUMNS, PRICE, 20))
+    for name in ("scale", "noise", "lengths", "slopes"):
+        getattr(other, name).copy_(getattr(kept, name))
+    truth = table()[:40][order]
+    given = other._inputs(truth, truth.isnan()), other._labels(truth), other._kernel, other._noise()
+    other.memory.fill(order.sort().values, given[0][order.argsort()], given[1][order.argsort()], *given[2:])
+    close(ask(other, [5, 50], []).mean, ask(kept, [5, 50], []).mean)
+
+
+@pytest.mark.parametrize("hide", ["features", "numbers"])
+def test_a_batch_conditions_on_its_own_rows_if_the_memory_does_not_fit_it(hide: str) -> None:
+    kept, whole = both()
+    every = list(range(20))
+    x, hidden, row = cells(every, every[:15])
+    if hide == "features":
+        hidden[0, 4, 0], x[0, 4, 0] = True, 0.0
+    found = kept(x, hidden, 15, row if hide == "features" else None)
+    close(found.mean, whole(x, hidden, 15).mean)
+
+
+def test_only_large_tables_are_kept_and_evenly() -> None:
+    small = GaussianProcess(COLUMNS, PRICE, 40)
+    small.fit(table()[:40], torch.arange(40))
+    assert len(small.memory) == 0
+    none = GaussianProcess(COLUMNS, PRICE, 20, memory_rows=0)
+    none.fit(table(), torch.arange(60))
+    assert len(none.memory) == 0
+    some = GaussianProcess(COLUMNS, PRICE, 20, memory_rows=30)
+    truth = table()
+    truth[0, PRICE] = torch.nan
+    some.fit(truth, torch.arange(100, 160))
+    assert some.memory.number[[0, -1]].tolist() == [101, 159]
+    assert len(some.memory) == 30
+    assert some.memory.number.diff().max() <= 3
+    some.fit(table()[:10], torch.arange(10))
+    assert len(some.memory) == 0
+    with pytest.raises(ValueError, match="memory_rows must be at least 0, got -1"):
+        GaussianProcess(COLUMNS, PRICE, 20, -1)
+
+
+def test_states_hold_the_memory_and_earlier_ones_load() -> None:
+    kept, _ = both()
+    state = kept.state_dict()
+    fresh = GaussianProcess(COLUMNS, PRICE, 20)
+    fresh.load_state_dict(state)
+    for got, want in zip(ask(fresh, [3, 50], [3]), ask(kept, [3, 50], [3]), strict=True):
+        close(got, want)
+    del state["_extra_state"]
+    fresh.load_state_dict(state)
+    assert len(fresh.memory) == 0
+    with pytest.raises(ValueError, match=r"a memory must have 7 columns, got the shape \(3, 2\)"):
+        fresh.load_state_dict({**state, "_extra_state": torch.zeros(3, 2)})
+
+
+def test_stacking_and_calibration_use_the_rows_that_are_kept() -> None:
+    truth, row = table(), torch.arange(60)
+    stacked = StackedProcesses(COLUMNS, PRICE, 20)
+    stacked.fit(truth, row)
+    plain, scored = (process.memory.mean[:, 0] for process in (stacked.plain, stacked.scored))
+    apart = (scored - plain).float()
+    weight = ((truth[:, PRICE] - plain.float()) @ apart / (apart @ apart)).clamp(0, 1)
+    close(stacked.weight, weight, atol=1e-4, rtol=1e-4)
+    classes = ClassProcess(COLUMNS, 2, 20)
+    classes.fit(truth, row)
+    assert len(classes.memory) == 60
+    hidden = torch.zeros(1, 60, 4, dtype=torch.bool)
+    found = classes.classify(truth[None], hidden, 60, row[None])
+    assert (found.logits[0].argmax(-1) == truth[:, 2]).float().mean() > 0.7
+    loss = torch.nn.functional.cross_entropy(found.logits[0], truth[:, 2].long())
+    assert loss < torch.nn.functional.cross_entropy(0.7 * (found.logits[0] - classes.biases), truth[:, 2].long())
+
+
+def frame(rows: int = 90) -> pandas.DataFrame:
+    source = np.random.default_rng(0)
+    x = source.normal(size=(rows, 2))
+    return pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": np.sin(2 * x[:, 0]) + x[:, 1]})
+
+
+def fitted(tmp_path: Path, **changes: Any) -> tuple[TableReconstruction, TableCells, lightning.Trainer]:
+    data = TableCells(frame(), "y", steps_per_epoch=2, context=ContextOptions(rows=30, **changes))
+    network = partial(ProcessTransformer, dim=8, heads=2, hidden=8, layers=1, most_rows=30)
+    task = TableReconstruction(network)
+    trainer = lightning.Trainer(
+        default_root_dir=tmp_path, max_steps=4, logger=False, callbacks=[EMAWeightAveraging(decay=0.5)],
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(task, data)
+    return task, data, trainer
+
+
+def test_a_training_keeps_all_training_rows_and_its_checkpoint_has_them(tmp_path: Path) -> None:
+    task, data, trainer = fitted(tmp_path)
+    memory = task.network.processes[0].plain.memory
+    rows = (data.roles == 0).nonzero()[:, 0]
+    assert len(rows) > 30
+    assert torch.equal(memory.number, rows)
+    trainer.save_checkpoint(tmp_path / "kept.ckpt")
+    loaded = TableReconstruction.load_from_checkpoint(tmp_path / "kept.ckpt")
+    assert torch.equal(loaded.network.processes[0].plain.memory.packed(), memory.packed())
+    scores = [trainer.test(each, data, verbose=False)[0]["test/rmse"] for each in (task, loaded)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+
+
+def test_lookups_keep_no_rows(tmp_path: Path) -> None:
+    task, data, _ = fitted(tmp_path, lookup=LookupOptions(copies=True))
+    assert data.learned is None
+    assert len(task.network.processes[0].plain.memory) == 0
+
+
+def test_estimators_keep_rows_in_files_too(tmp_path: Path) -> None:
+    network = partial(ProcessTransformer, dim=8, heads=2, hidden=8, layers=1, most_rows=20)
+    settings = replace(TINY, network=network)
+    data = frame()
+    x, y = data[["a", "b"]].to_numpy(), data["y"].to_numpy()
+    model = regressor(settings=settings, validation_fraction=0.2).fit(x[:70], y[:70])
+    memory = model.members_.networks[0].processes[0].plain.memory
+    assert len(memory) == 56
+    assert np.square(model.predict(x[70:]) - y[70:]).mean() < 0.2
+    model.save(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(NPTRegressor.load(tmp_path / "model.safetensors").predict(x[70:]), model.predict(x[70:]))
+
+
+def test_a_left_out_row_is_still_in_the_memory() -> None:
+    network = ProcessTransformer(COLUMNS, dim=8, heads=2, hidden=8, layers=1, most_rows=20)
+    network.begin(table()[:40], row=torch.arange(40))
+    x, hidden, row = cells([1, 2, 3, 50], [1, 2, 3])
+    batch = CellBatch(x, hidden, x, hidden, 3, row)
+    found = network.eval().reconstruct(batch)
+    fewer = batch._replace(x=x[:, 1:], hidden=hidden[:, 1:], row=row[:, 1:], context=2)
+    close(network.reconstruct(fewer).mean[0, -1], found.mean[0, -1], atol=0.1, rtol=0.0)
+    assert prediction(network, found, PRICE, 3).shape == (1,)
+
+
+def test_copies_share_the_memory() -> None:
+    kept, _ = both()
+    assert copy.deepcopy(kept).memory is kept.memory
+
+
+def test_factors_and_diagonals_are_computed_in_blocks() -> None:
+    rows = BLOCK + 7
+    x = torch.randn(rows, 2, generator=torch.Generator().manual_seed(0)).double()
+
+    def kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (-torch.cdist(a, b)).exp()
+
+    factor = covariance_factor(x, kernel, 0.1)
+    covariance = kernel(x, x) + 0.1 * torch.eye(rows).double()
+    close(factor @ factor.T, covariance)
+    close(inverse_diagonal(factor), covariance.inverse().diagonal())
+    memory = Memory(2, 1)
+    memory.fill(torch.arange(rows), x, x[:, :1], kernel, 0.1)
+    memory.load(memory.packed())
+    mean, known = memory.predict(x[:5] + 0.5, kernel, 0.1)
+    cross = kernel(x[:5] + 0.5, x)
+    close(mean, cross @ covariance.inverse() @ x[:, :1])
+    close(known, (cross @ covariance.inverse() * cross).sum(1), atol=1e-4, rtol=1e-4)
+
+
+def test_the_noise_is_raised_where_a_covariance_is_not_positive_definite() -> None:
+    x = torch.zeros(4, 1).double()
+    factor = covariance_factor(x, lambda a, b: -0.05 * torch.ones(len(a), len(b)).double(), 0.02)
+    close((factor @ factor.T).diagonal(), torch.full((4,), 2.0 - 0.05).double(), atol=2.0, rtol=0.0)
+    assert factor.isfinite().all()
