@@ -12,7 +12,7 @@ from examples import populations, rooms
 
 @pytest.mark.parametrize(
     ("made", "kept"),
-    [(rooms.rooms, rooms.PATH), (populations.populations, populations.PATH)],
+    [(rooms.rooms, rooms.PATH), pytest.param(populations.populations, populations.PATH, marks=pytest.mark.slow)],
     ids=["rooms", "populations"],
 )
 def test_a_table_is_what_its_script_makes(made: Callable[[], pd.DataFrame], kept: Path, tmp_path: Path) -> None:

@@ -59,7 +59,13 @@ def trainer(folder: Path, **changes: Any) -> Trainer:
     return Trainer(default_root_dir=folder, **{**quiet, "max_steps": 2, "use_distributed_sampler": False, **changes})
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+FAST = {"Softmax", "Local", "Inducing"}
+"""Mechanisms whose run through the command line is no slow test: the prior task runs all of them."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[pytest.mark.slow] * (each not in FAST)) for each in MECHANISMS]
+)
 def test_fit_then_test_by_one_flag(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "--config", CONFIG, *SMALL, f"--model.attention={name}"]) == 0

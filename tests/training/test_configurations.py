@@ -51,7 +51,9 @@ def test_the_wheel_has_every_configuration() -> None:
         assert data[".".join(path.relative_to(ROOT).parent.parts)] == "*.yaml"
 
 
-@pytest.mark.parametrize("name", ["callbacks.py", "datamodules/__init__.py", "datamodules/mine.py"])
+@pytest.mark.parametrize(
+    "name", ["callbacks.py", "datamodules/__init__.py", pytest.param("datamodules/mine.py", marks=pytest.mark.slow)]
+)
 def test_a_module_that_hides_ours_is_one_line(name: str) -> None:
     Path(name).parent.mkdir(exist_ok=True)
     Path(name).touch()

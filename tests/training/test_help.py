@@ -126,7 +126,7 @@ def test_which_help_is_asked_for() -> None:
     assert asked(["fit", "--help"]) is None
 
 
-@pytest.mark.parametrize("words", [["--help"], ["fit", "--model.help"]])
+@pytest.mark.parametrize("words", [pytest.param(["--help"], marks=pytest.mark.slow), ["fit", "--model.help"]])
 def test_help_imports_nothing_that_it_does_not_use(words: list[str]) -> None:
     """Beyond what Lightning itself imports."""
     command = [sys.executable, "-c", PROGRAM, ",".join(HEAVY), *words]

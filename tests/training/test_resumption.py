@@ -93,7 +93,6 @@ def check(task: str, optimizer: str, workers: int, step: int) -> None:
         ("pairs", "MuonAdamW", 0, 6),
         ("pairs", "LookaheadLamb", 0, 4),
         ("pairs", "AdamWScheduleFree", 0, 4),
-        ("pairs", "AdamWScheduleFree", 0, 6),
     ],
 )
 def test_resumed_is_uninterrupted(task: str, optimizer: str, workers: int, step: int) -> None:

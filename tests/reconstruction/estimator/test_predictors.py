@@ -30,7 +30,7 @@ def line(rows: int = 120) -> tuple[Any, Any]:
 
 def test_the_regressor_learns_a_line() -> None:
     x, y = line()
-    model = regressor(settings=QUICK, max_steps=200, patience=100).fit(x[:100], y[:100])
+    model = regressor(settings=QUICK, max_steps=100, patience=100).fit(x[:100], y[:100])
     assert model.score(x[100:], y[100:]) > 0.8
     mean, std = model.predict(x[100:], return_std=True)
     assert mean.shape == std.shape == (20,)
@@ -44,7 +44,7 @@ def test_the_regressor_learns_a_line() -> None:
 
 def test_the_classifier_learns_a_threshold() -> None:
     x, y = line()
-    model = classifier(settings=QUICK, max_steps=200, patience=100).fit(x[:100], np.where(y[:100] > 1000, "up", "down"))
+    model = classifier(settings=QUICK, max_steps=100, patience=100).fit(x[:100], np.where(y[:100] > 1000, "up", "down"))
     assert model.score(x[100:], np.where(y[100:] > 1000, "up", "down")) > 0.8
 
 
