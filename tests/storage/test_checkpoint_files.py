@@ -18,7 +18,7 @@ from tabattn.contract.errors import DataError
 from tabattn.prior import weights
 from tabattn.prior.network import PriorNetwork
 from tabattn.storage.checkpoint_files import MECHANISM_SIZES, read
-from tabattn.storage.trusted import shortened
+from tabattn.storage.trusted import VARIABLE, shortened
 from tabattn.tasks import PairInference, PriorClassification
 from tabattn.training.cli import CLI, main
 from tests.helpers import MeanData, MeanTask
@@ -45,6 +45,24 @@ REMOTE = [
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of a training, made once for the tests that only change a copy of its checkpoint."""
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv(VARIABLE, "tests")
+        main([*FIT, "--checkpoint.monitor=val/loss"])
+    return folder / "runs"
+
+
+@pytest.fixture
+def run(once: Path, tmp_path: Path) -> Path:
+    """Copy of the folder of that training, in the folder of the test."""
+    shutil.copytree(once, tmp_path / "runs")
+    return tmp_path / "runs" / "tiny" / "Softmax" / "version_0"
 
 
 def status(*arguments: str) -> int:
@@ -204,9 +222,8 @@ def test_hpc_means_the_latest_of_a_stopped_job() -> None:
     ],
     ids=str,
 )
-def test_malformed_parts(capsys: pytest.CaptureFixture[str], change: dict[str, Any], text: str) -> None:
-    main(FIT)
-    good = torch.load("runs/tiny/Softmax/version_0/checkpoints/last.ckpt", weights_only=True)
+def test_malformed_parts(run: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], text: str) -> None:
+    good = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     for name, value in change.items():
         merge = name == "hyper_parameters" and isinstance(value, dict)
         good[name] = good[name] | value if merge else value
@@ -412,16 +429,15 @@ def test_a_checkpoint_deletes_nothing_outside_of_its_folder(
     ids=lambda path: repr(path)[:20],
 )
 def test_malformed_paths_of_checkpoints_touch_nothing(
-    tmp_path: Path, path: Any, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([*FIT, "--checkpoint.monitor=val/loss"])
     victim = tmp_path / "outside" / "thesis.ckpt"
     victim.parent.mkdir()
     victim.write_text("years of work")
     high = torch.tensor(1e9)
     best = {path: high} if path.__hash__ else path
     claims = {"best_model_path": path, "kth_best_model_path": path, "last_model_path": path, "best_k_models": best}
-    folder = tmp_path / "runs/tiny/Softmax/version_0/checkpoints"
+    folder = run / "checkpoints"
     stolen(folder / "last.ckpt", folder, **claims, kth_value=high, best_model_score=high)
     capsys.readouterr()
     code = main([*FIT, "--checkpoint.monitor=val/loss", "--trainer.max_epochs=3", "--ckpt_path=stolen.ckpt"])

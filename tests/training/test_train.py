@@ -1,5 +1,6 @@
 """Every mechanism: fit and test from the command line."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,13 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+FAST = {"Softmax", "Nystrom", "Pooling", "TopK"}
+"""Mechanisms whose run through the command line is no slow test."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[pytest.mark.slow] * (each not in FAST)) for each in MECHANISMS]
+)
 def test_fit_then_test_by_one_flag(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     flags = [f"--model.attention={name}", "--data.steps_per_epoch=3", "--trainer.max_steps=3"]
@@ -54,12 +61,22 @@ def test_a_trained_network_takes_another_mechanism(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "runs/prior/Entmax/test_0/metrics.csv").exists()
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of a training of two steps."""
+    folder = tmp_path_factory.mktemp("once")
+    every = ["--data.steps_per_epoch=2", "--trainer.max_steps=2", "--trainer.check_val_every_n_epoch=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["fit", "--config", CONFIG, *SMALL, *every]) == 0
+    return folder / "runs"
+
+
 @pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def trained(once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The checkpoint of a training of two steps, in the folder of the test."""
     monkeypatch.chdir(tmp_path)
-    every = ["--data.steps_per_epoch=2", "--trainer.max_steps=2", "--trainer.check_val_every_n_epoch=1"]
-    assert main(["fit", "--config", CONFIG, *SMALL, *every]) == 0
+    shutil.copytree(once, tmp_path / "runs")
     return "runs/prior/Softmax/version_0/checkpoints/last.ckpt"
 
 
