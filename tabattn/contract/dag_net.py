@@ -46,6 +46,14 @@ class DAGNet(nn.Module):
             _places(dag.type[start:end]) for start, end in zip(self.starts[1:-1], self.starts[2:], strict=True)
         ]
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw new weights and biases, uniform within ``1 / sqrt(parents)`` of their vertex, as ``nn.Linear`` does."""
+        count = torch.bincount(self.child, minlength=len(self._dag)).clamp(min=1)
+        bound = count.to(self.weight).rsqrt()
+        self.weight.uniform_(-1, 1).mul_(bound[self.child[self.weighted]])
+        self.bias.uniform_(-1, 1).mul_(bound[self.biased])
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute the outputs ``(..., outputs)`` of inputs ``(..., inputs)``.
 

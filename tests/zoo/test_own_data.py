@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from tabattn.metafeatures import NAMES, MetaScaler, get_meta_features
 from tabattn.tasks import NetworkVAE
-from tabattn.zoo import NeuronTokens, NeuronTransformer, Sizes
+from tabattn.zoo import DAGNet, NeuronTokens, NeuronTransformer, Sizes
 from tabattn.zoo.own_data import OwnData, Table, TableNetwork, fine_tune
 from tabattn.zoo.search import SearchOptions
 from tests.zoo.latents import WIDTH, decode
-from tests.zoo.networks import batch
+from tests.zoo.networks import batch, graph
 
 SIZES = Sizes(14, 4, 5, 4, len(NAMES))
 
@@ -169,3 +169,18 @@ def test_a_network_is_in_the_units_of_its_table() -> None:
         network.network.bias.fill_(1.0)  # type: ignore[union-attr]
     expected = (2 * (x[:, 0] - x[:, 0].mean()) / x[:, 0].std() + 1) * y.std() + y.mean()
     np.testing.assert_allclose(network(torch.from_numpy(x)).detach(), expected, rtol=1e-3, atol=1e-2)
+
+
+def test_new_weights_of_a_graph_are_as_those_of_linear_layers() -> None:
+    source = np.random.default_rng(0)
+    made = DAGNet(graph(source))
+    before = made.graph()
+    torch.manual_seed(0)
+    made.reset_parameters()
+    after = made.graph()
+    assert after.architecture() == before.architecture()
+    parents = np.diff(after.pointer)
+    weighted, biased = (after.flags[after.child] & 1) > 0, (after.flags & 2) > 0
+    assert (np.abs(after.weight) <= 1 / np.sqrt(parents[after.child]))[weighted].all()
+    assert (np.abs(after.bias) <= 1 / np.sqrt(np.maximum(parents, 1)))[biased].all()
+    assert not (after.weight == before.weight)[weighted].any()
