@@ -1,15 +1,11 @@
 """Memory of a Gaussian process: the training rows of a large table, which every prediction conditions on."""
 
-from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-BLOCK = 512
-"""Rows or columns of a covariance that are computed at a time."""
-Kernel = Callable[[Tensor, Tensor], Tensor]
-"""Covariance of two sets of rows without noise, ``(a, width)`` and ``(b, width)`` to ``(a, b)``."""
+from tabattn.reconstruction.covariances import BLOCK, Kernel, covariance_factor, inverse_diagonal
 
 
 class Memory:
@@ -107,27 +103,3 @@ class Memory:
             known.append(solved.square().sum(0).double())
         empty = inputs.new_zeros(0, self.weights.shape[1])
         return torch.cat([empty, *means]), torch.cat([empty[:, 0], *known])
-
-
-def covariance_factor(inputs: Tensor, kernel: Kernel, noise: float) -> Tensor:
-    """Cholesky factor of the covariance of rows; the noise is raised tenfold where it is not positive definite."""
-    covariance = inputs.new_empty(len(inputs), len(inputs))
-    while True:
-        for start in range(0, len(inputs), BLOCK):
-            covariance[start : start + BLOCK] = kernel(inputs[start : start + BLOCK], inputs)
-        covariance.diagonal().add_(noise)
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        if not failed:
-            return factor
-        noise *= 10
-
-
-def inverse_diagonal(factor: Tensor) -> Tensor:
-    """Diagonal of the inverse of a matrix from its Cholesky factor, ``(rows,)``, some columns at a time."""
-    diagonal = factor.new_empty(len(factor))
-    for start in range(0, len(factor), BLOCK):
-        rest = factor[start:, start:]
-        columns = torch.eye(len(rest), min(BLOCK, len(rest)), dtype=factor.dtype, device=factor.device)
-        solved = torch.linalg.solve_triangular(rest, columns, upper=False)
-        diagonal[start : start + BLOCK] = solved.square().sum(0)
-    return diagonal

@@ -159,3 +159,9 @@ def _drawn_in(size: Tensor) -> Tensor:
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
     return state if isinstance(state, Tensor) else torch.cat(state)
+
+
+def selected(density: MixtureSameFamily, rows: Tensor, at: int) -> MixtureSameFamily:
+    """Densities of one column for some rows: batch shape ``(contexts, rows)``."""
+    logits, mean, std = (part[:, rows, at] for part in parts(density))
+    return mixture(logits, mean, std)

@@ -10,19 +10,16 @@ from torch import Tensor, nn
 
 from tabattn.contract.cells import Column
 from tabattn.contract.checks import check_least
+from tabattn.reconstruction.covariances import LEAST, cholesky_factor, kernel, thinned
 from tabattn.reconstruction.memory import Memory
 from tabattn.reconstruction.normal_scores import NormalScores
 
-LEAST = 1e-5
-"""Least variance of the noise of a standardised target."""
 ITERATIONS = 60
 """Most iterations of L-BFGS in the fit of the hyperparameters."""
 STARTS = ((-4.0, -2.0), (-6.0, 0.0))
 """Logarithms of the noise's variance and of the slopes that fits begin with; the better one is kept."""
 SPREADS = (2.0, 3.0, 1.0, 1.0)
 """Standard deviations of the priors of the logarithms of scale, noise, length scales and slopes."""
-RAISES = 8
-"""Most times that the diagonal of a covariance is raised."""
 FARTHEST = 12.0
 """Largest size of the logarithm of a hyperparameter."""
 
@@ -223,7 +220,7 @@ class GaussianProcess(nn.Module):
         if not len(seen):
             return mean, variance
         others = torch.ones(len(inputs), dtype=torch.bool, device=inputs.device).index_fill(0, seen, False)
-        factor = _factor(self._covariance(inputs[seen], self._logs()))
+        factor = cholesky_factor(self._covariance(inputs[seen], self._logs()))
         inverse = torch.cholesky_inverse(factor)
         weights, apart = inverse @ labels[seen], 1 / inverse.diagonal()
         cross = self._kernel(inputs[others], inputs[seen])
@@ -265,13 +262,13 @@ class GaussianProcess(nn.Module):
 
     def _covariance(self, inputs: Tensor, logs: Sequence[Tensor]) -> Tensor:
         noise = LEAST + logs[1].exp()
-        return _kernel(inputs, inputs, logs) + noise * torch.eye(len(inputs), dtype=inputs.dtype, device=inputs.device)
+        return kernel(inputs, inputs, logs) + noise * torch.eye(len(inputs), dtype=inputs.dtype, device=inputs.device)
 
     def _logs(self) -> list[Tensor]:
         return [each.double() for each in (self.scale, self.noise, self.lengths, self.slopes)]
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
-        return _kernel(a, b, self._logs())
+        return kernel(a, b, self._logs())
 
     def _noise(self) -> float:
         return LEAST + float(self.noise.double().exp())
@@ -280,28 +277,3 @@ class GaussianProcess(nn.Module):
         """Prior variance of each row's target, noise included."""
         linear = (inputs * self.slopes.double().exp()).square().sum(1)
         return self.scale.double().exp() + LEAST + self.noise.double().exp() + linear
-
-
-def thinned(rows: Tensor, most: int) -> Tensor:
-    """Return at most so many of the rows, evenly spaced."""
-    return rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most, device=rows.device).long()]
-
-
-def _kernel(a: Tensor, b: Tensor, logs: Sequence[Tensor]) -> Tensor:
-    scale, _, lengths, slopes = logs
-    ones, others = a / lengths.exp(), b / lengths.exp()
-    square = ones.square().sum(1)[:, None] + others.square().sum(1) - 2 * ones @ others.T
-    distance = (5 * square.clamp(min=1e-12)).sqrt()
-    matern = scale.exp() * (1 + distance + distance.square() / 3) * (-distance).exp()
-    return matern + (a * (2 * slopes).exp()) @ b.T
-
-
-def _factor(covariance: Tensor) -> Tensor:
-    """Cholesky factor; the diagonal is raised tenfold at a time where rounding has left no positive definite matrix."""
-    raised = LEAST * covariance.diagonal().mean() * torch.eye(len(covariance), device=covariance.device).double()
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    for power in range(RAISES):
-        if not failed:
-            break
-        factor, failed = torch.linalg.cholesky_ex(covariance + 10.0**power * raised)
-    return factor

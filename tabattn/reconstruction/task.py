@@ -9,20 +9,18 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.distributions import MixtureSameFamily
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.contract.facts import Fact
 from tabattn.contract.views import MapView, ScoredColumn
-from tabattn.nn.densities import mixture, parts
 from tabattn.optim import MuonAdamW
 from tabattn.reconstruction import NETWORKS
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory, Reconstruction
 from tabattn.reconstruction.corrected import ProcessTransformer
 from tabattn.reconstruction.deciding import decide, deciding_table, described
 from tabattn.reconstruction.losses import cell_losses, group_means
-from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed
+from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed, selected
 from tabattn.reconstruction.options import DEFAULT_LOSS, DEFAULT_PREDICT, LossOptions, PredictOptions
 from tabattn.reconstruction.predictions import Filled, filled, prediction_table
 from tabattn.reconstruction.views import map_views, row_metadata, row_points
@@ -217,7 +215,7 @@ class TableReconstruction(Task):
         kinds = self.network.kinds
         if place in kinds.numeric:
             at = kinds.numeric.index(place)
-            density = mixed(_select(found.density, rows, at))
+            density = mixed(selected(found.density, rows, at))
             return Predicted(truth, found.mean[:, rows, at].mean(0), density), batch.row[0, rows]
         at = kinds.categorical.index(place)
         logits = found.logits[:, rows, at, : kinds.counts[at]]
@@ -301,9 +299,3 @@ class TableReconstruction(Task):
     def _roles(self) -> Tensor | None:
         roles = self.of_data("roles")
         return None if roles is None else torch.as_tensor(roles).cpu()
-
-
-def _select(density: MixtureSameFamily, rows: Tensor, at: int) -> MixtureSameFamily:
-    """Densities of one column for some rows: batch shape ``(contexts, rows)``."""
-    logits, mean, std = (part[:, rows, at] for part in parts(density))
-    return mixture(logits, mean, std)

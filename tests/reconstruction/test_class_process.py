@@ -11,7 +11,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
 from tabattn.contract.cells import Column
 from tabattn.reconstruction import ProcessTransformer
 from tabattn.reconstruction.class_process import STEEPNESS, ClassProcess
-from tabattn.reconstruction.process import LEAST
+from tabattn.reconstruction.covariances import LEAST
 
 COLUMNS = (*map(Column, "abcd"), Column("kind", ("x", "y", "z"), target=True))
 KIND = 4

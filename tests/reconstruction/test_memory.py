@@ -19,9 +19,10 @@ from datamodules.reconstruction.options import LookupOptions
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.reconstruction import ProcessTransformer
 from tabattn.reconstruction.class_process import ClassProcess
+from tabattn.reconstruction.covariances import BLOCK, covariance_factor, inverse_diagonal
 from tabattn.reconstruction.estimator import NPTRegressor
 from tabattn.reconstruction.leave_out import prediction
-from tabattn.reconstruction.memory import BLOCK, Memory, covariance_factor, inverse_diagonal
+from tabattn.reconstruction.memory import Memory
 from tabattn.reconstruction.process import GaussianProcess, Inferred
 from tabattn.reconstruction.stacked import StackedProcesses
 from tabattn.tasks import TableReconstruction

@@ -16,7 +16,8 @@ from datamodules import TableCells
 from datamodules.reconstruction import ContextOptions
 from tabattn.contract.cells import Column
 from tabattn.reconstruction import ProcessTransformer
-from tabattn.reconstruction.process import LEAST, GaussianProcess, _factor
+from tabattn.reconstruction.covariances import LEAST, cholesky_factor
+from tabattn.reconstruction.process import GaussianProcess
 from tabattn.reconstruction.stacked import StackedProcesses
 from tabattn.tasks import TableReconstruction
 
@@ -275,7 +276,7 @@ def test_of_two_maxima_the_more_probable_one_is_kept(monkeypatch: pytest.MonkeyP
 
 def test_a_covariance_that_is_far_from_positive_definite_is_raised_further() -> None:
     covariance = torch.tensor([[1.0, 1.05], [1.05, 1.0]]).double()
-    factor = _factor(covariance)
+    factor = cholesky_factor(covariance)
     raised = (factor @ factor.T - covariance).diagonal()
     torch.testing.assert_close(raised, torch.full_like(raised, 0.1))
 
@@ -289,7 +290,7 @@ def test_variances_have_a_floor() -> None:
 
 
 def test_a_covariance_that_is_not_positive_definite_is_raised() -> None:
-    factor = _factor(torch.ones(5, 5).double() - 1e-9 * torch.eye(5).double())
+    factor = cholesky_factor(torch.ones(5, 5).double() - 1e-9 * torch.eye(5).double())
     assert factor.isfinite().all()
     torch.testing.assert_close(factor @ factor.T, torch.ones(5, 5).double(), atol=1e-3, rtol=0.0)
 
