@@ -30,8 +30,8 @@ from tabattn.zoo import NeuronTransformer, Sizes
 from tabattn.zoo.own_data import TableNetwork, fine_tune
 from tabattn.zoo.search import SearchOptions
 
-NETWORKS = 2000
-STEPS = 1500
+NETWORKS = 1000
+STEPS = 600
 seed_everything(0, verbose=False)
 
 # %% [markdown]
