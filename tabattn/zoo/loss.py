@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tabattn.contract.networks import NeuronTokens
 from tabattn.zoo.coder import Architecture, NetworkCoder, Posterior
+from tabattn.zoo.decoding import decode_valid
 from tabattn.zoo.executor import execute
 from tabattn.zoo.sensitivity import Weighting, edge_weighting
 
@@ -30,6 +31,8 @@ class LossOptions:
         warmup: Share of all steps in which ``beta`` rises from 0.
         free_bits: Nats per dimension that the posterior may differ without cost, on the average of a batch.
         prior: Weight of the loss of the flow-matching prior, which gives no gradient to the other parts.
+        valid: Weight of the cross-entropies of graphs decoded from N(0, I), each beside the likeliest valid graph of
+            the same logits: so that each choice by itself gives valid graphs too.
     """
 
     architecture: float = 1.0
@@ -41,6 +44,7 @@ class LossOptions:
     warmup: float = 0.3
     free_bits: float = 0.05
     prior: float = 1.0
+    valid: float = 0.1
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -136,6 +140,16 @@ def network_losses(
             outputs = execute(coder.with_weights(tokens, *weights), probe).outputs
             found["behaviour"] = behaviour_losses(true, outputs, options.tolerance)
     return found
+
+
+def validity_losses(coder: NetworkCoder, told: Tensor) -> Tensor:
+    """Cross-entropies of graphs decoded from N(0, I), each beside the likeliest valid graph, ``(networks,)``."""
+    sizes = coder.sizes
+    latent = torch.randn(len(told), coder.latent, device=told.device)
+    logits = coder.architecture(latent, told, sizes.vertices)
+    with torch.no_grad():
+        nearest = decode_valid(logits, sizes.inputs, sizes.width)
+    return architecture_losses(logits, nearest)
 
 
 def total_loss(parts: dict[str, Tensor], options: LossOptions) -> Tensor:

@@ -20,7 +20,15 @@ from tabattn.task import Task
 from tabattn.zoo import NETWORKS
 from tabattn.zoo.canonical import canonical, permuted
 from tabattn.zoo.coder import DEFAULT_SIZES, NetworkCoder, NetworkFactory, Sizes, TaskRows
-from tabattn.zoo.loss import DEFAULT_LOSS, LossOptions, divergences, free_divergence, network_losses, total_loss
+from tabattn.zoo.loss import (
+    DEFAULT_LOSS,
+    LossOptions,
+    divergences,
+    free_divergence,
+    network_losses,
+    total_loss,
+    validity_losses,
+)
 from tabattn.zoo.metrics import FunctionScores, StructureScores, TaskScores, WeightR2
 from tabattn.zoo.network import NeuronTransformer
 from tabattn.zoo.options import DEFAULT_PREDICT, PredictOptions
@@ -172,19 +180,29 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
 
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _check_first
 
-    def training_step(self, batch: NetworkBatch, batch_idx: int) -> Tensor:
-        """Weighted sum of the parts of the loss."""
+    def batch_loss(self, batch: NetworkBatch, weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch, and its parts by name.
+
+        Args:
+            batch: The batch.
+            weight: Weight of the divergence.
+        """
         tokens, told = self.formed(batch.tokens), self.told(batch)
         posterior = self.network.encode(tokens)
         parts = network_losses(self.network, tokens, posterior.drawn(), told, batch.probe, self.loss)
+        if self.loss.valid:
+            parts["valid"] = validity_losses(self.network, told)
         divergence = free_divergence(posterior, self.loss.free_bits)
-        weight = self.loss.divergence_weight(self.global_step, self.trainer.estimated_stepping_batches)
         prior = self.prior.loss(posterior.mean, told)
         loss = total_loss(parts, self.loss) + weight * divergence + self.loss.prior * prior
-        size = len(told)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
-        figures = {f"train/{name}": part.mean() for name, part in parts.items()}
-        self.log_dict(figures | {"train/divergence": divergence, "train/prior": prior}, batch_size=size)
+        return loss, {name: part.mean() for name, part in parts.items()} | {"divergence": divergence, "prior": prior}
+
+    def training_step(self, batch: NetworkBatch, batch_idx: int) -> Tensor:
+        """Weighted sum of the parts of the loss."""
+        weight = self.loss.divergence_weight(self.global_step, self.trainer.estimated_stepping_batches)
+        loss, parts = self.batch_loss(batch, weight)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.number))
+        self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch.number))
         return loss
 
     def validation_step(self, batch: NetworkBatch, batch_idx: int) -> None:

@@ -1,0 +1,175 @@
+"""Networks as data, speeds and quality: ``python -m benchmarks.zoo``.
+
+Without arguments it measures speeds: training of a zoo, tokens of networks, neuron sensitivities, and a training step
+of the autoencoder; with ``--original FOLDER``, a checkout of CTLab-ITMO/Netformer, also that of the original at its
+configuration. With ``--checkpoint`` it measures the quality of a trained autoencoder on the zoo of ``--zoo``.
+``--ablation`` trains with each part of the loss left out or replaced, ``--sweep`` with each mechanism; both by
+``configs/zoo.yaml`` and further arguments, such as ``--data.path=zoo.h5 --trainer.max_steps=1000``.
+"""
+
+import argparse
+import importlib.util
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import median_seconds, provenance, seconds_of
+from benchmarks.reports import add_out, check_checkout, check_least, check_trainings, publish
+from benchmarks.zoo_quality import quality
+from benchmarks.zoo_variants import ablation, sweep
+from datamodules import NetworkZoo
+from datamodules.zoo.generate import generate
+from tabattn.tasks import NetworkVAE
+from tabattn.training.cli import CLI
+from tabattn.zoo import NeuronTokens, neuron_sensitivity
+
+CPU = torch.device("cpu")
+CONFIG = Path(__file__).parents[1] / "configs" / "zoo.yaml"
+ORIGINAL = Path("lib", "netformer", "netformer.py")
+TOKENS, ROWS, NETWORKS = 350, 20, 1000
+TAKEN = ("--model.attention", "--model.loss", "--model.form", "--seed_everything")
+
+
+def speeds(networks: int, original: Path | None) -> list[list[str]]:
+    """Rows of what is measured, speed and goal, on one core."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "zoo.h5")
+        trained = seconds_of(lambda: generate(path, networks=networks), CPU)
+        data = NetworkZoo(str(path), batch_size=256)
+        population = data.population
+        first = population.take(torch.arange(min(NETWORKS, len(population))).numpy())
+        tokens = NeuronTokens.of(first)
+        x = torch.randn(len(first), 100, data.inputs)
+        seconds = median_seconds(
+            {
+                "tokens": lambda: NeuronTokens.of(first),
+                "networks": lambda: tokens.population(),
+                "sensitivity": lambda: neuron_sensitivity(tokens, x),
+            },
+            5,
+            CPU,
+        )
+        step, size = _step(path)
+        steps = {"ours": step} | ({} if original is None else {"original": _original_step(original)})
+        found = median_seconds(steps, 3, CPU)
+    rows = [
+        ["trained networks, profile `seed`", networks / trained, 40],
+        ["networks to tokens", len(first) / seconds["tokens"], 20_000],
+        ["tokens to networks", len(first) / seconds["networks"], 20_000],
+        ["neuron sensitivities, 100 rows each", len(first) / seconds["sensitivity"], 10_000],
+        [f"autoencoder trained, {size} networks a step", size / found["ours"], None],
+    ]
+    if original is not None:
+        rows.append([f"original trained, {ROWS} networks a step", ROWS / found["original"], None])
+    return [[name, f"{speed:,.3g}", "" if goal is None else f"{goal:,}"] for name, speed, goal in rows]
+
+
+def _step(path: Path) -> tuple[Any, int]:
+    """Training step by the configuration, and the number of its networks."""
+    quiet = ["--trainer.logger=false", "--trainer.accelerator=cpu", f"--data.path={path}"]
+    cli = CLI([f"--config={CONFIG}", *quiet], run=False)
+    task: NetworkVAE = cli.model
+    cli.datamodule.setup("fit")
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        task.batch_loss(batch, 0.5)[0].backward()
+        optimizer.step()
+
+    return step, len(batch.number)
+
+
+def _original_step(folder: Path) -> Any:
+    """Training step of the original at its configuration, as its example has it, on tokens of its form."""
+    module = _module(folder / ORIGINAL)
+    torch.manual_seed(0)
+    network = module.NetFormer(1024, 4, 4, 1024, 0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=4e-5, betas=(0.9, 0.98), eps=1e-9)
+    tokens, meta = torch.randn(ROWS, TOKENS, 4), torch.randn(ROWS, 26)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        output: Tensor = network(tokens, tokens, meta)
+        loss = 1.5 * (output[..., :2] - tokens[..., :2]).square().mean()
+        loss = loss + (output[..., 2:] - tokens[..., 2:]).square().mean() + 0.01 * network.encoder.kl
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("original_netformer", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Table in Markdown."""
+    lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.zoo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--networks", type=int, default=2000, help="networks of the speeds (default: %(default)s)")
+    parser.add_argument("--original", type=Path, metavar="FOLDER", help="checkout of CTLab-ITMO/Netformer")
+    parser.add_argument("--checkpoint", type=Path, nargs="+", help="checkpoints of trained autoencoders")
+    parser.add_argument("--zoo", type=Path, default=Path("zoo.h5"), help="zoo of these (default: %(default)s)")
+    parser.add_argument("--ablation", action="store_true", help="train with parts of the loss left out")
+    parser.add_argument("--sweep", action="store_true", help="train with each mechanism")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of trainings (default: 0 1)")
+    add_out(parser, "zoo.md")
+    options, further = parser.parse_known_args(argv)
+    check_least(parser, options, networks=100, seeds=0)
+    check_checkout(parser, "original", options.original, str(ORIGINAL))
+    for path in options.checkpoint or []:
+        if not path.is_file():
+            parser.error(f"checkpoint: there is no file {path}")
+    options.further = check_trainings(parser, further, TAKEN)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what is asked for and write the report."""
+    options = arguments(argv)
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    parts = []
+    if options.checkpoint:
+        columns = [quality(path, options.zoo) for path in options.checkpoint]
+        rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+        parts += ["## Quality", "", *table(["", *(str(path) for path in options.checkpoint)], rows), ""]
+    if options.ablation:
+        parts += ["## Parts of the loss", "", *table(*ablation(options.seeds, options.further)), ""]
+    if options.sweep:
+        parts += ["## Mechanisms between neurons", "", *table(*sweep(options.seeds[:1], options.further)), ""]
+    if not parts:
+        rows = speeds(options.networks, options.original)
+        parts = ["## Speeds", "", *table(["networks per second", "measured", "goal"], rows), ""]
+    given = " ".join(argv if argv is not None else sys.argv[1:])
+    head = ["# Zoo", "", f"`python -m benchmarks.zoo {given}`".replace(" `", "`"), "", f"{provenance(CPU)}.", ""]
+    publish("\n".join([*head, *parts]), options.out)
+    sys.stdout.write(f"{options.out}\n")
+
+
+if __name__ == "__main__":
+    main()

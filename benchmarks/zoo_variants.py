@@ -1,0 +1,76 @@
+"""Trainings of the autoencoder of networks with other losses, and with each mechanism."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from lightning.pytorch import Trainer
+
+from benchmarks.reports import QUIET
+from tabattn.attention import MECHANISMS
+from tabattn.training.cli import CLI
+
+CONFIG = Path(__file__).parents[1] / "configs" / "zoo.yaml"
+LOSSES: dict[str, list[str]] = {
+    "all parts": [],
+    "without behaviour": ["--model.loss.behaviour=0", "--model.loss.structure=1"],
+    "without behaviour, by neuron sensitivity": [
+        "--model.loss.behaviour=0",
+        "--model.loss.structure=1",
+        "--model.loss.weighting=neuron",
+    ],
+    "without behaviour, by neuron sensitivity and activation": [
+        "--model.loss.behaviour=0",
+        "--model.loss.structure=1",
+        "--model.loss.weighting=neuron_x_act",
+    ],
+    "without behaviour, Gauss-Newton": [
+        "--model.loss.behaviour=0",
+        "--model.loss.structure=1",
+        "--model.loss.weighting=gauss_newton",
+    ],
+    "without errors of weights": ["--model.loss.structure=0"],
+    "without graphs from the prior": ["--model.loss.valid=0"],
+    "networks as they are": ["--model.form=given"],
+    "networks permuted": ["--model.form=permuted"],
+    "no meta-features": ["--model.network.meta=none"],
+    "meta-features concatenated": ["--model.network.meta=concat"],
+    "rows instead of meta-features": ["--model.network.meta=rows"],
+}
+"""Arguments of each variant."""
+SCORES = ("functional_r2", "functional_r2_good", "architecture_exact", "free_valid", "weight_r2", "task_r2")
+
+
+def trained(words: Sequence[str]) -> dict[str, float]:
+    """Train by the configuration and further arguments, and test the last weights."""
+    cli = CLI([f"--config={CONFIG}", *QUIET, "--checkpoint.monitor=null", *words], run=False)
+    trainer: Trainer = cli.trainer
+    trainer.limit_val_batches = 0
+    trainer.fit(cli.model, cli.datamodule)
+    found = trainer.test(cli.model, cli.datamodule, verbose=False)[0]
+    return {name.removeprefix("test/"): float(value) for name, value in found.items()}
+
+
+def compared(
+    variants: dict[str, list[str]], seeds: Sequence[int], further: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a table: means over seeds of the scores of each variant."""
+    rows = []
+    for name, words in variants.items():
+        runs = [trained([f"--seed_everything={seed}", *further, *words]) for seed in seeds]
+        rows.append([name, *(f"{mean(run[score] for run in runs):.3f}" for score in SCORES)])
+    return ["", *SCORES], rows
+
+
+def ablation(seeds: Sequence[int], further: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Each part of the loss left out or replaced."""
+    return compared(LOSSES, seeds, further)
+
+
+def sweep(seeds: Sequence[int], further: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Each mechanism between neurons, and the baselines without attention."""
+    variants = {name: [f"--model.attention={name}"] for name in MECHANISMS}
+    variants |= {
+        name: [f"--model.network={name}", "--model.network.meta=concat"] for name in ("ConvMatrix", "MLPMatrix")
+    }
+    return compared(variants, seeds, further)
