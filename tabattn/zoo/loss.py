@@ -11,6 +11,7 @@ from tabattn.contract.networks import NeuronTokens
 from tabattn.zoo.coder import Architecture, NetworkCoder, Posterior
 from tabattn.zoo.decoding import decode_valid
 from tabattn.zoo.executor import execute
+from tabattn.zoo.scores import padded
 from tabattn.zoo.sensitivity import Weighting, edge_weighting
 
 
@@ -128,8 +129,9 @@ def network_losses(
 
     Weights are decoded into the true architecture.
     """
-    room = tokens.mask.shape[1]
-    found = {"architecture": architecture_losses(coder.architecture(latent, told, room), tokens)}
+    # With all the room there is, as in decoding: else nothing says that a small network has no more vertices.
+    room = coder.sizes.vertices
+    found = {"architecture": architecture_losses(coder.architecture(latent, told, room), padded(tokens, room))}
     weights = coder.weights(latent, told, tokens)
     with torch.autocast(latent.device.type, enabled=False):
         if options.structure:

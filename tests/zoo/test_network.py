@@ -81,6 +81,12 @@ def test_room_without_vertices_changes_nothing(name: str) -> None:
     weight, _ = network.weights(posterior.mean, told, given.tokens)
     more, _ = network.weights(posterior.mean, told, padded(given.tokens, 14))
     assert torch.allclose(weight * given.tokens.edge, more[:, :12, :12] * given.tokens.edge, atol=1e-5)
+    losses = [
+        network_losses(network, tokens, posterior.mean, told, given.probe, LossOptions())
+        for tokens in (given.tokens, padded(given.tokens, 14))
+    ]
+    for name, values in losses[0].items():
+        assert torch.allclose(values, losses[1][name], atol=1e-5), name
 
 
 @pytest.mark.parametrize("name", MECHANISMS)

@@ -258,7 +258,7 @@ def test_graphs_from_the_prior_are_learned_to_be_valid() -> None:
         return float(validity(decoded(made.network, latent, told.detach(), valid_only=False)).float().mean())
 
     assert valid() < 0.1
-    for _ in range(60):
+    for _ in range(40):
         optimizer.zero_grad()
         validity_losses(made.network, told.detach()).mean().backward()
         optimizer.step()
