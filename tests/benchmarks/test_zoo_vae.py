@@ -1,10 +1,11 @@
-"""Benchmark of the zoo: its command line, and its variants."""
+"""Benchmark of the autoencoder of networks: its command line, and its variants."""
 
 from pathlib import Path
 
 import pytest
 
-from benchmarks import zoo, zoo_variants
+from benchmarks import zoo_vae, zoo_variants
+from datamodules.zoo.generate import generate
 from tests.test_configs import Parsed
 
 CONFIG = f"--config={Path(__file__).parents[2] / 'configs' / 'zoo.yaml'}"
@@ -13,7 +14,7 @@ CONFIG = f"--config={Path(__file__).parents[2] / 'configs' / 'zoo.yaml'}"
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--networks=1"], "networks must be at least 100, got 1"),
+        (["--ablation", "--seeds=-1"], "seeds must be at least 0, got -1"),
         (["--checkpoint=none.ckpt"], "checkpoint: there is no file none.ckpt"),
         (["--original=."], "original: . is no checkout of it"),
         (["--sweep", "--model.attention=Local"], "--model.attention is not to be chosen"),
@@ -21,7 +22,7 @@ CONFIG = f"--config={Path(__file__).parents[2] / 'configs' / 'zoo.yaml'}"
 )
 def test_what_cannot_be_measured_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
-        zoo.arguments(words)
+        zoo_vae.arguments(words)
     assert leaving.value.code == 2
     assert said in capsys.readouterr().err
 
@@ -32,9 +33,9 @@ def test_variants_of_the_loss_are_arguments_of_the_task(words: list[str]) -> Non
 
 
 @pytest.mark.slow
-def test_speeds_are_measured() -> None:
-    rows = zoo.speeds(100, None)
-    assert len(rows) == 5
-    assert all(float(row[1].replace(",", "")) > 0 for row in rows)
-    text = zoo.table(["a", "b", "c"], rows)
-    assert len(text) == 7
+def test_a_training_step_is_measured(tmp_path: Path) -> None:
+    zoo = generate(tmp_path / "zoo.h5", networks=60, steps=4)
+    rows = zoo_vae.steps(zoo, None)
+    assert len(rows) == 1
+    assert all(float(figure) > 0 for figure in rows[0][1:])
+    assert len(zoo_vae.table(["a", "b", "c", "d"], rows)) == 3

@@ -1,17 +1,15 @@
-"""Networks as data, speeds and quality: ``python -m benchmarks.zoo``.
+"""Autoencoder of networks, training step and quality: ``python -m benchmarks.zoo_vae``.
 
-Without arguments it measures speeds: training of a zoo, tokens of networks, neuron sensitivities, and a training step
-of the autoencoder; with ``--original FOLDER``, a checkout of CTLab-ITMO/Netformer, also that of the original at its
-configuration. With ``--checkpoint`` it measures the quality of a trained autoencoder on the zoo of ``--zoo``.
-``--ablation`` trains with each part of the loss left out or replaced, ``--sweep`` with each mechanism; both by
-``configs/zoo.yaml`` and further arguments, such as ``--data.path=zoo.h5 --trainer.max_steps=1000``.
+Without arguments it measures a training step; with ``--original FOLDER``, a checkout of CTLab-ITMO/Netformer, also that
+of the original at its configuration. With ``--checkpoint`` it measures the quality of trained autoencoders on the zoo
+of ``--zoo``. ``--ablation`` trains with each part of the loss left out or replaced, ``--sweep`` with each mechanism;
+both by ``configs/zoo.yaml`` and further arguments, such as ``--data.path=zoo.h5 --trainer.max_steps=1000``.
 """
 
 import argparse
 import importlib.util
 import logging
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,55 +18,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.measure import median_seconds, provenance, seconds_of
+from benchmarks.measure import median_seconds, provenance
 from benchmarks.reports import add_out, check_checkout, check_least, check_trainings, publish
 from benchmarks.zoo_quality import quality
 from benchmarks.zoo_variants import ablation, sweep
-from datamodules import NetworkZoo
-from datamodules.zoo.generate import generate
 from tabattn.tasks import NetworkVAE
 from tabattn.training.cli import CLI
-from tabattn.zoo import NeuronTokens, neuron_sensitivity
 
 CPU = torch.device("cpu")
 CONFIG = Path(__file__).parents[1] / "configs" / "zoo.yaml"
 ORIGINAL = Path("lib", "netformer", "netformer.py")
-TOKENS, ROWS, NETWORKS = 350, 20, 1000
+TOKENS, ROWS = 350, 20
 TAKEN = ("--model.attention", "--model.loss", "--model.form", "--seed_everything")
 
 
-def speeds(networks: int, original: Path | None) -> list[list[str]]:
-    """Rows of what is measured, speed and goal, on one core."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "zoo.h5")
-        trained = seconds_of(lambda: generate(path, networks=networks), CPU)
-        data = NetworkZoo(str(path), batch_size=256)
-        population = data.population
-        first = population.take(torch.arange(min(NETWORKS, len(population))).numpy())
-        tokens = NeuronTokens.of(first)
-        x = torch.randn(len(first), 100, data.inputs)
-        seconds = median_seconds(
-            {
-                "tokens": lambda: NeuronTokens.of(first),
-                "networks": lambda: tokens.population(),
-                "sensitivity": lambda: neuron_sensitivity(tokens, x),
-            },
-            5,
-            CPU,
-        )
-        step, size = _step(path)
-        steps = {"ours": step} | ({} if original is None else {"original": _original_step(original)})
-        found = median_seconds(steps, 3, CPU)
-    rows = [
-        ["trained networks, profile `seed`", networks / trained, 40],
-        ["networks to tokens", len(first) / seconds["tokens"], 20_000],
-        ["tokens to networks", len(first) / seconds["networks"], 20_000],
-        ["neuron sensitivities, 100 rows each", len(first) / seconds["sensitivity"], 10_000],
-        [f"autoencoder trained, {size} networks a step", size / found["ours"], None],
-    ]
+def steps(zoo: Path, original: Path | None) -> list[list[str]]:
+    """Rows of what is trained, networks of a step, seconds of a step, and networks per second."""
+    ours, size = _step(zoo)
+    entrants = {"ours, by configs/zoo.yaml": (ours, size)}
     if original is not None:
-        rows.append([f"original trained, {ROWS} networks a step", ROWS / found["original"], None])
-    return [[name, f"{speed:,.3g}", "" if goal is None else f"{goal:,}"] for name, speed, goal in rows]
+        entrants["the original at its configuration"] = (_original_step(original), ROWS)
+    seconds = median_seconds({name: step for name, (step, _) in entrants.items()}, 3, CPU)
+    return [
+        [name, str(count), f"{seconds[name]:.3g}", f"{count / seconds[name]:.3g}"]
+        for name, (_, count) in entrants.items()
+    ]
 
 
 def _step(path: Path) -> tuple[Any, int]:
@@ -125,21 +99,20 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.zoo",
+        prog="python -m benchmarks.zoo_vae",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--networks", type=int, default=2000, help="networks of the speeds (default: %(default)s)")
     parser.add_argument("--original", type=Path, metavar="FOLDER", help="checkout of CTLab-ITMO/Netformer")
     parser.add_argument("--checkpoint", type=Path, nargs="+", help="checkpoints of trained autoencoders")
     parser.add_argument("--zoo", type=Path, default=Path("zoo.h5"), help="zoo of these (default: %(default)s)")
     parser.add_argument("--ablation", action="store_true", help="train with parts of the loss left out")
     parser.add_argument("--sweep", action="store_true", help="train with each mechanism")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of trainings (default: 0 1)")
-    add_out(parser, "zoo.md")
+    add_out(parser, "zoo_vae.md")
     options, further = parser.parse_known_args(argv)
-    check_least(parser, options, networks=100, seeds=0)
+    check_least(parser, options, seeds=0)
     check_checkout(parser, "original", options.original, str(ORIGINAL))
     for path in options.checkpoint or []:
         if not path.is_file():
@@ -163,11 +136,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.sweep:
         parts += ["## Mechanisms between neurons", "", *table(*sweep(options.seeds[:1], options.further)), ""]
     if not parts:
-        rows = speeds(options.networks, options.original)
-        parts = ["## Speeds", "", *table(["networks per second", "measured", "goal"], rows), ""]
+        rows = steps(options.zoo, options.original)
+        head = ["", "networks a step", "seconds a step", "networks per second"]
+        parts = ["## Training step", "", *table(head, rows), ""]
     given = " ".join(argv if argv is not None else sys.argv[1:])
-    head = ["# Zoo", "", f"`python -m benchmarks.zoo {given}`".replace(" `", "`"), "", f"{provenance(CPU)}.", ""]
-    publish("\n".join([*head, *parts]), options.out)
+    command = f"`python -m benchmarks.zoo_vae{given and ' '}{given}`"
+    top = ["# Autoencoder of networks", "", command, "", f"{provenance(CPU)}.", ""]
+    publish("\n".join([*top, *parts]), options.out)
     sys.stdout.write(f"{options.out}\n")
 
 
