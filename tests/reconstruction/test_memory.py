@@ -162,8 +162,13 @@ def test_stacking_and_calibration_use_the_rows_that_are_kept() -> None:
     hidden = torch.zeros(1, 60, 4, dtype=torch.bool)
     found = classes.classify(truth[None], hidden, 60, row[None])
     assert (found.logits[0].argmax(-1) == truth[:, 2]).float().mean() > 0.7
-    loss = torch.nn.functional.cross_entropy(found.logits[0], truth[:, 2].long())
-    assert loss < torch.nn.functional.cross_entropy(0.7 * (found.logits[0] - classes.biases), truth[:, 2].long())
+    few = ClassProcess(COLUMNS, 2, 20)
+    few.fit(truth)
+    losses = [
+        torch.nn.functional.cross_entropy(classes.memory.mean * each.steepness.exp() + each.biases, truth[:, 2].long())
+        for each in (classes, few)
+    ]
+    assert losses[0] < losses[1] - 1e-5
 
 
 def frame(rows: int = 90) -> pandas.DataFrame:
@@ -203,7 +208,7 @@ def test_lookups_keep_no_rows(tmp_path: Path) -> None:
     assert len(task.network.processes[0].plain.memory) == 0
 
 
-def test_estimators_keep_rows_in_files_too(tmp_path: Path) -> None:
+def test_estimators_keep_rows_in_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = partial(ProcessTransformer, dim=8, heads=2, hidden=8, layers=1, most_rows=20)
     settings = replace(TINY, network=network)
     data = frame()
@@ -212,6 +217,12 @@ def test_estimators_keep_rows_in_files_too(tmp_path: Path) -> None:
     memory = model.members_.networks[0].processes[0].plain.memory
     assert len(memory) == 56
     assert np.square(model.predict(x[70:]) - y[70:]).mean() < 0.2
+    asked: list[int] = []
+    predict = Memory.predict
+    monkeypatch.setattr(Memory, "predict", lambda own, x, *given: (asked.append(len(x)), predict(own, x, *given))[1])
+    model.predict(x[:3])
+    # Beside the rows that are asked for, those that validated: they are context, and not kept.
+    assert asked == [3 + 14, 3 + 14]
     model.save(tmp_path / "model.safetensors")
     np.testing.assert_allclose(NPTRegressor.load(tmp_path / "model.safetensors").predict(x[70:]), model.predict(x[70:]))
 
