@@ -1,7 +1,7 @@
 """Speed of zoos on one core: ``python -m benchmarks.zoo``.
 
-Networks are generated in memory, trained one by one for comparison, tokenised, and their sensitivities computed. Times are
-those of the processor, so that they hold on a busy machine too, but for its caches.
+Networks are generated in memory, trained one by one for comparison, tokenised, and their sensitivities computed. Times
+are those of the processor, so that they hold on a busy machine too, but for its caches.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from tabattn.zoo import neuron_sensitivity, to_module, tokenize
 
 ROWS = 100
 """Rows of sensitivities."""
+CHUNK = 256
+"""Networks whose sensitivities are computed at once."""
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -81,11 +83,9 @@ def measured(networks: int, steps: int, single: int) -> dict[str, float]:
     speed["trained one by one"] = len(fresh) / (taken * steps / few)
     population = made[0]
     speed["tokenised"] = len(population) / seconds(lambda: tokenize(population))
-    tokens, x = (
-        tokenize(population.take(np.arange(min(2048, len(population))))),
-        torch.randn(1, ROWS, table.rows.shape[1] - 1),
-    )
-    inputs = x.expand(len(tokens.mask), -1, -1)
+    some = np.arange(len(population) // 2, len(population))[:CHUNK]
+    tokens = tokenize(population.take(some))
+    inputs = torch.randn(1, ROWS, table.rows.shape[1] - 1).expand(len(tokens.mask), -1, -1)
     speed["sensitivities"] = len(tokens.mask) / seconds(lambda: neuron_sensitivity(tokens, inputs))
     return speed
 
