@@ -162,7 +162,7 @@ def test_an_interrupted_generation_goes_on(tmp_path: Path, monkeypatch: pytest.M
     parts = sorted(tmp_path.glob("a.h5.parts/*"))
     assert not path.exists()
     assert len(parts) >= 3
-    parts[1].write_bytes(parts[1].read_bytes()[:-7])
+    parts[0].write_bytes(parts[0].read_bytes()[:-7])
     monkeypatch.setitem(module.AT_ONCE, "cpu", 7)
     seen: list[int] = []
     small(path, progress=lambda done, total: seen.append(done))

@@ -52,7 +52,8 @@ def test_initial_weights_are_those_of_linear_layers_and_unrelated() -> None:
     made = population_of(layers, bucket, initial(layers, bucket, SEED))
     for number in range(len(made)):
         graph = made[number]
-        assert len(np.unique(np.concatenate([graph.weight, graph.bias[graph.bias != 0]]))) > 0.999 * len(graph.weight)
+        drawn_numbers = np.concatenate([graph.weight, graph.bias[graph.bias != 0]])
+        assert len(np.unique(drawn_numbers)) > 0.999 * len(drawn_numbers)
         bound = 1 / np.sqrt(np.diff(graph.pointer).clip(min=1))
         assert (np.abs(graph.weight) <= bound[graph.child]).all()
         assert (np.abs(graph.bias) <= bound).all()
