@@ -20,9 +20,9 @@ from tabattn.zoo.probes import probe
 from tabattn.zoo.sampling import decoded, with_columns
 from tabattn.zoo.scores import repeated_exactness, sample_scores, taken, task_r2, validity
 
-SAMPLES = 1000
+SAMPLES = 500
 """Samples of each prior."""
-TRAINING = 4000
+TRAINING = 1500
 """Training networks that samples are compared with."""
 ROWS = 256
 """Rows on which outputs of networks of different tasks are compared."""

@@ -52,16 +52,18 @@ def decode_valid(logits: Architecture, inputs: int, width: int, exact: int | Non
 
 
 def decode_free(logits: Architecture) -> NeuronTokens:
-    """Decode each choice by itself, so that the result may be no graph; weights are 1, biases 0."""
+    """Decode each choice by itself, so that the result may be no graph; weights are 1, biases 0.
+
+    An edge is a choice only from a lower to a higher level, as in the loss.
+    """
     mask = logits.presence > 0
     level = logits.level.argmax(-1) * mask
     first = level == 0
     kind = logits.type.argmax(-1) * (mask & ~first)
     flags = logits.flags.argmax(-1) * mask
     flags = torch.where(first, flags & OUTPUT, flags)
-    below = torch.ones_like(logits.pair, dtype=torch.bool).tril(-1)
-    pairs = mask[:, :, None] & mask[:, None] & ~first[:, :, None] & below
-    return _blank(kind, level, flags, (logits.edges(level) > 0) & pairs, mask)
+    edge = (logits.edges(level) > 0) & _candidates(level, mask)
+    return _blank(kind, level, flags, edge, mask)
 
 
 def _candidates(level: Tensor, mask: Tensor) -> Tensor:
