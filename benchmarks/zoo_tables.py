@@ -111,10 +111,11 @@ def curves(task: NetworkVAE, data: NetworkZoo, split: Split) -> dict[str, list[f
 
 def searches(task: NetworkVAE, split: Split, evaluations: int) -> dict[str, list[float]]:
     """Of each search the best R2 on its rows, the R2 of that network on the test rows, and the hypervolume."""
-    options = SearchOptions(evaluations=evaluations)
     size = task.network.sizes.vertices * task.network.sizes.width
     found = {}
     for method in METHODS:
+        # Fewer starts, so that there are steps enough.
+        options = SearchOptions(evaluations=evaluations, population=10 if method == "gradient" else 50, lr=0.1)
         evaluated, front = task.search_for(split.x, split.y, method, options)
         found[method] = [float(evaluated.quality.max()), score(front[0], split), evaluated.hypervolume(size)]
     return found

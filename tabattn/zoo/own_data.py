@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,9 @@ from tabattn.zoo.priors import Prior
 from tabattn.zoo.scores import taken, task_r2
 from tabattn.zoo.search import Found, SearchOptions, search
 from tabattn.zoo.tokens import detokenize
+
+ROUNDS = 1_000_000
+"""Most draws of a search: those of another seed have other random numbers."""
 
 
 class Table(NamedTuple):
@@ -153,7 +157,12 @@ class OwnData:
         return self.decode(latents, table.meta, table.x, table.y, inputs=table.x.shape[1])
 
     def search_for(
-        self, x: ArrayLike, y: ArrayLike, method: str = "nsga2", options: SearchOptions | None = None
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        method: str = "nsga2",
+        options: SearchOptions | None = None,
+        prior: Prior = "flow",
     ) -> tuple[Found, list[TableNetwork]]:
         """Search latents for networks that are good on a table, and small; see ``tabattn.zoo.search.search``.
 
@@ -162,6 +171,7 @@ class OwnData:
             y: Numeric targets, ``(rows,)``.
             method: ``nsga2``, ``cmaes``, ``gradient`` or ``random``.
             options: Options; none = their defaults.
+            prior: Distribution of the first latents, and of all those of ``random``.
 
         Returns:
             What was evaluated, and the networks that no other one beats in both R2 and size, best first.
@@ -170,7 +180,12 @@ class OwnData:
         place = self.meta_scaling.device
         decode = partial(self.decode_for, table=table)
         rows, targets = self.with_all_columns(table.x).to(place), table.y.to(place)
-        found = search(decode, rows, targets, self.network.latent, method, options)
+        seeds = count((options or SearchOptions()).seed * ROUNDS)
+
+        def draw(number: int) -> Tensor:
+            return self.draw(number, table.meta, table.x, table.y, prior, 1.0, next(seeds))
+
+        found = search(decode, rows, targets, self.network.latent, method, options, draw)
         return found, self.ranked(decode(found.latents[found.front().to(place)]), table)
 
     def with_all_columns(self, x: Tensor) -> Tensor:
