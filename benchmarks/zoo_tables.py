@@ -171,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = [
         "# Networks for tables that are not of the zoo",
         "",
+        f"Autoencoder: {type(task.network).__name__} with a latent of {task.network.latent}. "
         f"{len(splits)} tables: {options.tasks} tasks of profile `{options.profile}` drawn anew, and diabetes where it "
         "fits. R2 on test rows, median over tables.",
         "",
