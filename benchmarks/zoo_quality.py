@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
@@ -24,6 +23,8 @@ SAMPLES = 500
 """Samples of each prior."""
 TRAINING = 1500
 """Training networks that samples are compared with."""
+PRIORS: tuple[Prior, ...] = ("normal", "gauss", "kde", "flow")
+"""Priors that are compared."""
 ROWS = 256
 """Rows on which outputs of networks of different tasks are compared."""
 TOLD = {
@@ -51,7 +52,7 @@ def quality(checkpoint: Path, zoo: Path) -> dict[str, str]:
     batch = next(iter(data.test_dataloader()))
     figures["architecture exact, 10 encodings, 10 decodings"] = _shown(_repeated(task, batch))
     training = _training(task, data)
-    for prior in get_args(Prior):
+    for prior in PRIORS:
         figures |= _samples(task, data, training, prior)
     return figures | _probes(task, data)
 

@@ -185,10 +185,12 @@ def _distances(
     networks: NeuronTokens, training: NeuronTokens, rows: Tensor, runs: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Distances to the nearest training network in weights and in outputs, each ``(networks,)``."""
-    numbers, present = weight_vectors(joined(networks, training))
-    count = len(networks.mask)
+    both, count = joined(networks, training), len(networks.mask)
+    numbers, present = weight_vectors(both)
     in_weights = nearest(numbers[:count], numbers[count:], (present[:count], present[count:]), runs)
-    outputs = [common_outputs(each, rows) for each in (networks, training)]
+    # Together, as networks with more outputs than the others have longer vectors.
+    computed = common_outputs(both, rows)
+    outputs = computed[:count], computed[count:]
     finite = [each.isfinite().all(1) for each in outputs]
     in_outputs = nearest(
         outputs[0].nan_to_num(0.0), outputs[1][finite[1]], None, runs and (runs[0], runs[1][finite[1]])

@@ -75,6 +75,14 @@ def test_networks_of_the_same_kind_are_as_new_as_training_networks_are() -> None
     assert gate.training == NoveltyPoint("training", 0.0, 200, 1.0, 1.0, gate.training.quality)
 
 
+def test_samples_may_have_more_outputs_than_training_networks() -> None:
+    wide = tokenize(from_module(nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 4))))
+    assert isinstance(wide, NeuronTokens)
+    gate = novelty_gate(wide, networks(20), rows(), perfect, tasks(1, 20))
+    assert gate.samples.function > 0
+    assert np.isfinite(gate.samples.function)
+
+
 def test_noise_and_averages_are_the_baselines() -> None:
     gate = novelty_gate(networks(10, seed=500), networks(60), rows(), closeness, tasks(10, 60))
     novelty = [point.weight for point in gate.noise]
