@@ -1,8 +1,6 @@
 """Meta-features of a table with a numeric target: its shape, and how well simple models predict it."""
 
 import numpy as np
-from scipy.spatial import KDTree
-from sklearn.tree import DecisionTreeRegressor
 
 from tabattn.metafeatures.statistical import moments
 from tabattn.metafeatures.summaries import Floats, Values
@@ -33,6 +31,8 @@ def regression(columns: Floats, target: Floats, seed: int) -> dict[str, Values]:
     if not x.shape[1] or not y.shape[1]:
         return dict.fromkeys(NAMES, float("nan")) | {"y_cor": np.zeros(0)}
     y = y[:, 0]
+    from sklearn.tree import DecisionTreeRegressor
+
     found = DecisionTreeRegressor(min_impurity_decrease=SPLIT, random_state=seed).fit(x, y)
     skewness, kurtosis = moments(target[:, None])
     return {
@@ -68,6 +68,8 @@ def _neighbours(x: Floats, y: Floats, seed: int) -> dict[str, Values]:
         chosen = np.random.default_rng(seed).choice(len(y), MOST_ROWS, replace=False)
         x, y = x[chosen], y[chosen]
     count = min(NEIGHBOURS, len(y) - 1)
+    from scipy.spatial import KDTree
+
     _, near = KDTree(x).query(x, k=count + 1)
     # The first neighbour is the row itself, or its duplicate.
     itself = near == np.arange(len(y))[:, None]

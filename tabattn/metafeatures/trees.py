@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.tree import DecisionTreeClassifier
 
 from tabattn.metafeatures.summaries import Floats, Values
 
@@ -15,6 +14,8 @@ def tree(columns: Floats, classes: NDArray[np.int64], seed: int) -> dict[str, Va
         classes: Numbers of classes, ``(rows,)``.
         seed: Seed of the order in which equal splits are tried.
     """
+    from sklearn.tree import DecisionTreeClassifier
+
     found = DecisionTreeClassifier(random_state=seed).fit(_single(columns), classes).tree_
     leaf = found.children_left < 0
     if leaf[0]:

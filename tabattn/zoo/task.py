@@ -89,7 +89,7 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
 
     task_name = "zoo"
     batch = NetworkBatch
-    optimizer = partial(AdamW, lr=2e-3, weight_decay=0.01)
+    optimizer = partial(AdamW, lr=5e-3, weight_decay=0.01)
     facts: ClassVar[Mapping[str, Fact]] = {
         "scaler": Fact(MetaScaler, "the scaling of meta-features, by which a user's table is described", None),
     }

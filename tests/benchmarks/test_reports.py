@@ -31,6 +31,9 @@ from benchmarks import (
     steps,
     tnp,
     trajectories,
+    zoo,
+    zoo_tables,
+    zoo_vae,
 )
 
 Program = Callable[[list[str]], argparse.Namespace]
@@ -55,6 +58,9 @@ PROGRAMS: dict[str, tuple[Program, list[str], str]] = {
     "steps": (steps.arguments, [], ".md"),
     "tnp": (tnp.arguments, [], ".md"),
     "trajectories": (trajectories.arguments, [], ".png"),
+    "zoo": (zoo.arguments, [], ".md"),
+    "zoo_tables": (zoo_tables.arguments, ["--checkpoint", "{checkout}/checkpoints/best.ckpt"], ".md"),
+    "zoo_vae": (zoo_vae.arguments, [], ".md"),
 }
 """Programs with a report: how they read their command line, what they need on it, and the ending of ``--out``."""
 

@@ -20,13 +20,20 @@ TASKS = {
     "prior": ["--data.tables=[sklearn:iris]", "--data.num_workers=0", "--data.rows=[12,16]", "--data.features=[2,3]"],
     "pairs": ["--data.batch_size=4", "--data.evaluation.val_batches=1", "--data.evaluation.test_batches=1"],
     "reconstruction": ["--data.table=sklearn:iris"],
+    "zoo": ["--data.batch_size=8", *(f"--data.zoo.{name}=20" for name in ("networks", "tasks", "steps"))],
 }
 ALL = {
     "prior": ("AttentionMaps", "Embeddings", "History", "Weights"),
     "pairs": ("AttentionMaps", "Embeddings", "Weights", "Trajectories", "History"),
     "reconstruction": ("AttentionMaps", "Embeddings", "PredictionPlots", "Weights", "History"),
+    "zoo": ("AttentionMaps", "OutputCurves", "Weights", "History"),
 }
-OPTIONS = {"prior": [], "pairs": ["--trainer.callbacks.metric=val/ll"], "reconstruction": []}
+OPTIONS = {
+    "prior": [],
+    "pairs": ["--trainer.callbacks.metric=val/ll"],
+    "reconstruction": [],
+    "zoo": ["--trainer.callbacks.metric=val/functional_r2"],
+}
 
 
 @pytest.mark.parametrize("task", TASKS)

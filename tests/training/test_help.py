@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import datamodules  # noqa: F401  (makes the names of the commands known)
-from tabattn import pairs, prior, reconstruction
+from tabattn import pairs, prior, reconstruction, zoo
 from tabattn.attention import MECHANISMS
 from tabattn.tasks import PairInference
 from tabattn.training.cli import main
@@ -55,11 +55,12 @@ def test_networks_of_every_task_are_listed(capsys: pytest.CaptureFixture[str]) -
     class Heir(PairInference):
         """A task of one's own, which inherits the argument."""
 
-    of_pairs, of_prior, of_cells = shown(capsys, "fit", "--model.network.help").split("\n\n")
+    of_pairs, of_prior, of_cells, of_zoo = shown(capsys, "fit", "--model.network.help").split("\n\n")
     for text, task, networks in (
         (of_pairs, "PairInference", pairs.NETWORKS),
         (of_prior, "PriorClassification", prior.NETWORKS),
         (of_cells, "TableReconstruction", reconstruction.NETWORKS),
+        (of_zoo, "NetworkVAE", zoo.NETWORKS),
     ):
         assert text.startswith(f"Networks of {task}, for --model.network=<name>:\n")
         assert set(networks) <= {line.split()[0] for line in text.splitlines()[1:]}
