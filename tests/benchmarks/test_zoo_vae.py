@@ -34,7 +34,7 @@ def test_variants_of_the_loss_are_arguments_of_the_task(words: list[str]) -> Non
 
 @pytest.mark.slow
 def test_a_training_step_is_measured(tmp_path: Path) -> None:
-    zoo = generate(tmp_path / "zoo.h5", networks=60, steps=4)
+    zoo = generate(tmp_path / "zoo.h5", networks=60, steps=10)
     rows = zoo_vae.steps(zoo, None)
     assert len(rows) == 1
     assert all(float(figure) > 0 for figure in rows[0][1:])
