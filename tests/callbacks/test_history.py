@@ -222,6 +222,7 @@ def test_training_is_bit_identical_with_and_without(tmp_path: Path, clock: FakeT
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="resident memory is known on Linux alone")
+@pytest.mark.slow  # alone: in a long-lived process other blocks come and go
 def test_memory_of_the_process() -> None:
     memory = Memory(torch.device("cpu"))
     # Not an array: an allocator may serve it from memory that it already holds.
