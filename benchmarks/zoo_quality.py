@@ -12,12 +12,12 @@ from torch import Tensor
 from datamodules import NetworkZoo
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
 from tabattn.tasks import NetworkVAE
-from tabattn.zoo import canonical
+from tabattn.zoo import canonical, execute
 from tabattn.zoo.novelty import NoveltyGate, novelty_gate
 from tabattn.zoo.priors import Prior
 from tabattn.zoo.probes import probe
 from tabattn.zoo.sampling import decoded, with_columns
-from tabattn.zoo.scores import repeated_exactness, sample_scores, taken, task_r2, validity
+from tabattn.zoo.scores import functional_r2, repeated_exactness, sample_scores, taken, task_r2, validity
 
 SAMPLES = 500
 """Samples of each prior."""
@@ -51,6 +51,7 @@ def quality(checkpoint: Path, zoo: Path) -> dict[str, str]:
     figures = {words: _shown(found[f"test/{name}"]) for name, words in TOLD.items() if f"test/{name}" in found}
     batch = next(iter(data.test_dataloader()))
     figures["architecture exact, 10 encodings, 10 decodings"] = _shown(_repeated(task, batch))
+    figures |= _controls(task, data, batch)
     training = _training(task, data)
     for prior in PRIORS:
         figures |= _samples(task, data, training, prior)
@@ -63,6 +64,28 @@ def _repeated(task: NetworkVAE, batch: NetworkBatch) -> float:
     posterior = task.network.encode(tokens)
     torch.manual_seed(0)
     return repeated_exactness(lambda: decoded(task.network, posterior.drawn(), told), tokens, times=10)
+
+
+@torch.no_grad()
+def _controls(task: NetworkVAE, data: NetworkZoo, batch: NetworkBatch) -> dict[str, str]:
+    """Functional R2, median, of networks that are no reconstruction: what of it says that a latent is read."""
+    source = np.random.default_rng(0)
+    train = data.part("train")
+    same = [source.choice(train[data.models["task"][train] == number]) for number in batch.task.tolist()]
+    told = task.told(batch)
+    latent = task.network.encode(task.formed(batch.tokens)).mean
+    others = {
+        "a training network of the same task": NeuronTokens.of(data.population.take(np.array(same))),
+        "decoded from the latent of another network": decoded(task.network, latent.roll(1, 0), told),
+    }
+    probe_rows = with_columns(batch.probe, task.network.sizes.inputs)
+    true = execute(batch.tokens, probe_rows).outputs
+    return {
+        f"functional R2 of {name}, median": _shown(
+            float(functional_r2(execute(tokens, probe_rows).outputs, true).median())
+        )
+        for name, tokens in others.items()
+    }
 
 
 def _training(task: NetworkVAE, data: NetworkZoo) -> tuple[NeuronTokens, Tensor]:

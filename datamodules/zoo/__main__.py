@@ -4,13 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from datamodules.commands import status_of
 from datamodules.zoo.bar import Bar
 from datamodules.zoo.generate import generate
 from datamodules.zoo.imported import import_folder
 from datamodules.zoo.profiles import PROFILES
 from datamodules.zoo.source_table import table_of
 from datamodules.zoo.zoo_file import Zoo, read_zoo
-from tabattn.contract.errors import DataError, one_line
 
 EXAMPLES = """\
 examples:
@@ -69,34 +69,42 @@ def main(arguments: list[str] | None = None) -> int:
         Exit status.
     """
     options = parser().parse_args(arguments)
-    try:
-        _run(options)
-    except ValueError as ex:
-        sys.stderr.write(f"error: {one_line(str(ex))}\n")
-        return 2
-    except DataError as ex:
-        sys.stderr.write(f"error: {one_line(str(ex))}\n")
-        return 3
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: give the same command again to go on\n")
-        return 130
-    return 0
+    return status_of(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
+    _check_arguments(options)
     if options.check is None:
-        _check_arguments(options)
         (_generate if options.folder is None else _import)(options)
     path = options.check or options.out
     sys.stdout.write(f"{path}: {_told(read_zoo(path))}\n")
 
 
 def _check_arguments(options: argparse.Namespace) -> None:
-    """Refuse arguments of imports without one, and an import without them."""
+    """Refuse arguments that would not be used, and an import without its own."""
+    unused = _unused(options)
+    if unused:
+        raise ValueError(f"{', '.join(unused)}: not used with {'--import' if options.check is None else '--check'}")
+    if options.check is not None:
+        return
     for name in ("architecture", "table"):
         if (getattr(options, name) is None) != (options.folder is None):
             needs = f"--{name} goes with --import only" if options.folder is None else f"--import needs --{name}"
             raise ValueError(needs)
+
+
+def _unused(options: argparse.Namespace) -> list[str]:
+    """Flags with another value than their default that an import or a check does not use."""
+    if options.check is None and options.folder is None:
+        return []
+    used = {"check"} if options.check is not None else {"folder", "architecture", "table", "out", "seed", "overwrite"}
+    default = vars(parser().parse_args([]))
+    flags = {"folder": "import"}
+    return [
+        f"--{flags.get(name, name)}"
+        for name, value in vars(options).items()
+        if name not in used and value != default[name]
+    ]
 
 
 def _generate(options: argparse.Namespace) -> None:

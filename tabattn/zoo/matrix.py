@@ -5,7 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from tabattn.attention import AttentionFactory, Softmax
+from tabattn.attention import AttentionFactory, Softmax, as_factory
 from tabattn.contract.networks import NeuronTokens
 from tabattn.zoo.coder import FLAGS, TYPES, Architecture, NetworkCoder, Posterior, Sizes, TaskRows
 from tabattn.zoo.scores import padded
@@ -25,9 +25,16 @@ class MatrixCoder(NetworkCoder):
         latent: Width of the latent.
         meta: What the decoder is told of the task: ``concat``, ``rows`` or ``none``.
         side: Side of the matrices.
+        attention: Mechanism that was chosen, of which there is none here.
+
+    Raises:
+        ValueError: A mechanism other than the default was chosen.
     """
 
-    def __init__(self, sizes: Sizes, latent: int, meta: Meta, side: int) -> None:
+    def __init__(self, sizes: Sizes, latent: int, meta: Meta, side: int, attention: AttentionFactory) -> None:
+        if not isinstance(chosen := as_factory(attention)(1, 1), Softmax):
+            name = type(self).__name__
+            raise ValueError(f"{name} has no attention: attention must be Softmax, got {type(chosen).__name__}")
         encoder = TaskEncoder(meta, sizes, 64)
         super().__init__(sizes, latent, encoder.width)
         self.task_encoder = encoder
@@ -77,7 +84,7 @@ class MLPMatrix(MatrixCoder):
 
     Args:
         sizes: Room for networks.
-        attention: Not used.
+        attention: Only the default, as there is none here.
         latent: Width of the latent.
         hidden: Width of the hidden layers.
         meta: What the decoder is told of the task: ``concat``, ``rows`` or ``none``.
@@ -93,7 +100,7 @@ class MLPMatrix(MatrixCoder):
         meta: Meta = "concat",
     ) -> None:
         side = sizes.vertices + 4
-        super().__init__(sizes, latent, meta, side)
+        super().__init__(sizes, latent, meta, side, attention)
 
         def mlp(narrow: int, wide: int) -> nn.Sequential:
             return nn.Sequential(
@@ -115,7 +122,7 @@ class ConvMatrix(MatrixCoder):
 
     Args:
         sizes: Room for networks.
-        attention: Not used.
+        attention: Only the default, as there is none here.
         latent: Width of the latent.
         channels: Channels of the first convolution; the second has twice as many.
         meta: What the decoder is told of the task: ``concat``, ``rows`` or ``none``.
@@ -131,7 +138,7 @@ class ConvMatrix(MatrixCoder):
         meta: Meta = "concat",
     ) -> None:
         side = -(-(sizes.vertices + 4) // 4) * 4
-        super().__init__(sizes, latent, meta, side)
+        super().__init__(sizes, latent, meta, side, attention)
         self.small = (2 * channels, side // 4, side // 4)
         flat = 2 * channels * (side // 4) ** 2
         self.encoder = nn.Sequential(

@@ -29,7 +29,9 @@ def test_what_cannot_be_measured_is_refused(words: list[str], said: str, capsys:
 
 @pytest.mark.parametrize("words", zoo_variants.LOSSES.values(), ids=zoo_variants.LOSSES)
 def test_variants_of_the_loss_are_arguments_of_the_task(words: list[str]) -> None:
-    Parsed(["fit", CONFIG, *words])
+    loss = Parsed(["fit", CONFIG, *words]).config["fit"]["model"]["init_args"]["loss"]
+    given = [word.removeprefix("--model.loss.").split("=") for word in words if word.startswith("--model.loss.")]
+    assert all(str(loss[name]) == str(type(loss[name])(value)) for name, value in given)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabattn.attention import MECHANISMS, Softmax
+from tabattn.attention import MECHANISMS, Local, Softmax
 from tabattn.contract.graphs import OUTPUT
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
 from tabattn.zoo import NETWORKS, NeuronTransformer, Sizes, detokenize, execute, permuted, tokenize
@@ -268,3 +268,9 @@ def test_a_wrong_form_of_telling_is_refused() -> None:
     make: Any = partial(NeuronTransformer, SIZES, meta="words")
     with pytest.raises(ValueError, match="meta must be token, concat, rows or none, got 'words'"):
         make()
+
+
+@pytest.mark.parametrize("name", ["MLPMatrix", "ConvMatrix"])
+def test_a_mechanism_for_a_network_without_attention_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} has no attention: attention must be Softmax, got Local"):
+        NETWORKS[name](SIZES, Local, **SMALL[name])

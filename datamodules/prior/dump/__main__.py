@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from datamodules.commands import status_of
 from datamodules.prior.cut import CutBatches, CutOptions, TaskCutter, split_rows
 from datamodules.prior.dump.arguments import parser, refuse, shares, single, span
 from datamodules.prior.dump.read import Dump
@@ -24,7 +25,6 @@ from datamodules.prior.tabicl import TabiclBatches, TabiclKind
 from datamodules.tables.real import load_table
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import check_least, check_range, check_shares
-from tabattn.contract.errors import DataError
 
 STREAMS = {"train": 1, "test": 2}
 """Stream of random numbers of the tasks of each part."""
@@ -51,18 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         Exit status.
     """
     options = parser().parse_args(arguments)
-    try:
-        _run(options)
-    except ValueError as ex:
-        sys.stderr.write(f"error: {ex}\n")
-        return 2
-    except DataError as ex:
-        sys.stderr.write(f"error: {ex}\n")
-        return 3
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: give the same command again to go on\n")
-        return 130
-    return 0
+    return status_of(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -54,13 +54,30 @@ def test_the_command_imports_a_folder(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--networks", "1"], "networks must be at least 10, got 1"),
         (["--import", "nets", "--table", "sklearn:iris"], "--import needs --architecture"),
         (["--table", "sklearn:iris"], "--table goes with --import only"),
+        (
+            [
+                "--import",
+                "nets",
+                "--architecture",
+                "4-3",
+                "--table",
+                "sklearn:iris",
+                "--networks",
+                "30",
+                "--steps",
+                "9",
+            ],
+            "--networks, --steps: not used with --import",
+        ),
+        (["--check", "a.h5", "--import", "nets", "--seed", "3"], "--seed, --import: not used with --check"),
         (["--device", "none"], "device must be one of this machine, such as cpu, got 'none'"),
     ],
 )
 def test_wrong_arguments_end_with_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert run(*arguments, "--out", f"{tmp_path}/a.h5") == 2
+    out = [] if "--check" in arguments else ["--out", f"{tmp_path}/a.h5"]
+    assert run(*arguments, *out) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
     assert not list(tmp_path.iterdir())
 
