@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
+from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from datamodules import NetworkZoo
+from datamodules.zoo.tasks import TEST, TRAIN
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
 from tabattn.tasks import NetworkVAE
 from tabattn.zoo import canonical, execute
@@ -23,8 +26,11 @@ SAMPLES = 500
 """Samples of each prior."""
 TRAINING = 1500
 """Training networks that samples are compared with."""
+Split = Literal["network", "task", "architecture"]
 PRIORS: tuple[Prior, ...] = ("normal", "gauss", "kde", "flow")
 """Priors that are compared."""
+PENALTIES = np.logspace(-3, 3, 13)
+"""Penalties of ridge regression, of which cross-validation takes one."""
 ROWS = 256
 """Rows on which outputs of networks of different tasks are compared."""
 TOLD = {
@@ -42,10 +48,16 @@ TOLD = {
 """Scores of the test and their names."""
 
 
-def quality(checkpoint: Path, zoo: Path) -> dict[str, str]:
-    """Figures of a checkpoint on the networks that it was not trained on."""
+def quality(checkpoint: Path, zoo: Path, split: Split = "network") -> dict[str, str]:
+    """Figures of a checkpoint on the networks that it was not trained on.
+
+    Args:
+        checkpoint: The checkpoint.
+        zoo: The zoo.
+        split: What training and test networks do not share; where these are tasks, samples are for tasks held out.
+    """
     task = NetworkVAE.load_from_checkpoint(checkpoint, map_location="cpu").eval()
-    data = NetworkZoo(str(zoo), batch_size=256)
+    data = NetworkZoo(str(zoo), split, batch_size=256)
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     found = trainer.test(task, data, verbose=False)[0]
     figures = {words: _shown(found[f"test/{name}"]) for name, words in TOLD.items() if f"test/{name}" in found}
@@ -69,15 +81,14 @@ def _repeated(task: NetworkVAE, batch: NetworkBatch) -> float:
 @torch.no_grad()
 def _controls(task: NetworkVAE, data: NetworkZoo, batch: NetworkBatch) -> dict[str, str]:
     """Functional R2, median, of networks that are no reconstruction: what of it says that a latent is read."""
-    source = np.random.default_rng(0)
-    train = data.part("train")
-    same = [source.choice(train[data.models["task"][train] == number]) for number in batch.task.tolist()]
     told = task.told(batch)
     latent = task.network.encode(task.formed(batch.tokens)).mean
-    others = {
-        "a training network of the same task": NeuronTokens.of(data.population.take(np.array(same))),
-        "decoded from the latent of another network": decoded(task.network, latent.roll(1, 0), told),
-    }
+    others = {"decoded from the latent of another network": decoded(task.network, latent.roll(1, 0), told)}
+    train = data.part("train")
+    if np.isin(batch.task, data.models["task"][train]).all():
+        source = np.random.default_rng(0)
+        same = [source.choice(train[data.models["task"][train] == number]) for number in batch.task.tolist()]
+        others["a training network of the same task"] = NeuronTokens.of(data.population.take(np.array(same)))
     probe_rows = with_columns(batch.probe, task.network.sizes.inputs)
     true = execute(batch.tokens, probe_rows).outputs
     return {
@@ -97,7 +108,7 @@ def _training(task: NetworkVAE, data: NetworkZoo) -> tuple[NeuronTokens, Tensor]
 
 def _samples(task: NetworkVAE, data: NetworkZoo, training: tuple[NeuronTokens, Tensor], prior: Prior) -> dict[str, str]:
     """Validity, diversity, quality and novelty of samples of a prior for the tasks of the zoo."""
-    known = torch.unique(training[1])
+    known = torch.from_numpy(np.unique(data.models["task"][data.part("test")])).long()
     tasks = known[torch.arange(SAMPLES) % len(known)]
     meta = torch.from_numpy(data.tasks["meta"])[tasks]
     x, y = (torch.from_numpy(data.tasks[name])[tasks, :128] for name in ("x", "y"))
@@ -115,13 +126,25 @@ def _samples(task: NetworkVAE, data: NetworkZoo, training: tuple[NeuronTokens, T
         "valid, free": float(free.float().mean()),
         "distinct architectures": scores["uniqueness"],
         "diversity over that of the zoo": scores["diversity"],
-        "task R2, median": gate.samples.quality,
-        "task R2 of training networks, median": gate.training.quality,
         "novelty of weights": gate.samples.weight,
         "novelty of functions": gate.samples.function,
     }
+    if not task.network.told:
+        return {f"{prior}: {name}": _shown(value) for name, value in figures.items()}
+    figures |= {
+        "task R2, median": gate.samples.quality,
+        "task R2 of training networks, median": gate.training.quality,
+        "task R2 of ridge regression, median": float(np.median([_ridge(data, number) for number in known.tolist()])),
+    }
     shown = {f"{prior}: {name}": _shown(value) for name, value in figures.items()}
     return shown | {f"{prior}: novelty gate": _told(gate)}
+
+
+def _ridge(data: NetworkZoo, number: int) -> float:
+    """R2 of ridge regression on the test rows of a task."""
+    x, y, part = (data.tasks[name][number] for name in ("x", "y", "part"))
+    x, y = x[:, ~np.isnan(x).all(0)], y[:, 0]
+    return float(RidgeCV(PENALTIES).fit(x[part == TRAIN], y[part == TRAIN]).score(x[part == TEST], y[part == TEST]))
 
 
 def _held_out_r2(data: NetworkZoo, tokens: NeuronTokens, tasks: Tensor) -> Tensor:

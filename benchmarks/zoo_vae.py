@@ -107,6 +107,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--original", type=Path, metavar="FOLDER", help="checkout of CTLab-ITMO/Netformer")
     parser.add_argument("--checkpoint", type=Path, nargs="+", help="checkpoints of trained autoencoders")
     parser.add_argument("--zoo", type=Path, default=Path("zoo.h5"), help="zoo of these (default: %(default)s)")
+    parser.add_argument(
+        "--split",
+        choices=("network", "task", "architecture"),
+        default="network",
+        help="what the networks of trainings and tests do not share, as data.split (default: %(default)s)",
+    )
     parser.add_argument("--ablation", action="store_true", help="train with parts of the loss left out")
     parser.add_argument("--sweep", action="store_true", help="train with each mechanism")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of trainings (default: 0 1)")
@@ -128,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     parts = []
     if options.checkpoint:
-        columns = [quality(path, options.zoo) for path in options.checkpoint]
+        columns = [quality(path, options.zoo, options.split) for path in options.checkpoint]
         rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
         parts += ["## Quality", "", *table(["", *(str(path) for path in options.checkpoint)], rows), ""]
     if options.ablation:

@@ -74,7 +74,7 @@ def generate(
 
     Args:
         path: The file.
-        profile: Distribution of tasks and networks: ``seed`` or ``default``.
+        profile: Distribution of tasks and networks: ``seed``, ``mixed`` or ``default``.
         networks: Number of networks to train; the file holds each at 10, 25, 50 and 100 % of its training.
         tasks: Number of tasks; none = the profile's.
         seed: Seed of all that is random.

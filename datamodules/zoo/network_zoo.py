@@ -37,7 +37,7 @@ class ZooOptions:
         device: Device to train on, such as cpu or cuda; auto = cuda where there is one.
     """
 
-    profile: Literal["seed", "default"] = "seed"
+    profile: Literal["seed", "mixed", "default"] = "seed"
     networks: int = 20_000
     tasks: int | None = None
     seed: int = 0

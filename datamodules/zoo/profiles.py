@@ -69,17 +69,24 @@ class Profile:
 
 FAMILIES = ("linear", "fourier", "mlp", "friedman1", "friedman2", "friedman3", "additive", "tree")
 
+SMALL = NetworkProfile((1, 3), (4, 8), SEED_ACTIVATIONS, 1.0, 0.0, 0.0, (3e-3, 3e-2), 400, 50)
+
 PROFILES = {
     "seed": Profile(
         TaskProfile(20, ("linear",), (10, 10), (1000, 1000), (0.0, 0.0), 0.0),
-        NetworkProfile((1, 3), (4, 8), SEED_ACTIVATIONS, 1.0, 0.0, 0.0, (3e-3, 3e-2), 400, 50),
+        SMALL,
+    ),
+    "mixed": Profile(
+        TaskProfile(2000, FAMILIES, (10, 10), (1000, 1000), (0.0, 0.3), 0.5),
+        SMALL,
     ),
     "default": Profile(
         TaskProfile(100, FAMILIES, (4, 16), (400, 1000), (0.0, 0.3), 0.5),
         NetworkProfile((1, 5), (4, 32), ALL_ACTIVATIONS, 0.8, 0.2, 0.2, (1e-3, 2e-2), 800, 50),
     ),
 }
-"""Profiles by name: `seed` is the family of networks of the original NetFormer, `default` a wider one."""
+"""Profiles by name: `seed` is the family of networks of the original NetFormer, `mixed` has these on many tasks
+of all families, `default` is a wider one."""
 
 CHECKPOINTS = (0.1, 0.25, 0.5, 1.0)
 """Shares of the training after which a network is stored."""

@@ -33,8 +33,9 @@ class Decoder(nn.Module):
         second: nn.ModuleList,
     ) -> None:
         super().__init__()
-        self.sizes, self.slots, self.meta = sizes, slots, task.meta
-        given = latent + (task.width if task.meta == "concat" else 0)
+        self.sizes, self.slots = sizes, slots
+        self.concatenated = task.meta in ("concat", "rows")
+        given = latent + (task.width if self.concatenated else 0)
         alone = task.meta in ("token", "rows")
         self.task = nn.Sequential(nn.Linear(task.width, dim), nn.SiLU(), nn.Linear(dim, dim)) if alone else None
         self.first, self.second = first, second
@@ -52,7 +53,7 @@ class Decoder(nn.Module):
         self.rows = nn.Linear(dim, 2 * sizes.width + 1)
 
     def _given(self, latent: Tensor, told: Tensor) -> Tensor:
-        return torch.cat([latent, told], dim=-1) if self.meta == "concat" else latent
+        return torch.cat([latent, told], dim=-1) if self.concatenated else latent
 
     def _slots(self, given: Tensor, told: Tensor, stage: int) -> Tensor:
         """Tokens of a latent, and of a task."""

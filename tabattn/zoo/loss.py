@@ -34,6 +34,8 @@ class LossOptions:
         prior: Weight of the loss of the flow-matching prior, which gives no gradient to the other parts.
         valid: Weight of the cross-entropies of graphs decoded from N(0, I), each beside the likeliest valid graph of
             the same logits: so that each choice by itself gives valid graphs too.
+        targets: Weight of the error on the rows of the task of weights decoded from N(0, I): so that what is told of a
+            task is enough for a network that solves it, as of a hypernetwork (Mueller et al. 2025, MotherNet).
     """
 
     architecture: float = 1.0
@@ -46,6 +48,7 @@ class LossOptions:
     free_bits: float = 0.05
     prior: float = 1.0
     valid: float = 0.1
+    targets: float = 0.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -152,6 +155,31 @@ def validity_losses(coder: NetworkCoder, told: Tensor) -> Tensor:
     with torch.no_grad():
         nearest = decode_valid(logits, sizes.inputs, sizes.width)
     return architecture_losses(logits, nearest)
+
+
+def target_losses(
+    coder: NetworkCoder, tokens: NeuronTokens, told: Tensor, x: Tensor, y: Tensor, tolerance: float
+) -> Tensor:
+    """Errors on their tasks of networks whose weights are decoded from N(0, I), as of behaviour, ``(networks,)``.
+
+    Args:
+        coder: Decodes.
+        tokens: Architectures, whose weights are not read.
+        told: What is told of the tasks, ``(networks, told)``.
+        x: Rows of the tasks, ``(networks, rows, inputs)``, without NaN.
+        y: Their targets, ``(networks, rows, outputs)``; NaN = not there.
+        tolerance: Relative error up to which it is proportional.
+    """
+    latent = torch.randn(len(told), coder.latent, device=told.device)
+    weights = coder.weights(latent, told, tokens)
+    with torch.autocast(latent.device.type, enabled=False):
+        found = execute(coder.with_weights(tokens, *weights), x).outputs
+        known = ~y.isnan()
+        count = known.sum(1, keepdim=True).clamp(min=1)
+        mean = y.nan_to_num().sum(1, keepdim=True) / count
+        # A row without a target counts as the mean, without error: the relative error is that of the other rows.
+        true = torch.where(known, y, mean)
+        return behaviour_losses(true, torch.where(known, found, mean), tolerance)
 
 
 def total_loss(parts: dict[str, Tensor], options: LossOptions) -> Tensor:

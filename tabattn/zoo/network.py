@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.contract.checks import check_least
+from tabattn.contract.graphs import OUTPUT
 from tabattn.contract.networks import NeuronTokens
 from tabattn.nn.block import row_block
 from tabattn.zoo.coder import Architecture, NetworkCoder, Posterior, Sizes, TaskRows
 from tabattn.zoo.decoder import Decoder
+from tabattn.zoo.executor import execute
 from tabattn.zoo.places import CELL, SMALL, Places, neighbours
 from tabattn.zoo.told import Meta, TaskEncoder
 
@@ -37,11 +39,11 @@ class Readout(nn.Module):
             for layer in (self.slots, self.grid):
                 layer.weight[:latent] *= 4
 
-    def forward(self, found: Tensor, mask: Tensor, cell: Tensor) -> Posterior:
-        """Read neurons, and the slots behind them, ``(networks, tokens + slots, dim)``.
+    def forward(self, found: Tensor, mask: Tensor, cell: Tensor) -> Tensor:
+        """Read neurons, and the slots behind them, to means and log-variances, ``(networks, 2 * latent)``.
 
         Args:
-            found: Neurons and slots.
+            found: Neurons and slots, ``(networks, tokens + slots, dim)``.
             mask: Whether there is a neuron, ``(networks, tokens)``.
             cell: Number of each neuron in the grid of levels and places, of that shape.
         """
@@ -49,16 +51,45 @@ class Readout(nn.Module):
         neurons = self.cells(found[:, :room]) * mask[..., None]
         grid = neurons.new_zeros(len(neurons), self.places, CELL)
         grid = grid.scatter_add(1, cell[..., None].expand_as(neurons), neurons)
-        both = self.slots(found[:, room:].flatten(1)) + self.grid(grid.flatten(1))
-        mean, log_variance = both.float().chunk(2, dim=-1)
-        return Posterior(mean, log_variance.clamp(-12, 4))
+        return self.slots(found[:, room:].flatten(1)) + self.grid(grid.flatten(1))
+
+
+class ProbedOutputs(nn.Module):
+    """Probe features: posterior of the latent from what a network computes on learned inputs (Kofinas et al. 2024).
+
+    Weights alone show a function only through products of matrices, which few layers of attention do not compute.
+
+    Args:
+        sizes: Room for networks.
+        latent: Width of the latent.
+        probes: Number of inputs.
+        hidden: Width of the hidden layer.
+    """
+
+    def __init__(self, sizes: Sizes, latent: int, probes: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.inputs = nn.Parameter(torch.randn(probes, sizes.inputs))
+        self.enter = nn.Linear(probes, hidden)
+        self.places = nn.Embedding(sizes.width, hidden)
+        self.leave = nn.Linear(hidden, 2 * latent, bias=False)
+        self.straight = nn.Linear(probes, 2 * latent, bias=False)
+
+    def forward(self, tokens: NeuronTokens) -> Tensor:
+        """Add up over outputs; ``(networks, 2 * latent)``."""
+        with torch.autocast(tokens.weight.device.type, enabled=False):
+            x = self.inputs.float().expand(len(tokens.mask), -1, -1)
+            values = execute(tokens, x).values.mT.asinh()
+        hidden = self.enter(values) + self.places(tokens.place.clamp(max=self.places.num_embeddings - 1))
+        found = self.leave(F.silu(hidden)) + self.straight(values)
+        return (found * ((tokens.flags & OUTPUT) > 0)[..., None]).sum(1)
 
 
 class NeuronTransformer(NetworkCoder):
     """Variational autoencoder of networks, whose tokens are neurons with their rows of weights.
 
     Encoder: pre-norm transformer blocks over neurons; learned queries read them in each block, and their slots give the
-    posterior of the latent, together with a linear map of the neurons by level and place. Decoder, in parallel for all
+    posterior of the latent, together with a linear map of the neurons by level and place, and with what the network
+    computes on learned inputs. Decoder, in parallel for all
     vertices: the architecture from the latent; then the weights from the latent and the architecture. The weight of an
     edge is the sum of a bilinear form of child and parent and, between adjacent levels, of a row and of a column.
 
@@ -74,7 +105,8 @@ class NeuronTransformer(NetworkCoder):
         weight_layers: Number of blocks that decode the weights.
         slots: Number of learned queries, and of tokens that a latent is decoded from.
         meta: What the decoder is told of the task: ``token`` = its meta-features as a token; ``concat`` = concatenated
-            to the latent; ``rows`` = a learned encoding of its rows; ``none``.
+            to the latent; ``rows`` = a ridge regression and a learned encoding of its rows; ``none``.
+        probes: Number of learned inputs on which the encoder computes a network; 0 = it reads its weights alone.
     """
 
     def __init__(
@@ -91,10 +123,11 @@ class NeuronTransformer(NetworkCoder):
         weight_layers: int = 4,
         slots: int = 16,
         meta: Meta = "token",
+        probes: int = 64,
     ) -> None:
         encoder = TaskEncoder(meta, sizes, dim)
         super().__init__(sizes, latent, encoder.width)
-        check_least(dim=(dim, 1), hidden=(hidden, 1), slots=(slots, 1), layers=(layers, 1))
+        check_least(dim=(dim, 1), hidden=(hidden, 1), slots=(slots, 1), layers=(layers, 1), probes=(probes, 0))
         check_least(architecture_layers=(architecture_layers, 0), weight_layers=(weight_layers, 0))
 
         def blocks(count: int) -> nn.ModuleList:
@@ -108,6 +141,7 @@ class NeuronTransformer(NetworkCoder):
         self.encoder = blocks(layers)
         self.encoder_norm = nn.LayerNorm(dim)
         self.readout = Readout(sizes, latent, dim, slots)
+        self.probed = ProbedOutputs(sizes, latent, probes) if probes else None
         self.decoder = Decoder(sizes, latent, encoder, dim, slots, blocks(architecture_layers), blocks(weight_layers))
 
     def tell(self, task: TaskRows) -> Tensor:
@@ -141,7 +175,11 @@ class NeuronTransformer(NetworkCoder):
         found = torch.cat([self.tokens(tokens), self.queries.expand(len(tokens.mask), -1, -1)], dim=1)
         for block in self.encoder:
             found = block(found, tokens.mask.shape[1], mask)
-        return self.readout(self.encoder_norm(found), tokens.mask, self.places.cell(tokens))
+        both = self.readout(self.encoder_norm(found), tokens.mask, self.places.cell(tokens))
+        if self.probed is not None:
+            both = both + self.probed(tokens)
+        mean, log_variance = both.float().chunk(2, dim=-1)
+        return Posterior(mean, log_variance.clamp(-12, 4))
 
     def architecture(self, latent: Tensor, told: Tensor, tokens: int) -> Architecture:
         return self.decoder.architecture(latent, told, tokens)

@@ -26,6 +26,7 @@ from tabattn.zoo.loss import (
     divergences,
     free_divergence,
     network_losses,
+    target_losses,
     total_loss,
     validity_losses,
 )
@@ -192,6 +193,9 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
         parts = network_losses(self.network, tokens, posterior.drawn(), told, batch.probe, self.loss)
         if self.loss.valid:
             parts["valid"] = validity_losses(self.network, told)
+        if self.loss.targets:
+            x, y = with_columns(batch.x, self.network.sizes.inputs), batch.y
+            parts["targets"] = target_losses(self.network, tokens, told, x, y, self.loss.tolerance)
         divergence = free_divergence(posterior, self.loss.free_bits)
         prior = self.prior.loss(posterior.mean, told)
         loss = total_loss(parts, self.loss) + weight * divergence + self.loss.prior * prior

@@ -6,16 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from tabattn.attention import MECHANISMS, Local, Softmax
-from tabattn.contract.graphs import OUTPUT
+from tabattn.contract.graphs import OUTPUT, Population
+from tabattn.contract.modules import from_module
 from tabattn.contract.networks import NetworkBatch, NeuronTokens
 from tabattn.zoo import NETWORKS, NeuronTransformer, Sizes, detokenize, execute, permuted, tokenize
 from tabattn.zoo.canonical import canonical
 from tabattn.zoo.coder import Architecture, NetworkCoder, TaskRows
 from tabattn.zoo.decoding import decode_free, decode_valid
 from tabattn.zoo.loss import LossOptions, network_losses
+from tabattn.zoo.network import ProbedOutputs
 from tabattn.zoo.sampling import decoded
 from tabattn.zoo.scores import matches, padded, validity
 from tests.zoo.networks import batch, graph, sure
@@ -127,6 +130,18 @@ def test_the_network_reads_all_of_a_network() -> None:
     flags[0, place[0]] ^= OUTPUT
     for change in ({"weight": weight}, {"bias": bias}, {"type": kind}, {"flags": flags}):
         assert not torch.allclose(network.encode(given.tokens._replace(**change)).mean, mean, atol=1e-4)
+
+
+def test_the_encoder_reads_what_a_network_computes() -> None:
+    """Probe features are sums over outputs of a function of these on the learned inputs."""
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    torch.manual_seed(0)
+    probed = ProbedOutputs(SIZES, 5, 6, hidden=7)
+    values = module(probed.inputs[:, :3]).T.asinh()
+    hidden = torch.nn.functional.silu(probed.enter(values) + probed.places.weight[:2])
+    found = probed(NeuronTokens.of(Population.of([from_module(module)]), 12))
+    assert torch.allclose(found[0], (probed.leave(hidden) + probed.straight(values)).sum(0), atol=1e-5)
+    assert coder(probes=0).probed is None
 
 
 def test_weights_have_the_statistics_of_their_level() -> None:
@@ -262,6 +277,29 @@ def test_networks_that_are_too_large_are_refused() -> None:
             sizes.check(tokens)
     with pytest.raises(ValueError, match=r"sizes.levels must be at least 2, got 1"):
         Sizes(levels=1)
+
+
+def test_the_encoding_of_rows_has_the_ridge_regression() -> None:
+    given = batch(3)
+    told = coder(meta="rows").eval().tell(TaskRows(given.meta, given.x, given.y))
+    for own, x, y in zip(told, given.x, given.y[..., 0], strict=True):
+        real = ~y.isnan()
+        fitted = Ridge(alpha=1.0, fit_intercept=False).fit(x[real].numpy(), y[real].numpy())
+        assert own[:4].tolist() == pytest.approx(fitted.coef_.tolist(), abs=1e-4)
+
+
+def test_the_encoding_of_rows_is_of_a_set() -> None:
+    """The order of rows, rows without a target, and columns that are not there change nothing."""
+    given, order = batch(2), torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    network = coder(meta="rows").eval()
+    told = network.tell(TaskRows(given.meta, given.x, given.y))
+    assert torch.allclose(network.tell(TaskRows(given.meta, given.x[:, order], given.y[:, order])), told, atol=1e-5)
+    empty = given.x[:, -1:] + 5, torch.full_like(given.y[:, -1:], torch.nan)
+    more = TaskRows(given.meta, *(torch.cat(pair, 1) for pair in zip((given.x, given.y), empty, strict=True)))
+    assert torch.allclose(network.tell(more), told, atol=1e-5)
+    narrow = TaskRows(given.meta, given.x[..., :3], given.y)
+    missing = narrow._replace(x=torch.cat([narrow.x, torch.full_like(given.x[..., 3:], torch.nan)], -1))
+    assert torch.equal(network.tell(narrow), network.tell(missing))
 
 
 def test_a_wrong_form_of_telling_is_refused() -> None:

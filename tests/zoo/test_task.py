@@ -33,6 +33,7 @@ from tabattn.zoo.loss import (
     free_divergence,
     relative_errors,
     structure_losses,
+    target_losses,
     validity_losses,
 )
 from tabattn.zoo.sampling import decoded
@@ -263,6 +264,49 @@ def test_graphs_from_the_prior_are_learned_to_be_valid() -> None:
         validity_losses(made.network, told.detach()).mean().backward()
         optimizer.step()
     assert valid() > 0.8
+
+
+def test_weights_from_the_prior_learn_the_task() -> None:
+    """Training on nothing but the targets makes networks decoded from N(0, I) good on their tasks."""
+    made, given = task(), batch(16)
+    tokens, x, y = made.formed(given.tokens), given.x[:, :8], given.y[:, :8]
+    optimizer = torch.optim.AdamW(made.network.parameters(), lr=1e-2)
+
+    def quality() -> float:
+        latent = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+        return float(task_r2(decoded(made.network, latent, made.told(given), arch=tokens), x, y).median())
+
+    assert quality() < 0.1
+    for _ in range(60):
+        optimizer.zero_grad()
+        target_losses(made.network, tokens, made.told(given), x, y, 1.0).mean().backward()
+        optimizer.step()
+    assert quality() > 0.6
+
+
+def test_the_loss_of_targets_is_that_of_the_rows_that_have_one() -> None:
+    made, given = task().eval(), batch(5)
+    tokens, told = made.formed(given.tokens), made.told(given)
+    torch.manual_seed(3)
+    found = target_losses(made.network, tokens, told, given.x, given.y, 0.5)
+    torch.manual_seed(3)
+    weights = made.network.weights(torch.randn(5, 8), told, tokens)
+    outputs = execute(made.network.with_weights(tokens, *weights), given.x[:, :-1]).outputs
+    assert torch.allclose(found, behaviour_losses(given.y[:, :-1], outputs, 0.5), rtol=1e-4)
+
+
+def test_a_part_of_the_loss_is_computed_where_it_has_a_weight() -> None:
+    for name in ("targets", "valid"):
+        for weight in (0.0, 2.0):
+            made = task(loss=LossOptions(**{name: weight}))  # type: ignore[arg-type]
+            torch.manual_seed(0)
+            loss, parts = made.batch_loss(batch(4), 0.0)
+            assert (name in parts) == (weight > 0)
+            rest = parts | {"divergence": torch.zeros(())}
+            options = made.loss
+            assert loss.item() == pytest.approx(
+                sum(getattr(options, each, 0) * part.item() for each, part in rest.items()), rel=1e-4
+            )
 
 
 def test_losses_have_their_values() -> None:
