@@ -46,8 +46,13 @@ class UnsupportedModule(ValueError):
     def __init__(self, name: str, module: nn.Module, why: str = "") -> None:
         self.name, self.module, self.why = name, module, why
         where = f" {name!r}" if name else ""
-        known = "Linear, Sequential, Dropout, Identity, DAGNet and " + ", ".join(kind.__name__ for kind in KINDS)
-        super().__init__(f"module{where} is a {type(module).__name__}{why and f' {why}'}; a network may have {known}")
+        kinds = (nn.Linear, nn.Sequential, nn.Dropout, nn.Identity, DAGNet, *KINDS)
+        kind = type(module)
+        # Another class of the same name, such as that of a quantized layer.
+        namesake = kind not in kinds and kind.__name__ in {known.__name__ for known in kinds}
+        called = f"{kind.__module__}.{kind.__name__}" if namesake else kind.__name__
+        known = "Linear, Sequential, Dropout, Identity, DAGNet and " + ", ".join(known.__name__ for known in KINDS)
+        super().__init__(f"module{where} is a {called}{why and f' {why}'}; a network may have {known}")
 
 
 def from_module(module: nn.Module, inputs: int | None = None) -> NeuronDAG:
@@ -78,6 +83,8 @@ def from_module(module: nn.Module, inputs: int | None = None) -> NeuronDAG:
 
 def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """Linear layers and activations with their paths, in order."""
+    if getattr(module, "_forward_hooks", None) or getattr(module, "_forward_pre_hooks", None):
+        raise UnsupportedModule(name, module, "with hooks, which may change what it computes (remove them)")
     if type(module) is nn.Sequential:
         for key, part in module.named_children():
             yield from _parts(part, f"{name}.{key}" if name else key)
@@ -115,6 +122,8 @@ class _Builder:
         width = len(self.types[-1])
         if layer.in_features != width:
             raise ValueError(f"linear layer {name!r} has {layer.in_features} inputs, but {width} come before it")
+        if layer.out_features < 1:
+            raise ValueError(f"linear layer{_called(name)} must have at least 1 output, got {layer.out_features}")
         weight = _single(name, layer.weight)
         bias = np.zeros(len(weight), np.float32) if layer.bias is None else _single(name, layer.bias)
         flags = WEIGHTED if layer.bias is None else WEIGHTED | BIASED
@@ -152,9 +161,17 @@ class _Builder:
 def _single(name: str, values: Tensor) -> NDArray[np.float32]:
     if values.dtype != torch.float32:
         raise ValueError(
-            f"layer {name!r} has numbers of type {values.dtype}: a graph holds single precision (.float())"
+            f"layer{_called(name)} has numbers of type {values.dtype}: a graph holds single precision (.float())"
+        )
+    if values.is_meta or values.layout != torch.strided:
+        raise ValueError(
+            f"layer{_called(name)} has numbers that are not there, or not all: a graph holds dense tensors"
         )
     return values.detach().cpu().numpy().copy()
+
+
+def _called(name: str) -> str:
+    return f" {name!r}" if name else ""
 
 
 def to_module(dag: NeuronDAG) -> nn.Module:

@@ -42,7 +42,7 @@ class NeuronTokens(NamedTuple):
         def spread(values: np.ndarray, dtype: torch.dtype) -> Tensor:
             flat = torch.zeros(len(population) * most, dtype=dtype)
             flat[at] = torch.from_numpy(values).to(dtype)
-            return flat.view(-1, most)
+            return flat.view(len(population), most)
 
         child = torch.from_numpy(np.repeat(network * most + place, population.degree))
         cell = child * most + torch.from_numpy(population.source)

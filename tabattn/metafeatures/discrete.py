@@ -52,7 +52,8 @@ def information(bins: Ints, classes: Ints, seed: int) -> dict[str, Values]:
     of_class = _entropy(np.bincount(classes) / len(classes))
     joints = np.array([_entropy(joint + OCCUPIED) for joint in with_class])
     mutual = entropies + of_class - joints
-    total = mutual.sum()
+    # Without classes or values to tell apart there is nothing mutual: what is left would be that of OCCUPIED.
+    total = mutual.sum() if of_class > 0 and entropies.any() else float("nan")
     chosen = np.arange(bins.shape[1])
     if len(chosen) > MOST_COLUMNS:
         # The generator of pymfe, so that the same seed chooses the same columns.

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tabattn.contract.checks import nearest
 from tabattn.metafeatures.discrete import binned, information, numbered
+from tabattn.metafeatures.reading import missing, numbers, plain
 from tabattn.metafeatures.regression import NAMES as REGRESSION
 from tabattn.metafeatures.regression import regression
 from tabattn.metafeatures.statistical import overlap, statistical
@@ -37,6 +38,8 @@ RATIOS = "attr_to_inst cov eq_num_attr gravity inst_to_attr kurtosis leaves_bran
 RATIOS += "ns_ratio skewness tree_depth knn_r2 ridge_r2 tree_reg_depth tree_reg_leaves y_kurtosis y_skewness"
 BOUNDED = frozenset(name for name in NAMES if name.partition(".")[0] not in RATIOS.split())
 """Values that are within a few units; all others are scaled by a logarithm."""
+SEEDS = 2**32 - 1
+"""Largest seed."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class MetaFeatures(Sequence[float]):
 def get_meta_features(
     parameters: ArrayLike,
     target: ArrayLike,
-    names: Sequence[str] | None = None,
+    names: str | Sequence[str] | None = None,
     task: TargetKind = "auto",
     seed: int = 0,
 ) -> MetaFeatures:
@@ -97,19 +100,22 @@ def get_meta_features(
 
     Args:
         parameters: Columns of the table, ``(rows, columns)`` of numbers, NaN = missing.
-        target: Target column, ``(rows,)`` or ``(rows, 1)``: numbers, NaN = missing, or labels.
-        names: Names of the values to return, or of features, such as ``cor`` for ``cor.mean`` and ``cor.sd``; none =
-            all.
+        target: Target column, ``(rows,)`` or ``(rows, 1)``: numbers or labels; NaN or None = missing.
+        names: Name or names of the values to return, or of features, such as ``cor`` for ``cor.mean`` and ``cor.sd``;
+            none = all.
         task: Whether the target is numeric; ``auto``: it is if it has fractions, or more than ``max(10, sqrt(n))``
             different numbers.
-        seed: Seed of the tree, and of the choice of columns and rows in large tables.
+        seed: Seed of the tree, and of the choice of columns and rows in large tables, up to 2**32 - 1.
 
     Raises:
-        ValueError: Shapes do not fit, there are fewer than 2 rows with a target, no column has a number, or an
-            argument is unknown.
+        ValueError: Shapes do not fit, a column has something that is no number, there are fewer than 2 rows with a
+            target, no column has a number, or an argument is unknown.
     """
     asked = _asked(names)
-    columns, labels = _table(parameters, target)
+    if not 0 <= seed <= SEEDS:
+        raise ValueError(f"seed must be 0 to {SEEDS}, got {seed}")
+    with np.errstate(over="ignore"):
+        columns, labels = _table(parameters, target)
     if task not in get_args(TargetKind):
         raise ValueError(f"task must be {', '.join(get_args(TargetKind))}, got {task!r}")
     numeric = _is_numeric(labels) if task == "auto" else task == "regression"
@@ -160,11 +166,11 @@ def _is_numeric(labels: NDArray[Any]) -> bool:
     return len(np.unique(labels)) > max(10, len(labels) ** 0.5)
 
 
-def _asked(names: Sequence[str] | None) -> list[str]:
+def _asked(names: str | Sequence[str] | None) -> list[str]:
     if names is None:
         return list(NAMES)
     asked: list[str] = []
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         own = [name] if name in NAMES else [each for each in NAMES if each.partition(".")[0] == name]
         if not own:
             raise ValueError(f"no meta-feature is called {name!r}{nearest(name, NAMES)}; all: {', '.join(NAMES)}")
@@ -174,16 +180,15 @@ def _asked(names: Sequence[str] | None) -> list[str]:
 
 def _table(parameters: ArrayLike, target: ArrayLike) -> tuple[Floats, NDArray[Any]]:
     """Columns with their missing cells filled, and the target, of the rows that have one."""
-    columns, labels = np.asarray(parameters), np.asarray(target)
+    columns, labels = numbers("parameters", parameters), plain("target", target)
     if columns.ndim != 2:
         raise ValueError(f"parameters must have the shape (rows, columns), got {columns.shape}")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != columns.shape[:1]:
         raise ValueError(f"target must have the shape ({len(columns)},), a label for each row, got {labels.shape}")
-    columns = columns.astype(float)
     if labels.dtype.kind == "O":
-        labels = _plain(labels)
+        columns, labels = columns[~missing(labels)], _plain(labels[~missing(labels)])
     known = np.isfinite(labels) if labels.dtype.kind == "f" else np.ones(len(labels), bool)
     if known.sum() < 2:
         raise ValueError(f"a table needs at least 2 rows with a target, got {known.sum()}")
@@ -199,5 +204,5 @@ def _plain(labels: NDArray[Any]) -> NDArray[Any]:
     """Objects as numbers if all are, else as text."""
     try:
         return labels.astype(float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return labels.astype(str)

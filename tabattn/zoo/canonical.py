@@ -78,7 +78,7 @@ def _sorted(tokens: NeuronTokens, key: Tensor, group: Tensor) -> NeuronTokens:
     key = torch.where(fixed, place.double(), key)
     group = torch.where(fixed, 0, group)
     order = place
-    last = torch.where(tokens.mask, 2 * tokens.level + fixed, 2 * tokens.level.max() + 2)
+    last = torch.where(tokens.mask, 2 * tokens.level + fixed, torch.iinfo(torch.long).max)
     for each in (key, group, last):
         order = order.gather(1, torch.argsort(each.gather(1, order), dim=1, stable=True))
     rows = order[:, :, None].expand_as(tokens.weight)

@@ -46,15 +46,13 @@ class Sizes:
         Raises:
             ValueError: One does not.
         """
-        place = tokens.place
         first = (tokens.level == 0) & tokens.mask
-        found = {
-            "vertices": int(tokens.mask.sum(1).max()) if len(place) else 0,
-            "levels": int(tokens.level.max()) + 1 if place.numel() else 0,
-            "width": int(place.max()) + 1 if place.numel() else 0,
-            "inputs": int(first.sum(1).max()) if len(place) else 0,
-        }
-        for name, needed in found.items():
+        counted = tokens.mask.sum(1), tokens.level.flatten() + 1, tokens.place.flatten() + 1, first.sum(1)
+        if not tokens.mask.numel():
+            return
+        # At once, as each number would wait for the device.
+        needs = torch.stack([each.max() for each in counted]).tolist()
+        for name, needed in zip(("vertices", "levels", "width", "inputs"), needs, strict=True):
             if needed > getattr(self, name):
                 raise ValueError(
                     f"sizes.{name} must be at least {needed} for these networks, got {getattr(self, name)}"
@@ -209,12 +207,17 @@ NetworkFactory = Callable[[Sizes, AttentionFactory], NetworkCoder]
 """Called with ``(sizes, attention)``; a class, or one with some options filled in."""
 
 
-def padded(values: Tensor, size: int) -> Tensor:
+def padded(values: Tensor, size: int, name: str = "size") -> Tensor:
     """Pad the last dimension with zeros.
 
+    Args:
+        values: Values.
+        size: Room for them.
+        name: Name of the option that gives the room, for the message.
+
     Raises:
-        ValueError: It is longer.
+        ValueError: There are more values.
     """
     if values.shape[-1] > size:
-        raise ValueError(f"there is room for {size} values, got {values.shape[-1]}")
+        raise ValueError(f"{name} must be at least {values.shape[-1]} for these tasks, got {size}")
     return F.pad(values, (0, size - values.shape[-1]))

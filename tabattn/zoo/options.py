@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import get_args
 
-from tabattn.zoo.priors import Prior
+from tabattn.zoo.priors import Prior, check_temperature
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class PredictOptions:
     def __post_init__(self) -> None:
         if self.prior not in get_args(Prior):
             raise ValueError(f"predict.prior must be {', '.join(get_args(Prior))}, got {self.prior!r}")
-        if not self.temperature >= 0:
-            raise ValueError(f"predict.temperature must be at least 0, got {self.temperature}")
+        check_temperature("predict.temperature", self.temperature)
 
 
 DEFAULT_PREDICT = PredictOptions()

@@ -4,17 +4,18 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Generator, Tensor, nn
 
 from tabattn.contract.checks import check_least
 from tabattn.contract.modules import to_module
 from tabattn.contract.networks import NeuronTokens
-from tabattn.metafeatures import MetaScaler, get_meta_features
+from tabattn.metafeatures import MetaScaler, get_meta_features, numbers
 from tabattn.zoo.coder import NetworkCoder
 from tabattn.zoo.priors import Prior
 from tabattn.zoo.scores import taken, task_r2
@@ -32,8 +33,8 @@ class Table(NamedTuple):
         x: Rows, ``(rows, inputs)``.
         y: Targets, ``(rows, 1)``.
         meta: Scaled meta-features, ``(features,)``.
-        x_scale: Mean and standard deviation of each column, ``(2, inputs)``.
-        y_scale: Those of the target, ``(2,)``.
+        x_scale: Mean and standard deviation of each column, ``(2, inputs)`` double: large numbers may differ little.
+        y_scale: Those of the target, ``(2,)`` double.
     """
 
     x: Tensor
@@ -48,14 +49,14 @@ class Table(NamedTuple):
 
         Args:
             x: Rows, ``(rows, inputs)``; NaN = missing, which counts as the mean.
-            y: Numeric targets, ``(rows,)``.
+            y: Numeric targets, ``(rows,)`` or ``(rows, 1)``.
             scaler: Scaler of the zoo.
 
         Raises:
             ValueError: The shapes do not fit, the target is constant or not finite, or a column has no number.
         """
-        rows, target = np.asarray(x, float), np.asarray(y, float).reshape(-1)
-        if rows.ndim != 2 or len(rows) != len(target):
+        rows, target = numbers("x", x), _target(y)
+        if rows.ndim != 2 or len(rows) != len(target) or not len(rows):
             raise ValueError(f"x and y must have the shapes (rows, inputs) and (rows,), got {np.shape(x), np.shape(y)}")
         if not np.isfinite(target).all() or np.ptp(target) == 0:
             raise ValueError("y must have finite numbers, not all the same")
@@ -63,16 +64,32 @@ class Table(NamedTuple):
         if np.isnan(rows).all(0).any():
             raise ValueError(f"column {int(np.isnan(rows).all(0).argmax())} of x has no number")
         found = get_meta_features(rows, target, task="regression")
-        mean, std = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
-        std = np.where(std > 0, std, 1.0)
+        mean, std = _moments(np.column_stack([rows, target]))
         as_float = partial(torch.as_tensor, dtype=torch.float)
         return cls(
-            as_float(np.nan_to_num((rows - mean) / std)),
-            as_float((target - target.mean()) / target.std())[:, None],
+            as_float(np.nan_to_num((rows - mean[:-1]) / std[:-1])),
+            as_float((target - mean[-1]) / std[-1])[:, None],
             as_float(scaler(found.values, found.valid)),
-            as_float(np.stack([mean, std])),
-            as_float([target.mean(), target.std()]),
+            torch.from_numpy(np.stack([mean[:-1], std[:-1]])),
+            torch.from_numpy(np.stack([mean[-1], std[-1]])),
         )
+
+
+def _target(y: ArrayLike) -> NDArray[np.float64]:
+    """Targets ``(rows,)``, of that shape or of ``(rows, 1)``."""
+    target = numbers("y", y)
+    return target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target
+
+
+def _moments(columns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of columns, without those that are missing; 1 where a column is constant."""
+    # Squares of large numbers would be infinite, and those of small ones 0.
+    largest = np.nanmax(np.abs(columns), axis=0)
+    largest = np.where(largest > 0, largest, 1.0)
+    scaled = columns / largest
+    std = np.nanstd(scaled, axis=0) * largest
+    constant = (np.nanmin(columns, axis=0) == np.nanmax(columns, axis=0)) | (std == 0)
+    return np.nanmean(scaled, axis=0) * largest, np.where(constant, 1.0, std)
 
 
 class TableNetwork(nn.Module):
@@ -93,10 +110,17 @@ class TableNetwork(nn.Module):
         self.register_buffer("y_scale", table.y_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predict targets ``(rows,)`` of rows ``(rows, inputs)``; NaN = missing, which counts as the mean."""
-        rows = ((x.to(self.x_scale) - self.x_scale[0]) / self.x_scale[1]).nan_to_num(0.0)
-        found: Tensor = self.network(rows)
-        return found[..., 0] * self.y_scale[1] + self.y_scale[0]
+        """Predict targets ``(rows,)`` of rows ``(rows, inputs)``; NaN = missing, which counts as the mean.
+
+        Raises:
+            ValueError: The table has another number of columns.
+        """
+        if x.shape[-1] != self.x_scale.shape[1]:
+            raise ValueError(f"x must have {self.x_scale.shape[1]} columns, got {x.shape[-1]}")
+        kind = next((each.dtype for each in self.network.parameters()), torch.float)
+        rows = ((x.to(self.x_scale) - self.x_scale[0]) / self.x_scale[1]).nan_to_num(0.0, 0.0, 0.0)
+        found: Tensor = self.network(rows.to(kind))[..., 0].to(self.y_scale)
+        return (found * self.y_scale[1] + self.y_scale[0]).to(x.dtype if x.is_floating_point() else kind)
 
 
 class OwnData:
@@ -213,9 +237,10 @@ def fine_tune(
     """Train a copy of a network further on a table, by Adam on the mean squared error.
 
     Args:
-        network: Module from rows ``(rows, inputs)`` to targets ``(rows,)``, such as those of ``sample_for``.
+        network: Module from rows ``(rows, inputs)`` to targets ``(rows,)`` or ``(rows, 1)``, such as those of
+            ``sample_for``.
         x: Rows, ``(rows, inputs)``.
-        y: Numeric targets, ``(rows,)``.
+        y: Numeric targets, ``(rows,)`` or ``(rows, 1)``.
         steps: Steps.
         lr: Learning rate.
         batch_size: Rows of a step.
@@ -223,17 +248,31 @@ def fine_tune(
 
     Returns:
         The trained copy, in evaluation mode.
+
+    Raises:
+        ValueError: The shapes do not fit, a target is not finite, or an option is out of its bounds.
     """
     check_least(steps=(steps, 0), batch_size=(batch_size, 1))
-    rows, target = (torch.as_tensor(np.asarray(each), dtype=torch.float) for each in (x, y))
+    if not 0 < lr < inf:
+        raise ValueError(f"lr must be above 0 and finite, got {lr}")
     tuned, source = copy.deepcopy(network).train(), Generator().manual_seed(seed)
+    kind = torch.double if isinstance(network, TableNetwork) else torch.float
+    rows, target = (torch.as_tensor(each, dtype=kind) for each in (numbers("x", x), _target(y)))
+    if target.dim() != 1 or len(rows) != len(target) or not len(rows):
+        shapes = tuple(rows.shape), np.shape(y)
+        raise ValueError(f"x and y must have the shapes (rows, inputs) and (rows,), got {shapes}")
+    if not target.isfinite().all():
+        raise ValueError("y must have finite numbers")
     if not steps:
         return tuned.eval()
     variance = target.var(correction=0).clamp(min=1e-12)
     adam = torch.optim.Adam(tuned.parameters(), lr=lr)
     for _ in range(steps):
         chosen = torch.randint(len(rows), (min(batch_size, len(rows)),), generator=source)
+        found = tuned(rows[chosen])
+        if found.shape not in (chosen.shape, (*chosen.shape, 1)):
+            raise ValueError(f"network must have one output for each of {len(chosen)} rows, got {tuple(found.shape)}")
         adam.zero_grad()
-        ((tuned(rows[chosen]) - target[chosen]).square().mean() / variance).backward()
+        ((found.flatten() - target[chosen]).square().mean() / variance).backward()
         adam.step()
     return tuned.eval()

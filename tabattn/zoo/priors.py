@@ -1,5 +1,6 @@
 """Priors of latents: normal distributions, kernel densities, and latent flow matching."""
 
+from math import inf
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +13,12 @@ STEPS = 24
 """Steps of Heun's method by which a flow is integrated."""
 BANDWIDTH = 0.1
 """Standard deviation of a kernel, relative to that of a dimension."""
+
+
+def check_temperature(name: str, temperature: float) -> None:
+    """Raise ValueError unless a factor on the standard deviation of noise is at least 0 and finite."""
+    if not 0 <= temperature < inf:
+        raise ValueError(f"{name} must be at least 0 and finite, got {temperature}")
 
 
 class LatentPrior(nn.Module):
@@ -77,11 +84,13 @@ class LatentPrior(nn.Module):
         """Latents of training networks, ``(number, latent)``.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is none, or some are not finite.
         """
         number = min(int(self.count), len(self.latents))
         if number < 2:
             raise ValueError("this prior is of latents of training networks, and there are none: train the task")
+        if not self.latents[:number].isfinite().all():
+            raise ValueError("this prior is of latents of training networks, and some are not finite: train anew")
         return self.latents[:number]
 
     def _scale(self) -> Tensor:
@@ -108,10 +117,12 @@ class LatentPrior(nn.Module):
             steps: Steps of the flow, each of two evaluations.
 
         Raises:
-            ValueError: There is no such distribution, or no latent of a training network has been kept.
+            ValueError: There is no such distribution, the temperature is out of its bounds, or no latent of a training
+                network has been kept.
         """
         if prior not in get_args(Prior):
             raise ValueError(f"prior must be {', '.join(get_args(Prior))}, got {prior!r}")
+        check_temperature("temperature", temperature)
         noise = temperature * torch.randn(len(told), self.latent, generator=source).to(told.device)
         if prior == "normal":
             return noise

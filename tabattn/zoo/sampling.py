@@ -6,16 +6,18 @@ from contextlib import contextmanager
 import torch
 from torch import Generator, Tensor, nn
 
+from tabattn.contract.checks import check_least
 from tabattn.contract.graphs import NeuronDAG, Population
 from tabattn.contract.modules import from_module, to_module
 from tabattn.contract.networks import NeuronTokens
+from tabattn.metafeatures import MetaFeatures
 from tabattn.zoo.coder import NetworkCoder, TaskRows, padded
 from tabattn.zoo.decoding import decode_free, decode_valid
 from tabattn.zoo.priors import LatentPrior, Prior
 from tabattn.zoo.scores import taken, validity
 from tabattn.zoo.tokens import detokenize
 
-Networks = NeuronTokens | Population | Sequence[NeuronDAG | nn.Module]
+Networks = NeuronTokens | Population | NeuronDAG | nn.Module | Sequence[NeuronDAG | nn.Module]
 AT_ONCE = 1024
 """Most networks that are encoded or decoded at once."""
 
@@ -39,20 +41,25 @@ class Sampler(nn.Module):
         """Encode networks to the means of their latents, ``(networks, latent)``.
 
         Args:
-            networks: Tokens, a population, graphs, or modules that ``from_module`` converts.
+            networks: Tokens, a population, graphs, or modules that ``from_module`` converts; one of these or several.
 
         Raises:
-            ValueError: A network is larger than there is room for.
+            ValueError: A network is larger than there is room for, or has a number that is not finite.
             UnsupportedModule: A module is no network of neurons.
         """
         tokens = as_tokens(networks)
+        if not len(tokens.mask):
+            return torch.zeros(0, self.network.latent, device=self._place)
         self.network.sizes.check(tokens)
+        wrong = ~(tokens.weight.isfinite().flatten(1).all(1) & tokens.bias.isfinite().all(1))
+        if wrong.any():
+            raise ValueError(f"network {int(wrong.nonzero()[0])} has weights or biases that are not finite")
         found = []
         with evaluating(self):
             for part in torch.arange(len(tokens.mask)).split(AT_ONCE):
                 own = NeuronTokens(*(each[part].to(self._place) for each in tokens))
                 found.append(self.network.encode(self.formed(own)).mean)
-        return torch.cat(found) if found else torch.zeros(0, self.network.latent)
+        return torch.cat(found)
 
     def decode(
         self,
@@ -61,7 +68,7 @@ class Sampler(nn.Module):
         x: Tensor | None = None,
         y: Tensor | None = None,
         valid_only: bool = True,
-        arch: NeuronTokens | NeuronDAG | nn.Module | None = None,
+        arch: Networks | None = None,
         inputs: int | None = None,
     ) -> NeuronTokens:
         """Decode latents to networks; weights have gradients to latents that require them.
@@ -75,9 +82,15 @@ class Sampler(nn.Module):
             valid_only: Whether to decode the likeliest valid graphs; else each choice by itself, which may be no graph.
             arch: Architecture, one for all networks or one for each; none = that of the latent.
             inputs: Number of inputs of all networks, which then have one output; none = that of the latent.
+
+        Raises:
+            ValueError: Arguments do not fit one another or the task, or there is no room for an architecture.
         """
+        latent = self._checked(latent)
+        if inputs is not None and (arch is not None or not valid_only):
+            raise ValueError(f"inputs={inputs} goes neither with arch nor with valid_only=False")
         task = task_rows(len(latent), meta, x, y)
-        given = None if arch is None else _architectures(arch, len(latent))
+        given = None if arch is None else self._architectures(arch, len(latent))
         found = []
         with evaluating(self), torch.set_grad_enabled(latent.requires_grad):
             for part in torch.arange(len(latent)).split(AT_ONCE):
@@ -86,6 +99,24 @@ class Sampler(nn.Module):
                 own_latent = latent[part.to(latent.device)].to(self._place)
                 found.append(decoded(self.network, own_latent, told, valid_only, own, inputs))
         return _trimmed(NeuronTokens(*(torch.cat(parts) for parts in zip(*found, strict=True))))
+
+    def _checked(self, latent: Tensor) -> Tensor:
+        latent = torch.as_tensor(latent)
+        if latent.dim() != 2 or latent.shape[1] != self.network.latent:
+            raise ValueError(
+                f"latents must have the shape (networks, {self.network.latent}), got {tuple(latent.shape)}"
+            )
+        if not latent.isfinite().all():
+            raise ValueError("latents must be finite, got numbers that are not")
+        return latent.to(self.network.statistics.dtype)
+
+    def _architectures(self, arch: Networks, n: int) -> NeuronTokens:
+        """Architecture of each of ``n`` networks."""
+        tokens = as_tokens(arch)
+        if len(tokens.mask) not in (1, n):
+            raise ValueError(f"arch must be 1 architecture or {n}, one for each network, got {len(tokens.mask)}")
+        self.network.sizes.check(tokens)
+        return NeuronTokens(*(each.expand(n, *each.shape[1:]) for each in tokens))
 
     @torch.no_grad()
     def draw(
@@ -99,6 +130,7 @@ class Sampler(nn.Module):
         seed: int | None = None,
     ) -> Tensor:
         """Draw latents for a task, ``(n, latent)``; arguments as of ``sample``."""
+        check_least(n=(n, 0))
         source = None if seed is None else Generator().manual_seed(seed)
         with evaluating(self):
             told = self.network.tell(TaskRows(*(each.to(self._place) for each in task_rows(1, meta, x, y))))
@@ -112,7 +144,7 @@ class Sampler(nn.Module):
         y: Tensor | None = None,
         prior: Prior = "flow",
         temperature: float = 1.0,
-        arch: NeuronTokens | NeuronDAG | nn.Module | None = None,
+        arch: Networks | None = None,
         valid_only: bool = True,
         seed: int | None = None,
     ) -> list[nn.Module]:
@@ -154,6 +186,8 @@ def as_tokens(networks: Networks) -> NeuronTokens:
     """Tokens of networks in any form."""
     if isinstance(networks, NeuronTokens):
         return networks
+    if isinstance(networks, (NeuronDAG, nn.Module)):
+        networks = [networks]
     if not isinstance(networks, Population):
         dags = [each if isinstance(each, NeuronDAG) else from_module(each) for each in networks]
         networks = Population.of(dags)
@@ -162,6 +196,8 @@ def as_tokens(networks: Networks) -> NeuronTokens:
 
 def task_rows(n: int, meta: Tensor | None, x: Tensor | None, y: Tensor | None) -> TaskRows:
     """What is known of the task of each of ``n`` networks, of a task or of each."""
+    if isinstance(meta, MetaFeatures):
+        raise ValueError("meta must be scaled as that of the zoo, as task.table(x, y).meta is, got MetaFeatures")
     meta = torch.zeros(1, 0) if meta is None else torch.as_tensor(meta, dtype=torch.float)
     x = torch.zeros(1, 1, 0) if x is None else torch.as_tensor(x, dtype=torch.float)
     y = torch.full((*x.shape[:-1], 1), float("nan")) if y is None else torch.as_tensor(y, dtype=torch.float)
@@ -169,8 +205,14 @@ def task_rows(n: int, meta: Tensor | None, x: Tensor | None, y: Tensor | None) -
         y = y[..., None]
     if y.shape[:-1] != x.shape[:-1]:
         raise ValueError(f"x and y must have the same rows, got {tuple(x.shape)} and {tuple(y.shape)}")
-    meta, x, y = (part if part.dim() == full else part[None] for part, full in ((meta, 2), (x, 3), (y, 3)))
-    return TaskRows(*(part.expand(n, *part.shape[1:]) for part in (meta, x, y)))
+    parts = {"meta": (meta, 2), "x": (x, 3), "y": (y, 3)}
+    whole = {name: part[None] if part.dim() == full - 1 else part for name, (part, full) in parts.items()}
+    for name, part in whole.items():
+        if part.dim() != parts[name][1] or len(part) not in (1, n):
+            raise ValueError(f"{name} must be of 1 task or of {n}, got the shape {tuple(part.shape)}")
+    if not whole["meta"].isfinite().all():
+        raise ValueError("meta must be finite, with 0 for what is undefined")
+    return TaskRows(*(part.expand(n, *part.shape[1:]) for part in whole.values()))
 
 
 def with_columns(x: Tensor, inputs: int) -> Tensor:
@@ -187,11 +229,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(training)
-
-
-def _architectures(arch: NeuronTokens | NeuronDAG | nn.Module, n: int) -> NeuronTokens:
-    tokens = arch if isinstance(arch, NeuronTokens) else as_tokens([arch])
-    return NeuronTokens(*(each.expand(n, *each.shape[1:]) for each in tokens))
 
 
 def _trimmed(tokens: NeuronTokens) -> NeuronTokens:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ Draw = Callable[[int], Tensor]
 
 WORST = -1e3
 """Quality of a network whose outputs are not finite, and the least there is."""
+SEEDS = 2**32 - 1
+"""Largest seed that all methods take."""
 LARGEST_ERROR = 10.0
 """Relative squared error beyond which the gradient method does not follow a network."""
 
@@ -37,7 +40,7 @@ class SearchOptions:
         bound: Largest absolute value of a latent number in NSGA-II.
         lr: Learning rate of the gradient method.
         penalty: Weight of the negative log-density of latents under N(0, I), per dimension, in the gradient method.
-        seed: Seed.
+        seed: Seed, up to 2**32 - 1.
 
     Raises:
         ValueError: An option is out of its bounds.
@@ -52,9 +55,11 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         check_least(evaluations=(self.evaluations, 1), population=(self.population, 2))
-        if not (self.bound > 0 and self.lr > 0 and self.penalty >= 0):
+        if not (0 < self.bound < inf and 0 < self.lr < inf and 0 <= self.penalty < inf):
             values = self.bound, self.lr, self.penalty
-            raise ValueError(f"bound and lr must be above 0 and penalty at least 0, got {values}")
+            raise ValueError(f"bound and lr must be above 0, penalty at least 0, and all finite, got {values}")
+        if not 0 <= self.seed <= SEEDS:
+            raise ValueError(f"seed must be 0 to {SEEDS}, got {self.seed}")
 
 
 @dataclass(frozen=True)

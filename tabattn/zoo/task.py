@@ -167,19 +167,18 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
     probe = forward
 
     def on_train_batch_start(self, batch: NetworkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Check the first batch, and measure its weights, before the first step of a training; alike on all ranks."""
-        self._check_first(batch, batch_idx)
+        """Check a batch; measure the weights of the first, before the first step of a training; alike on all ranks."""
+        self._check(batch, batch_idx)
         if self.global_step == 0 and batch_idx == 0:
             self.network.begin(self.formed(batch.tokens))
             self.network.statistics.copy_(self.trainer.strategy.broadcast(self.network.statistics))
 
-    def _check_first(self, batch: NetworkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Check the type of a batch, and the sizes of the networks of the first."""
+    def _check(self, batch: NetworkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check the type of a batch, and the sizes of its networks."""
         super().on_train_batch_start(batch, batch_idx, dataloader_idx)
-        if batch_idx == 0:
-            self.network.sizes.check(batch.tokens)
+        self.network.sizes.check(batch.tokens)
 
-    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _check_first
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _check
 
     def batch_loss(self, batch: NetworkBatch, weight: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch, and its parts by name.

@@ -45,7 +45,7 @@ class TaskEncoder(nn.Module):
         """Encode tasks, ``(networks, width)``."""
         if self.meta == "none":
             return task.meta.new_zeros(len(task.meta), 0)
-        told = self._rows(task.x, task.y) if self.meta == "rows" else padded(task.meta, self.sizes.meta)
+        told = self._rows(task.x, task.y) if self.meta == "rows" else padded(task.meta, self.sizes.meta, "sizes.meta")
         if not self.training:
             return told
         kept = torch.rand(len(told), 1, device=told.device) >= self.dropout
@@ -55,7 +55,7 @@ class TaskEncoder(nn.Module):
         """Means of rows, of their encodings and of these times targets and residuals; coefficients of the ridge."""
         x, y = x[:, :MOST_ROWS], y[:, :MOST_ROWS, :1]
         real = ~y.isnan()
-        there = padded((~x.isnan()).to(x.dtype), self.sizes.inputs) * real
+        there = padded((~x.isnan()).to(x.dtype), self.sizes.inputs, "sizes.inputs") * real
         x, y = padded(x.nan_to_num(), self.sizes.inputs) * real, y.nan_to_num()
         linear = ridge(x, y)
         rest = y - x @ linear

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +116,8 @@ def test_what_is_undefined_is_marked() -> None:
     undefined = {name for name, valid in zip(NAMES[:37], one_class.valid, strict=False) if not valid}
     assert {"gravity", "f2.mean", "leaves_per_class.mean", "tree_depth.mean"} <= undefined
     assert undefined.isdisjoint({"attr_ent.mean", "class_ent", "cor.mean", "nodes_per_attr"})
+    for nothing in (one_class, get_meta_features(np.ones((50, 2)), target)):
+        assert not nothing.valid[[NAMES.index("ns_ratio"), NAMES.index("eq_num_attr")]].any()
 
 
 def test_padding_and_rows_without_a_target_are_left_out() -> None:
@@ -123,6 +126,59 @@ def test_padding_and_rows_without_a_target_are_left_out() -> None:
     padded[:300, :4] = columns
     found = get_meta_features(padded, np.concatenate([target, np.full(20, np.nan)]))
     np.testing.assert_array_equal(found.values, get_meta_features(columns, target).values)
+
+
+def test_missing_values_of_any_kind() -> None:
+    """None, NaN and what data frames have in their place; in labels too, where they are no class."""
+    source = np.random.default_rng(0)
+    columns, target = source.normal(size=(40, 2)), source.normal(size=40)
+    absent = np.arange(40) % 4 == 0
+    expected = get_meta_features(np.where(absent[:, None], np.nan, columns), target)
+    labels = np.where(columns[:, 0] > 0, "a", "b").astype(object)
+    of_labels = get_meta_features(columns[~absent], labels[~absent])
+    of_numbers = get_meta_features(columns[~absent], target[~absent])
+
+    class Missing:
+        """Of which no comparison is true or false, as of pandas' NA."""
+
+        def __ne__(self, other: object) -> Any:
+            return self
+
+        def __bool__(self) -> bool:
+            raise TypeError("boolean value of NA is ambiguous")
+
+    for mark in (None, np.nan, Missing()):
+        cells = columns.astype(object)
+        cells[absent] = mark
+        np.testing.assert_array_equal(get_meta_features(cells, target).values, expected.values)
+        found = [np.where(absent, mark, each) for each in (labels, target.astype(object))]
+        np.testing.assert_array_equal(get_meta_features(columns, found[0]).values, of_labels.values)
+        np.testing.assert_array_equal(get_meta_features(columns, found[1]).values, of_numbers.values)
+
+
+def test_what_is_no_number_is_named() -> None:
+    target = np.arange(3.0)
+    for cells, message in (
+        (np.array([[1, 2], [3, "x"], [5, 6]], object), "parameters must be numbers, got x in column 1 of row 1"),
+        (np.array([["1", "2"], ["y", "4"], ["5", "6"]]), "parameters must be numbers, got y in column 0 of row 1"),
+        (np.array([["2020"] * 2] * 3, "M8[Y]"), r"parameters must be numbers, got datetime64\[Y\]"),
+        (np.ones((3, 2), complex), "parameters must be numbers, got complex128"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            get_meta_features(cells, target)
+    with pytest.raises(ValueError, match="target must be numbers, got complex128"):
+        get_meta_features(np.ones((3, 2)), target + 1j)
+
+    class Frame:
+        """Table with names of columns."""
+
+        columns = ("width", "colour")
+
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            return np.array([[1, "red"]] * 3, object)
+
+    with pytest.raises(ValueError, match="parameters must be numbers, got red in column 'colour' of row 0"):
+        get_meta_features(Frame(), target)
 
 
 def test_whether_a_target_is_numeric() -> None:
@@ -143,6 +199,7 @@ def test_values_by_place_and_by_name() -> None:
     assert list(found) == [found["cor.mean"], found["cor.sd"], 4.0] == found[:3]
     np.testing.assert_array_equal(np.asarray(found), found.values)
     assert isinstance(found, MetaFeatures)
+    assert get_meta_features(*regression(), names="cor").names == ("cor.mean", "cor.sd")
     with pytest.raises(KeyError, match=r"no meta-feature is called 'cor.men' \(did you mean 'cor.mean'\?\)"):
         found["cor.men"]
 
@@ -156,6 +213,9 @@ def test_values_by_place_and_by_name() -> None:
         ({"target": np.full(9, np.nan)}, "at least 2 rows with a target, got 0"),
         ({"parameters": np.full((9, 2), np.nan)}, "at least 1 column with a number, got none of 2"),
         ({"names": ["kor"]}, r"no meta-feature is called 'kor'"),
+        ({"names": "kor"}, r"no meta-feature is called 'kor'"),
+        ({"seed": -1}, "seed must be 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, "seed must be 0 to 4294967295, got 4294967296"),
         ({"task": "ranking"}, "task must be auto, regression, classification, got 'ranking'"),
         ({"task": "regression", "target": ["a"] * 9}, "needs a target of numbers, got <U1"),
     ],

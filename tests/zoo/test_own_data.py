@@ -1,5 +1,6 @@
 """Networks for a user's own table: sampled, searched, and fine-tuned."""
 
+import copy
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from tests.zoo.latents import WIDTH, decode
 from tests.zoo.networks import batch, graph
 
 SIZES = Sizes(14, 4, 5, 4, len(NAMES))
+IDENTITY = MetaScaler(np.zeros(len(NAMES)), np.ones(len(NAMES)))
 
 
 class Fake(OwnData):
@@ -64,8 +66,7 @@ def test_samples_are_networks_of_the_table_best_first() -> None:
     assert standard.std(0, correction=0).tolist() == pytest.approx([1, 1], rel=1e-4)
     assert float(target.std(correction=0)) == pytest.approx(1, rel=1e-4)
     measured = get_meta_features(x, y)
-    identity = MetaScaler(np.zeros(len(NAMES)), np.ones(len(NAMES)))
-    np.testing.assert_allclose(meta, identity(measured.values, measured.valid), rtol=1e-6)
+    np.testing.assert_allclose(meta, IDENTITY(measured.values, measured.valid), rtol=1e-6)
     again = Fake().sample_for(x, y, 3)
     assert torch.equal(again[0](rows), found[0](rows))
     other = Fake().sample_for(x, y, 3, seed=1)
@@ -82,6 +83,38 @@ def test_missing_cells_count_as_the_mean() -> None:
     assert float(outputs[0]) == pytest.approx(float(outputs[1]), rel=1e-4)
     x[3, 0] = np.nan
     assert len(Fake().sample_for(x, y, 2)) == 2
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1.0, 1e9), (1e300, 0.0), (1e-300, 0.0), (-1e-3, 5.0)])
+def test_the_unit_of_a_table_does_not_matter(scale: float, shift: float) -> None:
+    """Such as seconds since 1970, which single precision would round to minutes."""
+    x, y = table()
+    x = np.round(x, 3)
+    expected = Table.of(x, y, IDENTITY)
+    found = Table.of(scale * x + shift, scale * y + shift, IDENTITY)
+    sign = np.sign(scale)
+    np.testing.assert_allclose(found.x, sign * expected.x, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.y, sign * expected.y, rtol=1e-3, atol=1e-3)
+    torch.manual_seed(0)
+    line = nn.Linear(2, 1)
+    outputs = TableNetwork(line, found)(torch.from_numpy(scale * x + shift)).detach().numpy()
+    target = line(found.x).detach().numpy()[:, 0]
+    np.testing.assert_allclose((outputs - shift) / scale, sign * target * y.std() + y.mean(), rtol=1e-3, atol=1e-3)
+
+
+def test_rows_of_another_table_are_refused() -> None:
+    x, y = table()
+    network = TableNetwork(nn.Linear(2, 1), Table.of(x, y, IDENTITY))
+    for columns in (1, 3):
+        with pytest.raises(ValueError, match=f"x must have 2 columns, got {columns}"):
+            network(torch.zeros(5, columns))
+    assert network(torch.zeros(5, 2)).dtype == torch.float32
+    assert network(torch.zeros(5, 2).double()).dtype == torch.float64
+    assert network(torch.zeros(5, 2, dtype=torch.long)).dtype == torch.float32
+    infinite, missing = torch.zeros(1, 2), torch.zeros(1, 2)
+    infinite[0, 1], missing[0, 1] = torch.inf, torch.nan
+    assert torch.equal(network(infinite), network(missing))
+    assert torch.equal(copy.deepcopy(network).double()(torch.zeros(1, 2)).float(), network(torch.zeros(1, 2)))
 
 
 @pytest.mark.parametrize("method", ["nsga2", "cmaes", "gradient", "random"])
@@ -109,6 +142,35 @@ def test_fine_tuning_trains_a_copy() -> None:
     assert torch.equal(fine_tune(network, x, y, steps=0)(rows), before)
     with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
         fine_tune(network, x, y, steps=-1)
+    column = fine_tune(network, x, y[:, None], steps=30)
+    assert torch.equal(column(rows), short)
+
+
+def test_fine_tuning_of_layers_has_no_pairs_of_rows() -> None:
+    """Outputs ``(rows, 1)`` less targets ``(rows,)`` would be a matrix, whose least squares are the mean."""
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    y = x @ np.float32([3, -2])
+    torch.manual_seed(0)
+    tuned = fine_tune(nn.Linear(2, 1), x, y, steps=300, lr=0.1)
+    assert r2_score(y, tuned(torch.from_numpy(x)).detach()[:, 0]) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": np.zeros(5)}, r"must have the shapes \(rows, inputs\) and \(rows,\), got \(\(120, 2\), \(5,\)\)"),
+        ({"y": np.zeros((120, 2))}, r"got \(\(120, 2\), \(120, 2\)\)"),
+        ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, r"got \(\(0, 2\), \(0,\)\)"),
+        ({"y": np.full(120, np.nan)}, "y must have finite numbers"),
+        ({"network": nn.Linear(2, 3)}, r"network must have one output for each of 50 rows, got \(50, 3\)"),
+        ({"lr": 0.0}, "lr must be above 0 and finite, got 0.0"),
+        ({"lr": float("inf")}, "lr must be above 0 and finite, got inf"),
+    ],
+)
+def test_fine_tuning_on_what_does_not_fit(change: dict[str, Any], message: str) -> None:
+    x, y = table()
+    with pytest.raises(ValueError, match=message):
+        fine_tune(**{"network": nn.Linear(2, 1), "x": x, "y": y, "steps": 2, **change})
 
 
 @pytest.mark.parametrize(
@@ -118,6 +180,9 @@ def test_fine_tuning_trains_a_copy() -> None:
             {"y": np.zeros(3)},
             r"x and y must have the shapes \(rows, inputs\) and \(rows,\), got \(\(120, 2\), \(3,\)\)",
         ),
+        ({"y": np.ones((1, 120))}, r"got \(\(120, 2\), \(1, 120\)\)"),
+        ({"y": ["a"] * 120}, "y must be numbers, got a of row 0"),
+        ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, r"got \(\(0, 2\), \(0,\)\)"),
         ({"y": np.ones(120)}, "y must have finite numbers, not all the same"),
         ({"y": np.full(120, np.nan)}, "y must have finite numbers"),
         ({"x": np.full((120, 2), np.nan)}, "column 0 of x has no number"),
@@ -162,7 +227,7 @@ def test_a_task_has_the_scaling_of_its_zoo(tmp_path: Path) -> None:
 
 def test_a_network_is_in_the_units_of_its_table() -> None:
     x, y = table()
-    made = Table.of(x, y, MetaScaler(np.zeros(len(NAMES)), np.ones(len(NAMES))))
+    made = Table.of(x, y, IDENTITY)
     network = TableNetwork(nn.Linear(2, 1), made)
     with torch.no_grad():
         network.network.weight.copy_(torch.tensor([[2.0, 0.0]]))  # type: ignore[union-attr]

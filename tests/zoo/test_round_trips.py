@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from tabattn.contract.graphs import NeuronDAG, Population
 from tabattn.zoo import TOKENIZERS, DAGNet, UnsupportedModule, detokenize, from_module, to_module, tokenize
@@ -112,6 +113,10 @@ def test_a_population_gives_its_networks_back(graphs: list[NeuronDAG]) -> None:
         population[600]
 
 
+class Linear(nn.Linear):
+    """Layer of the same name that may compute anything."""
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
@@ -123,6 +128,7 @@ def test_a_population_gives_its_networks_back(graphs: list[NeuronDAG]) -> None:
         (nn.LeakyReLU(0.3), "module is a LeakyReLU with negative_slope=0.3, not 0.01"),
         (nn.GELU("tanh"), "module is a GELU with approximate=tanh, not none"),
         (nn.MultiheadAttention(2, 1), "module is a MultiheadAttention"),
+        (nn.Sequential(Linear(2, 2)), r"module '0' is a tests\.zoo\.test_round_trips\.Linear"),
     ],
 )
 def test_other_modules_are_refused_by_name(module: nn.Module, message: str) -> None:
@@ -130,11 +136,38 @@ def test_other_modules_are_refused_by_name(module: nn.Module, message: str) -> N
         from_module(module)
 
 
+def test_hooks_are_refused() -> None:
+    """They may change what a module computes: a forward hook its outputs, pruning its weights before each call."""
+    doubled = nn.Linear(2, 2)
+    doubled.register_forward_hook(lambda module, inputs, outputs: 2 * outputs)
+    pruned = prune.l1_unstructured(nn.Linear(2, 2), "weight", 0.5)
+    whole = nn.Sequential(nn.Linear(2, 2))
+    whole.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],))
+    for module, message in ((nn.Sequential(doubled), "module '0' is a Linear"), (pruned, "module is a Linear")):
+        with pytest.raises(UnsupportedModule, match=f"{message} with hooks, which may change what it computes"):
+            from_module(module)
+    with pytest.raises(UnsupportedModule, match="module is a Sequential with hooks"):
+        from_module(whole)
+    prune.remove(pruned, "weight")
+    assert (from_module(pruned).weight == 0).sum() == 2
+
+
 def test_widths_and_numbers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="linear layer '1' has 4 inputs, but 3 come before it"):
         from_module(nn.Sequential(nn.Linear(2, 3), nn.Linear(4, 1)))
     with pytest.raises(ValueError, match=r"layer '0' has numbers of type torch\.float64"):
         from_module(nn.Sequential(nn.Linear(2, 3)).double())
+    with pytest.raises(ValueError, match=r"^layer has numbers of type torch\.float16"):
+        from_module(nn.Linear(2, 3).half())
+    sparse = nn.Linear(2, 3)
+    sparse.weight = nn.Parameter(sparse.weight.detach().to_sparse())
+    for absent in (nn.Linear(2, 3, device="meta"), sparse):
+        with pytest.raises(ValueError, match="layer has numbers that are not there, or not all"):
+            from_module(absent)
+    empty = nn.Linear(2, 3)
+    empty.weight, empty.bias, empty.out_features = nn.Parameter(torch.zeros(0, 2)), nn.Parameter(torch.zeros(0)), 0
+    with pytest.raises(ValueError, match="linear layer must have at least 1 output, got 0"):
+        from_module(empty)
     with pytest.raises(ValueError, match="inputs must be at least 1 for a module without a linear layer, got None"):
         from_module(nn.ReLU())
     with pytest.raises(ValueError, match=r"tokenizer must be neuron, edge, matrix, got 'pair'"):

@@ -122,8 +122,12 @@ def test_wrong_arguments() -> None:
         search(lambda latents: decode(latents.detach()), x, y, WIDTH, "gradient")
     with pytest.raises(ValueError, match="population must be at least 2, got 1"):
         SearchOptions(population=1)
-    with pytest.raises(ValueError, match="bound and lr must be above 0"):
-        SearchOptions(lr=0)
+    for wrong in ({"lr": 0}, {"lr": float("inf")}, {"bound": float("inf")}, {"penalty": float("nan")}):
+        with pytest.raises(ValueError, match="bound and lr must be above 0, penalty at least 0, and all finite"):
+            SearchOptions(**wrong)
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"seed must be 0 to 4294967295, got {seed}"):
+            SearchOptions(seed=seed)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ from tabattn.zoo.loss import (
     target_losses,
     validity_losses,
 )
-from tabattn.zoo.sampling import decoded
+from tabattn.zoo.sampling import as_tokens, decoded
 from tabattn.zoo.scores import task_r2, validity
 from tabattn.zoo.tokens import detokenize
 from tests.zoo.networks import batch, sure
@@ -340,6 +340,26 @@ def test_room_beyond_that_of_the_network_is_cut() -> None:
     made = task().eval()
     wide, narrow = (made.embed(batch(room=room).tokens) for room in (20, 14))
     assert torch.equal(wide, narrow)
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_networks_larger_than_the_room_are_refused_in_any_batch(stage: str) -> None:
+    """Not cut: the vertices behind the room would be their outputs."""
+    wide = nn.Sequential(nn.Linear(4, 12), nn.Tanh(), nn.Linear(12, 1))
+    large = batch(4)._replace(tokens=as_tokens([wide] * 4))
+    made = task()
+    made.prior.keep(torch.randn(4, 8))
+    loaders = [loaded(batch(4), large)] * (2 if stage == "fit" else 1)
+    with pytest.raises(ValueError, match=r"sizes.vertices must be at least 17 for these networks, got 14"):
+        getattr(lightning.Trainer(max_steps=4, **QUIET), stage)(made, *loaders)
+
+
+def test_tasks_larger_than_the_room_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sizes.meta must be at least 7 for these tasks, got 6"):
+        task().decode(torch.zeros(1, 8), meta=torch.zeros(7))
+    rows = NetworkVAE(partial(NeuronTransformer, meta="rows", **SMALL), sizes=SIZES)
+    with pytest.raises(ValueError, match=r"sizes.inputs must be at least 5 for these tasks, got 4"):
+        rows.decode(torch.zeros(1, 8), x=torch.zeros(3, 5), y=torch.zeros(3))
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
