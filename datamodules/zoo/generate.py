@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.commands import check_target
 from datamodules.zoo.architectures import Runs, architecture_numbers, buckets, draw_runs
 from datamodules.zoo.meta import measured
 from datamodules.zoo.profiles import CHECKPOINTS, PROFILES, NetworkProfile, Profile
@@ -29,6 +30,10 @@ from tabattn.storage.files import try_lock
 
 KIND = "tabattn.zoo.part"
 SCORES = ("train_r2", "val_r2", "test_r2")
+MOST = 2**31 - 1
+"""Most networks, and most tasks, that a file numbers."""
+SEEDS = 2**63 - 1
+"""Largest seed."""
 CONVERTED = 256
 """Networks that are converted to graphs at once."""
 AT_ONCE = {"cpu": 256, "cuda": 8192}
@@ -92,8 +97,10 @@ def generate(
     plan = Plan(profile, networks, count, seed, chosen.networks.steps if steps is None else steps)
     check_least(networks=(networks, 10), tasks=(plan.tasks, 1), seed=(seed, 0), steps=(plan.steps, 10))
     place = _device(device)
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists: give another name, or --overwrite")
+    for name, value, most in (("networks", networks, MOST), ("tasks", plan.tasks, MOST), ("seed", seed, SEEDS)):
+        if value > most:
+            raise ValueError(f"{name} must be at most {most}, got {value}")
+    check_target(path, overwrite)
     with _folder(path.with_name(f"{path.name}.parts")) as parts:
         drawn = draw_tasks(chosen.tasks, plan.tasks, seed)
         runs = draw_runs(chosen.networks, networks, drawn.columns, seed)
@@ -119,7 +126,7 @@ def _profile(name: str) -> Profile:
 def _device(name: str) -> torch.device:
     try:
         place = torch.device(name)
-        torch.zeros(1, device=place)
+        torch.zeros(1, device=place).item()
     except (RuntimeError, AssertionError, NotImplementedError) as ex:
         raise ValueError(f"device must be one of this machine, such as cpu, got {name!r}") from ex
     return place

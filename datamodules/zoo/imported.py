@@ -10,13 +10,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from datamodules.commands import check_target
 from datamodules.zoo.meta import measured
 from datamodules.zoo.splits import split_networks, together
-from datamodules.zoo.state_dicts import filled, module_of, read_folder
+from datamodules.zoo.state_dicts import Stored, filled, module_of, read_folder
 from datamodules.zoo.tasks import ABSENT, IMPORTED, Tasks, parts
 from datamodules.zoo.training import DEAD
 from datamodules.zoo.zoo_file import Models, Zoo, write_zoo
 from tabattn.contract.activations import ACTIVATIONS
+from tabattn.contract.checks import check_least
 from tabattn.contract.graphs import OUTPUT, NeuronDAG, Population
 from tabattn.contract.modules import UnsupportedModule, from_module, to_module
 from tabattn.metafeatures import NAMES
@@ -69,10 +71,25 @@ def import_networks(
         ValueError: Networks and tables do not fit, or the file exists.
         DataError: The file cannot be written.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists: give another name, or overwrite it")
     dags = [_graph(number, network) for number, network in enumerate(networks)]
+    names = [f"network {number}" for number in range(len(dags))]
+    return _write(Path(path), dags, names, tables, task, run, frac, seed, overwrite)
+
+
+def _write(
+    path: Path,
+    dags: list[NeuronDAG],
+    names: list[str],
+    tables: Table | Sequence[Table],
+    task: Sequence[int] | None,
+    run: Sequence[int] | None,
+    frac: Sequence[float] | None,
+    seed: int,
+    overwrite: bool,
+) -> Path:
+    """Write a zoo of graphs, whose names are for messages; the other arguments as of ``import_networks``."""
+    check_target(path, overwrite)
+    check_least(seed=(seed, 0))
     given = [tables] if isinstance(tables, Table) else list(tables)
     if not dags or not given:
         raise ValueError(f"a zoo has at least 1 network and 1 table, got {len(dags)} and {len(given)}")
@@ -81,7 +98,7 @@ def import_networks(
     if (outside := (numbers["task"] < 0) | (numbers["task"] >= len(given))).any():
         raise ValueError(f"task must be 0 to {len(given) - 1}, got {int(numbers['task'][outside][0])}")
     share = _column("frac", frac, np.ones(len(dags)))
-    models = _models(dags, tasks, numbers["task"].astype(np.int64), numbers["run"].astype(np.int64), share)
+    models = _models(dags, names, tasks, numbers["task"].astype(np.int64), numbers["run"].astype(np.int64), share)
     arch, words = _architectures(dags)
     models["arch"] = arch
     facts: dict[str, Any] = {"imported": len(dags), "seed": seed}
@@ -112,18 +129,31 @@ def import_folder(
 
     Raises:
         ValueError: A file does not fit the architecture or the table, or the file to write exists.
+        UnsupportedModule: The architecture has a part that a zoo cannot hold.
         DataError: A file cannot be read or written.
     """
-    dags, runs, shares = [], [], []
+    check_target(Path(path), overwrite)
+    dags, names, runs, shares = [], [], [], []
     for stored in read_folder(Path(folder)):
         if isinstance(architecture, str):
             empty: nn.Module = module_of(architecture, stored)
         else:
             empty = copy.deepcopy(architecture)
-        dags.append(from_module(filled(empty, stored)))
+        dags.append(_from_file(stored, empty))
+        names.append(str(stored.path))
         runs.append(stored.run)
         shares.append(stored.frac)
-    return import_networks(path, dags, table, None, runs, shares, seed, overwrite)
+    return _write(Path(path), dags, names, table, None, runs, shares, seed, overwrite)
+
+
+def _from_file(stored: Stored, empty: nn.Module) -> NeuronDAG:
+    network = filled(empty, stored)
+    try:
+        return from_module(network)
+    except UnsupportedModule:
+        raise
+    except ValueError as ex:
+        raise ValueError(f"{stored.path}: {ex}") from ex
 
 
 def _graph(number: int, network: nn.Module | NeuronDAG) -> NeuronDAG:
@@ -188,9 +218,11 @@ def _cells(number: int, table: Table) -> tuple[NDArray[np.float32], NDArray[np.f
     return x, target, classes
 
 
-def _models(dags: list[NeuronDAG], tasks: Tasks, task: Ints, run: Ints, frac: NDArray[np.float64]) -> Models:
+def _models(
+    dags: list[NeuronDAG], names: list[str], tasks: Tasks, task: Ints, run: Ints, frac: NDArray[np.float64]
+) -> Models:
     """Facts of networks, with their scores."""
-    scores = [_scores(number, dag, tasks, int(own)) for number, (dag, own) in enumerate(zip(dags, task, strict=True))]
+    scores = [_scores(name, dag, tasks, int(own)) for name, dag, own in zip(names, dags, task, strict=True)]
     r2 = np.asarray([each for each, _ in scores], np.float32)
     return {
         "run": together(run, _numbers([_fingerprint(dag) for dag in dags])[0]),
@@ -205,20 +237,22 @@ def _models(dags: list[NeuronDAG], tasks: Tasks, task: Ints, run: Ints, frac: ND
     }
 
 
-def _scores(number: int, dag: NeuronDAG, tasks: Tasks, task: int) -> tuple[list[float], bool]:
-    """R2 of a network in each part of its table, and whether it is dead."""
+def _scores(name: str, dag: NeuronDAG, tasks: Tasks, task: int) -> tuple[list[float], bool]:
+    """R2 of a network in each part of its table, and whether it is dead: its outputs constant, or not all finite."""
     columns, outputs = int(tasks.columns[task]), int(np.isfinite(tasks.y[task, 0]).sum())
     found = dag.inputs, int((dag.flags & OUTPUT > 0).sum())
     if found != (columns, outputs):
         raise ValueError(
-            f"network {number} has {found[0]} inputs and {found[1]} outputs, its table has {columns} columns and "
+            f"{name} has {found[0]} inputs and {found[1]} outputs, its table has {columns} columns and "
             f"{outputs} targets"
         )
     own = tasks.part[task] != ABSENT
     with torch.no_grad():
         made = to_module(dag)(torch.from_numpy(tasks.x[task, own, :columns]))
     spread = made.std(0).max()
-    dead = not bool(made.isfinite().all() and spread >= DEAD)
+    # An infinite weight may be within bounds in the outputs, but not in the latent of a network.
+    finite = np.isfinite(dag.weight).all() and np.isfinite(dag.bias).all() and made.isfinite().all()
+    dead = not bool(finite and spread >= DEAD)
     answer = (made.softmax(1) if tasks.classes[task] else made).numpy()
     target, part = tasks.y[task, own, :outputs], tasks.part[task, own]
     return [_r2(answer[part == each], target[part == each]) for each in range(3)], dead

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tabattn.contract.activations import MODULES
 from tabattn.contract.checks import nearest
 from tabattn.contract.errors import DataError
+from tabattn.contract.graphs import MOST
 from tabattn.storage import checkpoint_files
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
@@ -47,7 +48,8 @@ def read_folder(folder: Path) -> Iterator[Stored]:
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
-    found = (path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    # A link to nothing is not left out: to open it says so.
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
     files = sorted(found, key=lambda path: (_words(str(path.parent)), _words(path.name)))
     if not files:
         raise ValueError(f"{folder} has no state dictionaries: no file ends in {', '.join(SUFFIXES)}")
@@ -65,7 +67,7 @@ def _words(name: str) -> list[tuple[int, str]]:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a file by name."""
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         try:
             loaded = load_file(path)
             # The format keeps no order.
@@ -108,7 +110,7 @@ def module_of(words: str, stored: Stored) -> nn.Sequential:
         return _between(words, stored.path, stored.tensors)
     head, *rest = words.split("-")
     parts = [LAYER.fullmatch(part) for part in rest]
-    if not head.isdigit() or not rest or None in parts:
+    if not head.isdecimal() or not rest or None in parts:
         raise ValueError(
             "architecture must be widths and activation functions, such as 4-16relu-3, or one of "
             f"{', '.join(MODULES)}, got {words!r}"
@@ -118,11 +120,12 @@ def module_of(words: str, stored: Stored) -> nn.Sequential:
     for part in parts:
         assert part is not None
         following, name, bare = int(part[1]), part[2], part[3]
-        if min(width, following) < 1:
-            raise ValueError(f"architecture must have widths of at least 1, got {words!r}")
+        if not (1 <= width <= MOST and 1 <= following <= MOST):
+            raise ValueError(f"architecture must have widths of 1 to {MOST}, got {words!r}")
         if name and name not in MODULES:
             raise ValueError(f"architecture has no activation function {name!r}{nearest(name, MODULES)}: {words!r}")
-        layers += [nn.Linear(width, following, bias=not bare), *([MODULES[name]()] if name else [])]
+        # Without memory, which may not be there: the tensors of the file are what it gets.
+        layers += [nn.Linear(width, following, bias=not bare, device="meta"), *([MODULES[name]()] if name else [])]
         width = following
     return nn.Sequential(*layers)
 
@@ -162,5 +165,7 @@ def filled(network: nn.Module, stored: Stored) -> nn.Module:
             )
         if tensor.dtype != torch.float32:
             raise ValueError(f"{names[name]} of {stored.path} is of type {tensor.dtype}: a zoo holds single precision")
-    network.load_state_dict(tensors)
+        if tensor.is_meta or tensor.layout != torch.strided:
+            raise ValueError(f"{names[name]} of {stored.path} has numbers that are not there, or not all")
+    network.load_state_dict(tensors, assign=True)
     return network

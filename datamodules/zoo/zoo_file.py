@@ -137,6 +137,8 @@ def read_zoo(path: Path) -> Zoo:
         ValueError: There is no such file.
         DataError: It is damaged or no zoo.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the file of a zoo")
     if not path.is_file():
         raise ValueError(f"there is no file {path}: python -m datamodules.zoo --out {path} makes it")
     with Reader(path).checked() as file:

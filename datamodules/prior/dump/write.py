@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from datamodules.commands import check_target
 from datamodules.hdf5 import SEALED, Reader, missing_chunks
 from datamodules.hdf5_write import in_one_piece, signals_held, writing
 from tabattn.contract.batches import TableBatch
@@ -69,8 +70,7 @@ def write_dump(
         DataError: The file cannot be written; the batches written so far are kept, and the same call resumes from them.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists: give another name, or --overwrite")
+    check_target(path, overwrite)
     unfinished = path.with_name(f"{path.name}.tmp")
     with in_one_piece(path, unfinished):
         fresh = not _can_go_on(unfinished, plan)

@@ -39,7 +39,7 @@ def test_the_command_imports_a_folder(tmp_path: Path, capsys: pytest.CaptureFixt
     assert zoo.tasks.classes.tolist() == [3]
     assert run(*common, "--table", "sklearn:diabetes", "--overwrite") == 2
     assert capsys.readouterr().err == (
-        "error: network 0 has 4 inputs and 3 outputs, its table has 10 columns and 1 targets\n"
+        f"error: {tmp_path}/nets/0.pt has 4 inputs and 3 outputs, its table has 10 columns and 1 targets\n"
     )
     (tmp_path / "a.csv").write_text("a,b,c\n" + "1,x,2\n" * 20)
     assert run(*common, "--table", f"{tmp_path}/a.csv", "--overwrite") == 2
@@ -71,6 +71,10 @@ def test_the_command_imports_a_folder(tmp_path: Path, capsys: pytest.CaptureFixt
         ),
         (["--check", "a.h5", "--import", "nets", "--seed", "3"], "--seed, --import: not used with --check"),
         (["--device", "none"], "device must be one of this machine, such as cpu, got 'none'"),
+        (["--device", "meta"], "device must be one of this machine, such as cpu, got 'meta'"),
+        (["--networks", f"{10**10}"], "networks must be at most 2147483647, got 10000000000"),
+        (["--tasks", f"{10**10}"], "tasks must be at most 2147483647, got 10000000000"),
+        (["--seed", f"{2**63}"], "seed must be at most 9223372036854775807, got 9223372036854775808"),
     ],
 )
 def test_wrong_arguments_end_with_status_2(
@@ -90,6 +94,32 @@ def test_a_file_that_cannot_be_read_or_written_ends_with_status_3(
     assert capsys.readouterr().err == f"error: {tmp_path}/a.h5 cannot be read: it is not an HDF5 file\n"
     assert run("--networks", "10", "--steps", "10", "--out", f"{tmp_path}/a.h5/b.h5") == 3
     assert "cannot be written: Not a directory" in capsys.readouterr().err
+
+
+def test_what_is_no_file_is_refused_before_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["--overwrite"], []):
+        assert run("--networks", "10", "--out", str(tmp_path), *given) == 2
+        assert capsys.readouterr().err == f"error: {tmp_path} is no file: give another name\n"
+    assert run("--check", str(tmp_path)) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path} is a folder: give the file of a zoo\n"
+    assert run("--networks", "10", "--out", f"{tmp_path}/{'x' * 300}") == 3
+    assert capsys.readouterr().err.endswith("cannot be written: File name too long\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", [MemoryError("9 EiB"), RuntimeError("can't allocate memory: 9 EiB")])
+def test_too_little_memory_ends_with_status_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: Exception
+) -> None:
+    def full(*args: object) -> None:
+        raise wrong
+
+    monkeypatch.setattr(command, "generate", full)
+    assert run("--out", f"{tmp_path}/a.h5") == 3
+    assert capsys.readouterr().err.endswith(f"error: not enough memory: {wrong}\n")
+    wrong = RuntimeError("another fault")
+    with pytest.raises(RuntimeError, match="another fault"):
+        run("--out", f"{tmp_path}/a.h5")
 
 
 def test_an_interrupt_ends_with_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,7 @@ def test_an_unsupported_module_is_named(tmp_path: Path, table: Table) -> None:
             "network 0 has 3 inputs and 3 outputs, its table",
         ),
         ({"task": [1]}, "task must be 0 to 0, got 1"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"run": [1, 2]}, "run must have a number for each of 1 networks, got 2"),
         ({"tables": Table(np.ones((5, 4)), np.ones(5))}, r"of at least 10 rows, got \(5, 4\) and \(5,\)"),
         ({"tables": Table(np.full((20, 4), np.nan), np.ones(20))}, "table 0 must be finite"),
@@ -183,7 +184,23 @@ class Harm:
         (made(0).double().state_dict(), "relu", ValueError, r"0\.weight of .*a\.pt is of type torch\.float64"),
         (made(0).state_dict(), "4-6relo-3", ValueError, r"no activation function 'relo' \(did you mean 'relu'\?\)"),
         (made(0).state_dict(), "four", ValueError, "architecture must be widths and activation functions"),
-        (made(0).state_dict(), "4-0relu-3", ValueError, "architecture must have widths of at least 1"),
+        (made(0).state_dict(), "4-0relu-3", ValueError, "architecture must have widths of 1 to 65536"),
+        (made(0).state_dict(), "4-9999999relu-3", ValueError, "architecture must have widths of 1 to 65536"),
+        (made(0).state_dict(), "4-60000relu-60000-3", ValueError, r"has 4 tensors, the architecture has 6"),
+        (made(0).state_dict(), "4\u00b2-3", ValueError, "architecture must be widths and activation functions"),
+        (made(0).to("meta").state_dict(), "relu", ValueError, r"0\.weight of .*a\.pt has numbers that are not there"),
+        (
+            {name: each.to_sparse() for name, each in made(0).state_dict().items()},
+            "relu",
+            ValueError,
+            r"0\.weight of .*a\.pt has numbers that are not there, or not all",
+        ),
+        (
+            {"b.weight": torch.zeros(3, 6), "a.weight": torch.zeros(6, 4)},
+            "relu",
+            ValueError,
+            r"a\.pt: linear layer '2' has 4 inputs, but 3 come before it",
+        ),
         (made(0).state_dict(), "4", ValueError, "architecture must be widths and activation functions"),
         ({"w": torch.zeros(3)}, "relu", ValueError, r"a\.pt has no linear layer"),
     ],
@@ -194,6 +211,37 @@ def test_a_file_that_does_not_fit_is_refused(
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(kind, match=message):
         import_folder(tmp_path / "zoo.h5", tmp_path, architecture, table)
+
+
+def test_no_file_is_left_out_in_silence(tmp_path: Path, table: Table) -> None:
+    """Suffixes in capitals count, and a link to nothing is a file that cannot be read."""
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    torch.save(made(0).state_dict(), folder / "a.PT")
+    save_file(made(1).state_dict(), folder / "b.SafeTensors")
+    (folder / "c.pt").mkdir()
+    assert len(read_zoo(import_folder(tmp_path / "a.h5", folder, "relu", table)).population) == 2
+    (folder / "d.pt").symlink_to("nowhere")
+    with pytest.raises((ValueError, DataError), match=r"d\.pt"):
+        import_folder(tmp_path / "b.h5", folder, "relu", table)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_network_with_a_number_that_is_not_finite_is_dead(tmp_path: Path, table: Table, value: float) -> None:
+    """Also one whose outputs are finite: behind a ReLU, minus infinity is 0."""
+    networks = [made(0), made(1)]
+    with torch.no_grad():
+        networks[1][0].bias[2] = value
+    zoo = read_zoo(import_networks(tmp_path / "a.h5", networks, table))
+    assert zoo.models["constant"].tolist() == [False, True]
+
+
+def test_the_file_to_write_is_checked_before_files_are_read(tmp_path: Path, table: Table) -> None:
+    with pytest.raises(ValueError, match="is no file: give another name"):
+        import_folder(tmp_path, tmp_path / "none", "relu", table, overwrite=True)
+    (tmp_path / "a.h5").write_bytes(b"old")
+    with pytest.raises(ValueError, match="exists: give another name, or --overwrite"):
+        import_folder(tmp_path / "a.h5", tmp_path / "none", "relu", table)
 
 
 def test_a_folder_without_networks_is_refused(tmp_path: Path, table: Table) -> None:

@@ -122,6 +122,8 @@ def test_a_rest_of_another_command_is_refused(tmp_path: Path) -> None:
 def test_a_file_is_replaced_only_when_told_to(written: Path) -> None:
     with pytest.raises(ValueError, match=r"tasks\.h5 exists: give another name, or --overwrite"):
         write_dump(written, Tasks(), plan())
+    with pytest.raises(ValueError, match="is no file: give another name"):
+        write_dump(written.parent, Tasks(), plan(tasks=2), overwrite=True)
     write_dump(written, Tasks(), plan(tasks=2), overwrite=True)
     assert len(Dump(written)) == 2
 
