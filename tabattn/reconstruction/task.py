@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from os import getpid
 from typing import Any, ClassVar, cast
 
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher as ForkedLauncher
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tabattn.attention import AttentionFactory, Softmax
@@ -17,6 +20,7 @@ from tabattn.contract.views import MapView, ScoredColumn
 from tabattn.optim import MuonAdamW
 from tabattn.reconstruction import NETWORKS
 from tabattn.reconstruction.cell_network import CellNetwork, NetworkFactory, Reconstruction
+from tabattn.reconstruction.column_check import check_columns
 from tabattn.reconstruction.corrected import ProcessTransformer
 from tabattn.reconstruction.deciding import decide, deciding_table, described
 from tabattn.reconstruction.losses import cell_losses, group_means
@@ -25,6 +29,7 @@ from tabattn.reconstruction.options import DEFAULT_LOSS, DEFAULT_PREDICT, LossOp
 from tabattn.reconstruction.predictions import Filled, filled, prediction_table
 from tabattn.reconstruction.views import map_views, row_metadata, row_points
 from tabattn.storage.hyperparameters import factory, mechanism
+from tabattn.storage.weights import EXTRA
 from tabattn.task import Task
 
 
@@ -90,9 +95,12 @@ class TableReconstruction(Task):
         """Build the network for the columns of a table."""
         if not any(column.target for column in columns):
             raise ValueError(f"a table needs at least 1 target column, got none of {len(columns)}")
-        self.columns = columns
+        self.columns, self._builder = columns, getpid()
         self.hparams["columns"] = [column.plain() for column in columns]
         self.network = self.network_of(columns)
+        for parameter in self.network.parameters():
+            # Those of a kind that no column has: distributed training stops where a parameter gets no gradient.
+            parameter.requires_grad_(parameter.requires_grad and parameter.numel() > 0)
         self.targets: Tensor
         self.register_buffer("targets", torch.tensor([column.target for column in columns]), persistent=False)
         asked = [place for place, column in enumerate(columns) if column.target]
@@ -109,7 +117,7 @@ class TableReconstruction(Task):
         if columns is not None:
             if not self.columns:
                 self.build(tuple(columns))
-            self._check_columns(columns)
+            check_columns(self.columns, columns)
 
     def configure_callbacks(self) -> list[Callback]:
         """Build the network before the callbacks are set up, some of which check its layers."""
@@ -128,29 +136,11 @@ class TableReconstruction(Task):
         super().setup(stage)
         if not self.columns:
             raise MisconfigurationException("loaders alone do not say their columns: give TableReconstruction columns")
+        if stage == "fit" and self._builder == getpid() and isinstance(self.trainer.strategy.launcher, ForkedLauncher):
+            raise MisconfigurationException("the strategy trains in other processes: call task.check_data(data) before")
         duplicated = self.of_data("duplicated")
         for _, metric in self._scored():
             metric.duplicated = None if duplicated is None else torch.as_tensor(duplicated)
-
-    def _check_columns(self, columns: Sequence[Column]) -> None:
-        if len(self.columns) != len(columns):
-            raise MisconfigurationException(
-                f"the network was built for {len(self.columns)} columns, the data has {len(columns)}"
-            )
-        pairs = list(zip(self.columns, columns, strict=True))
-        for own, given in pairs:
-            if (own[:2], own.target) != (given[:2], given.target):
-                raise MisconfigurationException(
-                    f"the network was built for column {own.name!r}, the data has {given.name!r} in its place, or its "
-                    "categories or targets differ"
-                )
-        for own, given in pairs:
-            if (own.mean, own.std) != (given.mean, given.std):
-                rank_zero_warn(
-                    f"column {own.name!r} has the mean {given.mean:g} in the training rows of the data, {own.mean:g} "
-                    "in those of the network: these are others, so rows that trained the network may be scored"
-                )
-                return
 
     def forward(self, batch: CellBatch) -> Reconstruction:
         """Predict all cells of a batch."""
@@ -172,8 +162,8 @@ class TableReconstruction(Task):
         super().on_train_batch_start(batch, batch_idx, dataloader_idx)
         if self.global_step == 0 and batch_idx == 0 and not self.prepared:
             self._prepare_by(batch)
-            for _, buffer in self.network.named_buffers():
-                buffer.copy_(self.trainer.strategy.broadcast(buffer))
+            if self.trainer.world_size > 1:
+                self._take_prepared()
 
     def _prepare_by(self, batch: CellBatch) -> None:
         """Prepare the network by all training rows, or by those of a batch where the datamodule does not tell them."""
@@ -183,6 +173,14 @@ class TableReconstruction(Task):
         else:
             row, truth = (each.to(self.device) for each in learned)
             self.prepare(truth, len(row), row)
+
+    def _take_prepared(self) -> None:
+        """Take buffers and kept rows from the first rank: others may have found numbers with other last digits."""
+        buffers = {name for name, _ in self.network.named_buffers()}
+        found = {name: value for name, value in self.network.state_dict().items() if name in buffers or EXTRA in name}
+        found = self.trainer.strategy.broadcast(move_data_to_device(found, "cpu"))
+        if not self.trainer.is_global_zero:
+            self.network.load_state_dict(found, strict=False)
 
     def training_step(self, batch: CellBatch, batch_idx: int) -> Tensor:
         """Trade-off between the losses of hidden features and of hidden targets."""

@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -49,7 +48,7 @@ from tabattn.training.resumed import PARTS, any_asked, as_dict
 from tabattn.training.run_files import SavedConfig
 from tabattn.training.runs import RunFolder, home_of, path_of
 from tabattn.training.signals import Interrupted, Interruption, Watch, take_over
-from tabattn.training.status import status_of, thread_fault
+from tabattn.training.status import constructor_error, status_of, thread_fault
 
 WATCH = Watch()
 """Signal handler of this process."""
@@ -144,11 +143,7 @@ class CLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as ex:
-            # jsonargparse wraps an error of a constructor in a ValueError about the type. The innermost error that
-            # jsonargparse did not raise is the one for the user.
-            cause: BaseException = ex
-            while cause.__cause__ is not None and _raised_by(cause).startswith("jsonargparse"):
-                cause = cause.__cause__
+            cause = constructor_error(ex)
             if debugging() or not isinstance(cause, (ValueError, MisconfigurationException)):
                 raise cause from None
             self.parser.error(str(cause))
@@ -303,9 +298,3 @@ def main(args: ArgsType = None) -> int:
     except (SystemExit, Exception, Interrupted, KeyboardInterrupt) as ex:
         return status_of(ex, WATCH.number)
     return 0
-
-
-def _raised_by(ex: BaseException) -> str:
-    """Return the name of the module that raised an exception."""
-    *_, (frame, _) = traceback.walk_tb(ex.__traceback__)
-    return str(frame.f_globals.get("__name__"))

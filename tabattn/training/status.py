@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import traceback
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -57,6 +58,16 @@ def status_of(ex: BaseException, signalled: int | None) -> int:
     if problem := _problem(ex):
         return _report(ex, problem, 3)
     raise ex
+
+
+def constructor_error(ex: BaseException) -> BaseException:
+    """Error of a constructor, which jsonargparse wraps in a ValueError about the type: the first of another module."""
+    while ex.__cause__ is not None:
+        *_, (frame, _) = traceback.walk_tb(ex.__traceback__)
+        if not str(frame.f_globals.get("__name__")).startswith("jsonargparse"):
+            break
+        ex = ex.__cause__
+    return ex
 
 
 def thread_fault(fault: threading.ExceptHookArgs) -> None:

@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -114,6 +115,17 @@ def test_a_batch_conditions_on_its_own_rows_if_the_memory_does_not_fit_it(hide: 
     close(found.mean, whole(x, hidden, 15).mean)
 
 
+def test_rows_are_known_where_their_features_differ_in_the_last_digits() -> None:
+    """As where another device filled the memory, whose functions are others."""
+    kept, _ = both()
+    expected = ask(kept, [3, 50], [3])
+    packed = kept.memory.packed().clone()
+    packed[:, 1 : 1 + kept.memory.inputs.shape[1]] *= 1 + 1e-7
+    kept.memory.load(packed)
+    for got, want in zip(ask(kept, [3, 50], [3]), expected, strict=True):
+        close(got, want, atol=1e-4, rtol=1e-4)
+
+
 def test_only_large_tables_are_kept_and_evenly() -> None:
     small = GaussianProcess(COLUMNS, PRICE, 40)
     small.fit(table()[:40], torch.arange(40))
@@ -200,6 +212,24 @@ def test_a_training_keeps_all_training_rows_and_its_checkpoint_has_them(tmp_path
     assert torch.equal(loaded.network.processes[0].plain.memory.packed(), memory.packed())
     scores = [trainer.test(each, data, verbose=False)[0]["test/rmse"] for each in (task, loaded)]
     assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+
+
+def test_ranks_take_what_the_first_one_has_prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    task, _, _ = fitted(tmp_path)
+    state = {name: value.clone() for name, value in task.network.state_dict().items()}
+    first = {name: value + 1 if name.endswith(("lengths", "_extra_state")) else value for name, value in state.items()}
+    sent: list[set[str]] = []
+
+    def broadcast(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        sent.append(set(found))
+        return {name: first[name] for name in found if name in first}
+
+    rank: Any = SimpleNamespace(strategy=SimpleNamespace(broadcast=broadcast), is_global_zero=False)
+    monkeypatch.setattr(TableReconstruction, "trainer", rank)
+    task._take_prepared()
+    assert sent[0] == {name for name in state if name not in dict(task.network.named_parameters())}
+    for name, value in task.network.state_dict().items():
+        assert torch.equal(value, first[name]), name
 
 
 def test_lookups_keep_no_rows(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from datamodules.reconstruction.table import BINS, CellEncoder
 from tabattn.contract.cells import Column
 from tabattn.contract.errors import TableWarning
 from tabattn.reconstruction import CellTransformer
+from tabattn.reconstruction.column_check import check_columns
 from tabattn.reconstruction.embedding import PiecewiseLinear, _bins
 from tabattn.tasks import TableReconstruction
 
@@ -148,7 +149,7 @@ def test_columns_of_earlier_checkpoints_have_no_quantiles() -> None:
     assert column == Column("x", (), 1.0, 2.0, True, ())
     assert Column.of(Column("x", quantiles=(0.0, 1.0)).plain()).quantiles == (0.0, 1.0)
     task = TableReconstruction(partial(CellTransformer, dim=8, heads=2, layers=1), columns=[plain])
-    task._check_columns((Column("x", (), 1.0, 2.0, True, (0.0, 1.0)),))
+    check_columns(task.columns, (Column("x", (), 1.0, 2.0, True, (0.0, 1.0)),))
     with pytest.raises(ValueError, match="quantiles of a column must be numbers, got those of 'x'"):
         Column.of({**plain, "quantiles": ["a"]})
 

@@ -19,7 +19,7 @@ from datamodules.reconstruction import ContextOptions
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.contract.errors import TableWarning
 from tabattn.nn.densities import mixture
-from tabattn.reconstruction import CellTransformer, LegacyNPT, LossOptions, ProcessTransformer
+from tabattn.reconstruction import CellTransformer, GaussianTransformer, LegacyNPT, LossOptions, ProcessTransformer
 from tabattn.reconstruction.cell_network import Kinds, Reconstruction
 from tabattn.reconstruction.losses import cell_losses, group_means
 from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed
@@ -75,6 +75,24 @@ def test_losses_are_squared_errors_densities_and_cross_entropies() -> None:
     assert error[0, 1].tolist() == [0.0, 0.0]
     dense = cell_losses(found(kinds, logits, mean), truth, kinds, 2.0)
     torch.testing.assert_close(dense[0, 0, 0], 1.0 - 2 * Normal(0.5, 0.5).log_prob(torch.tensor(1.5)))
+
+
+@pytest.mark.parametrize("network", [CellTransformer, GaussianTransformer, ProcessTransformer])
+@pytest.mark.parametrize("columns", ["numbers", "categories", "both"])
+def test_every_parameter_that_may_be_trained_gets_a_gradient(network: Any, columns: str) -> None:
+    """Otherwise distributed training stops, such as by parameters of categories in a table of numbers alone."""
+    kinds = {"numbers": [()], "categories": [("a", "b")], "both": [(), ("a", "b")]}[columns]
+    task = TableReconstruction(partial(network, **SIZES))
+    task.build(tuple(Column(f"{at} {len(kind)}", kind, target=at == 1) for kind in kinds for at in range(2)))
+    truth = torch.ones(1, 12, len(task.columns))
+    truth[:, ::3] = 0.0
+    hidden = torch.zeros(truth.shape, dtype=torch.bool)
+    hidden[:, 8:] = True
+    task.prepare(truth[0])
+    found = task(CellBatch(truth, hidden, truth, hidden, 8, torch.arange(12)[None]))
+    sum(group_means(cell_losses(found, truth, task.network.kinds, 1.0), hidden, task.targets)).backward()
+    assert [name for name, each in task.named_parameters() if each.requires_grad and each.grad is None] == []
+    assert all(each.requires_grad == (each.numel() > 0) for each in task.parameters())
 
 
 def test_groups_are_means_over_their_own_cells() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -208,17 +208,7 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the columns that ``transform`` returns; ``x0``, ``x1``, ... where they had none."""
         check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = [f"x{index}" for index in range(self.n_features_in_)]
-        if input_features is not None:
-            given = list(input_features)
-            if len(given) != self.n_features_in_ or (hasattr(self, "feature_names_in_") and given != list(names)):
-                raise ValueError(
-                    f"input_features must be the {self.n_features_in_} columns of fit, is not equal to "
-                    f"feature_names_in_ or of another length: got {len(given)}"
-                )
-            names = given
+        names = OneToOneFeatureMixin.get_feature_names_out(self, input_features)
         return np.asarray(names, dtype=object)[self._kept()]
 
     def save(self, path: str | Path) -> None:
