@@ -1,7 +1,7 @@
 """Priors of latents: normal distributions, kernel densities, and latent flow matching."""
 
 from math import inf
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,32 @@ def check_temperature(name: str, temperature: float) -> None:
         raise ValueError(f"{name} must be at least 0 and finite, got {temperature}")
 
 
+class Kept:
+    """Latents of training networks, the oldest first.
+
+    Copies of a network share them (``copy.deepcopy`` returns them themselves), and they are no buffer, so that moving
+    averages of weights have them as they are: an average over time would be one of latents of different networks.
+
+    Args:
+        latent: Width of a latent.
+        most: Most latents that are kept.
+
+    Attributes:
+        values: The latents, ``(number, latent)``.
+    """
+
+    def __init__(self, latent: int, most: int) -> None:
+        self.most = most
+        self.values = torch.zeros(0, latent)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def add(self, latent: Tensor) -> None:
+        """Keep latents in place of the oldest."""
+        self.values = torch.cat([self.values.to(latent.device), latent.detach().float()])[-self.most :]
+
+
 class LatentPrior(nn.Module):
     """Distributions of the latents of training networks, learned while these are trained.
 
@@ -35,15 +61,11 @@ class LatentPrior(nn.Module):
         kept: Number of latents that are kept.
     """
 
-    latents: Tensor
-    count: Tensor
-
     def __init__(self, latent: int, told: int, hidden: int | None = None, kept: int = 4096) -> None:
         super().__init__()
         self.latent = latent
         hidden = hidden or max(64, min(512, 4 * latent))
-        self.register_buffer("latents", torch.zeros(kept, latent))
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.memory = Kept(latent, kept)
         self.told = nn.Linear(told, hidden) if told else None
         self.enter = nn.Linear(latent + 16, hidden)
         self.layers = nn.ModuleList(
@@ -73,12 +95,9 @@ class LatentPrior(nn.Module):
         velocity = self.velocity((1 - time) * noise + time * end, time, told)
         return (velocity.float() - (end - noise)).square().mean()
 
-    @torch.no_grad()
     def keep(self, latent: Tensor) -> None:
         """Keep latents in place of the oldest."""
-        places = (self.count + torch.arange(len(latent), device=latent.device)) % len(self.latents)
-        self.latents.index_copy_(0, places[-len(self.latents) :], latent[-len(self.latents) :].float())
-        self.count += len(latent)
+        self.memory.add(latent)
 
     def kept(self) -> Tensor:
         """Latents of training networks, ``(number, latent)``.
@@ -86,17 +105,39 @@ class LatentPrior(nn.Module):
         Raises:
             ValueError: There is none, or some are not finite.
         """
-        number = min(int(self.count), len(self.latents))
-        if number < 2:
+        kept = self.memory.values
+        if len(kept) < 2:
             raise ValueError("this prior is of latents of training networks, and there are none: train the task")
-        if not self.latents[:number].isfinite().all():
+        if not kept.isfinite().all():
             raise ValueError("this prior is of latents of training networks, and some are not finite: train anew")
-        return self.latents[:number]
+        return kept.to(self.enter.weight.device)
 
     def _scale(self) -> Tensor:
-        """Root mean square of the latents kept, a scalar."""
-        squares = self.latents.square().mean(1)
-        return (squares.sum() / self.count.clamp(1, len(squares))).sqrt().clamp(min=1e-3)
+        """Root mean square of the latents kept, a scalar; 1 without any."""
+        kept = self.memory.values.to(self.enter.weight.device)
+        return kept.square().mean().sqrt().clamp(min=1e-3) if len(kept) else kept.new_ones(())
+
+    def get_extra_state(self) -> Tensor:
+        """Latents kept, as part of the ``state_dict``."""
+        kept = self.memory.values
+        return kept if kept.is_meta else kept.cpu()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the latents kept.
+
+        Raises:
+            ValueError: They have another width.
+        """
+        if state.dim() != 2 or state.shape[1] != self.latent:
+            raise ValueError(f"latents kept must have the shape (number, {self.latent}), got {tuple(state.shape)}")
+        self.memory.values = state.float()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *given: Any) -> None:
+        """Load a state; in files of earlier versions the latents kept are a buffer with room for more."""
+        buffer, count = (state_dict.pop(f"{prefix}{name}", None) for name in ("latents", "count"))
+        if buffer is not None:
+            state_dict.setdefault(f"{prefix}_extra_state", buffer if count is None else buffer[: int(count)])
+        super()._load_from_state_dict(state_dict, prefix, *given)
 
     @torch.no_grad()
     def sample(
