@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
-from torch.optim import AdamW
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.facts import Fact
+from tabattn.optim import MuonAdamW
 from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier, NetworkFactory
 from tabattn.prior.earlier import MOVED, upgrade
@@ -53,7 +53,7 @@ class PriorClassification(Task):
 
     task_name = "prior"
     batch = TableBatch
-    optimizer = partial(AdamW, lr=1e-3, weight_decay=0.01)
+    optimizer = partial(MuonAdamW, lr=0.02, adamw_lr=3e-3, weight_decay=0.01)
     facts: ClassVar[Mapping[str, Fact]] = {
         "classes": Fact(Integral, "the largest number of classes of any of its tables, which the network must hold"),
         "tables": Fact(Sequence, "the names of the tables that a batch is cut from, for their scores", ()),

@@ -14,7 +14,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from datamodules import SyntheticPairs, SyntheticPrior
@@ -111,13 +111,13 @@ def test_the_defaults_are_those_of_the_configuration(name: str) -> None:
     assert task.lr_scheduler is WarmupCosine
 
 
-@pytest.mark.parametrize(("task", "kind", "rates"), [(prior, AdamW, [1e-3]), (pairs, MuonAdamW, [5e-3, 2e-3])])
-def test_the_default_schedule_goes_over_the_whole_run(task: Any, kind: Any, rates: list[float], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "rates"), [(prior, [0.02, 3e-3]), (pairs, [5e-3, 2e-3])])
+def test_the_default_schedule_goes_over_the_whole_run(task: Any, rates: list[float], tmp_path: Path) -> None:
     data = dict(TASKS)[task]
     run = trainer(tmp_path, max_epochs=2, max_steps=-1, limit_val_batches=0)
     run.fit(task(), data())
     (optimizer,), (schedule,) = run.optimizers, run.lr_scheduler_configs
-    assert type(optimizer) is kind
+    assert type(optimizer) is MuonAdamW
     assert [group["initial_lr"] for group in optimizer.param_groups] == rates
     assert isinstance(schedule.scheduler, WarmupCosine)
     assert (schedule.interval, schedule.scheduler.total_steps, schedule.scheduler.last_epoch) == ("step", 8, 8)
