@@ -129,17 +129,24 @@ def deletion(task: TableReconstruction, batch: CellBatch, place: int, source: Ge
     while len(kept) > LEAST * count and len(kept) > 1 and limit <= MOST:
         left = len(kept) - max(1, int(BLOCK * len(kept)))
         tried = [kept[torch.randperm(len(kept), generator=source)[:left].sort().values] for _ in range(TABLES)]
-        found = predict(task, [chosen(batch, rows) for rows in tried], place)
-        change = (found - first).abs().sum(-1) / (2 if task.columns[place].categories else 1)
-        good = (change < limit).nonzero()[:, 0]
-        if len(good):
-            kept, refused = tried[int(good[0])], 0
-        else:
-            refused += TABLES
+        good = _first_near(task, batch, place, tried, first, limit)
+        kept, refused = (kept, refused + TABLES) if good is None else (good, 0)
         if refused >= PATIENCE:
             limit, refused = limit * GROWTH, 0
     far = distances(batch, task.columns)
     return Deleted(len(kept) / count, float(far[kept].mean()), float(far.mean()))
+
+
+def _first_near(
+    task: TableReconstruction, batch: CellBatch, place: int, tried: Sequence[Tensor], first: Tensor, limit: float
+) -> Tensor | None:
+    """First rows by which the prediction changes by less than the limit; None = there are none."""
+    for part in (tried[:1], tried[1:4], tried[4:]):  # Often the first will do, and costs a sixteenth of all.
+        found = predict(task, [chosen(batch, rows) for rows in part], place)
+        change = (found - first).abs().sum(-1) / (2 if task.columns[place].categories else 1)
+        if len(good := (change < limit).nonzero()[:, 0]):
+            return part[int(good[0])]
+    return None
 
 
 def chosen(batch: CellBatch, rows: Tensor) -> CellBatch:
