@@ -1,5 +1,6 @@
 """Reading a table to reconstruct: its split, and its cells as numbers."""
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from datamodules.tables.sources import Columns, load_columns
 from tabattn.contract.cells import Column
 from tabattn.contract.checks import listed, nearest
 from tabattn.contract.columns import learn
+from tabattn.contract.errors import TableWarning
 
 MISSING_STREAM = 7
 
@@ -92,6 +94,9 @@ def prepare(
     table = CellEncoder(targets, categorical).fit(frame, every if context.transductive else train, train).encode(frame)
     truth = torch.from_numpy(table.standardised())
     asked = torch.tensor([column.target for column in table.columns])
+    if asked.all():
+        what = ", ".join(map(repr, targets))
+        warnings.warn(f"{raw.place} has no column but {what}: predictions are alike", TableWarning, stacklevel=3)
     if masks.missing:
         hide = torch.rand(truth.shape, generator=generator(seed, MISSING_STREAM)) < masks.missing
         truth = torch.where(hide & ~asked, torch.nan, truth)

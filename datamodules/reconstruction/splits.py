@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from datamodules.reconstruction.options import SplitOptions
+from tabattn.contract.checks import check_seed
 from tabattn.contract.errors import TableWarning
 
 TRAIN, VAL, TEST = 0, 1, 2
@@ -23,8 +24,9 @@ def roles_of(rows: int, classes: NDArray[np.int64] | None, options: SplitOptions
         seed: Seed of the assignment of rows to folds.
 
     Raises:
-        ValueError: A part would have no row.
+        ValueError: A part would have no row, or the seed is out of bounds.
     """
+    check_seed(seed)
     numbers = np.arange(rows)
     if options.test_rows is not None:
         if options.test_rows > rows - 2:

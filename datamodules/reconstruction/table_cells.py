@@ -51,7 +51,7 @@ class TableCells(CellLoaders):
         split: SplitOptions = DEFAULT_SPLIT,
         masks: MaskOptions = DEFAULT_MASKS,
         context: ContextOptions = DEFAULT_CONTEXT,
-        drop: tuple[str, ...] = (),
+        drop: str | tuple[str, ...] = (),
         steps_per_epoch: int = 50,
         categorical: str | tuple[str, ...] = (),
         cache_dir: str | None = None,

@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from datamodules.tables.source import Source
 from datamodules.tables.sources import load_frame
 from tabattn.contract.batches import TableBatch
+from tabattn.contract.checks import check_seed
 from tabattn.contract.columns import TableEncoder, encode_labels, recode, to_single
 
 
@@ -109,6 +110,7 @@ def stratified_rows(table: RealTable, limit: int, seed: int) -> RealTable:
             f"{table.name} has {len(sizes)} classes in {len(table.y)} rows, the smallest of {sizes.min()}: to draw at "
             f"most max_rows ({limit}) of them there must be no more classes than that, each of at least 2 rows"
         )
+    check_seed(seed)
     rows, _ = train_test_split(np.arange(len(table.y)), train_size=limit, stratify=table.y, random_state=seed)
     return table._replace(x=table.x[rows], y=table.y[rows], rows=rows)
 
@@ -164,6 +166,7 @@ def fold_batches(table: RealTable, index: int, folds: int, seed: int) -> list[Ta
 
 def _split(table: RealTable, folds: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Context rows and target rows of each fold."""
+    check_seed(seed)
     return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(table.x, table.y))
 
 

@@ -137,6 +137,8 @@ def _load(place: str, cache_dir: str | Path | None) -> Columns:
         return Columns(fetched.name, place, fetched.frame, fetched.target, False, fetched.facts)
     if kind == "poker" and colon:
         return _poker(place, name)
+    if not place:
+        raise ValueError("a table must be sklearn:<name>, openml:<id or name>, poker:<hands> or a file, got ''")
     path = Path(place)
     if colon and kind.isalpha() and len(kind) > 1 and not path.exists():
         raise ValueError(

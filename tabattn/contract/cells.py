@@ -36,6 +36,25 @@ class Column(NamedTuple):
         """Return it in plain values, as hyperparameters hold it."""
         return {**self._asdict(), "categories": list(self.categories), "quantiles": list(self.quantiles)}
 
+    def difference(self, other: "Column") -> str | None:
+        """Say in what another column in its place differs, but for statistics; None = in nothing."""
+        if self.name != other.name:
+            return f"the data has {other.name!r} in its place"
+        if self.target != other.target:
+            was, now = ("a target" if column.target else "a feature" for column in (self, other))
+            return f"which was {was}, and in the data is {now}"
+        if self.categories != other.categories:
+            was, now = (
+                f"{len(column.categories)} categories" if column.categories else "numbers" for column in (self, other)
+            )
+            odd = (
+                sorted(set(self.categories) ^ set(other.categories))[:1] if self.categories and other.categories else []
+            )
+            return f"which held {was}, and in the data holds {now}" + "".join(
+                f": {each!r} is in one alone" for each in odd
+            )
+        return None
+
     @classmethod
     def of(cls, plain: "Column | dict[str, Any]") -> Self:
         """Make it from plain values.

@@ -24,6 +24,12 @@ def check_least(**values: tuple[int, int]) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless a seed is one that NumPy and scikit-learn take."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be at least 0 and below 2**32, got {seed}")
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return " (did you mean ...?)" for the known name nearest to a misspelt one, empty where none is near."""
     spellings = {str(known).lower(): str(known) for known in names}

@@ -152,8 +152,8 @@ def with_schedule(module: LightningModule, optimizer: Optimizer, lr_scheduler: L
             constant learning rate.
 
     Raises:
-        MisconfigurationException: A schedule over the whole run without ``total_steps`` in a run without end, or a
-            ``ReduceLROnPlateau`` that names no metric.
+        MisconfigurationException: A schedule over the whole run without ``total_steps`` in a run without end or
+            without a step, or a ``ReduceLROnPlateau`` that names no metric.
     """
     if lr_scheduler is None:
         return optimizer
@@ -170,6 +170,11 @@ def with_schedule(module: LightningModule, optimizer: Optimizer, lr_scheduler: L
                 "a run without end has no cosine: give --trainer.max_steps, --trainer.max_epochs or "
                 "--lr_scheduler.total_steps, or turn the schedule off by --lr_scheduler=null (from Python "
                 "Trainer(max_steps=...) or use_optimizer(lr_scheduler=None))"
+            )
+        if steps < 1:
+            raise MisconfigurationException(
+                f"a run must take at least 1 step, got {steps:g}: raise --trainer.max_steps, --trainer.max_epochs or "
+                "--trainer.limit_train_batches"
             )
         lr_scheduler.plan(int(steps))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}

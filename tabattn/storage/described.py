@@ -1,7 +1,7 @@
 """Networks described by plain values in files: their classes, resolved by the allow list, and their mechanisms."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,8 @@ def plain_defaults() -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.device("cpu"):
+        # The context of a device slows every operation, so it is entered only where it changes something.
+        with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
             yield
     finally:
         torch.set_default_dtype(before)

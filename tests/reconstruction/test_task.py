@@ -318,6 +318,14 @@ def test_a_checkpoint_holds_its_columns(tmp_path: Path) -> None:
         trainer().test(loaded, TableCells(frame()[["size", "kind"]], "kind"))
     with pytest.raises(MisconfigurationException, match="column 'price', the data has 'cost' in its place"):
         trainer().test(loaded, TableCells(frame().rename(columns={"price": "cost"}), "cost"))
+    with pytest.raises(MisconfigurationException, match="'kind', which was a feature, and in the data is a target"):
+        trainer().test(loaded, TableCells(frame(), ("price", "kind")))
+    for kind, said in (
+        (frame()["kind"].where(frame()["kind"] != "c", "new"), "3 categories, and in the data holds 3 categories: 'c'"),
+        (1.5, "3 categories, and in the data holds numbers"),
+    ):
+        with pytest.raises(MisconfigurationException, match=f"column 'kind', which held {said}"):
+            trainer().test(loaded, TableCells(frame().assign(kind=kind), "price"))
 
 
 def test_missing_cells_are_filled() -> None:

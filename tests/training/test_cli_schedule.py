@@ -8,6 +8,7 @@ from torch.optim import SGD, AdamW
 
 from tabattn.optim import FlatCosine, LookaheadLamb, WarmupCosine
 from tabattn.training.cli import CLI, main
+from tests import helpers  # noqa: F401  (its classes are named on command lines)
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 FIT = ["fit", "--model=MeanTask", "--data=MeanData", *QUIET, "--trainer.max_epochs=2"]
@@ -59,6 +60,11 @@ def test_a_run_without_end_has_no_cosine(capsys: pytest.CaptureFixture[str]) -> 
     assert main([*FIT, *endless]) == 2
     assert "error: a run without end has no cosine" in capsys.readouterr().err
     assert main([*FIT, *endless, "--lr_scheduler=null"]) == 0
+
+
+def test_a_run_without_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*FIT, "--trainer.max_steps=0"]) == 2
+    assert "error: a run must take at least 1 step, got 0: raise --trainer.max_steps" in capsys.readouterr().err
 
 
 def test_a_resumed_run_follows_the_schedule_of_its_command_line() -> None:

@@ -2,7 +2,7 @@
 
 from tabattn.contract.columns.cells import declared
 from tabattn.contract.columns.classes import check_labels, number_labels
-from tabattn.contract.columns.doubts import doubts
+from tabattn.contract.columns.doubts import about_unread, doubts
 from tabattn.contract.columns.frames import MOST_CELLS, as_frame, check_cells, checked_table
 from tabattn.contract.columns.labels import (
     encode_labels,
@@ -23,6 +23,7 @@ __all__ = [
     "Reading",
     "Standard",
     "TableEncoder",
+    "about_unread",
     "as_frame",
     "check_cells",
     "check_labels",

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from tabattn.contract.columns.cells import declared
 from tabattn.contract.columns.doubts import about_unread, doubts
 from tabattn.contract.columns.frames import as_frame
 from tabattn.contract.columns.reading import Reading, learn
 from tabattn.contract.columns.text import Floats
 from tabattn.contract.errors import TableWarning
+from tabattn.contract.fitting import atomic
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -59,37 +61,40 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Fit to rows and encode them."""
         return self.fit_encode(X)
 
-    def fit_encode(self, X: Any, source: str = "") -> Floats:
+    def fit_encode(self, X: Any, source: str = "", *, nominal: bool = False) -> Floats:
         """Fit to rows and encode them as an array, whatever output scikit-learn is configured for.
 
         Args:
             X: The rows.
             source: Name of their source, for warnings.
+            nominal: Whether columns of pandas' category type without an order hold categories also where these look
+                like numbers.
         """
-        frame = as_frame(X)
-        if not len(frame):
-            raise ValueError("an encoder needs at least 1 row, got 0")
-        self.n_features_in_ = frame.shape[1]
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        if self.n_features_in_ and all(isinstance(name, str) for name in frame.columns):
-            self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
-        self.labels_ = list(frame.columns)
-        kept: list[int] = []
-        encoded: list[Floats] = []
-        self.readings_: list[Reading] = []
-        for index in range(self.n_features_in_):
-            column = frame.iloc[:, index]
-            reading, note = learn(column)
-            values, wrong = reading.apply(column)
-            for doubt in doubts(column, reading, note, values, wrong):
-                _say(frame, index, doubt, source)
-            if not _constant(values):
-                kept.append(index)
-                encoded.append(values)
-                self.readings_.append(reading)
-        self.columns_ = np.asarray(kept, dtype=np.int64)
-        return np.stack(encoded, axis=1) if encoded else np.empty((len(frame), 0))
+        with atomic(self):
+            frame = as_frame(X)
+            if not len(frame):
+                raise ValueError("an encoder needs at least 1 row, got 0")
+            self.n_features_in_ = frame.shape[1]
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+            if self.n_features_in_ and all(isinstance(name, str) for name in frame.columns):
+                self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
+            self.labels_ = list(frame.columns)
+            kept: list[int] = []
+            encoded: list[Floats] = []
+            self.readings_: list[Reading] = []
+            for index in range(self.n_features_in_):
+                column = frame.iloc[:, index]
+                reading, note = learn(column, categorical=nominal and _nominal(column))
+                values, wrong = reading.apply(column)
+                for doubt in doubts(column, reading, note, values, wrong):
+                    _say(frame, index, doubt, source)
+                if not _constant(values):
+                    kept.append(index)
+                    encoded.append(values)
+                    self.readings_.append(reading)
+            self.columns_ = np.asarray(kept, dtype=np.int64)
+            return np.stack(encoded, axis=1) if encoded else np.empty((len(frame), 0))
 
     def transform(self, X: Any) -> Floats:
         """Encode rows.
@@ -157,6 +162,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if names is None:
             names = [f"x{index}" for index in range(self.n_features_in_)]
         return np.asarray(names, dtype=object)[self.columns_]
+
+
+def _nominal(column: pd.Series) -> bool:
+    return declared(column) and not column.cat.ordered
 
 
 def _constant(values: Floats) -> bool:

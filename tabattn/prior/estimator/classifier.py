@@ -14,6 +14,7 @@ from sklearn.utils import Tags, check_consistent_length, check_random_state, col
 from sklearn.utils.validation import check_is_fitted
 
 from tabattn.contract.columns import Floats, TableEncoder, check_labels, checked_table, number_labels
+from tabattn.contract.fitting import atomic
 from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.estimator import files
 from tabattn.prior.estimator.arguments import check_arguments
@@ -93,21 +94,22 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: The table, the labels, the model or an argument is invalid.
             FileNotFoundError: There are no weights.
         """
-        check_arguments(self.get_params(deep=False))
-        table = checked_table(self, X, reset=True, y=y)
-        self.classes_, self.y_ = check_labels(y)
-        check_consistent_length(table, self.y_)
-        self.encoder_ = TableEncoder()
-        self.x_ = _some_column(self.encoder_.fit_encode(table))
-        self.network_ = self._load()
-        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        if len(self.x_) > self.max_context:
-            warnings.warn(
-                f"the table has {len(self.x_)} rows: each member of the ensemble reads a stratified sample of "
-                f"{self.max_context} (max_context)",
-                stacklevel=2,
-            )
-        return self._prepare()
+        with atomic(self):
+            check_arguments(self.get_params(deep=False))
+            table = checked_table(self, X, reset=True, y=y)
+            self.classes_, self.y_ = check_labels(y)
+            check_consistent_length(table, self.y_)
+            self.encoder_ = TableEncoder()
+            self.x_ = _some_column(self.encoder_.fit_encode(table))
+            self.network_ = self._load()
+            self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+            if len(self.x_) > self.max_context:
+                warnings.warn(
+                    f"the table has {len(self.x_)} rows: each member of the ensemble reads a stratified sample of "
+                    f"{self.max_context} (max_context)",
+                    stacklevel=2,
+                )
+            return self._prepare()
 
     def predict_proba(self, X: Any) -> Floats:
         """Probabilities of the classes, in the order of ``classes_``.

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tabattn.contract.cells import Column
 from tabattn.contract.columns import Floats, check_labels, checked_table, number_labels
+from tabattn.contract.fitting import atomic
 from tabattn.reconstruction.estimator.predictor import NPTPredictor
 from tabattn.reconstruction.estimator.settings import CLASSIFICATION
 from tabattn.storage import table_headers
@@ -37,14 +38,15 @@ class NPTClassifier(ClassifierMixin, NPTPredictor):  # type: ignore[misc]
             ValueError: The table, the labels or an argument is invalid.
             DivergenceError: The training diverged.
         """
-        table = self._begin(X, y)
-        self.classes_, codes = check_labels(y)
-        check_consistent_length(table, codes)
-        x = self._encode(table)
-        if len(self.classes_) == 1:
-            return self
-        label = Column("y", tuple(map(str, range(len(self.classes_)))), target=True)
-        return self._train(x, (label,), codes[:, None].astype(np.float32), codes)
+        with atomic(self):
+            table = self._begin(X, y)
+            self.classes_, codes = check_labels(y)
+            check_consistent_length(table, codes)
+            x = self._encode(table)
+            if len(self.classes_) == 1:
+                return self
+            label = Column("y", tuple(map(str, range(len(self.classes_)))), target=True)
+            return self._train(x, (label,), codes[:, None].astype(np.float32), codes)
 
     def predict_proba(self, X: Any) -> Floats:
         """Probabilities of the classes, in the order of ``classes_``, ``(rows, classes)``."""

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.cells import Column
+from tabattn.contract.columns import Floats, Reading
 from tabattn.reconstruction import NETWORKS
 from tabattn.reconstruction.cell_network import CellNetwork
 from tabattn.reconstruction.estimator.arguments import check_arguments
 from tabattn.reconstruction.estimator.members import Members
 from tabattn.reconstruction.estimator.settings import TrainingSettings
+from tabattn.reconstruction.estimator.writing import Writing
 from tabattn.storage import table_headers
 from tabattn.storage.described import class_named, mechanism_named, plain_defaults
 from tabattn.storage.finite import non_finite_weight
@@ -228,6 +230,24 @@ def entries_of(given: Any, categories: list[dict[str, int] | None]) -> list[list
     if not isinstance(given, list) or [len(entries) for entries in given] != sizes:
         raise ValueError(f"its columns need {sum(sizes)} entries of categories")
     return [[entry_of(entry) for entry in entries] for entries in given]
+
+
+def writings_of(given: Any, readings: list[Reading]) -> list[Writing | None]:
+    """How the entries of each column are written; files of earlier versions do not say."""
+    every = [None] * len(readings) if given is None else given
+    if not isinstance(every, list) or len(every) != len(readings):
+        raise ValueError(f"writings must be a list of {len(readings)} entries")
+    return [Writing.of_plain(each, reading) for each, reading in zip(every, readings, strict=True)]
+
+
+def ranges_of(given: Any, columns: int) -> Floats:
+    """Least and largest number of each column, ``(2, columns)``; files of earlier versions do not say."""
+    if given is None:
+        return np.stack([np.full(columns, -np.inf), np.full(columns, np.inf)])
+    found = np.asarray(given, dtype=np.float64)
+    if found.shape != (2, columns) or not (found[0] <= found[1]).all():
+        raise ValueError(f"ranges must be {columns} least and largest numbers")
+    return found
 
 
 def others_of(header: Mapping[str, Any], columns: int, kept: Any) -> tuple[dict[int, Any], list[int]]:

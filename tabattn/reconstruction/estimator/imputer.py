@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from tabattn.attention import AttentionFactory
 from tabattn.contract.columns import Floats, TableEncoder, checked_table
 from tabattn.contract.errors import TableWarning
+from tabattn.contract.fitting import atomic
 from tabattn.reconstruction.cell_network import Reconstruction
 from tabattn.reconstruction.estimator import files
 from tabattn.reconstruction.estimator.arguments import check_arguments
@@ -32,6 +33,7 @@ from tabattn.reconstruction.estimator.restore import (
     missing_cells,
 )
 from tabattn.reconstruction.estimator.settings import IMPUTATION, TrainingSettings
+from tabattn.reconstruction.estimator.writing import Writing
 from tabattn.storage import table_headers
 
 Missing = NDArray[np.bool_]
@@ -65,6 +67,8 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         encoder_: Fitted ``TableEncoder`` of the columns.
         members_: Networks and context rows; None where no column varies.
         entries_: Entries of the categories of each column of the encoder; empty for a numeric column.
+        writings_: How the entries of each column of numbers, dates or durations are written; None for categories.
+        ranges_: Least and largest number of each column of the encoder, ``(2, columns)``.
         constants_: Value of each constant column, by its index.
         empty_: Indices of the columns without a value.
         validation_losses_: Loss of each validation, for each member.
@@ -113,31 +117,34 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: The table or an argument is invalid.
             DivergenceError: The training diverged.
         """
-        training = check_arguments(self.get_params(deep=False), IMPUTATION)
-        table = checked_table(self, X, reset=True)
-        self.encoder_ = TableEncoder()
-        x = self.encoder_.fit_encode(table)
-        self.labels_ = list(table.columns)
-        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.constants_, self.empty_ = constants_of(table, self.encoder_)
-        self._warn_of_empty()
-        kept = list(zip(self.encoder_.columns_, self.encoder_.readings_, x.T, strict=True))
-        self.entries_ = [entries_of(table.iloc[:, index], codes, reading) for index, reading, codes in kept]
-        self.members_: Members | None = None
-        self.validation_losses_: list[list[float]] = []
-        if kept:
-            columns = columns_of(self.encoder_, x, target=True)
-            self.members_, self.validation_losses_ = fit_members(
-                training,
-                columns,
-                standardised(x, columns),
-                [],
-                None,
-                float(self.validation_fraction),
-                int(self.n_members),
-                int(self.context_rows),
-                self.seed_,
-            )
+        with atomic(self):
+            training = check_arguments(self.get_params(deep=False), IMPUTATION)
+            table = checked_table(self, X, reset=True)
+            self.encoder_ = TableEncoder()
+            x = self.encoder_.fit_encode(table, nominal=True)
+            self.labels_ = list(table.columns)
+            self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+            self.constants_, self.empty_ = constants_of(table, self.encoder_)
+            self._warn_of_empty()
+            kept = list(zip(self.encoder_.columns_, self.encoder_.readings_, x.T, strict=True))
+            self.entries_ = [entries_of(table.iloc[:, index], codes, reading) for index, reading, codes in kept]
+            self.writings_ = [Writing.fitted(table.iloc[:, index], codes, reading) for index, reading, codes in kept]
+            self.ranges_ = np.stack([np.nanmin(x, axis=0), np.nanmax(x, axis=0)])
+            self.members_: Members | None = None
+            self.validation_losses_: list[list[float]] = []
+            if kept:
+                columns = columns_of(self.encoder_, x, target=True)
+                self.members_, self.validation_losses_ = fit_members(
+                    training,
+                    columns,
+                    standardised(x, columns),
+                    [],
+                    None,
+                    float(self.validation_fraction),
+                    int(self.n_members),
+                    int(self.context_rows),
+                    self.seed_,
+                )
         return self
 
     def transform(self, X: Any) -> Any:
@@ -155,7 +162,8 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if rows.any():
             assert self.members_ is not None
             found = self._predict(x[rows])
-            values[rows] = np.where(missing[rows], most_likely(self.members_, found), x[rows])
+            filled = np.clip(most_likely(self.members_, found), *self.ranges_)
+            values[rows] = np.where(missing[rows], filled, x[rows])
         return like(X, self._filled(table, values, missing))
 
     def sample(self, X: Any, n: int = 1, random_state: int | np.random.RandomState | None = None) -> list[Any]:
@@ -220,7 +228,8 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         constants = {str(index): files.plain_entry(entry) for index, entry in self.constants_.items()}
         entries = [[files.plain_entry(entry) for entry in each] for each in self.entries_]
-        files.save(self, path, IMPUTATION, {"entries": entries, "constants": constants, "empty": self.empty_})
+        facts = {"writings": self.writings_, "ranges": self.ranges_.tolist(), "constants": constants}
+        files.save(self, path, IMPUTATION, {"entries": entries, "empty": self.empty_, **facts})
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
@@ -238,6 +247,8 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         with files.refusing(path):
             found.labels_ = list(getattr(found.encoder_, "labels_", range(found.n_features_in_)))
             found.entries_ = files.entries_of(header["entries"], found.encoder_.categories_)
+            found.writings_ = files.writings_of(header.get("writings"), found.encoder_.readings_)
+            found.ranges_ = files.ranges_of(header.get("ranges"), len(found.entries_))
             if found.members_ is not None:
                 table_headers.check_columns(found.members_.columns, found.encoder_, [])
             elif len(found.encoder_.columns_):
@@ -287,10 +298,11 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         assert self.members_ is not None
         for place in draws.permutation(np.flatnonzero(missing.any(0))):
             rows = missing[:, place]
-            x[rows, place] = draw_column(self.members_, self._predict(x[rows]), int(place), draws)
+            drawn = draw_column(self.members_, self._predict(x[rows]), int(place), draws)
+            x[rows, place] = np.clip(drawn, *self.ranges_[:, place])
         return x
 
     def _filled(self, table: pd.DataFrame, values: Floats, missing: Missing) -> pd.DataFrame:
         """The table with its missing cells filled."""
-        cells = filled_columns(table, self.encoder_, self.entries_, values, missing)
+        cells = filled_columns(table, self.encoder_, self.entries_, self.writings_, values, missing)
         return filled_table(table, self._kept(), cells, self.constants_)

@@ -96,7 +96,7 @@ class NPTPredictor(BaseEstimator):  # type: ignore[misc]
 
     def _encode(self, table: pd.DataFrame) -> NDArray[np.float64]:
         self.encoder_ = TableEncoder()
-        return self.encoder_.fit_encode(table)
+        return self.encoder_.fit_encode(table, nominal=True)
 
     def _train(
         self,
@@ -148,7 +148,7 @@ class NPTPredictor(BaseEstimator):  # type: ignore[misc]
             ValueError: A part of it is of a type that cannot be written.
         """
         check_is_fitted(self)
-        files.save(self, path, PREDICTION, self._facts())
+        files.save(self, path, self.defaults, self._facts())
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
@@ -162,7 +162,7 @@ class NPTPredictor(BaseEstimator):  # type: ignore[misc]
             FileNotFoundError: There is no such file.
             ValueError: The file is damaged or holds something else.
         """
-        found, header = files.load(cls, path, device, PREDICTION)
+        found, header = files.load(cls, path, device, cls.defaults)
         with files.refusing(path):
             found._restore(header)
         return found

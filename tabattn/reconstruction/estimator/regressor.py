@@ -12,6 +12,7 @@ from sklearn.utils import Tags, check_array
 from torch.distributions import MixtureSameFamily
 
 from tabattn.contract.columns import Floats, Standard
+from tabattn.contract.fitting import atomic
 from tabattn.nn.densities import mixture, parts
 from tabattn.reconstruction.estimator.cells import in_units, numeric
 from tabattn.reconstruction.estimator.predictor import NPTPredictor
@@ -42,22 +43,24 @@ class NPTRegressor(RegressorMixin, NPTPredictor):  # type: ignore[misc]
             ValueError: The table, the labels or an argument is invalid.
             DivergenceError: The training diverged.
         """
-        table = self._begin(X, y)
-        numbers = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)
-        if numbers.ndim not in (1, 2):
-            raise ValueError(f"y must be (rows,) or (rows, labels), got the shape {numbers.shape}")
-        if len(numbers) != len(table):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: {[len(table), len(numbers)]}"
+        with atomic(self):
+            table = self._begin(X, y)
+            _check_no_dates(y)
+            numbers = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)
+            if numbers.ndim not in (1, 2):
+                raise ValueError(f"y must be (rows,) or (rows, labels), got the shape {numbers.shape}")
+            if len(numbers) != len(table):
+                raise ValueError(
+                    f"Found input variables with inconsistent numbers of samples: {[len(table), len(numbers)]}"
+                )
+            self.outputs_ = None if numbers.ndim == 1 else numbers.shape[1]
+            truth = numbers.reshape(len(numbers), -1)
+            standard = Standard.of(truth)
+            labels = tuple(
+                numeric(f"y{place}", truth[:, place], float(mean), float(size), target=True)
+                for place, (mean, size) in enumerate(zip(*standard, strict=True))
             )
-        self.outputs_ = None if numbers.ndim == 1 else numbers.shape[1]
-        truth = numbers.reshape(len(numbers), -1)
-        standard = Standard.of(truth)
-        labels = tuple(
-            numeric(f"y{place}", truth[:, place], float(mean), float(size), target=True)
-            for place, (mean, size) in enumerate(zip(*standard, strict=True))
-        )
-        return self._train(self._encode(table), labels, standard(truth), None)
+            return self._train(self._encode(table), labels, standard(truth), None)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predicted mean of each row.
@@ -158,10 +161,21 @@ class NPTRegressor(RegressorMixin, NPTPredictor):  # type: ignore[misc]
         return tags
 
 
+def _check_no_dates(y: Any) -> None:
+    """Refuse dates and durations, which as numbers would be counts of a unit that depends on their type.
+
+    Raises:
+        ValueError: A column of the labels holds some.
+    """
+    dtypes = list(y.dtypes) if hasattr(y, "columns") and hasattr(y, "dtypes") else [getattr(y, "dtype", None)]
+    if (wrong := next((dtype for dtype in dtypes if getattr(dtype, "kind", "O") in "mM"), None)) is not None:
+        raise ValueError(f"y must hold numbers, got {wrong}: convert them, such as to days")
+
+
 def _quantile(density: MixtureSameFamily, level: float) -> torch.Tensor:
     """Quantile of mixtures, by bisection between bounds that every Gaussian of the mixture reaches."""
     _, mean, std = parts(density)
-    normal = torch.distributions.Normal(mean, std).icdf(torch.as_tensor(level, dtype=mean.dtype))
+    normal = torch.distributions.Normal(mean, std).icdf(mean.new_tensor(level))
     low, high = normal.amin(-1), normal.amax(-1)
     for _ in range(HALVINGS):
         middle = (low + high) / 2

@@ -1,14 +1,15 @@
 """Restoration of filled cells: numbers and codes of categories as entries of the table's own types."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tabattn.contract.columns import Floats, Reading, TableEncoder, learn
-
-EPOCH = pd.Timestamp("1970-01-01")
+from tabattn.contract.columns import Floats, Reading, TableEncoder, about_unread, declared, learn
+from tabattn.contract.errors import TableWarning
+from tabattn.reconstruction.estimator.writing import Writing
 
 
 def entries_of(column: pd.Series, codes: Floats, reading: Reading) -> list[Any]:
@@ -48,6 +49,7 @@ def filled_columns(
     table: pd.DataFrame,
     encoder: TableEncoder,
     entries: list[list[Any]],
+    writings: list[Writing | None],
     values: Floats,
     missing: NDArray[np.bool_],
 ) -> dict[int, pd.Series]:
@@ -57,15 +59,22 @@ def filled_columns(
         table: The table.
         encoder: Its encoder.
         entries: Entries of the categories of each encoded column.
+        writings: How each encoded column of numbers was written in ``fit``, for one that has no entry now.
         values: Encoded cells, ``(rows, encoded columns)``.
         missing: Cells to fill, of that shape.
     """
     out = {}
     for place, (index, reading) in enumerate(zip(encoder.columns_.tolist(), encoder.readings_, strict=True)):
         gaps, own = missing[:, place], entries[place]
-        cells = values[gaps, place]
-        found = [own[int(code)] for code in cells] if own else cells.tolist()
-        out[index] = fill(table.iloc[:, index], gaps, found, None if own else reading)
+        cells, column = values[gaps, place], table.iloc[:, index]
+        writing = None if own else Writing.of(column, ~gaps, reading) or writings[place]
+        if writing is None:
+            found = [own[int(code)] for code in cells]
+        elif isinstance(column.dtype, (pd.CategoricalDtype, pd.IntervalDtype)) and gaps.any():
+            found = _nearest(column, cells, reading)
+        else:
+            found = writing.write(cells, reading)
+        out[index] = fill(column, gaps, found)
     return out
 
 
@@ -83,40 +92,63 @@ def filled_table(
     columns = []
     for index in kept:
         column = table.iloc[:, index]
-        gaps = column.isna().to_numpy(dtype=bool)
-        constant = [constants.get(index, 0)] * int(gaps.sum())
-        columns.append(found[index] if index in found else fill(column, gaps, constant, None))
+        if index not in found:
+            gaps = _missing_constants(column, constants.get(index))
+            column = fill(column, gaps, [constants.get(index, 0)] * int(gaps.sum()))
+        columns.append(found.get(index, column))
     out = pd.concat(columns, axis=1) if columns else pd.DataFrame(index=table.index)
     out.columns = table.columns[kept]
     return out
 
 
-def fill(column: pd.Series, where: NDArray[np.bool_], values: list[Any], reading: Reading | None) -> pd.Series:
-    """Fill cells of a column in its own type.
+def _missing_constants(column: pd.Series, entry: Any) -> NDArray[np.bool_]:
+    """Which cells of a column are to be filled that had a single entry in ``fit``; None = it had none."""
+    missing: NDArray[np.bool_] = column.isna().to_numpy(dtype=bool)
+    if entry is None or declared(column):
+        return missing
+    reading = learn(pd.Series([entry], dtype=object))[0]
+    values, unread = reading.apply(column)
+    if unread:
+        warnings.warn(f"column {column.name!r} {about_unread(reading, unread)}", TableWarning, stacklevel=5)
+    return missing_cells(column, values, reading)
+
+
+def fill(column: pd.Series, where: NDArray[np.bool_], values: list[Any]) -> pd.Series:
+    """Fill cells of a column in its own type, or in a wider one if that cannot hold the values.
+
+    A column of floating-point numbers without any takes the type of the values: so a column of another type comes that
+    has nothing but missing cells.
 
     Args:
         column: The column.
         where: Cells to fill, ``(rows,)``.
-        values: Their values: numbers (days of dates and durations) by the reading, or entries.
-        reading: Reading of a numeric column; None = ``values`` are entries.
+        values: Their entries.
     """
     if not where.any():
         return column
-    if reading is not None and isinstance(column.dtype, (pd.CategoricalDtype, pd.IntervalDtype)):
-        values = _nearest(column, np.asarray(values, dtype=np.float64), reading)
-    elif reading is not None:
-        values = _typed(column, np.asarray(values, dtype=np.float64), reading)
-    elif isinstance(column.dtype, pd.CategoricalDtype):
+    if isinstance(column.dtype, pd.SparseDtype):
+        dense = fill(column.sparse.to_dense(), where, values)
+        return dense.astype(pd.SparseDtype(dense.dtype, column.dtype.fill_value))
+    if isinstance(column.dtype, pd.CategoricalDtype):
         known = set(column.cat.categories)
         column = column.cat.add_categories([entry for entry in dict.fromkeys(values) if entry not in known])
-    if column.dtype == object or isinstance(column.dtype, pd.CategoricalDtype):
+    untyped = (
+        where.all() and getattr(column.dtype, "kind", "O") == "f" and not all(isinstance(v, float) for v in values)
+    )
+    if untyped or column.dtype == object or isinstance(column.dtype, pd.CategoricalDtype):
         out = column.astype(object).to_numpy(copy=True)
         filler = np.empty(len(values), dtype=object)
         filler[:] = values
         out[where] = filler
-        return pd.Series(out, index=column.index, name=column.name, dtype=column.dtype)
+        filled = pd.Series(out, index=column.index, name=column.name, dtype=object if untyped else column.dtype)
+        return filled.infer_objects() if untyped else filled
+    try:
+        own = pd.array(values, dtype=column.dtype)
+    except (TypeError, ValueError, OverflowError):
+        wider = pd.concat([column[~where], pd.Series(values, name=column.name)]).dtype
+        return fill(column.astype(object if wider == column.dtype else wider), where, values)
     out = column.copy()
-    out.iloc[np.flatnonzero(where)] = pd.array(values, dtype=column.dtype)
+    out.iloc[np.flatnonzero(where)] = own
     return out
 
 
@@ -135,42 +167,6 @@ def _nearest(column: pd.Series, values: Floats, reading: Reading) -> list[Any]:
         )
     apart = np.abs(values[:, None] - numbers)
     return [entries.iloc[place] for place in np.nanargmin(apart, axis=1)]
-
-
-def _typed(column: pd.Series, values: Floats, reading: Reading) -> list[Any]:
-    """Numbers as entries of a column's type: days as dates, whole numbers where it holds whole ones, or text."""
-    dtype = column.dtype
-    kind = getattr(dtype, "kind", "O")
-    if kind == "b":
-        return [bool(value >= 0.5) for value in values]
-    if kind in "iu":
-        return [round(value) for value in values]
-    if kind in "fc":
-        return values.tolist()
-    entries: list[Any] = values.tolist()
-    if reading.kind == "duration":
-        entries = list(pd.to_timedelta(values, unit="D").round("us"))
-    if reading.kind == "date":
-        entries = list(EPOCH + pd.to_timedelta(values, unit="D").round("us"))
-        zone = getattr(dtype, "tz", None)
-        entries = [each.tz_localize("UTC").tz_convert(zone) for each in entries] if zone is not None else entries
-        if isinstance(dtype, pd.PeriodDtype):
-            entries = [pd.Period(each, freq=dtype.freq) for each in entries]
-    present = column.dropna()
-    text = isinstance(dtype, pd.StringDtype) or (
-        pd.api.types.is_object_dtype(dtype) and len(present) and all(isinstance(entry, str) for entry in present)
-    )
-    return [_text(entry, reading) for entry in entries] if text else entries
-
-
-def _text(entry: Any, reading: Reading) -> str:
-    """A number, date or duration as text, such as the column has it."""
-    if isinstance(entry, pd.Timestamp):
-        return entry.strftime(reading.form or "%Y-%m-%d")
-    if reading.kind != "number":
-        return str(entry)
-    number = f"{entry:.6g}".replace(".", reading.decimal)
-    return f"{number} {reading.form}" if reading.form else number
 
 
 def is_frame(x: Any) -> bool:

@@ -124,6 +124,7 @@ def train(
 
     Raises:
         DivergenceError: Loss or weights were not finite.
+        KeyboardInterrupt: The user interrupts it.
     """
     settings = training.settings
     rounds = max(1, round(training.steps / settings.validate_every))
@@ -157,6 +158,8 @@ def train(
             trainer.fit(task, CounterLoader(batches, every), scored)
         except DivergenceError as ex:
             raise DivergenceError(f"{str(ex).partition(';')[0]}: a lower learning rate in settings may help") from ex
+        except SystemExit as ex:  # Lightning's answer to an interrupt, which would end the user's session.
+            raise KeyboardInterrupt from ex
     return task.network.cpu().eval().requires_grad_(False), best.history
 
 

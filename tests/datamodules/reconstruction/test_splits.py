@@ -52,3 +52,9 @@ def test_a_class_too_rare_to_stratify_by_is_said() -> None:
 def test_bad_options(options: dict[str, float], rows: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         roles_of(rows, None, SplitOptions(**options), 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_bad_seeds(seed: int) -> None:
+    with pytest.raises(ValueError, match=f"seed must be at least 0 and below 2..32, got {seed}"):
+        roles_of(20, None, SplitOptions(), seed)

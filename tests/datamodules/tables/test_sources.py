@@ -133,6 +133,7 @@ def test_the_hash_sees_what_is_missing_and_what_it_is_called() -> None:
         ),
         ("openml:", "openml: needs the id or the name of a data set"),
         ("nowhere.csv", "there is no file nowhere.csv"),
+        ("", "a table must be sklearn:<name>, openml:<id or name>, poker:<hands> or a file, got ''"),
     ],
 )
 def test_a_wrong_source_is_refused(source: str, message: str) -> None:
