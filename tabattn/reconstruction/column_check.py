@@ -22,11 +22,8 @@ def check_columns(own: Sequence[Column], given: Sequence[Column]) -> None:
         raise MisconfigurationException(f"the network was built for {len(own)} columns, the data has {len(given)}")
     pairs = list(zip(own, given, strict=True))
     for ours, theirs in pairs:
-        if (ours[:2], ours.target) != (theirs[:2], theirs.target):
-            raise MisconfigurationException(
-                f"the network was built for column {ours.name!r}, the data has {theirs.name!r} in its place, or its "
-                "categories or targets differ"
-            )
+        if difference := ours.difference(theirs):
+            raise MisconfigurationException(f"the network was built for column {ours.name!r}, {difference}")
     for ours, theirs in pairs:
         if (ours.mean, ours.std) != (theirs.mean, theirs.std):
             rank_zero_warn(
