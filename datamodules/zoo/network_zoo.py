@@ -1,12 +1,14 @@
 """Datamodule of a zoo of trained networks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from datamodules.zoo.batches import Source
     from datamodules.zoo.zoo_file import Zoo
     from tabattn.metafeatures import MetaScaler
+
+Made = ParamSpec("Made")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,19 @@ class ZooOptions:
 
 
 DEFAULT_ZOO = ZooOptions()
+
+
+def refusing(method: Callable[Made, None]) -> Callable[Made, None]:
+    """Decorate a method that Lightning calls: what it refuses ends the run in one line."""
+
+    @wraps(method)
+    def wrapped(*args: Made.args, **kwargs: Made.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except ValueError as ex:
+            raise MisconfigurationException(str(ex)) from ex
+
+    return wrapped
 
 
 class NetworkZoo(NotInCheckpoints, LightningDataModule):
@@ -101,8 +118,14 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
         self.probes, self.rows, self.seed = probes, rows, seed
         self.options = zoo
 
+    @refusing
     def prepare_data(self) -> None:
-        """Generate the zoo, if its file is not there."""
+        """Generate the zoo, if its file is not there.
+
+        Raises:
+            MisconfigurationException: The options of the zoo do not fit, or a part of another is there.
+            DataError: It cannot be written.
+        """
         if self.path.exists():
             return
         from datamodules.zoo.bar import Bar
@@ -114,8 +137,14 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
         with Bar(self.path.name) as bar:
             generate(self.path, made.profile, made.networks, made.tasks, made.seed, device, made.steps, progress=bar)
 
+    @refusing
     def setup(self, stage: str) -> None:
-        """Read the zoo."""
+        """Read the zoo.
+
+        Raises:
+            MisconfigurationException: The path is no file, or has no networks at the checkpoints asked for.
+            DataError: It is damaged.
+        """
         rank_zero_info(self.told())
 
     @cached_property

@@ -18,6 +18,10 @@ TYPES = len(ACTIVATIONS)
 FLAGS = 8
 
 
+class RoomError(ValueError):
+    """Networks or tasks are larger than there is room for: the message names the option."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Room for networks and tasks; a larger one is refused.
@@ -44,7 +48,7 @@ class Sizes:
         """Check that networks fit.
 
         Raises:
-            ValueError: One does not.
+            RoomError: One does not.
         """
         first = (tokens.level == 0) & tokens.mask
         counted = tokens.mask.sum(1), tokens.level.flatten() + 1, tokens.place.flatten() + 1, first.sum(1)
@@ -54,9 +58,7 @@ class Sizes:
         needs = torch.stack([each.max() for each in counted]).tolist()
         for name, needed in zip(("vertices", "levels", "width", "inputs"), needs, strict=True):
             if needed > getattr(self, name):
-                raise ValueError(
-                    f"sizes.{name} must be at least {needed} for these networks, got {getattr(self, name)}"
-                )
+                raise RoomError(f"sizes.{name} must be at least {needed} for these networks, got {getattr(self, name)}")
 
 
 DEFAULT_SIZES = Sizes()
@@ -216,8 +218,8 @@ def padded(values: Tensor, size: int, name: str = "size") -> Tensor:
         name: Name of the option that gives the room, for the message.
 
     Raises:
-        ValueError: There are more values.
+        RoomError: There are more values.
     """
     if values.shape[-1] > size:
-        raise ValueError(f"{name} must be at least {values.shape[-1]} for these tasks, got {size}")
+        raise RoomError(f"{name} must be at least {values.shape[-1]} for these tasks, got {size}")
     return F.pad(values, (0, size - values.shape[-1]))

@@ -28,13 +28,15 @@ class MatrixCoder(NetworkCoder):
         attention: Mechanism that was chosen, of which there is none here.
 
     Raises:
-        ValueError: A mechanism other than the default was chosen.
+        ValueError: A mechanism other than the default was chosen, or tasks are to be told as tokens.
     """
 
     def __init__(self, sizes: Sizes, latent: int, meta: Meta, side: int, attention: AttentionFactory) -> None:
         if not isinstance(chosen := as_factory(attention)(1, 1), Softmax):
             name = type(self).__name__
             raise ValueError(f"{name} has no attention: attention must be Softmax, got {type(chosen).__name__}")
+        if meta == "token":
+            raise ValueError(f"{type(self).__name__} has no tokens: meta must be concat, rows or none, got token")
         encoder = TaskEncoder(meta, sizes, 64)
         super().__init__(sizes, latent, encoder.width)
         self.task_encoder = encoder

@@ -1,6 +1,7 @@
 """Task of networks: a variational autoencoder of trained networks, which samples networks for tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
 
@@ -19,7 +20,7 @@ from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 from tabattn.zoo import NETWORKS
 from tabattn.zoo.canonical import canonical, permuted
-from tabattn.zoo.coder import DEFAULT_SIZES, NetworkCoder, NetworkFactory, Sizes, TaskRows
+from tabattn.zoo.coder import DEFAULT_SIZES, NetworkCoder, NetworkFactory, RoomError, Sizes, TaskRows
 from tabattn.zoo.loss import (
     DEFAULT_LOSS,
     LossOptions,
@@ -44,6 +45,15 @@ MEANS = ("loss", "divergence", "free_valid")
 ACTIVE = 0.01
 """Variance of the mean of a dimension of the latent, over networks, from which it is active."""
 Form = Literal["canonical", "permuted", "given"]
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Refuse a run whose networks or tasks are larger than there is room for."""
+    try:
+        yield
+    except RoomError as ex:
+        raise MisconfigurationException(f"model.{ex}") from ex
 
 
 class SampledNetworks(NamedTuple):
@@ -128,13 +138,15 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
         """Check the precision and the data.
 
         Raises:
-            MisconfigurationException: Numbers of networks would be rounded.
+            MisconfigurationException: Numbers of networks would be rounded, or widened.
         """
-        if self.trainer.precision in ("16-true", "bf16-true"):
+        precision = self.trainer.precision
+        if precision in ("16-true", "bf16-true"):
             raise MisconfigurationException(
-                f"precision {self.trainer.precision} would round the weights of networks: choose "
-                f"{self.trainer.precision.removesuffix('true')}mixed"
+                f"precision {precision} would round the weights of networks: choose {precision[:-4]}mixed"
             )
+        if precision == "64-true":
+            raise MisconfigurationException("precision 64-true: networks are in single precision: choose 32-true")
         super().setup(stage)
         scaler = self.of_data("scaler")
         if stage == "fit" and scaler is not None:
@@ -151,7 +163,8 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
 
     def told(self, batch: NetworkBatch) -> Tensor:
         """What the network is told of the tasks of a batch, ``(networks, told)``: nothing of rows held out."""
-        return self.network.tell(TaskRows(batch.meta, batch.x[:, : batch.context], batch.y[:, : batch.context]))
+        with refused():
+            return self.network.tell(TaskRows(batch.meta, batch.x[:, : batch.context], batch.y[:, : batch.context]))
 
     @staticmethod
     def held_out(batch: NetworkBatch) -> tuple[Tensor, Tensor]:
@@ -176,7 +189,8 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
     def _check(self, batch: NetworkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Check the type of a batch, and the sizes of its networks."""
         super().on_train_batch_start(batch, batch_idx, dataloader_idx)
-        self.network.sizes.check(batch.tokens)
+        with refused():
+            self.network.sizes.check(batch.tokens)
 
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _check
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from tabattn.contract.activations import CODES
 from tabattn.contract.graphs import BIASED, WEIGHTED, NeuronDAG
 from tabattn.zoo import (
     NeuronTokens,
@@ -173,11 +174,22 @@ def test_permuted_networks_compute_the_same() -> None:
 
 
 def test_canonical_networks_compute_the_same_and_are_canonical() -> None:
-    _, tokens = drawn()
+    _, tokens = drawn(120)
     x = rows(tokens)
     once = canonical(tokens)
     detokenize(once)
     torch.testing.assert_close(execute(once, x).outputs, execute(tokens, x).outputs, rtol=1e-3, atol=1e-3)
+    weighted = once.edge & ((once.flags & WEIGHTED) > 0)[:, :, None]
+    bare = (once.edge & ~weighted).any(1)
+    hidden = once.mask & (once.level > 0) & ((once.flags & 4) == 0) & ((once.flags & WEIGHTED) > 0) & ~bare
+    sums = once.weight.double().sum(2) + once.bias.double()
+    odd = hidden & torch.isin(once.type, torch.tensor([CODES[name] for name in ("identity", "tanh", "sine")]))
+    assert odd.sum() > 10
+    assert (sums[odd] >= 0).all()
+    norms = (once.weight.double().square().sum(2) + once.bias.double().square()).sqrt()
+    scaled = hidden & torch.isin(once.type, torch.tensor([CODES[name] for name in ("identity", "relu", "leaky_relu")]))
+    assert scaled.sum() > 10
+    assert ((norms[scaled] > 0.7) & (norms[scaled] < 1.42)).all()
     twice = canonical(once)
     assert all(torch.equal(one, other) for one, other in zip(once, twice, strict=True))
 

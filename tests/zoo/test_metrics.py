@@ -131,6 +131,25 @@ def test_functions_by_hand() -> None:
     assert float(functional_r2(torch.cat([true, true], -1), true)[0]) == 1
 
 
+def test_a_network_is_constant_by_the_standard_deviation_of_its_outputs() -> None:
+    true = torch.randn(2, 50, 1, generator=torch.Generator().manual_seed(1))
+    true = (true - true.mean(1, keepdim=True)) / true.std(1, keepdim=True) * torch.tensor([5e-4, 5e-3])[:, None, None]
+    assert functional_r2(true, true).isnan().tolist() == [True, False]
+
+
+def test_the_mean_of_functional_r2_is_of_clipped_values() -> None:
+    line = nn.Linear(2, 1)
+    true = tokens_of(*[line] * 3)
+    changed = true._replace(weight=true.weight * torch.tensor([1.0, 2.2, 9.0])[:, None, None])
+    probe = torch.randn(3, 40, 2, generator=torch.Generator().manual_seed(0))
+    metric = FunctionScores()
+    metric.update(changed, true, probe)
+    # 1, between 0 and -1, and far below.
+    r2 = functional_r2(execute(changed, probe).outputs, execute(true, probe).outputs)
+    assert r2[2] < -1 < r2[1] < 0
+    assert float(metric.compute()["functional_r2_mean"]) == pytest.approx((1 + float(r2[1]) - 1) / 3, abs=1e-5)
+
+
 def test_penultimate_activations() -> None:
     module = mlp(3)
     tokens = padded(tokens_of(module, nn.Sequential(nn.Linear(2, 1))), 9)

@@ -309,6 +309,12 @@ def test_a_wrong_form_of_telling_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["MLPMatrix", "ConvMatrix"])
+def test_tokens_of_tasks_for_a_network_without_tokens_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} has no tokens: meta must be concat, rows or none, got token"):
+        coder(name, meta="token")
+
+
+@pytest.mark.parametrize("name", ["MLPMatrix", "ConvMatrix"])
 def test_a_mechanism_for_a_network_without_attention_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} has no attention: attention must be Softmax, got Local"):
         NETWORKS[name](SIZES, Local, **SMALL[name])

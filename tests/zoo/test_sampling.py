@@ -44,6 +44,16 @@ def test_architectures_in_any_form(made: NetworkVAE) -> None:
         assert torch.equal(made.decode(Z, arch=given).weight, expected.weight)
 
 
+def test_an_architecture_of_each_network_stays_with_it(made: NetworkVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    arch = [net(width=2), net(width=4), net(width=3)]
+    expected = made.decode(Z, arch=arch)
+    assert expected.mask.sum(1).tolist() == [7, 9, 8]
+    monkeypatch.setattr("tabattn.zoo.sampling.AT_ONCE", 2)
+    found = made.decode(Z, arch=arch)
+    assert torch.equal(found.mask, expected.mask)
+    assert torch.allclose(found.weight, expected.weight, atol=1e-5)
+
+
 def test_latents_of_any_type(made: NetworkVAE) -> None:
     expected = made.decode(Z)
     for given in (Z.double(), Z.numpy()):

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tabattn.zoo import NeuronTokens, execute
+from tabattn.zoo import NeuronTokens, execute, from_module, tokenize
 from tabattn.zoo.scores import task_r2
 from tabattn.zoo.search import METHODS, WORST, Found, SearchOptions, compare, parameter_count, search
 from tests.zoo.latents import WIDTH, decode
@@ -95,6 +95,14 @@ def test_what_was_found() -> None:
     assert found.so_far().tolist() == pytest.approx([0.2, 0.9, 0.9, 0.9, 0.9])
     # Of R2 times the rest of the size: 0.2 from 10, 0.5 from 40, 0.9 from 80 on, of 100.
     assert found.hypervolume(100) == pytest.approx(0.2 * 0.3 + 0.5 * 0.4 + 0.9 * 0.2)
+
+
+def test_size_is_of_weights_and_biases_alone() -> None:
+    """Edges that add without a weight, as between two activations in a row, are no parameters."""
+    module = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Tanh(), nn.Linear(3, 1, bias=False))
+    tokens = tokenize(from_module(module))
+    assert isinstance(tokens, NeuronTokens)
+    assert parameter_count(tokens).tolist() == [sum(each.numel() for each in module.parameters())]
 
 
 def test_comparison_with_random_search() -> None:

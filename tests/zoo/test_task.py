@@ -320,10 +320,58 @@ def test_losses_have_their_values() -> None:
     truth = torch.distributions.kl_divergence(wide, torch.distributions.Normal(0.0, 1.0))
     assert torch.allclose(divergences(posterior), truth)
     assert free_divergence(Posterior(torch.zeros(4, 3), torch.zeros(4, 3)), 0.05) == pytest.approx(0.15)
+    # Of a dimension the mean over the batch counts, not each network: here 0 and 1 nats.
+    uneven = Posterior(torch.tensor([[0.0], [2.0**0.5]]), torch.zeros(2, 1))
+    assert free_divergence(uneven, 0.4) == pytest.approx(0.5)
     weights = torch.tensor([[[0.0, 1.0], [3.0, 0.0]]]), torch.tensor([[0.0, 0.0]])
     zero = torch.zeros(1, 2, 2), torch.zeros(1, 2)
     wrong = torch.tensor([[[5.0, 1.0], [2.0, 5.0]]]), torch.tensor([[7.0, 7.0]])
     assert structure_losses(zero, wrong, weights) == pytest.approx((1 * 1 + 3 * 4) / 4)
+
+
+def test_the_prior_gives_no_gradient_to_what_it_learns_from() -> None:
+    from tabattn.zoo.priors import LatentPrior
+
+    prior = LatentPrior(2, 3, hidden=8)
+    latent, told = torch.randn(5, 2, requires_grad=True), torch.randn(5, 3, requires_grad=True)
+    prior.loss(latent, told).backward()
+    assert latent.grad is None
+    assert told.grad is None
+    assert all(parameter.grad is not None for parameter in prior.parameters())
+    assert len(prior.kept()) == 5
+    prior.eval().loss(latent, told)
+    assert len(prior.kept()) == 5
+
+
+def test_the_oldest_latents_are_replaced() -> None:
+    from tabattn.zoo.priors import LatentPrior
+
+    prior = LatentPrior(1, 0, hidden=8, kept=4)
+    for values in ([1.0, 2, 3], [4, 5], [6, 7, 8, 9, 10, 11]):
+        prior.keep(torch.tensor(values)[:, None])
+    assert sorted(prior.kept()[:, 0].tolist()) == [8, 9, 10, 11]
+    prior.keep(torch.tensor([[12.0]]))
+    assert sorted(prior.kept()[:, 0].tolist()) == [9, 10, 11, 12]
+
+
+@pytest.mark.parametrize("meta", ["token", "rows"])
+def test_nothing_is_told_of_rows_held_out(meta: Any) -> None:
+    made = NetworkVAE(partial(NeuronTransformer, **SMALL, meta=meta), sizes=SIZES).eval()
+    given = batch(3)
+    other = given._replace(x=given.x.clone(), y=given.y.clone())
+    other.x[:, 8:] += 1
+    other.y[:, 8:] -= 3
+    assert torch.equal(made.told(other), made.told(given))
+    other.y[:, :8] -= 3
+    assert torch.equal(made.told(other), made.told(given)) == (meta == "token")
+
+
+def test_weights_are_measured_once_before_the_first_step() -> None:
+    made, _ = trained(steps=3)
+    torch.manual_seed(0)
+    first = task()
+    first.network.begin(first.formed(batch(8, 0).tokens))
+    assert torch.equal(made.network.statistics, first.network.statistics)
 
 
 def test_the_divergence_warms_up() -> None:
@@ -350,7 +398,8 @@ def test_networks_larger_than_the_room_are_refused_in_any_batch(stage: str) -> N
     made = task()
     made.prior.keep(torch.randn(4, 8))
     loaders = [loaded(batch(4), large)] * (2 if stage == "fit" else 1)
-    with pytest.raises(ValueError, match=r"sizes.vertices must be at least 17 for these networks, got 14"):
+    message = r"^model\.sizes\.vertices must be at least 17 for these networks, got 14"
+    with pytest.raises(MisconfigurationException, match=message):
         getattr(lightning.Trainer(max_steps=4, **QUIET), stage)(made, *loaders)
 
 
@@ -365,11 +414,19 @@ def test_tasks_larger_than_the_room_are_refused() -> None:
 def test_what_cannot_be_trained_is_refused() -> None:
     with pytest.raises(ValueError, match="form must be canonical, permuted, given, got 'sorted'"):
         task(form="sorted")
-    with pytest.raises(ValueError, match=r"sizes.vertices must be at least"):
+    with pytest.raises(MisconfigurationException, match=r"^model.sizes.vertices must be at least"):
         lightning.Trainer(max_steps=1, **QUIET).fit(
             NetworkVAE(partial(MLPMatrix, hidden=8), sizes=Sizes(5, 4, 5, 4)), loaded(batch(3)), loaded(batch(3))
         )
     with pytest.raises(MisconfigurationException, match="would round the weights of networks: choose bf16-mixed"):
         lightning.Trainer(max_steps=1, precision="bf16-true", **QUIET).fit(task(), loaded(batch(3)), loaded(batch(3)))
+    with pytest.raises(MisconfigurationException, match="networks are in single precision: choose 32-true"):
+        lightning.Trainer(max_steps=1, precision="64-true", **QUIET).fit(task(), loaded(batch(3)), loaded(batch(3)))
+    small = NetworkVAE(partial(NeuronTransformer, **SMALL), sizes=Sizes(14, 4, 5, 4, 3))
+    with pytest.raises(MisconfigurationException, match=r"^model.sizes.meta must be at least 5 for these tasks, got 3"):
+        lightning.Trainer(max_steps=1, **QUIET).fit(small, loaded(batch(3)), loaded(batch(3)))
     with pytest.raises(ValueError, match=r"predict.prior must be normal, .*, got 'x'"):
         PredictOptions(prior="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"predict.temperature must be at least 0 and finite, got -1"):
+        PredictOptions(temperature=-1)
+    assert PredictOptions(temperature=0).temperature == 0

@@ -181,7 +181,7 @@ def test_another_generation_does_not_go_on_from_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"profile": "sede"}, r"profile must be one of seed, default, got 'sede' \(did you mean 'seed'\?\)"),
+        ({"profile": "sede"}, r"profile must be one of seed, mixed, default, got 'sede' \(did you mean 'seed'\?\)"),
         ({"networks": 3}, "networks must be at least 10, got 3"),
         ({"tasks": -1}, "tasks must be at least 1, got -1"),
         ({"tasks": 0}, "tasks must be at least 1, got 0"),

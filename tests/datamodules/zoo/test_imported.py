@@ -75,6 +75,22 @@ def test_numbers_are_scored_in_the_units_of_the_outputs(tmp_path: Path) -> None:
     assert {row.tobytes() for row in zoo.tasks.x[0]} == rows
 
 
+def test_rows_are_shuffled_with_their_targets(tmp_path: Path) -> None:
+    """A table sorted by its target has all of it in every part."""
+    x = np.arange(100.0, dtype=np.float32)[:, None]
+    rows = []
+    for seed in (0, 1):
+        zoo = read_zoo(import_networks(tmp_path / f"{seed}.h5", [nn.Linear(1, 1)], Table(x, 3 * x[:, 0]), seed=seed))
+        rows.append(zoo.tasks.x[0, :, 0].tolist())
+        assert np.array_equal(zoo.tasks.y[0], 3 * zoo.tasks.x[0])
+        for part in range(3):
+            own = zoo.tasks.x[0, zoo.tasks.part[0] == part]
+            assert own.min() < 30
+            assert own.max() > 70
+    assert sorted(rows[0]) == sorted(rows[1]) == x[:, 0].tolist()
+    assert rows[0] != rows[1]
+
+
 def test_copies_stay_together_also_with_neurons_in_another_order(tmp_path: Path, table: Table) -> None:
     networks = [made(seed) for seed in range(20)]
     networks += [exchanged(networks[3]), copy.deepcopy(networks[7])]

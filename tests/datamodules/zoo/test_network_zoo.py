@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules import NetworkZoo
 from datamodules.counter import CounterLoader, RankSlice
@@ -175,6 +176,19 @@ def test_a_zoo_that_is_not_there_is_generated(tmp_path: Path) -> None:
 def test_wrong_options_are_refused(zoo_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data(zoo_path, **options).train_dataloader()
+
+
+def test_a_run_on_what_is_no_zoo_ends_in_one_line(zoo_path: Path, tmp_path: Path) -> None:
+    """Of errors after the parsing, Lightning's command line shows these without a traceback."""
+    for made, message in (
+        (data(zoo_path, checkpoints=(0.3,)), r"has no networks to train on at checkpoints \[0\.3\]"),
+        (data(tmp_path), "is a folder: give the file of a zoo"),
+        (data(tmp_path / "none.h5"), "there is no file"),
+    ):
+        with pytest.raises(MisconfigurationException, match=message):
+            made.setup("fit")
+    with pytest.raises(MisconfigurationException, match="seed must be at most 9223372036854775807"):
+        data(tmp_path / "a.h5", zoo=ZooOptions(seed=2**63)).prepare_data()
 
 
 def test_options_of_generation_are_checked() -> None:

@@ -32,6 +32,8 @@ def test_what_is_written_is_read(zoo: Zoo, tmp_path: Path) -> None:
     assert (again.architectures, again.facts, again.names) == (zoo.architectures, zoo.facts, zoo.names)
     assert np.array_equal(again.meta, zoo.meta, equal_nan=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["models/constant"].dtype == np.uint8
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
@@ -87,6 +89,8 @@ def at(index: int, value: int) -> Callable[[Any], Any]:
         (lambda file: file.pop("models/run"), "models/run is a link to something else|run"),
         (put("models/task", lambda values: values[:-1]), "models/task has 239 entries for 240 networks"),
         (put("models/task", at(3, 99)), "models/task is not within 0 to 7"),
+        (put("models/arch", at(3, 999)), "models/arch is not within 0 to "),
+        (put("models/arch", at(3, -1)), "models/arch is not within 0 to "),
         (put("models/lr", lambda values: values.astype(int)), "models/lr is of the type int64"),
         (put("splits/task", lambda values: values[1:]), "splits/task has 239 entries"),
         (put("tasks/columns", at(0, 50)), "tasks/columns is not within 1 to 16"),
