@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tabattn.metafeatures import MetaScaler
 
 Made = ParamSpec("Made")
+STAGES = {"train": "train", "val": "validate", "test": "test"}
+"""Parts in the order of their numbers, and what is done with them."""
 
 
 @dataclass(frozen=True)
@@ -228,14 +230,15 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
         """
         models = self.models
         taken = np.isclose(models["frac"][:, None], np.asarray(self.checkpoints, np.float32)).any(1)
-        own = self.splits[self.split] == ("train", "val", "test").index(stage)
-        found = np.flatnonzero(taken & own & ~models["constant"])
+        taken &= ~models["constant"]
+        own = self.splits[self.split] == list(STAGES).index(stage)
+        found = np.flatnonzero(taken & own)
+        lacks = f"{self.path} has no networks to {STAGES[stage]} on with split {self.split}"
+        if not len(found) and taken.any():
+            raise ValueError(f"{lacks}: all {taken.sum()} are in other parts, so take more networks, or another split")
         if not len(found):
             shares = ", ".join(f"{share:g}" for share in np.unique(models["frac"]))
-            raise ValueError(
-                f"{self.path} has no networks to {stage} on at checkpoints {list(self.checkpoints)} and with split "
-                f"{self.split}: it has those of {shares}"
-            )
+            raise ValueError(f"{lacks} at checkpoints {list(self.checkpoints)}: it has those of {shares}")
         return found
 
     def told(self) -> str:

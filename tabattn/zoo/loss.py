@@ -174,6 +174,8 @@ def target_losses(
     weights = coder.weights(latent, told, tokens)
     with torch.autocast(latent.device.type, enabled=False):
         found = execute(coder.with_weights(tokens, *weights), x).outputs
+        # A zoo may have tasks of more outputs than any of these networks.
+        found = F.pad(found, (0, max(y.shape[-1] - found.shape[-1], 0)))[..., : y.shape[-1]]
         known = ~y.isnan()
         count = known.sum(1, keepdim=True).clamp(min=1)
         mean = y.nan_to_num().sum(1, keepdim=True) / count

@@ -293,6 +293,12 @@ def test_the_loss_of_targets_is_that_of_the_rows_that_have_one() -> None:
     weights = made.network.weights(torch.randn(5, 8), told, tokens)
     outputs = execute(made.network.with_weights(tokens, *weights), given.x[:, :-1]).outputs
     assert torch.allclose(found, behaviour_losses(given.y[:, :-1], outputs, 0.5), rtol=1e-4)
+    # In a zoo whose other tasks have more outputs, some are not there.
+    wide = torch.cat([given.y, torch.full((*given.y.shape[:2], 2), torch.nan)], dim=-1)
+    torch.manual_seed(3)
+    assert torch.allclose(target_losses(made.network, tokens, told, given.x, wide, 0.5), found)
+    two = NeuronTokens(*(part[:2] for part in tokens))._replace(flags=tokens.flags[:2] | 4 * (tokens.level[:2] > 0))
+    target_losses(made.network, two, told[:2], given.x[:2], wide[:2], 0.5)
 
 
 def test_a_part_of_the_loss_is_computed_where_it_has_a_weight() -> None:

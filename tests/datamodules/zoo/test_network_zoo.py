@@ -164,7 +164,7 @@ def test_a_zoo_that_is_not_there_is_generated(tmp_path: Path) -> None:
     [
         (
             {"checkpoints": (0.3,)},
-            r"has no networks to train on at checkpoints \[0\.3\] .* those of 0\.1, 0\.25",
+            r"has no networks to train on with split network at checkpoints \[0\.3\]: it has those of 0\.1, 0\.25",
         ),
         ({"checkpoints": ()}, "checkpoints must name at least one share"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
@@ -178,10 +178,19 @@ def test_wrong_options_are_refused(zoo_path: Path, options: dict[str, Any], mess
         data(zoo_path, **options).train_dataloader()
 
 
+def test_a_zoo_too_small_to_split_says_so(zoo: Zoo, tmp_path: Path) -> None:
+    alone = {**zoo.splits, "task": np.zeros_like(zoo.splits["task"])}
+    write_zoo(tmp_path / "a.h5", Zoo(**{**vars(zoo), "splits": alone}))
+    made = data(tmp_path / "a.h5", split="task", checkpoints=(1.0,))
+    with pytest.raises(ValueError, match=r"no networks to validate on with split task: all \d+ are in other parts"):
+        made.val_dataloader()
+    assert len(made.part("train")) > 50
+
+
 def test_a_run_on_what_is_no_zoo_ends_in_one_line(zoo_path: Path, tmp_path: Path) -> None:
     """Of errors after the parsing, Lightning's command line shows these without a traceback."""
     for made, message in (
-        (data(zoo_path, checkpoints=(0.3,)), r"has no networks to train on at checkpoints \[0\.3\]"),
+        (data(zoo_path, checkpoints=(0.3,)), r"has no networks to train on with split network at checkpoints \[0\.3\]"),
         (data(tmp_path), "is a folder: give the file of a zoo"),
         (data(tmp_path / "none.h5"), "there is no file"),
     ):
