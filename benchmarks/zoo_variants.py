@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from typing import cast
 
+import torch
 from lightning.pytorch import Trainer
 
 from benchmarks.reports import QUIET
 from tabattn.attention import MECHANISMS
 from tabattn.training.cli import CLI
+from tabattn.zoo.task import SampledNetworks
 
 CONFIG = Path(__file__).parents[1] / "configs" / "zoo.yaml"
 LOSSES: dict[str, list[str]] = {
@@ -33,12 +36,16 @@ LOSSES: dict[str, list[str]] = {
     "without graphs from the prior": ["--model.loss.valid=0"],
     "networks as they are": ["--model.form=given"],
     "networks permuted": ["--model.form=permuted"],
-    "no meta-features": ["--model.network.meta=none"],
+    "without the targets of tasks": ["--model.loss.targets=0"],
+    "without probe features": ["--model.network.probes=0"],
+    "task not told": ["--model.network.meta=none"],
+    "task not told, without probe features": ["--model.network.meta=none", "--model.network.probes=0"],
+    "meta-features as a token": ["--model.network.meta=token"],
     "meta-features concatenated": ["--model.network.meta=concat"],
-    "rows instead of meta-features": ["--model.network.meta=rows"],
 }
 """Arguments of each variant."""
-SCORES = ("functional_r2", "functional_r2_good", "architecture_exact", "free_valid", "weight_r2", "task_r2")
+SCORES = ("functional_r2", "architecture_exact", "free_valid", "weight_r2", "task_r2", "sampled_r2")
+"""Scores of the test, and the median R2 of networks that are sampled for tasks."""
 
 
 def trained(words: Sequence[str]) -> dict[str, float]:
@@ -48,7 +55,10 @@ def trained(words: Sequence[str]) -> dict[str, float]:
     trainer.limit_val_batches = 0
     trainer.fit(cli.model, cli.datamodule)
     found = trainer.test(cli.model, cli.datamodule, verbose=False)[0]
-    return {name.removeprefix("test/"): float(value) for name, value in found.items()}
+    sampled = cast("list[SampledNetworks]", trainer.predict(cli.model, cli.datamodule))
+    quality = torch.cat([batch.sampled for batch in sampled]).median()
+    scores = {name.removeprefix("test/"): float(value) for name, value in found.items()}
+    return scores | {"sampled_r2": float(quality)}
 
 
 def compared(

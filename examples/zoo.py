@@ -26,7 +26,7 @@ from datamodules.zoo import ZooOptions
 from tabattn.attention import capture
 from tabattn.contract.modules import to_module
 from tabattn.tasks import NetworkVAE
-from tabattn.zoo import NeuronTransformer, Sizes
+from tabattn.zoo import LossOptions, NeuronTransformer, Sizes
 from tabattn.zoo.own_data import TableNetwork, fine_tune
 from tabattn.zoo.search import SearchOptions
 
@@ -47,11 +47,12 @@ print(data.told().removeprefix(f"{Path(folder.name)}/"))
 
 # %% [markdown]
 # ## Train
-# `meta="rows"` tells the decoder of a task by a learned encoding of its rows; the default is its meta-features.
+# `meta="rows"` tells the decoder of a task by a ridge regression on its rows and a learned encoding of them, and the
+# loss of `targets` trains it to decode networks for a task from what is told of it alone.
 
 # %%
 network = partial(NeuronTransformer, latent=64, dim=64, hidden=128, layers=2, weight_layers=2, meta="rows")
-task = NetworkVAE(network, sizes=Sizes(vertices=40, levels=5, width=10, inputs=10))
+task = NetworkVAE(network, sizes=Sizes(vertices=40, levels=5, width=10, inputs=10), loss=LossOptions(targets=1.0))
 quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 trainer = Trainer(max_steps=STEPS, gradient_clip_val=1.0, accelerator="cpu", num_sanity_val_steps=0, **quiet)
 trainer.fit(task, data)

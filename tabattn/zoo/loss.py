@@ -34,8 +34,9 @@ class LossOptions:
         prior: Weight of the loss of the flow-matching prior, which gives no gradient to the other parts.
         valid: Weight of the cross-entropies of graphs decoded from N(0, I), each beside the likeliest valid graph of
             the same logits: so that each choice by itself gives valid graphs too.
-        targets: Weight of the error on the rows of the task of weights decoded from N(0, I): so that what is told of a
-            task is enough for a network that solves it, as of a hypernetwork (Mueller et al. 2025, MotherNet).
+        targets: Weight of the error on the rows of the task of weights decoded from N(0, I), unless nothing is told of
+            tasks: so that what is told is enough for a network that solves the task, as in a hypernetwork (Mueller et
+            al. 2025, MotherNet).
     """
 
     architecture: float = 1.0

@@ -206,7 +206,7 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
         parts = network_losses(self.network, tokens, posterior.drawn(), told, batch.probe, self.loss)
         if self.loss.valid:
             parts["valid"] = validity_losses(self.network, told)
-        if self.loss.targets:
+        if self.loss.targets and self.network.told:
             x, y = with_columns(batch.x, self.network.sizes.inputs), batch.y
             parts["targets"] = target_losses(self.network, tokens, told, x, y, self.loss.tolerance)
         divergence = free_divergence(posterior, self.loss.free_bits)

@@ -41,3 +41,12 @@ def test_a_training_step_is_measured(tmp_path: Path) -> None:
     assert len(rows) == 1
     assert all(float(figure) > 0 for figure in rows[0][1:])
     assert len(zoo_vae.table(["a", "b", "c", "d"], rows)) == 3
+
+
+@pytest.mark.slow
+def test_variants_are_trained_and_scored(tmp_path: Path) -> None:
+    zoo = generate(tmp_path / "zoo.h5", networks=60, tasks=4, steps=10)
+    further = [f"--data.path={zoo}", "--trainer.max_steps=2", f"--run.root={tmp_path}"]
+    head, rows = zoo_variants.compared({"all parts": [], "not told": ["--model.network.meta=none"]}, [0], further)
+    assert head[1:] == list(zoo_variants.SCORES)
+    assert [len(row) for row in rows] == [len(head)] * 2

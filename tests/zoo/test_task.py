@@ -315,6 +315,13 @@ def test_a_part_of_the_loss_is_computed_where_it_has_a_weight() -> None:
             )
 
 
+def test_targets_are_not_learned_where_no_task_is_told() -> None:
+    made = NetworkVAE(
+        partial(NeuronTransformer, **SMALL, meta="none"), sizes=SIZES, loss=LossOptions(targets=1.0, valid=0)
+    )
+    assert "targets" not in made.batch_loss(batch(4), 0.0)[1]
+
+
 def test_losses_have_their_values() -> None:
     true = torch.randn(3, 50, 1, generator=torch.Generator().manual_seed(0))
     found = true + torch.tensor([0.0, 0.1, 1.0])[:, None, None]
