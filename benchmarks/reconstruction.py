@@ -40,6 +40,9 @@ OURS = "ours"
 QUIET = [f"--trainer.enable_{what}=false" for what in ("progress_bar", "model_summary")] + ["--trainer.logger=false"]
 TAKEN = ("--data.table", "--data.split.fold", "--data.split.folds", "--data.seed", "--seed_everything")
 
+DEFAULTS = {"folds": 10, "seed": 42}
+"""Number of folds and seed where they are not named."""
+
 Row = dict[str, Any]
 
 
@@ -115,15 +118,23 @@ def measure(source: str, fold: int, method: str, options: argparse.Namespace) ->
 
 
 def measure_all(options: argparse.Namespace) -> pd.DataFrame:
-    """Measure what the CSV file does not hold, and append it there."""
+    """Measure what the CSV file does not hold, and append it there.
+
+    Returns:
+        What was measured with these folds and this seed, of ours with these arguments too.
+    """
     path: Path = options.out.with_suffix(".csv")
     keys = ["source", "fold", "method", "flags"]
     done = pd.DataFrame(columns=keys)
     if path.exists():
         done = pd.read_csv(path, dtype={"flags": str})
     done["flags"] = done["flags"].fillna("")
+    own = {"folds": options.folds, "seed": options.seed}
+    for name, default in DEFAULTS.items():
+        done[name] = done.get(name, default)  # files of earlier versions do not say
     flags = " ".join(options.further)
-    known = set(done[keys].itertuples(index=False, name=None))
+    alike = (done[list(own)] == pd.Series(own)).all(axis=1)
+    known = set(done.loc[alike, keys].itertuples(index=False, name=None))
     jobs = [
         (source, fold, method)
         for fold in options.only or range(options.folds)
@@ -135,9 +146,11 @@ def measure_all(options: argparse.Namespace) -> pd.DataFrame:
     rows = done.to_dict("records")
     for source, fold, method in tqdm(jobs, unit="fold", disable=None):
         if (found := measure(source, fold, method, options)) is not None:
-            rows.append({"source": source, "flags": flags if method == OURS else "", **found})
+            rows.append({"source": source, "flags": flags if method == OURS else "", **own, **found})
             pd.DataFrame(rows).to_csv(path, index=False)
-    return pd.DataFrame(rows)
+    found_all = pd.DataFrame(rows)
+    alike = (found_all[list(own)] == pd.Series(own)).all(axis=1)
+    return found_all[alike & ((found_all["method"] != OURS) | (found_all["flags"] == flags))].reset_index(drop=True)
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -151,9 +164,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("tables", nargs="+", help="table sources: files or sklearn:<name>, each with ::<target> or not")
     names = [OURS, *METHODS]
     parser.add_argument("--methods", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
-    parser.add_argument("--folds", type=int, default=10)
+    parser.add_argument("--folds", type=int, default=DEFAULTS["folds"])
     parser.add_argument("--only", nargs="+", type=int, metavar="FOLD", help="only these folds")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=int, default=DEFAULTS["seed"])
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (default: 1)")
     add_out(parser, "reconstruction.md", [".csv"])
     options, further = parser.parse_known_args(argv)

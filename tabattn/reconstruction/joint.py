@@ -208,9 +208,29 @@ def _condition(inputs: Tensor, seen: Tensor, centre: Tensor, covariance: Tensor)
 
 def _filled(inputs: Tensor, seen: Tensor, centre: Tensor, covariance: Tensor) -> Tensor:
     """Rows whose unseen parts are conditional means."""
-    size = _chunk(len(centre))
-    pairs = zip(inputs.split(size), seen.split(size), strict=True)
-    return torch.cat([_condition(*pair, centre, covariance).filled for pair in pairs])
+    return _expected(inputs, seen, centre, covariance)[0]
+
+
+def _expected(inputs: Tensor, seen: Tensor, centre: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Expectation step: rows whose unseen parts are conditional means, and the sum of the conditional covariances.
+
+    What is not seen has the inverse of its part of the precision as conditional covariance; rows in which all is seen
+    need no inverse, and rows that lack the same share one.
+    """
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+    filled, total = inputs.clone(), torch.zeros_like(covariance)
+    eye = torch.eye(len(centre), dtype=inputs.dtype, device=inputs.device)
+    for rows in (~seen).any(1).nonzero()[:, 0].split(_chunk(len(centre))):
+        unseen = ~seen[rows]
+        patterns, which, counts = unseen.unique(dim=0, return_inverse=True, return_counts=True)
+        pairs = patterns[:, :, None] & patterns[:, None, :]
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(torch.where(pairs, precision, eye)))
+        inverse = torch.where(pairs, inverse, 0.0)
+        pulled = torch.where(unseen, 0.0, inputs[rows] - centre) @ precision
+        means = centre - (inverse[which] @ pulled[..., None])[..., 0]
+        filled[rows] = torch.where(unseen, means, inputs[rows])
+        total += (counts[:, None, None] * inverse).sum(0)
+    return filled, total
 
 
 def _maximised(inputs: Tensor, seen: Tensor, ridge: float, iterations: int) -> tuple[Tensor, Tensor]:
@@ -220,14 +240,8 @@ def _maximised(inputs: Tensor, seen: Tensor, ridge: float, iterations: int) -> t
     variance = torch.where(seen, (inputs - centre).square(), 0.0).sum(0) / counts
     covariance = torch.diag(variance + ridge)
     noise = ridge * torch.eye(len(centre), dtype=inputs.dtype, device=inputs.device)
-    size = _chunk(len(centre))
     for _ in range(iterations):
-        filled, unseen = [], torch.zeros_like(covariance)
-        for pair in zip(inputs.split(size), seen.split(size), strict=True):
-            given = _condition(*pair, centre, covariance)
-            filled.append(given.filled)
-            unseen += given.covariance.sum(0)
-        rows = torch.cat(filled)
+        rows, unseen = _expected(inputs, seen, centre, covariance)
         centre = rows.mean(0)
         covariance = ((rows - centre).T @ (rows - centre) + unseen) / len(rows) + noise
     return centre, covariance

@@ -1,5 +1,6 @@
 """Benchmark of reconstruction: it runs on a small table, resumes, and reports paired differences."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,28 @@ def test_a_repeated_run_measures_only_what_is_missing(
     found = run(source, tmp_path, "--methods", "linear", "SVM")
     assert asked == ["SVM"]
     assert list(found["method"]) == ["linear", "SVM"]
+
+
+def test_what_was_measured_otherwise_is_neither_taken_nor_reported(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(source: str, fold: int, method: str, options: argparse.Namespace) -> dict[str, object]:
+        return {"table": "houses", "fold": fold, "method": method, "seconds": 1.0, "rmse": float(options.seed)}
+
+    monkeypatch.setattr(reconstruction, "measure", measure)
+    first = run(source, tmp_path, "--methods", "ours", "linear")
+    again = run(source, tmp_path, "--methods", "ours", "linear", "--seed", "7")
+    assert list(again["rmse"]) == [7.0, 7.0]
+    other = run(source, tmp_path, "--methods", "ours", "linear", "--model.attention=Local")
+    assert list(other["method"]) == ["linear", "ours"]
+    assert other["flags"].iloc[1].startswith("--model.attention=Local")
+    path = tmp_path / "report.csv"
+    assert len(pd.read_csv(path)) == 5
+    pd.read_csv(path).drop(columns=["folds", "seed"]).to_csv(path, index=False)
+    words = [source, "--only", "1", "--methods", "linear", "--out", str(tmp_path / "report.md")]
+    kept = reconstruction.measure_all(reconstruction.arguments(words))
+    assert list(kept["method"].unique()) == ["linear"]
+    pd.testing.assert_frame_equal(run(source, tmp_path, "--methods", "ours", "linear")[list(first)], first)
 
 
 def test_classes_are_scored_by_their_probabilities() -> None:

@@ -108,6 +108,29 @@ def test_the_ridge_is_small_where_cells_follow_from_one_another_and_large_where_
     assert added[1] > 0.5
 
 
+def test_the_ridge_is_the_largest_where_no_cell_is_hidden_to_choose_it() -> None:
+    made = JointGaussian(NUMBERS[:1])
+    made.fit(torch.tensor([[1.0]]))
+    assert float(made.covariance) == pytest.approx(0.3)
+    assert float(made.centre) == 1.0
+
+
+def test_the_expectation_step_is_the_textbooks() -> None:
+    """Conditional means, and the sum of the conditional covariances, of rows that lack the same cells or others."""
+    centre, covariance = known().centre.double(), known().covariance.double()
+    rows = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).double()
+    seen = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=torch.bool)
+    filled, total = joint._expected(rows, seen, centre, covariance)
+    expected, sums = rows.clone(), torch.zeros(3, 3).double()
+    for row, own in enumerate(seen):
+        a, b = (~own).nonzero()[:, 0], own.nonzero()[:, 0]
+        gain = covariance[a][:, b] @ covariance[b][:, b].inverse()
+        expected[row, a] = centre[a] + gain @ (rows[row, b] - centre[b])
+        sums[a[:, None], a] += covariance[a][:, a] - gain @ covariance[b][:, a]
+    torch.testing.assert_close(filled, expected)
+    torch.testing.assert_close(total, sums)
+
+
 def test_columns_and_rare_categories_beyond_the_width_have_a_mean_only() -> None:
     columns = (Column("a"), Column("b"), Column("kind", tuple("uvwxyz")))
     made = JointGaussian(columns, most_width=4)
