@@ -104,3 +104,12 @@ def test_front_door() -> None:
     result = subprocess.run([*command, "--print_config"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert yaml.safe_load(result.stdout)["model"]["init_args"]["attention"]["class_path"] == "tabattn.attention.Local"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=by_name)
+def test_moving_averages_leave_buffers_alone(path: Path) -> None:
+    """Averages over time of whole numbers are truncated, and those of what is measured once are of its first values."""
+    callbacks = (yaml.safe_load(path.read_text()).get("trainer") or {}).get("callbacks") or []
+    for callback in callbacks:
+        if callback["class_path"] == "EMAWeightAveraging":
+            assert callback["init_args"]["use_buffers"] is False
