@@ -168,3 +168,16 @@ def test_flags_are_read_as_the_bits_that_they_are() -> None:
         changed = network.tokens(tokens._replace(flags=flags, weight=torch.zeros_like(tokens.weight)))
         before = network.tokens(tokens._replace(weight=torch.zeros_like(tokens.weight)))
         assert (not torch.equal(changed, before)) == read
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_edges_have_logits_of_their_own(name: str) -> None:
+    """Not the weights; and what levels add is as it is learned, row = child."""
+    network = coder(name, meta="none").eval()
+    learned = dict(network.named_parameters())["decoder.rise" if name == "NeuronTransformer" else "rise"]
+    with torch.no_grad():
+        learned.copy_(torch.arange(16.0).view(4, 4))
+    tokens, latent = batch(2).tokens, torch.randn(2, 8)
+    logits = network.architecture(latent, torch.zeros(2, 0), 14)
+    assert torch.equal(logits.rise, torch.arange(16.0).view(4, 4))
+    assert not torch.allclose(logits.pair, network.weights(latent, torch.zeros(2, 0), tokens)[0], atol=1e-4)
