@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import cast
 
 import torch
 from lightning.pytorch import Trainer
 
 from benchmarks.reports import QUIET
 from tabattn.attention import MECHANISMS
+from tabattn.tasks import NetworkVAE
 from tabattn.training.cli import CLI
-from tabattn.zoo.task import SampledNetworks
 
 CONFIG = Path(__file__).parents[1] / "configs" / "zoo.yaml"
 LOSSES: dict[str, list[str]] = {
@@ -55,7 +54,9 @@ def trained(words: Sequence[str]) -> dict[str, float]:
     trainer.limit_val_batches = 0
     trainer.fit(cli.model, cli.datamodule)
     found = trainer.test(cli.model, cli.datamodule, verbose=False)[0]
-    sampled = cast("list[SampledNetworks]", trainer.predict(cli.model, cli.datamodule))
+    task: NetworkVAE = cli.model.eval()
+    with torch.no_grad():
+        sampled = [task.predict_step(batch, index) for index, batch in enumerate(cli.datamodule.test_dataloader())]
     quality = torch.cat([batch.sampled for batch in sampled]).median()
     scores = {name.removeprefix("test/"): float(value) for name, value in found.items()}
     return scores | {"sampled_r2": float(quality)}

@@ -109,7 +109,7 @@ def test_front_door() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=by_name)
 def test_moving_averages_leave_buffers_alone(path: Path) -> None:
     """Averages over time of whole numbers are truncated, and those of what is measured once are of its first values."""
-    callbacks = (yaml.safe_load(path.read_text()).get("trainer") or {}).get("callbacks") or []
-    for callback in callbacks:
+    given = (yaml.safe_load(path.read_text()).get("trainer") or {}).get("callbacks") or []
+    for callback in given:
         if callback["class_path"] == "EMAWeightAveraging":
             assert callback["init_args"]["use_buffers"] is False

@@ -44,9 +44,11 @@ def test_a_training_step_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_variants_are_trained_and_scored(tmp_path: Path) -> None:
+def test_variants_are_trained_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     zoo = generate(tmp_path / "zoo.h5", networks=60, tasks=4, steps=10)
-    further = [f"--data.path={zoo}", "--trainer.max_steps=2", f"--run.root={tmp_path}"]
+    further = [f"--data.path={zoo}", "--trainer.max_steps=2"]
     head, rows = zoo_variants.compared({"all parts": [], "not told": ["--model.network.meta=none"]}, [0], further)
     assert head[1:] == list(zoo_variants.SCORES)
     assert [len(row) for row in rows] == [len(head)] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["zoo.h5"]
