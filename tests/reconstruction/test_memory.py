@@ -295,6 +295,6 @@ def test_factors_and_diagonals_are_computed_in_blocks() -> None:
 
 def test_the_noise_is_raised_where_a_covariance_is_not_positive_definite() -> None:
     x = torch.zeros(4, 1).double()
-    factor = covariance_factor(x, lambda a, b: -0.05 * torch.ones(len(a), len(b)).double(), 0.02)
-    close((factor @ factor.T).diagonal(), torch.full((4,), 2.0 - 0.05).double(), atol=2.0, rtol=0.0)
+    factor = covariance_factor(x, lambda a, b: -0.05 * torch.ones(len(a), len(b)).double(), 0.03)
+    close(factor @ factor.T, (0.3 * torch.eye(4) - 0.05).double(), atol=1e-6, rtol=0.0)
     assert factor.isfinite().all()
