@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.measure import median_seconds, provenance
 from benchmarks.reports import add_out, check_checkout, check_least, check_trainings, publish
 from benchmarks.zoo_quality import quality
-from benchmarks.zoo_variants import ablation, sweep
+from benchmarks.zoo_variants import LOSSES, ablation, sweep
 from tabattn.tasks import NetworkVAE
 from tabattn.training.cli import CLI
 
@@ -114,6 +114,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="what the networks of trainings and tests do not share, as data.split (default: %(default)s)",
     )
     parser.add_argument("--ablation", action="store_true", help="train with parts of the loss left out")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=LOSSES,
+        default=[*LOSSES],
+        metavar="NAME",
+        help="only these of the ablation: " + "; ".join(LOSSES),
+    )
     parser.add_argument("--sweep", action="store_true", help="train with each mechanism")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of trainings (default: 0 1)")
     add_out(parser, "zoo_vae.md")
@@ -138,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
         parts += ["## Quality", "", *table(["", *(str(path) for path in options.checkpoint)], rows), ""]
     if options.ablation:
-        parts += ["## Parts of the loss", "", *table(*ablation(options.seeds, options.further)), ""]
+        parts += ["## Parts of the loss", "", *table(*ablation(options.variants, options.seeds, options.further)), ""]
     if options.sweep:
         parts += ["## Mechanisms between neurons", "", *table(*sweep(options.seeds[:1], options.further)), ""]
     if not parts:

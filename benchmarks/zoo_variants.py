@@ -1,8 +1,8 @@
 """Trainings of the autoencoder of networks with other losses, and with each mechanism."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 
 import torch
 from lightning.pytorch import Trainer
@@ -65,17 +65,19 @@ def trained(words: Sequence[str]) -> dict[str, float]:
 def compared(
     variants: dict[str, list[str]], seeds: Sequence[int], further: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table: means over seeds of the scores of each variant."""
+    """Head and rows of a table: the scores of each variant, one for each seed; told on the way."""
     rows = []
     for name, words in variants.items():
         runs = [trained([f"--seed_everything={seed}", *further, *words]) for seed in seeds]
-        rows.append([name, *(f"{mean(run[score] for run in runs):.3f}" for score in SCORES)])
+        # Each seed by itself: two say little by their mean.
+        rows.append([name, *(", ".join(f"{run[score]:.3f}" for run in runs) for score in SCORES)])
+        sys.stderr.write(f"{' | '.join(rows[-1])}\n")
     return ["", *SCORES], rows
 
 
-def ablation(seeds: Sequence[int], further: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Each part of the loss left out or replaced."""
-    return compared(LOSSES, seeds, further)
+def ablation(names: Sequence[str], seeds: Sequence[int], further: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Each part of the loss left out or replaced, of the variants that are named."""
+    return compared({name: LOSSES[name] for name in names}, seeds, further)
 
 
 def sweep(seeds: Sequence[int], further: Sequence[str]) -> tuple[list[str], list[list[str]]]:
