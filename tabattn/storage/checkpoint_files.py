@@ -55,14 +55,14 @@ def find(path: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(path)
     if REMOTE.match(text):
-        raise ValueError(f"{trusted.shortened(text)} is a URL, and checkpoints are read from local files only")
+        raise ValueError(f"{trusted.shortened_path(text)} is a URL, and checkpoints are read from local files only")
     try:
         mode = os.stat(text).st_mode
     except (FileNotFoundError, NotADirectoryError) as ex:
-        raise ValueError(f"there is no file {trusted.shortened(text)}") from ex
+        raise ValueError(f"there is no file {trusted.shortened_path(text)}") from ex
     except (OSError, ValueError) as ex:
         reason = ex.strerror if isinstance(ex, OSError) else str(ex)
-        raise ValueError(f"{trusted.shortened(text)} cannot be opened: {reason}") from ex
+        raise ValueError(f"{trusted.shortened_path(text)} cannot be opened: {reason}") from ex
     if not stat.S_ISREG(mode):
         raise ValueError(f"{text} is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}, a checkpoint is a file")
     return Path(text)

@@ -152,3 +152,9 @@ def shortened(value: Any) -> str:
     """Format a value for a message: one line of at most 80 characters."""
     text = value if isinstance(value, str) and value.isprintable() else repr(value)[:200]
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def shortened_path(path: str) -> str:
+    """Format a path for a message: one line, and of a long path the last 77 characters, which have the file's name."""
+    text = path if path.isprintable() else repr(path)
+    return text if len(text) <= 80 else f"...{text[-77:]}"

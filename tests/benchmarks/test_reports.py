@@ -32,6 +32,7 @@ from benchmarks import (
     tnp,
     trajectories,
     zoo,
+    zoo_iris,
     zoo_tables,
     zoo_vae,
 )
@@ -59,6 +60,7 @@ PROGRAMS: dict[str, tuple[Program, list[str], str]] = {
     "tnp": (tnp.arguments, [], ".md"),
     "trajectories": (trajectories.arguments, [], ".png"),
     "zoo": (zoo.arguments, [], ".md"),
+    "zoo_iris": (zoo_iris.arguments, [], ".md"),
     "zoo_tables": (zoo_tables.arguments, ["--checkpoint", "{checkout}/checkpoints/best.ckpt"], ".md"),
     "zoo_vae": (zoo_vae.arguments, [], ".md"),
 }

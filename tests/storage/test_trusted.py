@@ -221,3 +221,12 @@ def test_yaml_that_multiplies(capsys: pytest.CaptureFixture[str], text: str) -> 
 def test_yaml_that_is_nested_too_deeply(capsys: pytest.CaptureFixture[str], text: str) -> None:
     Path("c.yaml").write_text(text)
     assert "Problems parsing config" in refused(capsys, "--config=c.yaml")
+
+
+def test_a_long_path_keeps_the_name_of_its_file() -> None:
+    assert trusted.shortened_path("runs/best.ckpt") == "runs/best.ckpt"
+    long = trusted.shortened_path("/" + "folder/" * 30 + "best.ckpt")
+    assert long.startswith("...")
+    assert long.endswith("/folder/best.ckpt")
+    assert len(long) == 80
+    assert trusted.shortened_path("a\nb") == repr("a\nb")
