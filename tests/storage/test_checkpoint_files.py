@@ -128,7 +128,7 @@ def test_urls_are_refused_from_python(path: str) -> None:
         ("gone/a.ckpt", "there is no file gone/a.ckpt"),
         (".", ". is a folder, a checkpoint is a file"),
         (os.devnull, f"{os.devnull} is no regular file, a checkpoint is a file"),
-        ("x" * 300, "x" * 77 + "... cannot be opened: File name too long"),
+        ("x" * 300, "..." + "x" * 77 + " cannot be opened: File name too long"),
         (
             "best",
             "'best' is a checkpoint of this run's own folder, and a new run has none: give its path, or the folder",
