@@ -21,6 +21,7 @@ from tabattn.zoo.loss import LossOptions, network_losses
 from tabattn.zoo.network import ProbedOutputs
 from tabattn.zoo.sampling import decoded
 from tabattn.zoo.scores import matches, padded, validity
+from tabattn.zoo.told import TaskEncoder
 from tests.zoo.networks import batch, graph, sure
 
 SIZES = Sizes(14, 4, 5, 4, 6)
@@ -300,6 +301,20 @@ def test_the_encoding_of_rows_is_of_a_set() -> None:
     narrow = TaskRows(given.meta, given.x[..., :3], given.y)
     missing = narrow._replace(x=torch.cat([narrow.x, torch.full_like(given.x[..., 3:], torch.nan)], -1))
     assert torch.equal(network.tell(narrow), network.tell(missing))
+
+
+def test_the_encoding_of_rows_reads_residuals_and_is_a_mean() -> None:
+    given, network = batch(2), coder(meta="rows").eval()
+    encoder = network.task_encoder
+    assert isinstance(encoder, TaskEncoder)
+    read: list[Tensor] = []
+    encoder.row.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    x, y = given.x[:, :8], given.y[:, :8]
+    told = network.tell(TaskRows(given.meta, x, y))
+    assert torch.allclose(read[0][..., -1], y[..., 0] - (x @ told[:, :4, None])[..., 0], atol=1e-5)
+    twice = network.tell(TaskRows(given.meta, x.repeat(1, 2, 1), y.repeat(1, 2, 1)))
+    assert torch.allclose(twice[:, 4:], told[:, 4:], atol=0.05)
+    assert network.decoder.grid.linear.in_features == network.latent + network.told
 
 
 def test_a_wrong_form_of_telling_is_refused() -> None:
