@@ -141,6 +141,8 @@ class AttentionMaps(FirstBatch):
         if shown.relation is not None:
             scalars[f"{tag}/overlap"] = overlap(shown.drawn, shown.relation)
         drawn = shown.drawn[:, heads]
+        if shown.relation is not None:
+            drawn = drawn.masked_fill(shown.relation.isnan()[:, None], 0.0)
         image = picture(drawn, heads, title, self.max_tokens, shown.names, weights.shape[-1], shown.relation)
         for writer in writers(trainer):
             writer.add_image(tag, image, trainer.global_step, dataformats="HWC")

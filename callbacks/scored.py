@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from callbacks.labels import drawable
-from tabattn.contract.views import ScoredColumn
+from tabattn.contract.views import ScoredColumn, rounded
 
 DPI = 110
 PANEL, HEIGHT = 5.0, 4.8
@@ -68,7 +68,7 @@ def _scatter(axes: Axes, truth: Floats, predicted: Floats, most: int) -> None:
     axes.set_xlim(ends[0], ends[1])
     axes.set_ylim(ends[0], ends[1])
     part = f", {len(shown)} of {len(truth)} points" if len(shown) < len(truth) else ""
-    axes.set_title(f"RMSE {rmse:.4g}, MAE {mae:.4g}{part}")
+    axes.set_title(f"RMSE {rounded(rmse, 4)}, MAE {rounded(mae, 4)}{part}")
     _name(axes, "truth", "prediction (mean)")
 
 

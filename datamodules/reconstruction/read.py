@@ -42,10 +42,12 @@ class Prepared(NamedTuple):
     def told(self) -> str:
         """Describe the table and its split in one line."""
         counts = torch.bincount(self.cells.roles, minlength=3).tolist()
+        unlabelled = int(self.cells.truth[:, self.cells.targets].isnan().all(1).sum())
+        unnamed = f", {unlabelled} of them without a label" if unlabelled else ""
         targets = ", ".join(f"{column.name} ({_kind(column)})" for column in self.cells.columns if column.target)
         return (
             f"{self.name}: {len(self.cells.columns)} columns, target {targets}; "
-            f"{counts[0]} rows train, {counts[1]} validate, {counts[2]} test"
+            f"{counts[0]} rows train, {counts[1]} validate, {counts[2]} test{unnamed}"
         )
 
 

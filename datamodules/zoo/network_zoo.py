@@ -244,9 +244,11 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
     def told(self) -> str:
         """The zoo in one line."""
         counts = [len(self.part(stage)) for stage in ("train", "val", "test")]
+        taken = ", ".join(f"{100 * share:g}" for share in self.checkpoints)
         return (
-            f"{self.path}: {len(self.population)} networks of {len(self.zoo.tasks.x)} tasks; {counts[0]} train, "
-            f"{counts[1]} validate, {counts[2]} test, {int(self.models['constant'].sum())} are dead"
+            f"{self.path}: {len(self.population)} networks of {len(self.zoo.tasks.x)} tasks, "
+            f"{int(self.models['constant'].sum())} are dead; of those at {taken} % of their training "
+            f"{counts[0]} train, {counts[1]} validate, {counts[2]} test"
         )
 
     def train_dataloader(self) -> CounterLoader:

@@ -72,6 +72,13 @@ class DAGNet(nn.Module):
             found = torch.cat([found, _activated(level, kinds)], dim=-1)
         return found[..., self.outputs]
 
+    def extra_repr(self) -> str:
+        """Layers and number of weights, such as ``10-8relu-1, weights=88``."""
+        words = [str(self.starts[1])]
+        for start, end, kinds in zip(self.starts[1:-1], self.starts[2:], self.kinds, strict=True):
+            words.append(f"{end - start}{'+'.join(name for name, _ in kinds if name != 'identity')}")
+        return f"{'-'.join(words)}, weights={len(self.weight)}"
+
     def graph(self) -> NeuronDAG:
         """The graph with the present parameters."""
         weight, bias = self._dag.weight.copy(), self._dag.bias.copy()

@@ -6,6 +6,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 
+def rounded(value: float, digits: int = 6) -> str:
+    """Number to significant digits, without an exponent from 1e-4 to 1e15: ``309700``, not ``3.097e+05``."""
+    return f"{float(f'{value:.{digits}g}'):.15g}"
+
+
 class Axis(NamedTuple):
     """Tokens on one side of a drawn attention map.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from tabattn.attention import MECHANISMS, Mechanism
 from tabattn.attention.capture import Record, capture
 from tabattn.contract.cells import CellBatch, Column
+from tabattn.contract.views import rounded
 from tabattn.reconstruction.cell_network import CellNetwork, Reconstruction
 from tabattn.reconstruction.leave_out import Context, Left, changes
 from tabattn.reconstruction.options import PredictOptions
@@ -206,7 +207,7 @@ def described(changes: Tensor, targets: Sequence[Column], most: int) -> list[str
         )
         if top == top:
             lines.append(
-                f"Without its {most} deciding rows {what} changes by {top:.4g} on average, without as many random rows "
-                f"by {random:.4g}"
+                f"Without its {most} deciding rows {what} changes by {rounded(top, 4)} on average, "
+                f"without as many random rows by {rounded(random, 4)}"
             )
     return lines

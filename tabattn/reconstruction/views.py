@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tabattn.contract.cells import CellBatch, Column
-from tabattn.contract.views import Axis, MapView
+from tabattn.contract.views import Axis, MapView, rounded
 from tabattn.reconstruction.sites import Site
 
 ROLES = ("training", "validation", "test")
@@ -18,7 +18,7 @@ def label_of(value: float, column: Column) -> str:
     """Name of a cell: its category, or its number in the data's units; a dash where it is missing."""
     if value != value:
         return "-"
-    return column.categories[int(value)] if column.categories else f"{column.mean + column.std * value:.4g}"
+    return column.categories[int(value)] if column.categories else rounded(column.mean + column.std * value)
 
 
 def map_views(

@@ -60,7 +60,11 @@ def with_hyperparameters(parser: ArgumentParser, config: Namespace, words: Seque
             f"ckpt_path: the checkpoint has another {', '.join(refused)} than the command line; "
             "to start a different model from its weights use --model.init_from"
         )
+    task = trusted.resolve(config[subcommand].model.class_path, LightningModule)
+    derived = {f"model.{name}" for name in getattr(task, "facts", ())}
     for key in changed:
+        if key in derived and before.get(key) is None:
+            continue  # None leaves it to the data, of which a training derived it.
         old, new = trusted.shortened(after[key]), trusted.shortened(before.get(key))
         rank_zero_info(f"{key} of the checkpoint: {old} (configuration: {new})")
     return _with_settings(parser, config, checkpoint, words) if subcommand == "fit" else config

@@ -71,7 +71,10 @@ def _written(folder: Path) -> Iterator[str]:
     yield from (name for name in names if not name.startswith("events.out."))
     if any(name.startswith("events.out.") for name in names):
         yield "events for TensorBoard"
-    for below in sorted(path for path in folder.iterdir() if path.is_dir() and not (path / "config.yaml").exists()):
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not (path / "config.yaml").exists())
+    if steps := [path.name for path in folders if path.name.isdigit()]:
+        yield f"points for the projector in {steps[0]}" + (f" to {steps[-1]}" if len(steps) > 1 else "")
+    for below in (path for path in folders if not path.name.isdigit()):
         files = sorted(str(path.relative_to(folder)) for path in below.rglob("*") if path.is_file())
         if len(files) <= SEVERAL:
             yield from files

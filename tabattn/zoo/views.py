@@ -67,7 +67,8 @@ def map_views(sites: Mapping[str, int], tokens: NeuronTokens, items: int, most: 
     pairs = real[:, :, None] & real[:, None, :]
     relation = torch.where(pairs, (edge | edge.mT).float(), torch.nan)
     titles = {index: layers_of(tokens, index) for index in shown}
-    counted = f"{room} neurons" if room == used else f"the first {room} of {used} neurons"
+    alike = bool((tokens.mask[: len(shown)].sum(1) == used).all())
+    counted = f"{'' if alike else 'up to '}{room} neurons" if room == used else f"the first {room} of {used} neurons"
     names = [str(place) for place in range(room)]
     views = {}
     for path, first in sites.items():
@@ -77,15 +78,15 @@ def map_views(sites: Mapping[str, int], tokens: NeuronTokens, items: int, most: 
 
 
 def layers_of(tokens: NeuronTokens, index: int) -> str:
-    """Layers of a network in words, such as ``10-8 tanh-1``: widths, and the activations where not the identity."""
+    """Layers of a network in words, such as ``10-8tanh-1``: widths, and the activations where not the identity."""
     mask = tokens.mask[index]
     levels, kinds = tokens.level[index][mask], tokens.type[index][mask]
     names = list(ACTIVATIONS)
     words = []
     for level in levels.unique().tolist():
         own = kinds[levels == level].unique().tolist()
-        called = "/".join(names[kind] for kind in own if names[kind] != "identity")
-        words.append(f"{int((levels == level).sum())}{' ' if called else ''}{called}")
+        called = "+".join(names[kind] for kind in own if names[kind] != "identity")
+        words.append(f"{int((levels == level).sum())}{called}")
     return "-".join(words)
 
 

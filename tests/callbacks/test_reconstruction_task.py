@@ -18,7 +18,7 @@ from datamodules import TableCells
 from datamodules.reconstruction import ContextOptions, MaskOptions
 from tabattn.attention import MECHANISMS, Local, capture
 from tabattn.contract.cells import CellBatch
-from tabattn.contract.views import ScoredColumn
+from tabattn.contract.views import ScoredColumn, rounded
 from tabattn.reconstruction import CellTransformer
 from tabattn.reconstruction.views import label_of
 from tabattn.tasks import TableReconstruction
@@ -70,13 +70,27 @@ def test_maps_between_rows_are_sorted_by_label(target: str) -> None:
         assert axis.title == title
         labels = table[target][rows.tolist()].tolist()
         assert labels == sorted(labels)
-        assert axis.names == [label if target == "kind" else f"{label:.4g}" for label in labels]
+        assert axis.names == [label if target == "kind" else rounded(label) for label in labels]
         assert (data.roles[rows] == role).all()
         # Thinned evenly: the smallest and the largest label are there.
         of = table[target][(data.roles == role).numpy()]
         assert (labels[0], labels[-1]) == (of.min(), of.max())
     place = [column.name for column in data.columns].index(target)
     assert view.items == {place: f"column {target}"}
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (309700.0, 6, "309700"),
+        (44659.287, 4, "44660"),
+        (2.9999999, 6, "3"),
+        (1.5e-7, 6, "1.5e-07"),
+        (-1e20, 6, "-1e+20"),
+    ],
+)
+def test_numbers_have_no_exponent_where_they_are_read_without(value: float, digits: int, text: str) -> None:
+    assert rounded(value, digits) == text
 
 
 def test_maps_between_columns_have_their_names_on_both_axes() -> None:
@@ -137,7 +151,7 @@ def test_every_callback_looks_at_the_task(tmp_path: Path, context: ContextOption
     assert header[:5] == ["kind", "price", "split", "row", "target"]
     for kind, price, split, row, target, *_ in rows:
         assert kind == table["kind"][int(row)]
-        assert price == f"{table['price'][int(row)]:.4g}"
+        assert price == rounded(table["price"][int(row)])
         assert split == ("training", "validation", "test")[int(data.roles[int(row)])]
         assert target in ("price", "kind")
     assert {row[2] for row in rows} >= {"training", "test"}

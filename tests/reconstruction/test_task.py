@@ -283,7 +283,9 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: py
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:4] == ["row", "price", "predicted price", "std price"]
     assert float(rows[0]["price"]) == pytest.approx(frame()["price"][int(rows[0]["row"])], rel=1e-5)
-    assert "may be scored" not in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "may be scored" not in said
+    assert "columns of the checkpoint" not in said, "which the configuration leaves to the data"
     with pytest.warns(UserWarning, match="rows that trained the network may be scored"):
         assert main(["test", "--config", str(run / "config.yaml"), checkpoint, "--data.split.fold=1"]) == 0
 

@@ -17,7 +17,7 @@ import datamodules  # noqa: F401  (makes the names of the command line known)
 import tabattn.tasks  # noqa: F401
 from tabattn.training.checkpoint_arguments import run_names
 from tabattn.training.cli import CLI, main
-from tabattn.training.commands import _written
+from tabattn.training.commands import _written, closing
 from tabattn.training.run_files import MetricsTable
 from tabattn.training.runs import RunFolder, path_of
 from tests.training.test_cli import FIT, TEST
@@ -182,6 +182,17 @@ def test_the_end_of_a_training_says_what_comes_next(caplog: pytest.LogCaptureFix
     assert main([*resume[resume.index("fit") :], "--lr_scheduler=null"]) == 0
     last = torch.load("runs/tiny/Softmax/version_1/checkpoints/last.ckpt", weights_only=True)
     assert last["epoch"] == 3
+
+
+def test_the_end_of_a_training_has_the_folders_of_the_projector_together(tmp_path: Path) -> None:
+    files = ["00010/a/tensors.tsv", "00010/a/metadata.tsv", "00020/a/tensors.tsv", "figures/a.png", "config.yaml"]
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    said = closing("predict", tmp_path, [], Trainer(logger=False, accelerator="cpu"))
+    assert said == (
+        f"The predict run is in {tmp_path}: config.yaml, points for the projector in 00010 to 00020, figures/a.png"
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from callbacks import AttentionMaps, Embeddings, OutputCurves
 from tabattn.attention import Linear, Local, Mechanism, Softmax
 from tabattn.attention.capture import capture
 from tabattn.tasks import NetworkVAE
-from tabattn.zoo import MLPMatrix, NeuronTokens, NeuronTransformer, Sizes, execute, from_module, tokenize
+from tabattn.zoo import DAGNet, MLPMatrix, NeuronTokens, NeuronTransformer, Sizes, execute, from_module, tokenize
 from tabattn.zoo.scores import task_r2
 from tabattn.zoo.views import layers_of, output_curves
 from tests.callbacks.tiny import board, trainer
@@ -54,6 +54,8 @@ def test_views_show_the_neurons_of_each_map(attention: type[Mechanism], meta: st
             edge = tokens.edge[index, :size, :size]
             assert torch.equal(view.relation[index, :size, :size], (edge | edge.T).float())
             assert view.relation[index, size:].isnan().all()
+        sizes = tokens.mask[:2].sum(1).tolist()
+        assert view.keys.title == f"{'' if len(set(sizes)) == 1 else 'up to '}{max(sizes)} neurons"
     assert made.map_views(few, 2, 3)[path].queries.title.startswith("the first 3 of")
 
 
@@ -64,7 +66,10 @@ def test_layers_in_words() -> None:
     ]
     tokens = tokenize([from_module(module) for module in modules])
     assert isinstance(tokens, NeuronTokens)
-    assert [layers_of(tokens, index) for index in range(2)] == ["4-3 tanh-1", "2-5 relu-2 sigmoid"]
+    words = ["4-3tanh-1", "2-5relu-2sigmoid"]
+    assert [layers_of(tokens, index) for index in range(2)] == words
+    shown = [repr(DAGNet(from_module(module))) for module in modules]
+    assert shown == [f"DAGNet({word}, weights={size})" for word, size in zip(words, (15, 20), strict=True)]
 
 
 def test_points_have_task_depth_and_r2() -> None:

@@ -122,6 +122,8 @@ def test_rows_without_a_target_are_predicted() -> None:
     table.loc[[5, 7], "price"] = np.nan
     data = TableCells(table, "price")
     assert data.prepared.cells.roles[[5, 7]].tolist() == [TEST, TEST]
+    assert data.prepared.told().endswith(" test, 2 of them without a label")
+    assert TableCells(frame(), "price").prepared.told().endswith(" test")
     batch = next(iter(data.test_dataloader()))
     asked = torch.isin(batch.row[0], torch.tensor([5, 7]))
     assert batch.hidden[0][asked, 2].all()

@@ -211,3 +211,10 @@ def test_two_processes_do_not_write_one_zoo(tmp_path: Path) -> None:
 
     with pytest.raises(Stopped):
         small(tmp_path / "a.h5", progress=second)
+
+
+def test_the_profile_of_many_tasks_has_the_networks_of_seed() -> None:
+    mixed, seed = PROFILES["mixed"], PROFILES["seed"]
+    assert mixed.networks == seed.networks
+    assert (mixed.tasks.columns, mixed.tasks.rows) == (seed.tasks.columns, seed.tasks.rows)
+    assert (mixed.tasks.families, mixed.tasks.tasks) == (FAMILIES, 2000)
