@@ -1,0 +1,47 @@
+"""Abstract base class of predicted attention graphs, also called sparsity patterns or mask providers."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+
+class Pattern(nn.Module, ABC):
+    """Predicted attention graph: the pairs of query and key that may have a weight; all others are taken for zero.
+
+    A pattern has no trained parameters; what it keeps, such as centroids, are buffers. ``knob`` is the one number that
+    trades sparsity for recall; its meaning is the pattern's own.
+
+    Shapes: q ``(batch, heads, queries, width)``, k ``(batch, heads, keys, width)``; boolean visibility of keys and of
+    queries ``(batch, 1 or heads, 1, keys)`` and ``(batch, 1 or heads, queries, 1)``, or None = all.
+
+    Args:
+        knob: Sparsity against recall; None = the pattern's default.
+    """
+
+    default: ClassVar[float]
+    """Default of ``knob``."""
+
+    projected: ClassVar[bool] = False
+    """Whether queries and keys are those that learned projections bring near to one another, not the mechanism's."""
+
+    equivariant: ClassVar[bool] = True
+    """Whether permuted keys give the same graph, permuted; if not, the pattern reads the order of the tokens."""
+
+    def __init__(self, knob: float | None = None) -> None:
+        super().__init__()
+        self.knob = self.default if knob is None else knob
+
+    @abstractmethod
+    def edges(self, q: Tensor, k: Tensor, keys: Tensor | None = None, queries: Tensor | None = None) -> Tensor:
+        """Predict the graph.
+
+        Args:
+            q: Queries, ``(batch, heads, queries, width)``.
+            k: Keys, ``(batch, heads, keys, width)``.
+            keys: Which keys may be seen, boolean, ``(batch, 1 or heads, 1, keys)``; None = all.
+            queries: Which queries count, boolean, ``(batch, 1 or heads, queries, 1)``; None = all.
+
+        Returns:
+            Boolean, broadcastable to ``(batch, heads, queries, keys)``; hidden keys may have any value.
+        """
