@@ -177,25 +177,27 @@ def _called(name: str) -> str:
 def to_module(dag: NeuronDAG) -> nn.Module:
     """Convert a graph to a module: ``nn.Sequential`` if its levels are dense layers, else a ``DAGNet``.
 
-    The weights are those of the graph bit for bit: a graph that ``from_module`` has made of a sequence of layers
-    becomes that sequence, without its dropout.
+    The weights are those of the graph bit for bit, and ``from_module`` makes the same graph of the module: one that it
+    has made of a sequence with a linear layer becomes that sequence, without its dropout.
     """
     layers = _layers(dag)
     return DAGNet(dag) if layers is None else nn.Sequential(*layers)
 
 
 def _layers(dag: NeuronDAG) -> list[nn.Module] | None:
-    """Layers that follow one another, or None if the graph is no such sequence."""
+    """Layers that follow one another and that are read as this graph, or None if it is no such sequence."""
     starts = np.searchsorted(dag.level, np.arange(int(dag.level[-1]) + 2))
     if not np.array_equal((dag.flags & OUTPUT) > 0, np.arange(len(dag)) >= starts[-2]):
         return None
     layers: list[nn.Module] = []
     for before, start, end in zip(starts[:-2], starts[1:-1], starts[2:], strict=True):
         made = _level(dag, before, start, end)
-        if made is None:
+        # An activation right behind a linear layer would be read as that of its level.
+        if made is None or (layers and isinstance(layers[-1], nn.Linear) and not isinstance(made[0], nn.Linear)):
             return None
         layers += made
-    return layers
+    # Activations alone do not say how many inputs there are.
+    return layers if any(isinstance(each, nn.Linear) for each in layers) else None
 
 
 def _level(dag: NeuronDAG, before: int, start: int, end: int) -> list[nn.Module] | None:

@@ -15,32 +15,28 @@ def decode_valid(logits: Architecture, inputs: int, width: int, exact: int | Non
     """Decode the likeliest valid graphs: the number of vertices, then their levels together, then all else.
 
     A graph is valid where its levels begin at 0 and rise by 1, every vertex but the inputs has a parent, and the last
-    vertex is an output. Weights are 1, biases 0.
+    vertex is an output. No level is wider than there is room for. Weights are 1, biases 0.
 
     Args:
         logits: Logits of architectures.
         inputs: Most inputs.
-        width: Most vertices of a level.
+        width: Most vertices of a level, that of the inputs among them.
         exact: Number of inputs of all graphs, which then have one output; none = those of each latent.
 
     Raises:
         ValueError: There is no room for so many inputs.
     """
-    room = logits.presence.shape[1]
-    if exact is not None:
-        if not 1 <= exact <= min(inputs, room - 1):
-            raise ValueError(f"networks must have 1 to {min(inputs, room - 1)} inputs, got {exact}")
-        rank, place = (torch.arange(size, device=logits.level.device) for size in (logits.level.shape[-1], room))
-        wrong = (place < exact)[:, None] != (rank == 0)
-        logits, inputs = logits._replace(level=logits.level.masked_fill(wrong, NEVER)), exact
+    room, levels = logits.level.shape[1:]
+    inputs = min(inputs, width, room - 1)
+    if exact is not None and not 1 <= exact <= inputs:
+        raise ValueError(f"networks must have 1 to {inputs} inputs, got {exact}")
+    fewest, inputs = (1, inputs) if exact is None else (exact, exact)
     there, absent = F.logsigmoid(logits.presence).cumsum(1), F.logsigmoid(-logits.presence)
     behind = absent.flip(1).cumsum(1).flip(1) - absent
-    most = min(room, inputs + (logits.level.shape[-1] - 1) * width)
-    fewest = 2 if exact is None else exact + 1
-    score = (there + behind)[:, fewest - 1 : most]
-    size = score.argmax(1) + fewest
+    score = (there + behind)[:, fewest : min(room, inputs + (levels - 1) * width)]
+    size = score.argmax(1) + fewest + 1
     mask = torch.arange(room, device=size.device) < size[:, None]
-    level = _levels(logits.level.log_softmax(-1), size, inputs, width) * mask
+    level = _levels(logits.level.log_softmax(-1), size, (fewest, inputs), width) * mask
     behind_inputs = mask & (level > 0)
     kind = logits.type.argmax(-1) * behind_inputs
     flags = _flags(logits.flags, behind_inputs, size, exact is not None) * mask
@@ -71,30 +67,35 @@ def _candidates(level: Tensor, mask: Tensor) -> Tensor:
     return (level[:, :, None] > level[:, None]) & mask[:, :, None] & mask[:, None]
 
 
-def _levels(scores: Tensor, size: Tensor, inputs: int, width: int) -> Tensor:
-    """Likeliest levels that begin at 0, rise by 0 or 1 and end above 0 (Viterbi), ``(networks, tokens)``.
+def _levels(scores: Tensor, size: Tensor, inputs: tuple[int, int], width: int) -> Tensor:
+    """Likeliest levels that begin at 0, rise by 0 or 1 and end above 0, ``(networks, tokens)``.
 
-    A level has at most ``width`` vertices, that of inputs ``inputs``: its vertices at place ``v`` then have at least
-    level ``(v - inputs) / width``, which bounds their number at least in total.
+    Viterbi's algorithm over whole levels, so that the width of each is bounded: the state is where a level ends.
+
+    Args:
+        scores: Log-probabilities, ``(networks, tokens, levels)``.
+        size: Number of vertices of each network, ``(networks,)``.
+        inputs: Fewest and most vertices of level 0.
+        width: Most vertices of any other level.
     """
     room, levels = scores.shape[1:]
-    rank = torch.arange(levels, device=scores.device)
-    total = torch.where(rank == 0, scores[:, 0], NEVER)
-    came = []
-    for vertex in range(1, room):
-        least = 0 if vertex < inputs else 1 + (vertex - inputs) // width
-        up = F.pad(total[:, :-1], (1, 0), value=2 * NEVER)
-        own = torch.where(rank >= least, scores[:, vertex], NEVER)
-        real = (vertex < size)[:, None]
-        came.append((up > total) & real)
-        total = torch.where(real, torch.maximum(up, total) + own, total)
-    total = torch.where(rank == 0, 2 * NEVER * room, total)
-    level = total.argmax(1)
-    path = [level]
-    for rose in reversed(came):
-        level = level - rose.gather(1, level[:, None])[:, 0].long()
-        path.append(level)
-    return torch.stack(path[::-1], dim=1)
+    # In double precision: differences of sums over many vertices.
+    sums = F.pad(scores.double().cumsum(1), (0, 0, 1, 0))
+    end = torch.arange(room + 1, device=scores.device)
+    total = sums[..., 0].masked_fill((end < inputs[0]) | (end > inputs[1]), -torch.inf)
+    found, counts = [], []
+    for rank in range(1, levels):
+        begun = F.pad(total - sums[..., rank], (width, 0), value=-torch.inf)
+        best, place = begun.unfold(1, width, 1)[:, : room + 1].max(-1)
+        counts.append(width - place)
+        total = best + sums[..., rank]
+        found.append(total.gather(1, size[:, None]))
+    last = torch.cat(found, dim=1).argmax(1) + 1
+    level, ends = torch.zeros_like(scores[..., 0], dtype=torch.long), size
+    for rank in range(levels - 1, 0, -1):
+        ends = ends - torch.where(rank <= last, counts[rank - 1].gather(1, ends[:, None])[:, 0], 0)
+        level = level + (end[:-1] >= ends[:, None])
+    return level
 
 
 def _flags(logits: Tensor, behind_inputs: Tensor, size: Tensor, alone: bool) -> Tensor:

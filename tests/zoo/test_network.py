@@ -182,7 +182,8 @@ def test_constrained_decoding_always_gives_valid_graphs() -> None:
     found = decode_valid(random_logits(500, 14, 0), 4, 5)
     assert validity(found).all()
     assert len(detokenize(found)) == 500
-    assert ((found.level == 0) & found.mask).sum(1).max() <= 4
+    assert ((found.level == 0) & found.mask).sum(1).max() == 4
+    assert (found.place * found.mask).max() == 4
     assert execute(found, torch.randn(500, 3, 4)).outputs.isfinite().all()
     assert validity(decode_free(random_logits(500, 14, 0))).float().mean() < 0.1
 
@@ -204,24 +205,26 @@ def test_constrained_decoding_for_a_number_of_inputs(exact: int) -> None:
         decode_valid(logits, 4, 5, 5)
 
 
-def test_constrained_decoding_is_the_likeliest_graph() -> None:
-    """The number of vertices and the levels, by trying all."""
+@pytest.mark.parametrize(("inputs", "width", "room"), [(6, 6, 6), (2, 2, 6), (1, 2, 6), (3, 1, 4), (6, 2, 6)])
+def test_constrained_decoding_is_the_likeliest_graph(inputs: int, width: int, room: int) -> None:
+    """The number of vertices and the levels, by trying all; ``room``: the most vertices that 4 levels hold, up to 6."""
     logits = random_logits(40, 6, 1)
-    found = decode_valid(logits, 6, 6)
+    found = decode_valid(logits, inputs, width)
     scores = logits.level.log_softmax(-1)
     for index in range(40):
         presence = [
             torch.nn.functional.logsigmoid(
                 torch.where(torch.arange(6) < size, 1.0, -1.0) * logits.presence[index]
             ).sum()
-            for size in range(2, 7)
+            for size in range(2, room + 1)
         ]
         size = int(torch.stack(presence).argmax()) + 2
         assert int(found.mask[index].sum()) == size
         paths = [[0]]
         for _ in range(size - 1):
             paths = [[*path, path[-1] + rise] for path in paths for rise in (0, 1) if path[-1] + rise < 4]
-        paths = [path for path in paths if path[-1] > 0]
+        paths = [path for path in paths if path[-1] > 0 and path.count(0) <= inputs]
+        paths = [path for path in paths if max(path.count(code) for code in path) <= width]
         best = max(paths, key=lambda path: float(sum(scores[index, place, code] for place, code in enumerate(path))))
         assert found.level[index, :size].tolist() == best
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from tabattn.contract.graphs import Population
 from tabattn.metafeatures import get_meta_features
 from tabattn.tasks import NetworkVAE
-from tabattn.zoo import from_module
-from tests.zoo.test_task import task
+from tabattn.zoo import Sizes, detokenize, from_module, to_module, tokenize
+from tabattn.zoo.decoding import decode_valid
+from tests.zoo.test_network import random_logits
+from tests.zoo.test_task import SIZES, task
 
 Z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 
@@ -73,6 +75,18 @@ def broken(value: float) -> nn.Sequential:
 def test_networks_that_are_not_finite_have_no_latent(made: NetworkVAE, value: float) -> None:
     with pytest.raises(ValueError, match="network 1 has weights or biases that are not finite"):
         made.embed([net(), broken(value)])
+
+
+@pytest.mark.parametrize("sizes", [SIZES, Sizes(14, 4, 3, 5, 6)])
+def test_what_is_decoded_is_embedded_and_converted_again(sizes: Sizes) -> None:
+    """Of random logits too: no level is wider than there is room for, not even that of the inputs."""
+    found = decode_valid(random_logits(500, 14, 0), sizes.inputs, sizes.width)
+    made = task(sizes=sizes).eval()
+    latents = made.embed(found)
+    assert latents.shape == (500, 8)
+    graphs = detokenize(found)
+    for given in (tokenize(graphs), [from_module(to_module(each)) for each in graphs]):
+        assert torch.allclose(made.embed(given), latents, atol=1e-5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ QUIET: dict[str, Any] = {
 def task(**options: Any) -> NetworkVAE:
     """Make a small task."""
     torch.manual_seed(0)
-    made = NetworkVAE(partial(NeuronTransformer, **SMALL), sizes=SIZES, **options)
+    made = NetworkVAE(partial(NeuronTransformer, **SMALL), **{"sizes": SIZES, **options})
     return made.use_optimizer(partial(torch.optim.AdamW, lr=1e-3), None)
 
 
