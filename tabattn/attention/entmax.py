@@ -19,10 +19,10 @@ class Entmax(Mechanism):
     """Alpha-entmax attention: a sparse softmax in which most keys get a weight of exactly zero.
 
     ``p_j = [1 + (alpha - 1) (s_j - tau)]_+ ^ (1 / (alpha - 1))`` with ``s = q k^T / sqrt(head_dim)`` and tau such that
-    p sums to 1; alpha 1 is softmax, alpha 2 sparsemax. ``block`` queries are computed at a time, and recomputed in the
-    backward pass. Scores are at least float32.
+    p sums to 1; alpha 1 is softmax, alpha 2 sparsemax. Tiles of queries are computed at a time, and recomputed in
+    the backward pass. Scores are at least float32.
 
-    Cost: quadratic time, linear memory (block x length).
+    Cost: quadratic time, linear memory (a tile of queries x length).
     Exactness: another function; equals Softmax at alpha 1.
     Source: Peters et al. 2019, arXiv 1905.05702; Correia et al. 2019, arXiv 1909.00015.
 
@@ -31,7 +31,7 @@ class Entmax(Mechanism):
         head_dim: Width of one head.
         alpha: Sparsity, from 1 (softmax) to 2 (sparsemax); the initial value where it is learned.
         learn_alpha: Whether every head learns its own alpha, in [1.01, 2].
-        block: Queries computed at a time.
+        block: Queries computed at a time on a GPU; a CPU takes as many as its cache holds.
         dropout: Probability of dropping an attention weight while training.
     """
 

@@ -1,22 +1,27 @@
 """Alpha-entmax attention as one autograd function that stores no attention weights."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tabattn.attention.scores import mask_rows
+from tabattn.attention.entmax_solver import solve_rows, weights_and_slopes
 
-STEPS = 16
-"""Most Newton steps; 14 reach float32 precision on rows of 65,536 scores, even for sparsemax."""
+CACHED = 2**18
+"""Scores of a tile for each thread of a CPU: a megabyte in float32, which about stays in a core's cache."""
+
+Tile = tuple[slice | int, slice | int, slice]
+"""Items, heads and queries that are computed at a time, with all keys; a number for one item or head alone."""
 
 
 class EntmaxRows(torch.autograd.Function):
-    """Autograd function of blockwise alpha-entmax attention; backward recomputes each block of queries.
+    """Autograd function of blockwise alpha-entmax attention; backward recomputes each tile of queries.
 
-    A block holds complete rows of scores, so extra memory is ``block x keys``. Saved for backward are the arguments and
-    one threshold for each query. Second derivatives are not supported.
+    A tile holds complete rows of scores, so extra memory is its rows times keys. Saved for backward are the arguments
+    and two numbers for each query. Second derivatives are not supported.
     """
 
     @staticmethod
@@ -40,26 +45,25 @@ class EntmaxRows(torch.autograd.Function):
             v: Values, ``(batch, heads, keys, any)``.
             alpha: Above 1; a number, or one for each head, ``(heads, 1, 1)``.
             mask: Boolean, four-dimensional, broadcastable to the scores; True = may be seen.
-            block: Queries computed at a time.
+            block: Queries computed at a time on a GPU.
             dropout: Probability of dropping an attention weight.
             seed: Seed of the dropout mask, so that forward and backward drop the same weights.
 
         Returns:
             The mixed values, ``(batch, heads, queries, any)``.
         """
-        out = q.new_empty(*q.shape[:-1], v.shape[-1])
-        threshold = q.new_empty(*q.shape[:-1], 1)
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         order = alpha - 1
-        for start in range(0, q.shape[-2], block):
-            rows = slice(start, start + block)
-            scores = masked_scores(q[:, :, rows], k, mask_rows(mask, start, start + block))
-            threshold[:, :, rows] = solve(scores, order)
-            p, _ = weights_and_slopes(scores - threshold[:, :, rows], order)
-            if dropout:
-                p = p * kept(p, dropout, seed + start)
-            out[:, :, rows] = p @ v
+        out = q.new_empty(*q.shape[:-1], v.shape[-1])
+        peak, shift = (q.new_empty(*q.shape[:-1], 1) for _ in range(2))
+        for number, tile in enumerate(tiles(q, k, block)):
+            own = of_heads(order, tile)
+            rows = solve_rows(scaled_scores(q, k, own, mask, tile), own)
+            peak[tile], shift[tile] = rows.peak, rows.shift
+            p = rows.p * kept(rows.p, dropout, seed + number) if dropout else rows.p
+            out[tile] = p @ v[tile[:2]]
         learned = alpha if isinstance(alpha, Tensor) else None
-        ctx.save_for_backward(q, k, v, mask, threshold, learned)
+        ctx.save_for_backward(q, k, v, mask, peak, shift, learned)
         ctx.fixed = None if learned is not None else alpha
         ctx.block, ctx.dropout, ctx.seed = block, dropout, seed
         return out
@@ -68,91 +72,73 @@ class EntmaxRows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Backward pass: gradients with respect to q, k, v and alpha."""
-        q, k, v, mask, threshold, learned = ctx.saved_tensors
+        q, k, v, mask, peak, shift, learned = ctx.saved_tensors
         order = (ctx.fixed if learned is None else learned) - 1
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         dalpha = None if learned is None else torch.zeros_like(learned)
         with torch.autocast(q.device.type, enabled=False):
-            for start in range(0, q.shape[-2], ctx.block):
-                rows = slice(start, start + ctx.block)
-                dout = grad[:, :, rows]
-                scores = masked_scores(q[:, :, rows], k, mask_rows(mask, start, start + ctx.block))
-                p, slope = weights_and_slopes(scores - threshold[:, :, rows], order)
-                dp, dropped = dout @ v.transpose(-2, -1), p
+            for number, tile in enumerate(tiles(q, k, ctx.block)):
+                own, pairs, dout = of_heads(order, tile), tile[:2], grad[tile]
+                excess = scaled_scores(q, k, own, mask, tile).sub_(peak[tile]).sub_(shift[tile])
+                p, slope = weights_and_slopes(excess, own)
+                dp, dropped = dout @ v[pairs].mT, p
                 if ctx.dropout:
-                    keep = kept(p, ctx.dropout, ctx.seed + start)
+                    keep = kept(p, ctx.dropout, ctx.seed + number)
                     dp, dropped = dp * keep, p * keep
-                # The slopes of a row sum to at least 1, or to 0 if all its keys are hidden.
-                mean = (slope * dp).sum(dim=-1, keepdim=True) / slope.sum(dim=-1, keepdim=True).clamp(min=1)
-                centred = dp.sub_(mean)
+                dv[pairs].add_(dropped.mT @ dout)
+                centred = centre(dp, slope)
                 if dalpha is not None:
-                    change = centred * (p / order - torch.xlogy(p, p)) / order
-                    dalpha += change.sum(dim=(0, 2, 3)).view_as(dalpha)
-                dv += dropped.transpose(-2, -1) @ dout
+                    change = (centred * (p / own - torch.xlogy(p, p)) / own).sum(dim=(-2, -1), keepdim=True)
+                    dalpha[tile[1]] += change.sum(dim=0) if change.dim() == 4 else change
                 dscores = centred.mul_(slope)
-                dq[:, :, rows] = dscores @ k
-                dk += dscores.transpose(-2, -1) @ q[:, :, rows]
+                dq[tile] = dscores @ k[pairs]
+                dk[pairs].add_(dscores.mT @ q[tile])
         return dq, dk, dv, dalpha, None, None, None, None
 
 
-def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """Return masked attention scores minus the maximum of their row; -inf for hidden keys.
-
-    Entmax is invariant to a shift of a row, and differences keep the digits that large scores would lose.
-    """
-    scores = q @ k.transpose(-2, -1)
-    if mask is not None:
-        scores = scores.masked_fill_(~mask, -torch.inf)
-    peak = scores.amax(dim=-1, keepdim=True)
-    return scores.sub_(peak.masked_fill(peak == -torch.inf, 0.0))
-
-
-def solve(scores: Tensor, order: Tensor | float) -> Tensor:
-    """Solve for the entmax threshold tau of each row, at which its weights sum to 1.
-
-    Newton's method on the p-norm of the bases, which is convex and decreasing in tau: from the largest score it
-    converges without overshooting, in one step for equal scores, and in about one step as alpha approaches 1.
-
-    Args:
-        scores: ``(batch, heads, rows, keys)``; -inf = hidden.
-        order: alpha - 1, above 0.
-
-    Returns:
-        Thresholds, ``(batch, heads, rows, 1)``; inf where the row may see nothing.
-    """
-    peak = scores.amax(dim=-1, keepdim=True)
-    hidden = peak == -torch.inf
-    threshold = peak.masked_fill(hidden, 0.0)
-    # Reading a value synchronises with a GPU and breaks compiled graphs, so only eager CPU runs stop early.
-    may_stop = scores.device.type == "cpu" and not torch.compiler.is_compiling()
-    for _ in range(STEPS):
-        p, slope = weights_and_slopes(scores - threshold, order)
-        total = p.sum(dim=-1, keepdim=True)
-        step = -total * torch.expm1(-order * total.log()) / (order * slope.sum(dim=-1, keepdim=True))
-        step = step.masked_fill(hidden, 0.0)
-        threshold = threshold + step
-        if may_stop and bool((step <= torch.finfo(step.dtype).eps * threshold.abs().clamp(min=1)).all()):
-            break
-    return threshold.masked_fill(hidden, torch.inf)
+def tiles(q: Tensor, k: Tensor, block: int) -> Iterator[Tile]:
+    """Tiles of the queries: on a CPU as many rows as its cache holds, else ``block`` of every item and head."""
+    batch, heads, queries = q.shape[:3]
+    if q.device.type != "cpu" or torch.compiler.is_compiling():
+        yield from ((slice(None), slice(None), slice(row, row + block)) for row in range(0, queries, block))
+        return
+    scores = max(1, CACHED * torch.get_num_threads() // max(k.shape[-2], 1))
+    if queries >= scores:
+        yield from itertools.product(range(batch), range(heads), _parts(queries, scores))
+    elif heads * queries >= scores:
+        yield from itertools.product(range(batch), _parts(heads, scores // max(queries, 1)), [slice(None)])
+    else:
+        yield from itertools.product(_parts(batch, scores // max(heads * queries, 1)), [slice(None)], [slice(None)])
 
 
-def weights_and_slopes(gap: Tensor, order: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Return the entmax weights and their derivatives by score at a fixed threshold.
+def _parts(length: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, length, size)]
 
-    Args:
-        gap: Scores minus threshold; overwritten.
-        order: alpha - 1, above 0.
 
-    Returns:
-        ``p = base ^ (1 / order)`` with ``base = [1 + order gap]_+``, and ``p ^ (1 - order)`` where p is positive.
-    """
-    excess = gap.mul_(order).clamp_(min=-1)
-    if isinstance(order, float) and order in (0.5, 1.0):
-        base = excess.add_(1)
-        return (base.square(), base) if order == 0.5 else (base, base.sign())
-    base = excess + 1
-    p = excess.log1p_().div_(order).exp_()
-    return p, (p / base).masked_fill_(base == 0, 0.0)
+def of_heads(order: Tensor | float, tile: Tile) -> Tensor | float:
+    """Order of the heads of a tile."""
+    return order[tile[1]] if isinstance(order, Tensor) else order
+
+
+def scaled_scores(q: Tensor, k: Tensor, order: Tensor | float, mask: Tensor | None, tile: Tile) -> Tensor:
+    """Masked scores of a tile times ``order``; -inf for hidden keys."""
+    scores = (q[tile] * order) @ k[tile[:2]].mT
+    if mask is None:
+        return scores
+    own = tuple(_of(size, part) for size, part in zip(mask.shape, tile, strict=False))
+    return scores.masked_fill_(~mask[own], -torch.inf)
+
+
+def _of(size: int, part: slice | int) -> slice | int:
+    """The part of a dimension, which may be broadcast."""
+    return part if size > 1 else 0 if isinstance(part, int) else slice(None)
+
+
+def centre(dp: Tensor, slope: Tensor) -> Tensor:
+    """Gradients by weight less their mean by slope; ``dp`` is overwritten."""
+    # The slopes of a row sum to at least 1, or to 0 if all its keys are hidden.
+    mean = torch.linalg.vecdot(slope, dp).unsqueeze(-1) / slope.sum(dim=-1, keepdim=True).clamp(min=1)
+    return dp.sub_(mean)
 
 
 def kept(p: Tensor, dropout: float, seed: int) -> Tensor:

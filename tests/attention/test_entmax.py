@@ -2,7 +2,8 @@ import pytest
 import torch
 from entmax import entmax15, entmax_bisect, sparsemax
 
-from tabattn.attention import Entmax
+from tabattn.attention import Entmax, entmax_rows
+from tabattn.attention.entmax_solver import solve_rows
 from tests.attention.cases import HEAD_DIM, HEADS, Inputs, gradients, inputs, leaves
 
 close = torch.testing.assert_close
@@ -18,13 +19,20 @@ def dense(x: Inputs, normalise, mask: torch.Tensor | None = None) -> torch.Tenso
     return normalise(scores if mask is None else scores.masked_fill(~mask, -torch.inf)) @ x.v
 
 
-@pytest.mark.parametrize("block", [1, 4, 9, 100])
+@pytest.fixture(params=[11, 44, 11 * 9 * 2, 11 * 9 * HEADS, 10**6], ids="row rows heads item all".split())
+def tile(request, monkeypatch):
+    """Tiles of one row, of some rows, of some heads, of one item, and of everything."""
+    monkeypatch.setattr(entmax_rows, "CACHED", request.param)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+
+@pytest.mark.usefixtures("tile")
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("alpha", "normalise"), [(1.5, entmax15), (2.0, sparsemax)])
-def test_fixed_alpha_is_the_closed_form(alpha, normalise, masked, block):
+def test_fixed_alpha_is_the_closed_form(alpha, normalise, masked):
     x = doubles()
     mask = torch.rand(2, 1, 9, 11) > 0.4 if masked else None
-    got = Entmax(HEADS, HEAD_DIM, alpha=alpha, block=block)(*x, mask)
+    got = Entmax(HEADS, HEAD_DIM, alpha=alpha)(*x, mask)
     want = dense(x, lambda scores: normalise(scores, dim=-1), mask)
     close(got, want, atol=1e-10, rtol=1e-10)
     for ours, theirs in zip(gradients(got, *x), gradients(want, *x), strict=True):
@@ -41,6 +49,7 @@ def test_any_alpha_is_found_by_bisection(alpha):
         close(ours, theirs, atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.usefixtures("tile")
 def test_learned_alpha_differs_by_head_and_has_the_right_gradient():
     x = doubles()
     mechanism = Entmax(HEADS, HEAD_DIM, learn_alpha=True, block=4).double()
@@ -98,3 +107,27 @@ def test_the_gradient_refuses_to_be_differentiated():
     (grad,) = torch.autograd.grad(Entmax(HEADS, HEAD_DIM)(*x).square().sum(), x.q, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+@pytest.mark.usefixtures("tile")
+def test_tiles_partition_the_rows():
+    q, k = torch.empty(2, HEADS, 9, HEAD_DIM), torch.empty(2, HEADS, 11, HEAD_DIM)
+    count = torch.zeros(2, HEADS, 9)
+    for tile in entmax_rows.tiles(q, k, 4):
+        count[tile] += 1
+    assert (count == 1).all()
+
+
+@pytest.mark.parametrize("width", [255, 256, 257, 300])
+@pytest.mark.parametrize("largest", [0, 100, 254, -1])
+@pytest.mark.parametrize("order", [0.3, 0.5, 1.0])
+def test_solver_finds_the_threshold_wherever_the_largest_score_is(width, largest, order):
+    torch.manual_seed(0)
+    scores = torch.randn(3, width, dtype=torch.float64)
+    scores[0, largest] = 6
+    scores[1] = 2.0
+    scores[2, 7:] = -torch.inf
+    rows = solve_rows(order * scores, order)
+    torch.testing.assert_close(rows.p, entmax_bisect(scores, 1 + order, n_iter=80), atol=1e-9, rtol=0)
+    excess = (order * scores - rows.peak - rows.shift + 1).clamp(min=0) ** (1 / order)
+    torch.testing.assert_close(excess, rows.p, atol=1e-9, rtol=0)
