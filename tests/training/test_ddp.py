@@ -137,3 +137,39 @@ def test_two_processes_infer_pairs_as_one(tmp_path: Path) -> None:
     for name, arrays in found[0].items():
         for part, array in arrays.items():
             np.testing.assert_allclose(found[1][name][part], array, rtol=1e-4, atol=1e-5, err_msg=f"{name} {part}")
+
+
+@pytest.mark.slow
+def test_two_processes_reconstruct_a_table_of_numbers_as_one(tmp_path: Path) -> None:
+    """Columns of one kind alone, rows that are kept, and test rows that do not share out evenly."""
+    source = np.random.default_rng(0)
+    x = source.normal(size=(97, 2))
+    table = np.column_stack([x, np.sin(2 * x[:, 0]) + x[:, 1]])
+    np.savetxt(tmp_path / "numbers.csv", table, delimiter=",", header="a,b,y", comments="")
+    sizes = ("dim=8", "heads=2", "hidden=8", "layers=1", "dropout=0.0", "most_rows=40")
+    flags = [f"--data.table={tmp_path / 'numbers.csv'}", "--data.target=y", "--data.context.rows=40"]
+    task = ["reconstruction.yaml", *(f"--model.network.{size}" for size in sizes), *flags]
+    steps = {"one": ONE, "two": [*TWO, "--data.steps_per_epoch=4"]}
+    every = ["--trainer.max_steps=4", "--trainer.check_val_every_n_epoch=1", "--trainer.callbacks=null"]
+    folders = {}
+    for name, flags in steps.items():
+        (tmp_path / name).mkdir()
+        folders[name] = run(tmp_path / name, "fit", *every, *flags, task=task)
+    states = [
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in folders.values()
+    ]
+    for name, weight in states[0].items():
+        torch.testing.assert_close(states[1][name], weight, rtol=1e-4, atol=1e-6, msg=name)
+    checkpoint = f"--ckpt_path={folders['one'] / 'checkpoints' / 'last.ckpt'}"
+    tests, found = [], []
+    for name, ranks in (("one", []), ("two", TWO)):
+        (tmp_path / f"test {name}").mkdir()
+        (tmp_path / f"predict {name}").mkdir()
+        tests.append(last(run(tmp_path / f"test {name}", "test", checkpoint, *ranks, task=task), "test/"))
+        predicted = run(tmp_path / f"predict {name}", "predict", checkpoint, *ranks, task=task) / "predictions"
+        found.append({path.name: path.read_text() for path in sorted(predicted.glob("*.csv"))})
+    assert "test/rmse" in tests[0]
+    assert tests[1] == pytest.approx(tests[0], rel=1e-4, abs=1e-6)
+    assert found[0].keys() == found[1].keys() == {"batch00000.csv"}
+    rows = [np.genfromtxt(text["batch00000.csv"].splitlines(), delimiter=",", skip_header=1) for text in found]
+    np.testing.assert_allclose(rows[1], rows[0], rtol=1e-4, atol=1e-5)
