@@ -20,7 +20,8 @@ from tabattn.zoo.novelty import NoveltyGate, novelty_gate
 from tabattn.zoo.priors import Prior
 from tabattn.zoo.probes import probe
 from tabattn.zoo.sampling import decoded, with_columns
-from tabattn.zoo.scores import functional_r2, repeated_exactness, sample_scores, taken, task_r2, validity
+from tabattn.zoo.scores import functional_r2, repeated_exactness, sample_scores, taken, validity
+from tabattn.zoo.task_scores import task_r2
 
 SAMPLES = 500
 """Samples of each prior."""

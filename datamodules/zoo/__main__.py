@@ -3,13 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from datamodules.commands import status_of
 from datamodules.zoo.bar import Bar
 from datamodules.zoo.generate import generate
 from datamodules.zoo.imported import import_folder
 from datamodules.zoo.profiles import PROFILES
-from datamodules.zoo.source_table import table_of
+from datamodules.zoo.source_table import Target, table_of
 from datamodules.zoo.zoo_file import Zoo, read_zoo
 
 EXAMPLES = """\
@@ -55,6 +56,12 @@ def parser() -> argparse.ArgumentParser:
     add("--import", dest="folder", type=Path, metavar="FOLDER", help="make a zoo of networks that are there already")
     add("--architecture", help="architecture of imported networks, such as 4-16relu-3, or relu")
     add("--table", help="their table: sklearn:<name>, openml:<id or name> or a file; ::<column> = target")
+    add(
+        "--target",
+        choices=get_args(Target),
+        default="auto",
+        help="what its target is: classes or numbers (default: words are classes, else as the outputs tell)",
+    )
     add("--check", type=Path, metavar="FILE", help="read a zoo and say what it holds, write nothing")
     return command
 
@@ -91,13 +98,19 @@ def _check_arguments(options: argparse.Namespace) -> None:
         if (getattr(options, name) is None) != (options.folder is None):
             needs = f"--{name} goes with --import only" if options.folder is None else f"--import needs --{name}"
             raise ValueError(needs)
+    if options.folder is None and options.target != "auto":
+        raise ValueError("--target goes with --import only")
 
 
 def _unused(options: argparse.Namespace) -> list[str]:
     """Flags with another value than their default that an import or a check does not use."""
     if options.check is None and options.folder is None:
         return []
-    used = {"check"} if options.check is not None else {"folder", "architecture", "table", "out", "seed", "overwrite"}
+    used = (
+        {"check"}
+        if options.check is not None
+        else {"folder", "architecture", "table", "target", "out", "seed", "overwrite"}
+    )
     default = vars(parser().parse_args([]))
     flags = {"folder": "import"}
     return [
@@ -123,7 +136,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
-    table = table_of(options.table)
+    table = table_of(options.table, kind=options.target)
     import_folder(options.out, options.folder, options.architecture, table, options.seed, options.overwrite)
 
 

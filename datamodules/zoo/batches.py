@@ -67,6 +67,7 @@ class Source:
             torch.from_numpy(task),
             torch.from_numpy(networks),
             self.rows,
+            torch.from_numpy(self.zoo.tasks.classes[task]) if self.zoo.tasks.classes.any() else None,
         )
 
     def _rows(self, task: Ints, part: int, count: int, draw: torch.Generator | None) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from datamodules.commands import check_target
 from datamodules.zoo.meta import measured
 from datamodules.zoo.splits import split_networks, together
 from datamodules.zoo.state_dicts import Stored, filled, module_of, read_folder
+from datamodules.zoo.targets import targets_of
 from datamodules.zoo.tasks import ABSENT, IMPORTED, Tasks, parts
 from datamodules.zoo.training import DEAD
 from datamodules.zoo.zoo_file import Models, Zoo, write_zoo
@@ -35,12 +36,13 @@ class Table(NamedTuple):
         x: Inputs in the units that the networks take, ``(rows, columns)``.
         y: Targets in the units of their outputs, ``(rows,)`` or ``(rows, outputs)``; or, with ``labels``, the class of
             each row, in the order of the outputs.
-        labels: Whether targets are classes.
+        labels: Whether targets are classes, of which two may be told apart by one output, a logit; None = words are,
+            and so is a column of whole numbers for networks of several outputs, of which a ``TableWarning`` tells.
     """
 
     x: ArrayLike
     y: ArrayLike
-    labels: bool = False
+    labels: bool | None = None
 
 
 def import_networks(
@@ -93,10 +95,11 @@ def _write(
     given = [tables] if isinstance(tables, Table) else list(tables)
     if not dags or not given:
         raise ValueError(f"a zoo has at least 1 network and 1 table, got {len(dags)} and {len(given)}")
-    tasks = _tasks(given, seed)
     numbers = {"task": _column("task", task, np.zeros(len(dags))), "run": _column("run", run, np.arange(len(dags)))}
     if (outside := (numbers["task"] < 0) | (numbers["task"] >= len(given))).any():
         raise ValueError(f"task must be 0 to {len(given) - 1}, got {int(numbers['task'][outside][0])}")
+    outputs = {int(own): _outputs(dag) for own, dag in zip(numbers["task"], dags, strict=True)}
+    tasks = _tasks(given, outputs, seed)
     share = _column("frac", frac, np.ones(len(dags)))
     models = _models(dags, names, tasks, numbers["task"].astype(np.int64), numbers["run"].astype(np.int64), share)
     arch, words = _architectures(dags)
@@ -173,9 +176,9 @@ def _column(name: str, values: Sequence[float] | None, default: NDArray[Any]) ->
     return default if values is None else np.asarray(values)
 
 
-def _tasks(tables: Sequence[Table], seed: int) -> Tasks:
+def _tasks(tables: Sequence[Table], outputs: dict[int, int], seed: int) -> Tasks:
     """Tables as tasks: rows are shuffled, so that those to train on come first."""
-    cells = [_cells(number, table) for number, table in enumerate(tables)]
+    cells = [_cells(number, table, outputs.get(number)) for number, table in enumerate(tables)]
     rows = max(len(x) for x, _, _ in cells)
     x = np.full((len(cells), rows, max(each.shape[1] for each, _, _ in cells)), np.nan, np.float32)
     y = np.full((len(cells), rows, max(each.shape[1] for _, each, _ in cells)), np.nan, np.float32)
@@ -199,20 +202,19 @@ def _tasks(tables: Sequence[Table], seed: int) -> Tasks:
     )
 
 
-def _cells(number: int, table: Table) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
-    """Inputs, targets and number of classes of a table."""
+def _outputs(dag: NeuronDAG) -> int:
+    return int(((dag.flags & OUTPUT) > 0).sum())
+
+
+def _cells(number: int, table: Table, outputs: int | None) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """Inputs, targets and number of classes of a table, whose networks have so many outputs."""
     x, y = np.asarray(table.x, np.float32), np.asarray(table.y)
     if x.ndim != 2 or len(y) != len(x) or y.ndim not in (1, 2) or len(x) < 10:
         raise ValueError(
             f"table {number} must have x (rows, columns) and y (rows,) or (rows, outputs) of at least 10 rows, got "
             f"{x.shape} and {y.shape}"
         )
-    classes = 0
-    if table.labels:
-        names, codes = np.unique(y.reshape(-1), return_inverse=True)
-        classes = len(names)
-        y = np.eye(classes)[codes.reshape(-1)]
-    target = np.asarray(y, np.float32).reshape(len(x), -1)
+    target, classes = targets_of(number, y, table.labels, outputs)
     if not (np.isfinite(x).all() and np.isfinite(target).all()):
         raise ValueError(f"table {number} must be finite: networks have no answer for a missing value")
     return x, target, classes
@@ -240,7 +242,7 @@ def _models(
 def _scores(name: str, dag: NeuronDAG, tasks: Tasks, task: int) -> tuple[list[float], bool]:
     """R2 of a network in each part of its table, and whether it is dead: its outputs constant, or not all finite."""
     columns, outputs = int(tasks.columns[task]), int(np.isfinite(tasks.y[task, 0]).sum())
-    found = dag.inputs, int((dag.flags & OUTPUT > 0).sum())
+    found = dag.inputs, _outputs(dag)
     if found != (columns, outputs):
         raise ValueError(
             f"{name} has {found[0]} inputs and {found[1]} outputs, its table has {columns} columns and "
@@ -253,7 +255,9 @@ def _scores(name: str, dag: NeuronDAG, tasks: Tasks, task: int) -> tuple[list[fl
     # An infinite weight may be within bounds in the outputs, but not in the latent of a network.
     finite = np.isfinite(dag.weight).all() and np.isfinite(dag.bias).all() and made.isfinite().all()
     dead = not bool(finite and spread >= DEAD)
-    answer = (made.softmax(1) if tasks.classes[task] else made).numpy()
+    if tasks.classes[task]:
+        made = made.softmax(1) if outputs > 1 else made.sigmoid()
+    answer = made.numpy()
     target, part = tasks.y[task, own, :outputs], tasks.part[task, own]
     return [_r2(answer[part == each], target[part == each]) for each in range(3)], dead
 

@@ -35,8 +35,8 @@ class Tasks(NamedTuple):
         noise: Standard deviation of the noise, in those of the function, ``(tasks,)``; NaN = not known.
         y_mean: What was subtracted from the targets, ``(tasks,)``.
         y_std: What they were then divided by, ``(tasks,)``.
-        classes: Number of classes, one for each output, of which the targets are 1 for the right one; 0 = the targets
-            are numbers, ``(tasks,)``.
+        classes: Number of classes, one for each output, of which the targets are 1 for the right one, or two classes of
+            one output, a logit, whose target is 1 for the second; 0 = the targets are numbers, ``(tasks,)``.
     """
 
     x: Floats

@@ -106,6 +106,9 @@ class NetworkBatch(NamedTuple):
         number: Index of each network in the zoo, ``(networks,)`` long; -1 = one that is not scored.
         context: Number of leading rows that are training rows of the task; those behind them were held out. None = all
             are training rows.
+        classes: Number of classes of each task, ``(networks,)`` long; 0 = its targets are numbers. The targets of a
+            classification are 1 for the class of the row and 0 for others; two classes may be one target, which is 1
+            for the second. None = no task of the zoo has classes.
     """
 
     tokens: NeuronTokens
@@ -116,6 +119,7 @@ class NetworkBatch(NamedTuple):
     task: Tensor
     number: Tensor
     context: int | None = None
+    classes: Tensor | None = None
 
     def unscored(self) -> Self:
         """Return the batch with the numbers of all networks -1, so that none is scored."""

@@ -13,6 +13,7 @@ from tabattn.zoo.decoding import decode_valid
 from tabattn.zoo.executor import execute
 from tabattn.zoo.scores import padded
 from tabattn.zoo.sensitivity import Weighting, edge_weighting
+from tabattn.zoo.task_scores import answers
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,13 @@ def validity_losses(coder: NetworkCoder, told: Tensor) -> Tensor:
 
 
 def target_losses(
-    coder: NetworkCoder, tokens: NeuronTokens, told: Tensor, x: Tensor, y: Tensor, tolerance: float
+    coder: NetworkCoder,
+    tokens: NeuronTokens,
+    told: Tensor,
+    x: Tensor,
+    y: Tensor,
+    tolerance: float,
+    classes: Tensor | None = None,
 ) -> Tensor:
     """Errors on their tasks of networks whose weights are decoded from N(0, I), as of behaviour, ``(networks,)``.
 
@@ -170,13 +177,13 @@ def target_losses(
         x: Rows of the tasks, ``(networks, rows, inputs)``, without NaN.
         y: Their targets, ``(networks, rows, outputs)``; NaN = not there.
         tolerance: Relative error up to which it is proportional.
+        classes: Number of classes of each task, whose probabilities are compared, ``(networks,)``; 0 = numbers; none =
+            all are numbers.
     """
     latent = torch.randn(len(told), coder.latent, device=told.device)
     weights = coder.weights(latent, told, tokens)
     with torch.autocast(latent.device.type, enabled=False):
-        found = execute(coder.with_weights(tokens, *weights), x).outputs
-        # A zoo may have tasks of more outputs than any of these networks.
-        found = F.pad(found, (0, max(y.shape[-1] - found.shape[-1], 0)))[..., : y.shape[-1]]
+        found = answers(execute(coder.with_weights(tokens, *weights), x).outputs, y, classes)
         known = ~y.isnan()
         count = known.sum(1, keepdim=True).clamp(min=1)
         mean = y.nan_to_num().sum(1, keepdim=True) / count

@@ -6,17 +6,8 @@ from torchmetrics import Metric
 
 from tabattn.contract.graphs import WEIGHTED
 from tabattn.contract.networks import NeuronTokens
-from tabattn.zoo.scores import (
-    Matches,
-    aligned,
-    computed,
-    cosine_similarity,
-    functional_r2,
-    matches,
-    penultimate,
-    taken,
-    task_r2,
-)
+from tabattn.zoo.scores import Matches, aligned, computed, cosine_similarity, functional_r2, matches, penultimate, taken
+from tabattn.zoo.task_scores import task_scores
 
 LEVELS = 256
 """Most levels of a network."""
@@ -184,20 +175,28 @@ class FunctionScores(NetworkMetric):
 
 
 class TaskScores(NetworkMetric):
-    """R2 of networks on their own tasks: medians over networks.
+    """Scores of networks on their own tasks: medians over networks.
 
-    ``task_r2`` of the reconstructed, ``task_r2_original`` of the originals, ``delta_task`` of their differences.
+    ``task_r2`` of the reconstructed, ``task_r2_original`` of the originals, ``delta_task`` of their differences. Where
+    tasks have classes, ``task_accuracy``, ``task_accuracy_original`` and ``delta_accuracy`` are of their networks.
     """
 
     found: list[Tensor]
     true: list[Tensor]
+    of_classes: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        self.add(found=torch.zeros(0), true=torch.zeros(0))
+        self.add(found=torch.zeros(0), true=torch.zeros(0), of_classes=torch.zeros(0))
 
     def update(
-        self, found: NeuronTokens, true: NeuronTokens, x: Tensor, y: Tensor, scored: Tensor | None = None
+        self,
+        found: NeuronTokens,
+        true: NeuronTokens,
+        x: Tensor,
+        y: Tensor,
+        scored: Tensor | None = None,
+        classes: Tensor | None = None,
     ) -> None:
         """Add networks.
 
@@ -207,14 +206,23 @@ class TaskScores(NetworkMetric):
             x: Rows of each network's task, ``(networks, rows, inputs)``; NaN = a column that is not there.
             y: Targets, ``(networks, rows, outputs)``; NaN = not scored.
             scored: Which of them count, ``(networks,)`` boolean; none = all.
+            classes: Number of classes of each task, ``(networks,)``; 0 = numbers; none = all are numbers.
         """
+        classes = torch.zeros(len(y), dtype=torch.long, device=y.device) if classes is None else classes
         if scored is not None:
             found, true, x, y = taken(found, scored), taken(true, scored), x[scored], y[scored]
-        self.found.append(task_r2(found, x, y))
-        self.true.append(task_r2(true, x, y))
+            classes = classes[scored]
+        self.found.append(task_scores(found, x, y, classes))
+        self.true.append(task_scores(true, x, y, classes))
+        self.of_classes.append(classes > 0)
 
     def compute(self) -> dict[str, Tensor]:
         """Compute the scores; NaN where there is nothing to score."""
-        found, true = self.joined(self.found), self.joined(self.true)
-        parts = {"task_r2": found, "task_r2_original": true, "delta_task": found - true}
+        found, true, of_classes = (self.joined(state) for state in (self.found, self.true, self.of_classes))
+        parts: dict[str, Tensor] = {}
+        for name, delta, own in (("r2", "task", of_classes == 0), ("accuracy", "accuracy", of_classes > 0)):
+            # Of a zoo without classes, or without numbers, the scores that it has alone.
+            if own.any() or (name == "r2" and not len(own)):
+                parts |= {f"task_{name}": found[own], f"task_{name}_original": true[own]}
+                parts[f"delta_{delta}"] = found[own] - true[own]
         return {name: part.nanmedian() if len(part) else part.new_tensor(torch.nan) for name, part in parts.items()}

@@ -18,8 +18,9 @@ from tabattn.contract.networks import NeuronTokens
 from tabattn.metafeatures import MetaScaler, get_meta_features, numbers
 from tabattn.zoo.coder import NetworkCoder
 from tabattn.zoo.priors import Prior
-from tabattn.zoo.scores import taken, task_r2
+from tabattn.zoo.scores import taken
 from tabattn.zoo.search import Found, SearchOptions, search
+from tabattn.zoo.task_scores import task_r2
 from tabattn.zoo.tokens import detokenize
 
 ROUNDS = 1_000_000

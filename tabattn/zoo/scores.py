@@ -243,25 +243,6 @@ def sample_scores(samples: NeuronTokens, training: NeuronTokens, x: Tensor) -> d
     }
 
 
-def task_r2(tokens: NeuronTokens, x: Tensor, y: Tensor) -> Tensor:
-    """R2 of networks on their tasks, ``(networks,)``, over all outputs; -inf where an output is not finite.
-
-    Args:
-        tokens: The networks.
-        x: Rows, ``(networks, rows, inputs)``; NaN = a column that is not there.
-        y: Targets, ``(networks, rows, outputs)``; NaN = not scored.
-    """
-    found = computed(tokens, x).outputs
-    missing = max(y.shape[-1] - found.shape[-1], 0)
-    found = F.pad(found, (0, missing))[..., : y.shape[-1]].double()
-    known = ~y.isnan()
-    truth = torch.where(known, y.double(), 0.0)
-    mean = truth.sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
-    error = torch.where(known, found - truth, 0.0).square().sum((1, 2))
-    total = torch.where(known, truth - mean, 0.0).square().sum((1, 2))
-    return torch.where(error.isfinite(), 1 - error / total, -torch.inf).float()
-
-
 def repeated_exactness(decode: Callable[[], NeuronTokens], true: NeuronTokens, times: int = 100) -> float:
     """Share of exact architectures over several decodings, as D-VAE counts it (Zhang et al. 2019): 10 times 10.
 

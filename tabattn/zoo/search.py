@@ -15,7 +15,7 @@ from tabattn.contract.extras import remedy
 from tabattn.contract.graphs import BIASED, WEIGHTED
 from tabattn.contract.networks import NeuronTokens
 from tabattn.zoo.executor import execute
-from tabattn.zoo.scores import task_r2
+from tabattn.zoo.task_scores import task_r2
 
 Decode = Callable[[Tensor], NeuronTokens]
 """Decoder: latents ``(networks, latent)`` to valid networks, all at once."""

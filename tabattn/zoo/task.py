@@ -37,7 +37,8 @@ from tabattn.zoo.options import DEFAULT_PREDICT, PredictOptions
 from tabattn.zoo.own_data import OwnData
 from tabattn.zoo.priors import LatentPrior
 from tabattn.zoo.sampling import Sampler, decoded, with_columns
-from tabattn.zoo.scores import matches, task_r2, validity
+from tabattn.zoo.scores import matches, validity
+from tabattn.zoo.task_scores import named_scores, task_scores
 from tabattn.zoo.views import NetworkViews
 
 MEANS = ("loss", "divergence", "free_valid")
@@ -63,9 +64,10 @@ class SampledNetworks(NamedTuple):
         number: Index in the zoo of the network that each stands beside, ``(networks,)``.
         task: Index of the task, of that shape.
         networks: The sampled networks.
-        sampled: R2 of the sampled network on the held-out rows of the task, ``(networks,)``.
-        original: R2 of the zoo's network there.
-        reconstructed: R2 of that network encoded and decoded.
+        sampled: R2 of the sampled network on the held-out rows of the task, accuracy where it has classes,
+            ``(networks,)``.
+        original: That of the zoo's network there.
+        reconstructed: That of that network encoded and decoded.
     """
 
     number: Tensor
@@ -208,7 +210,7 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
             parts["valid"] = validity_losses(self.network, told)
         if self.loss.targets and self.network.told:
             x, y = with_columns(batch.x, self.network.sizes.inputs), batch.y
-            parts["targets"] = target_losses(self.network, tokens, told, x, y, self.loss.tolerance)
+            parts["targets"] = target_losses(self.network, tokens, told, x, y, self.loss.tolerance, batch.classes)
         divergence = free_divergence(posterior, self.loss.free_bits)
         prior = self.prior.loss(posterior.mean, told)
         loss = total_loss(parts, self.loss) + weight * divergence + self.loss.prior * prior
@@ -241,7 +243,7 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
         probe, x = (with_columns(rows, self.network.sizes.inputs) for rows in (batch.probe, self.held_out(batch)[0]))
         self.function.update(own, tokens, probe, scored)
         if x.shape[1]:
-            self.performance.update(own, tokens, x, self.held_out(batch)[1], scored)
+            self.performance.update(own, tokens, x, self.held_out(batch)[1], scored, batch.classes)
 
     test_step = validation_step
 
@@ -275,11 +277,11 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
         again = decoded(self.network, self.network.encode(tokens).mean, told)
         x, y = self.held_out(batch)
         x = with_columns(x, self.network.sizes.inputs)
-        figures = [task_r2(each, x, y) for each in (sampled, tokens, again)]
+        figures = [task_scores(each, x, y, batch.classes) for each in (sampled, tokens, again)]
         return SampledNetworks(batch.number, batch.task, sampled, *figures)
 
     def prediction_table(self, batch: NetworkBatch, output: SampledNetworks, number: int) -> dict[str, list[Any]]:
-        """One line for each sampled network: what it stands beside, its size, and its R2."""
+        """One line for each sampled network: what it stands beside, its size, and its R2 or accuracy."""
         networks = output.networks
         columns = {
             "network": output.number,
@@ -288,8 +290,8 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
             "vertices": networks.mask.sum(1),
             "edges": networks.edge.sum((1, 2)),
             "same_architecture": matches(networks, self.formed(batch.tokens)).exact > 0,
-            "r2": output.sampled,
-            "r2_original": output.original,
-            "r2_reconstructed": output.reconstructed,
         }
+        figures = {"": output.sampled, "_original": output.original, "_reconstructed": output.reconstructed}
+        for which, scores in figures.items():
+            columns |= {f"{name}{which}": values for name, values in named_scores(scores, batch.classes).items()}
         return {name: values.tolist() for name, values in columns.items()}

@@ -11,8 +11,9 @@ from tabattn.contract.networks import NetworkBatch, NeuronTokens
 from tabattn.contract.views import Axis, MapView, OutputCurve
 from tabattn.zoo.coder import NetworkCoder
 from tabattn.zoo.sampling import with_columns
-from tabattn.zoo.scores import computed, functional_r2, task_r2
+from tabattn.zoo.scores import computed, functional_r2
 from tabattn.zoo.search import parameter_count
+from tabattn.zoo.task_scores import named_scores, task_scores
 
 EMBEDDING = "embedding"
 """Module path of the latents."""
@@ -91,7 +92,7 @@ def layers_of(tokens: NeuronTokens, index: int) -> str:
 
 
 def network_metadata(batch: NetworkBatch, tokens: NeuronTokens, x: Tensor, y: Tensor) -> dict[str, list[Any]]:
-    """Task, depth, size and R2 of the networks of a batch.
+    """Task, depth, size and R2 (accuracy where the task has classes) of the networks of a batch.
 
     Args:
         batch: The batch.
@@ -99,12 +100,13 @@ def network_metadata(batch: NetworkBatch, tokens: NeuronTokens, x: Tensor, y: Te
         x: Rows on which they are scored, ``(networks, rows, inputs)``.
         y: Their targets, ``(networks, rows, outputs)``.
     """
+    scores = named_scores(task_scores(tokens, x, y, batch.classes), batch.classes)
     return {
         "network": batch.number.tolist(),
         "task": batch.task.tolist(),
         "depth": tokens.level.amax(1).tolist(),
         "parameters": parameter_count(tokens).tolist(),
-        "r2": [round(value, 3) for value in task_r2(tokens, x, y).tolist()],
+        **{name: [round(value, 3) for value in values.tolist()] for name, values in scores.items()},
     }
 
 

@@ -22,9 +22,9 @@ from tabattn.zoo.scores import (
     repeated_exactness,
     sample_scores,
     taken,
-    task_r2,
     validity,
 )
+from tabattn.zoo.task_scores import answers, named_scores, task_accuracy, task_r2, task_scores
 from tests.zoo.networks import graph
 
 
@@ -199,6 +199,64 @@ def test_task_r2() -> None:
     metric.update(shifted, tokens, x, y)
     delta = (task_r2(shifted, x, y) - task_r2(tokens, x, y)).median()
     assert float(metric.compute()["delta_task"]) == float(delta) != 0
+
+
+def classified() -> tuple[NeuronTokens, Tensor, Tensor, Tensor, list[float]]:
+    """Networks of three classes, of a logit and of a number, their tasks, and their accuracies or R2."""
+    source = torch.Generator().manual_seed(5)
+    modules = [nn.Sequential(nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 1)), nn.Sequential(nn.Linear(2, 1))]
+    x, y = torch.randn(3, 20, 2, generator=source), torch.full((3, 20, 3), torch.nan)
+    labels = torch.randint(3, (20,), generator=source)
+    y[0] = torch.nn.functional.one_hot(labels, 3).float()
+    y[1, :, 0] = (labels > 0).float()
+    y[2, :, 0] = x[2].sum(1)
+    y[:, 15:] = torch.nan
+    outputs = [module(rows).detach()[:15] for module, rows in zip(modules, x, strict=True)]
+    right = outputs[0].argmax(1) == labels[:15], (outputs[1][:, 0] > 0) == (labels[:15] > 0)
+    expected = [float(each.float().mean()) for each in right]
+    expected.append(float(r2_score(y[2, :15, 0], outputs[2][:, 0])))
+    return tokens_of(*modules), x, y, torch.tensor([3, 2, 0]), expected
+
+
+def test_task_accuracy_where_targets_are_classes() -> None:
+    tokens, x, y, classes, expected = classified()
+    assert task_scores(tokens, x, y, classes).tolist() == pytest.approx(expected, abs=1e-5)
+    assert task_scores(tokens, x, y, None)[2] == pytest.approx(expected[2], abs=1e-5)
+    assert 0 < min(expected[:2]) < max(expected[:2]) < 1
+    broken = tokens._replace(bias=tokens.bias / 0)
+    assert task_accuracy(broken, x, y)[:2].tolist() == [0, 0]
+
+
+def test_scores_of_classes_have_their_own_names() -> None:
+    tokens, x, y, classes, expected = classified()
+    metric = TaskScores()
+    none = torch.zeros(3, dtype=torch.bool)
+    metric.update(tokens, tokens, x, y, none, classes)
+    assert set(metric.compute()) == {"task_r2", "task_r2_original", "delta_task"}
+    metric.update(tokens, tokens, x, y, torch.tensor([True, False, True]), classes)
+    found = metric.compute()
+    assert float(found["task_accuracy"]) == float(found["task_accuracy_original"]) == pytest.approx(expected[0])
+    assert float(found["task_r2"]) == pytest.approx(expected[2], abs=1e-5)
+    assert float(found["delta_accuracy"]) == 0
+    metric.reset()
+    metric.update(tokens, tokens, x, y, classes > 0, classes)
+    assert set(metric.compute()) == {"task_accuracy", "task_accuracy_original", "delta_accuracy"}
+    scores = task_scores(tokens, x, y, classes)
+    named = named_scores(scores, classes)
+    assert named["r2"].isnan().tolist() == [True, True, False]
+    assert named["accuracy"].isnan().tolist() == [False, False, True]
+    assert set(named_scores(scores, None)) == {"r2"}
+
+
+def test_answers_of_classes_are_probabilities() -> None:
+    """Over the outputs that a task has: of one the logit, of several the softmax; numbers stay as they are."""
+    outputs = torch.tensor([[[1.0, -2.0, 30.0]], [[1.5, 9.0, 9.0]], [[1.5, 9.0, 9.0]]])
+    y = torch.tensor([[[1.0, 0.0, torch.nan]], [[1.0, torch.nan, torch.nan]], [[1.0, torch.nan, torch.nan]]])
+    found = answers(outputs, y, torch.tensor([2, 2, 0]))
+    assert found[0, 0].tolist() == pytest.approx([0.952574, 0.047426, 0], abs=1e-5)
+    assert float(found[1, 0, 0]) == pytest.approx(float(torch.tensor(1.5).sigmoid()))
+    assert torch.equal(found[2], outputs[2])
+    assert answers(outputs[..., :1], y, None)[0, 0].tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("metric", [StructureScores, WeightR2, FunctionScores, TaskScores])

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tabattn.zoo import NeuronTokens, execute, from_module, tokenize
-from tabattn.zoo.scores import task_r2
 from tabattn.zoo.search import METHODS, WORST, Found, SearchOptions, compare, parameter_count, search
+from tabattn.zoo.task_scores import task_r2
 from tests.zoo.latents import WIDTH, decode
 
 

@@ -37,7 +37,8 @@ from tabattn.zoo.loss import (
     validity_losses,
 )
 from tabattn.zoo.sampling import as_tokens, decoded
-from tabattn.zoo.scores import task_r2, validity
+from tabattn.zoo.scores import validity
+from tabattn.zoo.task_scores import task_accuracy, task_r2
 from tabattn.zoo.tokens import detokenize
 from tests.zoo.networks import batch, sure
 
@@ -233,6 +234,38 @@ def test_prediction_writes_networks_and_their_scores(tmp_path: Path) -> None:
     assert validity(tokens).all()
     r2 = task_r2(tokens, given.x[:, 8:], given.y[:, 8:])
     assert [float(line["r2"]) for line in lines] == pytest.approx(r2.tolist(), abs=1e-4)
+
+
+def test_networks_of_classes_are_scored_by_their_accuracy(tmp_path: Path) -> None:
+    """In validation and in predictions; their targets are compared as probabilities."""
+    given = batch(4)
+    codes = (given.x[..., :1] > 0).float()
+    known = given.y.isnan().logical_not()
+    given = given._replace(y=torch.where(known, codes, torch.nan), classes=torch.full((4,), 2))
+    made = task(predict=PredictOptions(prior="normal"))
+    trainer = lightning.Trainer(**{**QUIET, "default_root_dir": tmp_path}, callbacks=[Predictions()])
+    found = trainer.validate(made, loaded(given), verbose=False)[0]
+    assert 0 <= found["val/task_accuracy"] <= 1
+    assert not {"val/task_r2", "val/task_r2_original", "val/delta_task"} & set(found)
+    trainer.predict(made, loaded(given))
+    with (tmp_path / "predictions/batch00000.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    x, y = made.held_out(given)
+    expected = task_accuracy(given.tokens, x, y)
+    assert [float(line["accuracy_original"]) for line in lines] == pytest.approx(expected.tolist(), abs=1e-4)
+    assert {line["r2"] for line in lines} == {""}
+    network, told = made.network, made.told(given)
+    losses = []
+    for classes in (given.classes, None):
+        torch.manual_seed(0)
+        losses.append(target_losses(network, given.tokens, told, given.x, given.y, 1.0, classes))
+    torch.manual_seed(0)
+    latent = torch.randn(4, network.latent)
+    outputs = execute(network.with_weights(given.tokens, *network.weights(latent, told, given.tokens)), given.x).outputs
+    means = torch.where(known, given.y, 0.0).sum(1, keepdim=True) / known.sum(1, keepdim=True)
+    true, chances = torch.where(known, given.y, means), torch.where(known, outputs.sigmoid(), means)
+    torch.testing.assert_close(losses[0], behaviour_losses(true, chances, 1.0))
+    assert not torch.allclose(*losses)
 
 
 def test_each_choice_of_an_architecture_is_learned() -> None:

@@ -14,7 +14,7 @@ from tabattn.attention import Linear, Local, Mechanism, Softmax
 from tabattn.attention.capture import capture
 from tabattn.tasks import NetworkVAE
 from tabattn.zoo import DAGNet, MLPMatrix, NeuronTokens, NeuronTransformer, Sizes, execute, from_module, tokenize
-from tabattn.zoo.scores import task_r2
+from tabattn.zoo.task_scores import task_r2
 from tabattn.zoo.views import layers_of, output_curves
 from tests.callbacks.tiny import board, trainer
 from tests.zoo.networks import batch

@@ -8,6 +8,7 @@ from torch import nn
 
 from datamodules.zoo import __main__ as command
 from datamodules.zoo.zoo_file import read_zoo
+from tabattn.contract.errors import TableWarning
 
 
 def run(*arguments: str) -> int:
@@ -48,12 +49,56 @@ def test_the_command_imports_a_folder(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "has no target 'd'" in capsys.readouterr().err
 
 
+def test_the_target_of_an_imported_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbered classes are told by the outputs, words are classes; either may be said."""
+    for outputs in (1, 3):
+        (tmp_path / f"{outputs}").mkdir()
+        torch.save(nn.Linear(2, outputs).state_dict(), tmp_path / f"{outputs}/a.pt")
+    rows = [f"{number},{number % 7},{number % 3},{'xyz'[number % 3]},{number % 2}" for number in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,b,three,word,two", *rows, ""]))
+    for name in ("three", "word", "two"):
+        kept = {"three": [0, 1, 2], "word": [0, 1, 3], "two": [0, 1, 4]}[name]
+        lines = [",".join(row.split(",")[place] for place in kept) for row in ["a,b,three,word,two", *rows]]
+        (tmp_path / f"{name}.csv").write_text("\n".join([*lines, ""]))
+
+    def imported(outputs: int, name: str, *more: str) -> int:
+        words = ("--import", f"{tmp_path}/{outputs}", "--architecture", "relu", "--table", f"{tmp_path}/{name}.csv")
+        return run(*words, "--out", f"{tmp_path}/zoo.h5", "--overwrite", *more)
+
+    def classes() -> int:
+        return int(read_zoo(tmp_path / "zoo.h5").tasks.classes[0])
+
+    with pytest.warns(TableWarning, match="3 whole numbers and its networks 3 outputs: read as classes"):
+        assert imported(3, "three") == 0
+    assert classes() == 3
+    assert imported(3, "three", "--target", "classes") == 0
+    assert imported(3, "word") == 0
+    assert classes() == 3
+    with pytest.warns(TableWarning, match="two whole numbers and its networks one output: read as numbers"):
+        assert imported(1, "two") == 0
+    assert classes() == 0
+    assert imported(1, "two", "--target", "numbers") == 0
+    assert classes() == 0
+    assert imported(1, "two", "--target", "classes") == 0
+    assert classes() == 2
+    capsys.readouterr()
+    assert imported(3, "three", "--target", "numbers") == 2
+    assert "has 2 inputs and 3 outputs, its table has 2 columns and 1 targets" in capsys.readouterr().err
+    assert imported(3, "word", "--target", "numbers") == 2
+    assert "target 'word' of" in (told := capsys.readouterr().err)
+    assert "is no number, so it can be classes only" in told
+    (tmp_path / "word.csv").write_text((tmp_path / "word.csv").read_text() + "1,2,\n")
+    assert imported(3, "word") == 2
+    assert "is missing in 1 rows" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--networks", "1"], "networks must be at least 10, got 1"),
         (["--import", "nets", "--table", "sklearn:iris"], "--import needs --architecture"),
         (["--table", "sklearn:iris"], "--table goes with --import only"),
+        (["--target", "classes"], "--target goes with --import only"),
         (
             [
                 "--import",

@@ -1,6 +1,7 @@
 """Import of users' networks: modules and folders of state dictionaries."""
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 from datamodules import NetworkZoo
 from datamodules.zoo.imported import Table, import_folder, import_networks
 from datamodules.zoo.zoo_file import read_zoo
-from tabattn.contract.errors import DataError
+from tabattn.contract.errors import DataError, TableWarning
 from tabattn.contract.modules import UnsupportedModule, to_module
 
 
@@ -60,6 +61,61 @@ def test_scores_are_of_probabilities_where_targets_are_classes(tmp_path: Path, t
     assert set(target.flat) == {0, 1}
     expected = 1 - np.square(found - target).sum() / np.square(target - target.mean(0)).sum()
     assert zoo.models["test_r2"][0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_numbered_classes_are_guessed_by_the_outputs(tmp_path: Path, table: Table) -> None:
+    x, words = np.asarray(table.x), np.asarray(table.y)
+    codes = np.unique(words, return_inverse=True)[1]
+    named = read_zoo(import_networks(tmp_path / "a.h5", [made(0)], Table(x, words)))
+    assert named.tasks.classes == 3
+    with pytest.warns(TableWarning, match="table 0 has 3 whole numbers and its networks 3 outputs: read as classes"):
+        import_networks(tmp_path / "b.h5", [made(0)], Table(x, codes.astype(float)))
+    assert np.array_equal(read_zoo(tmp_path / "b.h5").tasks.y, named.tasks.y)
+    # Numbers of outputs, of which a table may lack one; told that they are classes, any others in their order.
+    for y, given in ((np.where(codes == 1, 2, codes), {}), (np.where(codes == 1, 2, codes), {"labels": True})):
+        with nullcontext() if given else pytest.warns(TableWarning, match="2 whole numbers"):
+            zoo = read_zoo(import_networks(tmp_path / "c.h5", [made(0)], Table(x, y, **given), overwrite=True))
+        assert zoo.tasks.classes == 3
+        assert np.nansum(zoo.tasks.y[0], axis=0).tolist() == [(codes == 0).sum(), 0, (codes > 0).sum()]
+    zoo = read_zoo(import_networks(tmp_path / "d.h5", [made(0)], Table(x, 10 * codes - 7, labels=True)))
+    assert np.array_equal(zoo.tasks.y, named.tasks.y)
+    for y in (codes + 0.5, codes * (np.arange(60) % 5), np.ones(60)):
+        with pytest.raises(ValueError, match="its table has 4 columns and 1 targets"):
+            import_networks(tmp_path / "e.h5", [made(0)], Table(x, y))
+
+
+def test_two_numbers_are_classes_of_a_logit_if_that_is_said(tmp_path: Path, table: Table) -> None:
+    x = np.asarray(table.x, np.float32)
+    y = 3 + (x[:, 0] > 0)
+    network = nn.Sequential(nn.Linear(4, 1))
+    with pytest.warns(TableWarning, match="two whole numbers and its networks one output: read as numbers"):
+        numbers = read_zoo(import_networks(tmp_path / "a.h5", [network], Table(x, y)))
+    assert numbers.tasks.classes == 0
+    assert set(numbers.tasks.y.flat) == {3, 4}
+    zoo = read_zoo(import_networks(tmp_path / "b.h5", [network], Table(x, y, labels=True)))
+    assert zoo.tasks.classes == 2
+    own = zoo.tasks.part[0] == 2
+    target = zoo.tasks.y[0, own]
+    assert np.array_equal(target[:, 0], zoo.tasks.x[0, own, 0] > 0)
+    found = network(torch.from_numpy(zoo.tasks.x[0, own])).sigmoid().detach().numpy()
+    expected = 1 - np.square(found - target).sum() / np.square(target - target.mean(0)).sum()
+    assert zoo.models["test_r2"][0] == pytest.approx(expected, abs=1e-5)
+    told = read_zoo(import_networks(tmp_path / "c.h5", [network], Table(x, y, labels=False)))
+    assert told.tasks.classes == 0
+    truth = read_zoo(import_networks(tmp_path / "d.h5", [made(0)], Table(x, np.stack([y, y, y], 1))))
+    assert truth.tasks.classes == 0
+
+
+def test_batches_tell_of_classes(tmp_path: Path, table: Table) -> None:
+    lines = Table(np.asarray(table.x), np.asarray(table.x)[:, 0])
+    networks = [made(seed) if seed % 2 else nn.Sequential(nn.Linear(4, 1)) for seed in range(40)]
+    path = import_networks(tmp_path / "a.h5", networks, [lines, table], task=[seed % 2 for seed in range(40)])
+    data = NetworkZoo(str(path), rows=8, probes=4)
+    batch = next(iter(data.val_dataloader()))
+    assert batch.classes.tolist() == [3 * number for number in batch.task.tolist()]
+    assert set(batch.task.tolist()) == {0, 1}
+    alone = import_networks(tmp_path / "b.h5", networks[::2], lines)
+    assert next(iter(NetworkZoo(str(alone), rows=8, probes=4).val_dataloader())).classes is None
 
 
 def test_numbers_are_scored_in_the_units_of_the_outputs(tmp_path: Path) -> None:
