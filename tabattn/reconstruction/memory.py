@@ -28,8 +28,7 @@ class Memory:
 
     def __init__(self, width: int, outputs: int) -> None:
         self.sizes = [1, width, outputs, outputs, 1]
-        self._factor: Tensor | None = None
-        self.load(torch.zeros(0, sum(self.sizes), dtype=torch.double))
+        self._take(torch.zeros(0, sum(self.sizes), dtype=torch.double), None)
 
     def __len__(self) -> int:
         return len(self.number)
@@ -51,8 +50,7 @@ class Memory:
         weights = torch.cholesky_solve(labels, factor)
         variance = 1 / inverse_diagonal(factor)
         parts = number[:, None].double(), inputs, weights, labels - weights * variance[:, None], variance[:, None]
-        self.load(torch.cat(parts, dim=1))
-        self._factor = factor.float()
+        self._take(torch.cat(parts, dim=1), factor.float())
 
     def packed(self) -> Tensor:
         """Return all of it as one matrix, from which ``load`` restores it."""
@@ -61,21 +59,30 @@ class Memory:
     def load(self, packed: Tensor) -> None:
         """Restore what ``packed`` returned.
 
+        The Cholesky factor is kept where nothing has changed, as when a network gets the average of its weights: rows,
+        and weights and variances, which are functions of the hyperparameters.
+
         Raises:
             ValueError: It has another number of columns.
         """
         if packed.dim() != 2 or packed.shape[1] != sum(self.sizes):
             raise ValueError(f"a memory must have {sum(self.sizes)} columns, got the shape {tuple(packed.shape)}")
-        self._packed, self._factor = packed.detach().double(), None
+        if not self._holds(packed):
+            self._take(packed.detach().double(), None)
+
+    def _holds(self, packed: Tensor) -> bool:
+        own = self._packed
+        return not (own.is_meta or packed.is_meta) and torch.equal(own, packed.to(own))
+
+    def _take(self, packed: Tensor, factor: Tensor | None) -> None:
+        self._packed, self._factor = packed, factor
         number, self.inputs, self.weights, self.mean, variance = self._packed.split(self.sizes, dim=1)
         self.number, self.variance = number[:, 0].long(), variance[:, 0]
 
     def to(self, device: torch.device) -> None:
         """Move it to a device, for good."""
         if self._packed.device != device:
-            factor = None if self._factor is None else self._factor.to(device)
-            self.load(self._packed.to(device))
-            self._factor = factor
+            self._take(self._packed.to(device), None if self._factor is None else self._factor.to(device))
 
     def places(self, row: Tensor) -> Tensor:
         """Find rows by their number: places in the memory, ``(rows,)`` long; -1 = it does not hold the row."""

@@ -273,6 +273,45 @@ def test_copies_share_the_memory() -> None:
     assert copy.deepcopy(kept).memory is kept.memory
 
 
+def test_what_has_not_changed_is_not_factored_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, _ = both()
+    first = ask(kept, [50, 51], [])
+    state = copy.deepcopy(kept.state_dict())
+    other = GaussianProcess(COLUMNS, PRICE, 20)
+    other.fit(table(80)[40:], torch.arange(40))
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        "tabattn.reconstruction.memory.covariance_factor",
+        lambda inputs, *given: (sizes.append(len(inputs)), covariance_factor(inputs, *given))[1],
+    )
+    kept.load_state_dict(state)
+    for found, expected in zip(ask(kept, [50, 51], []), first, strict=True):
+        assert torch.equal(found, expected)
+    assert not sizes
+    kept.load_state_dict(other.state_dict())
+    for found, expected in zip(ask(kept, [50, 51], []), ask(other, [50, 51], []), strict=True):
+        close(found, expected)
+    kept.load_state_dict(state)
+    for found, expected in zip(ask(kept, [50, 51], []), first, strict=True):
+        close(found, expected)
+    assert sizes == [40, 40]
+
+
+def test_a_fit_validates_averages_without_factoring_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        "tabattn.reconstruction.memory.covariance_factor",
+        lambda inputs, *given: (sizes.append(len(inputs)), covariance_factor(inputs, *given))[1],
+    )
+    network = partial(ProcessTransformer, dim=8, heads=2, hidden=8, layers=1, most_rows=20)
+    settings = replace(TINY, network=network)
+    model = regressor(settings=settings, max_steps=6, patience=9, validation_fraction=0.2)
+    data = frame(70)
+    model.fit(data[["a", "b"]].to_numpy(), data["y"].to_numpy())
+    assert len(model.validation_losses_[0]) == 3
+    assert sizes == [56, 56]
+
+
 def test_factors_and_diagonals_are_computed_in_blocks() -> None:
     rows = BLOCK + 7
     x = torch.randn(rows, 2, generator=torch.Generator().manual_seed(0)).double()
