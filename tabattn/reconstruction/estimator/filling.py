@@ -1,4 +1,6 @@
-"""Values of missing cells by predictions: the most likely ones, and draws."""
+"""Values of missing cells by predictions: the most likely ones, probabilities of categories, and draws."""
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,50 @@ def bounded(members: Members, z: Tensor) -> Floats:
     within = np.clip(z.double().numpy(), np.nanmin(known, axis=0), np.nanmax(known, axis=0))
     scale = np.asarray([members.columns[place][2:4] for place in numeric]).reshape(-1, 2)
     return in_units(within, scale[:, 0], scale[:, 1])
+
+
+def category_shares(codes: Floats, count: int, gaps: NDArray[np.bool_], predicted: Floats | None) -> Floats:
+    """Probabilities of the categories of a column: predicted ones of missing cells, 1 for the category of the others.
+
+    Args:
+        codes: Category of each row by index, ``(rows,)``; NaN = unknown, which is no category.
+        count: Number of categories.
+        gaps: Missing cells, ``(rows,)``.
+        predicted: Probabilities of these, ``(missing cells, at least count)``; None = no cell of the table is missing.
+    """
+    shares = (codes[:, None] == np.arange(count)).astype(np.float64)
+    if predicted is not None:
+        shares[gaps] = predicted[:, :count]
+    return shares
+
+
+def draw_cells(
+    predict: Callable[[Floats], Reconstruction],
+    members: Members | None,
+    x: Floats,
+    missing: NDArray[np.bool_],
+    ranges: Floats,
+    draws: np.random.RandomState,
+) -> Floats:
+    """Draw missing cells, column by column in random order, each given those drawn before, ``(rows, columns)``.
+
+    Args:
+        predict: Function of encoded rows to predictions of their cells.
+        members: Networks; None where no cell is missing.
+        x: Encoded cells, ``(rows, columns)``.
+        missing: Cells to draw, of that shape.
+        ranges: Least and largest number of each column, ``(2, columns)``.
+        draws: Source of randomness.
+    """
+    x = x.copy()
+    if not missing.any():
+        return x
+    assert members is not None
+    for place in draws.permutation(np.flatnonzero(missing.any(0))):
+        rows = missing[:, place]
+        drawn = draw_column(members, predict(x[rows]), int(place), draws)
+        x[rows, place] = np.clip(drawn, *ranges[:, place])
+    return x
 
 
 def draw_column(members: Members, found: Reconstruction, place: int, draws: np.random.RandomState) -> Floats:

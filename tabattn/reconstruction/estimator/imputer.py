@@ -21,7 +21,7 @@ from tabattn.reconstruction.cell_network import Reconstruction
 from tabattn.reconstruction.estimator import files
 from tabattn.reconstruction.estimator.arguments import check_arguments
 from tabattn.reconstruction.estimator.cells import columns_of, standardised
-from tabattn.reconstruction.estimator.filling import draw_column, most_likely
+from tabattn.reconstruction.estimator.filling import category_shares, draw_cells, most_likely
 from tabattn.reconstruction.estimator.fitting import fit_members
 from tabattn.reconstruction.estimator.members import Members
 from tabattn.reconstruction.estimator.restore import (
@@ -185,7 +185,7 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"n must be a whole number, at least 1, got {n!r}")
         table, x, missing = self._read(X)
         draws = check_random_state(random_state)
-        drawn = (self._draw(x, missing, draws) for _ in range(int(n)))
+        drawn = (draw_cells(self._predict, self.members_, x, missing, self.ranges_, draws) for _ in range(int(n)))
         return [like(X, self._filled(table, values, missing)) for values in drawn]
 
     def cell_probabilities(self, X: Any) -> dict[Any, pd.DataFrame]:
@@ -201,16 +201,12 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         table, x, missing = self._read(X)
         rows = missing.any(1)
         found = self._predict(x[rows]).logits[0].exp().double().numpy() if rows.any() else None
-        places = [place for place, entries in enumerate(self.entries_) if entries]
         out = {}
-        for at, place in enumerate(places):
-            entries, codes = self.entries_[place], x[:, place]
-            shares = (codes[:, None] == np.arange(len(entries))).astype(np.float64)
-            if found is not None:
-                gaps = missing[rows, place]
-                shares[np.flatnonzero(rows)[gaps]] = found[gaps, at, : len(entries)]
+        for at, place in enumerate(place for place, entries in enumerate(self.entries_) if entries):
+            entries, gaps = pd.Index(self.entries_[place], dtype=object), missing[:, place]
+            predicted = None if found is None else found[gaps[rows], at]
             name = self.labels_[self.encoder_.columns_[place]]
-            out[name] = pd.DataFrame(shares, index=table.index, columns=pd.Index(entries, dtype=object))
+            out[name] = pd.DataFrame(category_shares(x[:, place], len(entries), gaps, predicted), table.index, entries)
         return out
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
@@ -289,18 +285,6 @@ class TabularImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         training = check_arguments(self.get_params(deep=False), IMPUTATION)
         cells = torch.from_numpy(standardised(x, self.members_.columns))
         return self.members_.predict(cells, training.device, int(self.context_rows))
-
-    def _draw(self, x: Floats, missing: Missing, draws: np.random.RandomState) -> Floats:
-        """Draw the missing cells, column by column in random order."""
-        x = x.copy()
-        if not missing.any():
-            return x
-        assert self.members_ is not None
-        for place in draws.permutation(np.flatnonzero(missing.any(0))):
-            rows = missing[:, place]
-            drawn = draw_column(self.members_, self._predict(x[rows]), int(place), draws)
-            x[rows, place] = np.clip(drawn, *self.ranges_[:, place])
-        return x
 
     def _filled(self, table: pd.DataFrame, values: Floats, missing: Missing) -> pd.DataFrame:
         """The table with its missing cells filled."""
