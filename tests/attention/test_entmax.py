@@ -19,7 +19,7 @@ def dense(x: Inputs, normalise, mask: torch.Tensor | None = None) -> torch.Tenso
     return normalise(scores if mask is None else scores.masked_fill(~mask, -torch.inf)) @ x.v
 
 
-@pytest.fixture(params=[11, 44, 11 * 9 * 2, 11 * 9 * HEADS, 10**6], ids="row rows heads item all".split())
+@pytest.fixture(params=[11, 44, 11 * 9 * 2, 11 * 9 * HEADS, 10**6], ids=["row", "rows", "heads", "item", "all"])
 def tile(request, monkeypatch):
     """Tiles of one row, of some rows, of some heads, of one item, and of everything."""
     monkeypatch.setattr(entmax_rows, "CACHED", request.param)
