@@ -5,6 +5,7 @@ from callbacks.embeddings import Embeddings
 from callbacks.history import History
 from callbacks.output_curves import OutputCurves
 from callbacks.prediction_plots import PredictionPlots
+from callbacks.queries_keys import QueryKeyRecorder
 from callbacks.time_budget import TimeBudget
 from callbacks.trajectories import Trajectories
 from callbacks.weights import Weights
@@ -17,6 +18,7 @@ __all__ = [
     "History",
     "OutputCurves",
     "PredictionPlots",
+    "QueryKeyRecorder",
     "TimeBudget",
     "Trajectories",
     "Weights",

@@ -35,7 +35,7 @@ BELOW: dict[str, set[str]] = {
     "datamodules": {"tabattn.contract", "tabattn.storage", *DATA},
     **{kind: {"tabattn.contract", "tabattn.storage", "datamodules", "datamodules.tables"} for kind in DATA},
     "datamodules.zoo": {*BRICKS - {"tabattn.attention", "tabattn.nn"}, "datamodules", "datamodules.tables"},
-    "callbacks": {*BRICKS, "tabattn.optim", "tabattn.pairs"},
+    "callbacks": {*BRICKS, "tabattn.optim", "tabattn.pairs", "datamodules", "datamodules.sparsity"},
     "tabattn.cli": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.training"},
     "tabattn.__main__": {"tabattn.cli"},
     "train": {"tabattn.cli"},

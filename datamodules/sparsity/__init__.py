@@ -1,0 +1,1 @@
+"""Datamodule of recorded queries and keys, from which attention graphs are learned."""
