@@ -118,7 +118,9 @@ class TrainingBatches(Dataset[NetworkBatch]):
 
 
 class ScoredBatches:
-    """Batches to score, by size: the same in every epoch, with test rows of each task as probes.
+    """Batches to score: the same in every epoch, each of networks of near sizes, with test rows of each task as probes.
+
+    The first has those of middle size, as callbacks show networks of the first.
 
     Args:
         source: What batches are made of.
@@ -129,7 +131,8 @@ class ScoredBatches:
         self.source = source
         sizes = np.diff(source.zoo.population.vertex_pointer)[networks]
         ordered = networks[np.argsort(sizes, kind="stable")]
-        self.pieces = np.array_split(ordered, -(-len(ordered) // source.batch_size)) if len(ordered) else []
+        pieces = np.array_split(ordered, -(-len(ordered) // source.batch_size)) if len(ordered) else []
+        self.pieces = pieces[len(pieces) // 2 :] + pieces[: len(pieces) // 2]
 
     def __len__(self) -> int:
         return len(self.pieces)

@@ -98,6 +98,20 @@ def test_an_epoch_visits_each_network_once_and_epochs_differ(zoo_path: Path) -> 
     assert not torch.equal(training(data(zoo_path, seed=1))[3].number, epochs[0][3].number)
 
 
+def test_scored_batches_are_of_near_sizes_and_begin_with_the_middle(zoo_path: Path, zoo: Zoo) -> None:
+    """Pictures show networks of the first batch: the smallest ones would all be of one architecture."""
+    data = NetworkZoo(str(zoo_path), checkpoints=(0.1, 0.25, 0.5, 1.0), batch_size=4, rows=4, probes=4)
+    batches = list(data.test_dataloader())
+    sizes = [batch.tokens.mask.sum(1) for batch in batches]
+    assert sorted(torch.cat([batch.number for batch in batches]).tolist()) == sorted(data.part("test"))
+    middle = len(batches) - len(batches) // 2
+    ordered = torch.cat([*sizes[middle:], *sizes[:middle]])
+    assert torch.equal(ordered, ordered.sort().values)
+    assert len(batches) > 3
+    assert ordered.min() < sizes[0].min()
+    assert sizes[0].max() < ordered.max()
+
+
 def test_ranks_share_all_networks_and_a_resumed_run_goes_on(zoo_path: Path) -> None:
     made = data(zoo_path)
     batches = training(made)
