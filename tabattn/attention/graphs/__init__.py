@@ -1,5 +1,19 @@
 """Predicted attention graphs: which keys each query may have a weight on."""
 
+from tabattn.attention.graphs.distances import Cosine, Euclidean, Smallest, Squared
+from tabattn.attention.graphs.groups import Dynamic, Fixed, KMeans
 from tabattn.attention.graphs.pattern import Pattern
+from tabattn.attention.graphs.projection import HeadProjection
 
-__all__ = ["Pattern"]
+PATTERNS: dict[str, type[Pattern]] = {
+    "fixed": Fixed,
+    "dynamic": Dynamic,
+    "kmeans": KMeans,
+    "cos": Cosine,
+    "euclidean": Euclidean,
+    "l2": Squared,
+    "min": Smallest,
+}
+"""Patterns by the names that configurations use."""
+
+__all__ = ["PATTERNS", "HeadProjection", "Pattern"]

@@ -45,3 +45,16 @@ class Pattern(nn.Module, ABC):
         Returns:
             Boolean, broadcastable to ``(batch, heads, queries, keys)``; hidden keys may have any value.
         """
+
+    def codes(
+        self, q: Tensor, k: Tensor, keys: Tensor | None = None, queries: Tensor | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Codes of the graph, where it has such: a query and a key are joined if they have a code in common.
+
+        With them a computation needs no comparison of all pairs. Arguments as of ``edges``.
+
+        Returns:
+            Whole numbers, ``(batch, heads, queries, codes)`` and ``(batch, heads, keys, codes)``, in any order; hidden
+            tokens have negative ones, which join nothing. None = this pattern has no codes.
+        """
+        return None

@@ -1,0 +1,87 @@
+"""Distances of projected queries and keys: pairs that are nearer than a threshold are joined."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tabattn.attention.graphs.pattern import Pattern
+from tabattn.attention.scores import full_precision
+
+LEAST = 1e-7
+"""Least norm that is divided by."""
+
+
+class Distance(Pattern):
+    """Abstract pattern that joins a query and a key whose distance is below the threshold ``knob``.
+
+    Args:
+        knob: Threshold, at least 0; None = the pattern's default.
+
+    Raises:
+        ValueError: ``knob`` is out of its range.
+    """
+
+    default: ClassVar[float] = 0.5
+
+    projected = True
+
+    def __init__(self, knob: float | None = None) -> None:
+        super().__init__(knob)
+        if not self.knob >= 0:
+            raise ValueError(f"knob must be at least 0, got {self.knob}")
+
+    @abstractmethod
+    def distance(self, q: Tensor, k: Tensor) -> Tensor:
+        """Distances ``(batch, heads, queries, keys)`` of queries and keys, as given to ``edges``."""
+
+    @torch.no_grad()
+    def edges(self, q: Tensor, k: Tensor, keys: Tensor | None = None, queries: Tensor | None = None) -> Tensor:
+        return self.distance(full_precision(q), full_precision(k)) < self.knob
+
+
+class Cosine(Distance):
+    """Cosine distance: 1 less the cosine of the angle; a vector of norm zero has distance 1."""
+
+    def distance(self, q: Tensor, k: Tensor) -> Tensor:
+        return 1 - _unit(q) @ _unit(k).mT
+
+
+class Euclidean(Distance):
+    """Euclidean distance."""
+
+    def distance(self, q: Tensor, k: Tensor) -> Tensor:
+        return _norms(q, k)
+
+
+class Squared(Distance):
+    """Squared Euclidean distance, that of the loss the projections are trained by."""
+
+    def distance(self, q: Tensor, k: Tensor) -> Tensor:
+        return _norms(q, k).square_()
+
+
+class Smallest(Distance):
+    """Smallest squared difference in any one dimension."""
+
+    def distance(self, q: Tensor, k: Tensor) -> Tensor:
+        return _smallest(q, k)
+
+
+def _unit(x: Tensor, p: float = 2.0) -> Tensor:
+    """Vectors over their p-norms."""
+    return x / torch.linalg.vector_norm(x, p, dim=-1, keepdim=True).clamp(min=LEAST)
+
+
+def _norms(q: Tensor, k: Tensor, p: float = 2.0) -> Tensor:
+    """p-norms of all differences, each by itself, so that none is a difference of large products."""
+    return torch.cdist(q, k, p, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _smallest(q: Tensor, k: Tensor) -> Tensor:
+    """Smallest squared differences of one dimension."""
+    found = q.new_full((*q.shape[:-1], k.shape[-2]), torch.inf)
+    for one, other in zip(q.unbind(-1), k.unbind(-1), strict=True):
+        found = found.minimum((one[..., :, None] - other[..., None, :]).square_())
+    return found
