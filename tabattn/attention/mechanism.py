@@ -92,7 +92,7 @@ def check_at_least(bound: int, **values: int) -> None:
             raise ValueError(f"{name} must be at least {bound}, got {value}")
 
 
-def check_same_length(mechanism: Mechanism, q: Tensor, k: Tensor) -> int:
+def check_same_length(mechanism: nn.Module, q: Tensor, k: Tensor) -> int:
     """Return the common length of queries and keys, or raise ValueError where they differ."""
     queries, keys = q.shape[-2], k.shape[-2]
     if queries != keys:

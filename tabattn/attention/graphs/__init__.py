@@ -1,8 +1,10 @@
 """Predicted attention graphs: which keys each query may have a weight on."""
 
+from tabattn.attention.graphs.bounds import TopScores
 from tabattn.attention.graphs.distances import Cosine, Euclidean, Smallest, Squared
 from tabattn.attention.graphs.groups import Dynamic, Fixed, KMeans
 from tabattn.attention.graphs.pattern import Pattern
+from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window
 from tabattn.attention.graphs.projection import HeadProjection
 
 PATTERNS: dict[str, type[Pattern]] = {
@@ -13,6 +15,11 @@ PATTERNS: dict[str, type[Pattern]] = {
     "euclidean": Euclidean,
     "l2": Squared,
     "min": Smallest,
+    "window": Window,
+    "bigbird": BigBird,
+    "longformer": Longformer,
+    "openai": Strided,
+    "topk": TopScores,
 }
 """Patterns by the names that configurations use."""
 

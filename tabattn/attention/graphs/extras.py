@@ -1,0 +1,47 @@
+"""Pairs of query and key that are kept whatever is predicted: neighbours, and the first and last token."""
+
+import torch
+from torch import Tensor
+
+
+def near(count: int, window: int, device: torch.device | None = None) -> Tensor:
+    """Sliding window: the ``window`` keys around each query of a sequence.
+
+    Keys from ``-(window // 2)`` to ``window // 2`` for an odd window, from ``-(window / 2 - 1)`` to ``window / 2`` for
+    an even one; fewer at the borders.
+
+    Args:
+        count: Tokens of the sequence.
+        window: Keys of a query; 0 = none.
+        device: Device of the result.
+
+    Returns:
+        Boolean, ``(count, count)``.
+    """
+    place = torch.arange(count, device=device)
+    offset = place - place[:, None]
+    return (offset >= -((window - 1) // 2)) & (offset <= window // 2) if window else torch.zeros_like(offset).bool()
+
+
+def ends(count: int, tokens: int, keys: Tensor | None = None, device: torch.device | None = None) -> Tensor:
+    """Global tokens at the ends: the first (``tokens`` 1), or the first and the last that is visible (2).
+
+    Such a token is seen by all queries, and as a query sees all keys, like ``[CLS]`` in a language model.
+
+    Args:
+        count: Tokens of the sequence.
+        tokens: 0, 1 or 2.
+        keys: Which tokens are visible, ``(..., 1, count)``; None = all.
+        device: Device of the result.
+
+    Returns:
+        Boolean, ``(..., count, count)``.
+    """
+    place = torch.arange(count, device=device)
+    visible = torch.ones(1, count, dtype=torch.bool, device=device) if keys is None else keys
+    last = place.masked_fill(~visible, -1).amax(dim=-1, keepdim=True)
+    first = place.masked_fill(~visible, count).amin(dim=-1, keepdim=True)
+    end = (place == first) if tokens else torch.zeros_like(visible)
+    if tokens > 1:
+        end = end | (place == last)
+    return end | end.mT
