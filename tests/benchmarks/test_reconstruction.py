@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks import reconstruction, reconstruction_sweep
 from benchmarks.reconstruction_report import report
+from datamodules import TableCells
+from datamodules.reconstruction.options import SplitOptions
 
 SMALL = ["--trainer.max_steps=2", "--data.steps_per_epoch=1", "--model.network.dim=8", "--model.network.hidden=8"]
 SMALL += ["--model.network.layers=1", "--trainer.accelerator=cpu"]
@@ -38,6 +40,52 @@ def test_ours_and_baselines_are_scored_in_units_of_the_data(source: str, tmp_pat
     assert found.loc["ours", "rmse"] < 3
     assert 0 <= found.loc["ours", "coverage_90"] <= 1
     assert (found["seconds"] > 0).all()
+
+
+class Nearest:
+    """Baseline that says which rows it has seen: labels of ``fit`` are told by their first feature."""
+
+    def __init__(self) -> None:
+        self.known: dict[float, float] = {}
+        self.asked: list[float] = []
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.known = dict(zip(x[:, 0].tolist(), y.tolist(), strict=True))
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        self.asked = x[:, 0].tolist()
+        return np.zeros((len(x), 1))
+
+
+def test_a_baseline_is_fitted_to_the_training_rows_of_its_fold_and_asked_for_the_test_rows(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Nearest] = []
+    method = reconstruction.METHODS | {"linear": lambda *_: made.append(Nearest()) or made[-1]}
+    monkeypatch.setattr(reconstruction, "METHODS", method)
+    options = reconstruction.arguments([source, "--folds", "4"])
+    found = [reconstruction.measure(source, fold, "linear", options) for fold in range(4)]
+    table = pd.read_csv(source.partition("::")[0])
+    prices = dict(zip(table["size"], table["price"], strict=True))
+    assert sorted(row for each in made for row in each.asked) == sorted(prices)
+    for fold, (each, scores) in enumerate(zip(made, found, strict=True)):
+        roles = TableCells(source, split=SplitOptions(folds=4, fold=fold)).roles.numpy()
+        assert list(each.known) == table["size"][roles == 0].tolist()
+        assert each.asked == table["size"][roles == 2].tolist()
+        assert np.mean(list(each.known.values())) == pytest.approx(0, abs=1e-9)
+        assert np.std(list(each.known.values())) == pytest.approx(1)
+        errors = table["price"][roles == 2] - table["price"][roles == 0].mean()
+        assert scores["rmse"] == pytest.approx(np.square(errors).mean() ** 0.5)
+        assert scores["mae"] == pytest.approx(errors.abs().mean())
+
+
+@pytest.mark.parametrize("name", [name for name in reconstruction.METHODS if name not in reconstruction.EXTRA])
+def test_each_baseline_classifies(name: str) -> None:
+    options = reconstruction.arguments(["sklearn:iris"])
+    found = reconstruction.measure("sklearn:iris", 0, name, options)
+    assert found["auroc"] > 0.9
+    assert found["accuracy"] > 0.8
+    assert found["nll"] < 2
 
 
 def test_a_repeated_run_measures_only_what_is_missing(
@@ -92,6 +140,10 @@ def test_the_report_has_paired_differences(tmp_path: Path) -> None:
     text = report(pd.DataFrame(rows), options)
     assert "| ours | 2 | 2.000 ± 1.000 |  | 1 |" in text
     assert "| linear | 2 | 3.250 ± 1.250 | 1.250 ± 0.250 | 1 |" in text
+    assert text.index("| ours") < text.index("| linear"), "the best comes first"
+    classes = [{**row, "auroc": row["rmse"] / 5} for row in rows]
+    text = report(pd.DataFrame(classes).drop(columns="rmse"), options)
+    assert text.index("| linear") < text.index("| ours")
 
 
 @pytest.mark.parametrize("words", [["--only", "10"], ["--methods", "magic"], ["--data.split.fold=1"]])
