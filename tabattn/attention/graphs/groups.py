@@ -1,11 +1,12 @@
 """Groupings of projected queries and keys: buckets along each dimension, and clusters of k-means."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from tabattn.attention.graphs.knobs import whole
 from tabattn.attention.graphs.pattern import Pattern
 from tabattn.attention.mechanism import check_at_least
 from tabattn.attention.scores import full_precision
@@ -27,9 +28,7 @@ class Grouping(Pattern):
 
     def __init__(self, knob: float | None = None) -> None:
         super().__init__(knob)
-        if self.knob != self.knob // 1 or self.knob < 1:
-            raise ValueError(f"knob must be a whole number of at least 1, got {self.knob}")
-        self.knob = int(self.knob)
+        self.knob = whole(self.knob)
 
     @abstractmethod
     def groups(self, q: Tensor, k: Tensor, keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,7 +136,44 @@ class Dynamic(Grouping):
         return number.clamp(min=0).minimum(intervals - 1)
 
 
-class KMeans(Grouping):
+class Clustering(Grouping):
+    """Abstract grouping of tokens by centroids, the buffer ``centroids``, ``(heads, runs, clusters, width)``.
+
+    Args:
+        knob: Clusters of a run; None = those of the centroids, and 16 where there are none.
+
+    Raises:
+        ValueError: ``knob`` is out of its range.
+    """
+
+    default: ClassVar[float] = 16
+
+    centroids: Tensor | None
+
+    def __init__(self, knob: float | None = None) -> None:
+        super().__init__(knob)
+        self.asked = None if knob is None else self.knob
+        self.register_buffer("centroids", None)
+
+    def fitting_centroids(self, x: Tensor) -> Tensor | None:
+        """Centroids, where there are some, after a check that they fit the tokens and the knob.
+
+        Raises:
+            ValueError: They are of other heads, width or number.
+        """
+        if self.centroids is None:
+            return None
+        heads, _, clusters, width = self.centroids.shape
+        if (heads, width) != (x.shape[1], x.shape[-1]):
+            raise ValueError(
+                f"centroids are of {heads} heads and width {width}, queries of {x.shape[1]} and {x.shape[-1]}"
+            )
+        if self.asked not in (None, clusters):
+            raise ValueError(f"knob must be the clusters of the centroids, {clusters}, got {self.asked}")
+        return self.centroids.to(x.device, torch.float64)
+
+
+class KMeans(Clustering):
     """Clusters of k-means: queries and keys that share one of their ``top`` nearest centroids, in any run.
 
     The centroids are learned apart, from projected queries and keys together, and kept as the buffer ``centroids``,
@@ -155,22 +191,21 @@ class KMeans(Grouping):
         ValueError: ``knob``, ``top`` or ``match`` is out of its range.
     """
 
-    default: ClassVar[float] = 16
-
-    centroids: Tensor | None
-
     def __init__(self, knob: float | None = None, *, top: int = 1, match: Match = "any") -> None:
         super().__init__(knob)
         check_at_least(1, top=top)
         if match not in get_args(Match):
             raise ValueError(f"match must be any or rank, got {match!r}")
-        self.asked = None if knob is None else self.knob
         self.top = top
         self.match = match
-        self.register_buffer("centroids", None)
 
     def groups(self, q: Tensor, k: Tensor, keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        centroids = self._checked(q).to(q.device, torch.float64)
+        centroids = self.fitting_centroids(q)
+        if centroids is None:
+            raise ValueError("k-means has no centroids: train projections and centroids, and load them")
+        clusters = centroids.shape[2]
+        if self.top > clusters:
+            raise ValueError(f"top must be at most {clusters}, the clusters of the centroids, got {self.top}")
         return self._nearest(q, centroids), self._nearest(k, centroids)
 
     def _nearest(self, x: Tensor, centroids: Tensor) -> Tensor:
@@ -179,26 +214,3 @@ class KMeans(Grouping):
         # (batch, heads, runs, tokens, top) to (batch, heads, tokens, runs, top).
         nearest = distance.topk(self.top, dim=-1, largest=False).indices.transpose(2, 3)
         return nearest if self.match == "any" else nearest.flatten(-2)[..., None]
-
-    def _checked(self, x: Tensor) -> Tensor:
-        """Centroids, or ValueError where they are missing or do not fit."""
-        if self.centroids is None:
-            raise ValueError("k-means has no centroids: train projections and centroids, and load them")
-        heads, _, clusters, width = self.centroids.shape
-        if (heads, width) != (x.shape[1], x.shape[-1]):
-            raise ValueError(
-                f"centroids are of {heads} heads and width {width}, queries of {x.shape[1]} and {x.shape[-1]}"
-            )
-        if self.asked not in (None, clusters):
-            raise ValueError(f"knob must be the clusters of the centroids, {clusters}, got {self.asked}")
-        if self.top > clusters:
-            raise ValueError(f"top must be at most {clusters}, the clusters of the centroids, got {self.top}")
-        return self.centroids
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        given = state_dict.get(f"{prefix}centroids")
-        if isinstance(given, Tensor):
-            # Their number is that of the file.
-            kept = given if self.centroids is None else self.centroids
-            self.centroids = torch.empty_like(given, device=kept.device, dtype=kept.dtype)
-        super()._load_from_state_dict(state_dict, prefix, *arguments)

@@ -1,8 +1,9 @@
 """Abstract base class of predicted attention graphs, also called sparsity patterns or mask providers."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 
@@ -25,8 +26,8 @@ class Pattern(nn.Module, ABC):
     projected: ClassVar[bool] = False
     """Whether queries and keys are those that learned projections bring near to one another, not the mechanism's."""
 
-    equivariant: ClassVar[bool] = True
-    """Whether permuted keys give the same graph, permuted; if not, the pattern reads the order of the tokens."""
+    equivariant: bool = True
+    """Whether permuted tokens have the same graph, permuted; if not, the pattern reads their order."""
 
     def __init__(self, knob: float | None = None) -> None:
         super().__init__()
@@ -58,3 +59,12 @@ class Pattern(nn.Module, ABC):
             tokens have negative ones, which join nothing. None = this pattern has no codes.
         """
         return None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        for name, kept in self._buffers.items():
+            given = state_dict.get(f"{prefix}{name}")
+            if isinstance(given, Tensor):
+                # How many of them there are, such as clusters, is the file's to say.
+                like = given if kept is None else kept
+                setattr(self, name, torch.empty_like(given, device=like.device, dtype=like.dtype))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
