@@ -12,6 +12,7 @@ from tabattn.attention.pooling import Pooling
 from tabattn.attention.scratch import Scratch
 from tabattn.attention.softmax import Softmax
 from tabattn.attention.sparse import Sparse
+from tabattn.attention.sparsefinder import Sparsefinder
 from tabattn.attention.topk import TopK
 
 MECHANISMS: dict[str, type[Mechanism]] = {
@@ -25,6 +26,7 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "Nystrom": Nystrom,
     "TopK": TopK,
     "Entmax": Entmax,
+    "Sparsefinder": Sparsefinder,
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Scratch",
     "Softmax",
     "Sparse",
+    "Sparsefinder",
     "TopK",
     "as_factory",
     "capture",

@@ -1,0 +1,196 @@
+"""Sparsefinder: entmax attention that scores predicted keys, or by a certificate every key of positive weight."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tabattn.attention.certificate import certified_tiles, gathered_tiles
+from tabattn.attention.entmax_rows import EntmaxRows
+from tabattn.attention.graphs import PATTERNS, HeadProjection, Pattern
+from tabattn.attention.graphs.extras import ends, near
+from tabattn.attention.mechanism import Mechanism, check_at_least, check_same_length
+from tabattn.attention.scores import four_dimensional, full_precision
+from tabattn.attention.sparse_rows import SparseRows, Tile
+
+Mode = Literal["exact", "gather", "mask"]
+
+LEAST = 512
+"""Keys from which the certificate is looked for; fewer are all scored."""
+
+BLOCK = 128
+"""Queries computed at a time on a GPU."""
+
+
+class Sparsefinder(Mechanism):
+    """Sparsefinder: alpha-entmax attention on a predicted graph, or exact where bounds prove the rest to be zero.
+
+    In mode ``exact`` the output is that of Entmax, for any prediction: the threshold of some keys is a lower bound of a
+    row's, so that a block of keys whose scores are bounded below it has weights of exactly zero. Keys and queries are
+    ordered by a tree, and only the blocks that may have a weight are scored, forward and backward. It is faster where
+    heads have structure: low rank, clusters, large scores. Isotropic keys, fewer than 512 keys and GPUs get the dense
+    computation. In mode ``gather`` only predicted keys are scored; ``mask`` is the same by a dense mask, for reference.
+
+    Cost: linear in the keys scored, and queries x keys / 16 bounds (exact) or comparisons (gather).
+    Exactness: equals Entmax (exact); equals it for each query whose predicted keys hold all of its support (gather).
+    Source: Treviso et al. 2022, arXiv 2109.12188; for exact, bounds as of Quest, Tang et al. 2024, arXiv 2406.10774.
+
+    Args:
+        heads: Number of attention heads.
+        head_dim: Width of one head.
+        mode: ``exact``, ``gather`` or ``mask``.
+        grouping: Predictor of the graph, a name in ``tabattn.attention.graphs.PATTERNS``; None = by bounds of the
+            scores, in mode exact.
+        knob: The predictor's number, such as clusters or keys of a bucket; None = its default.
+        top: Nearest clusters of each token, for ``kmeans``.
+        window: Neighbouring keys that are always predicted, in a sequence.
+        ends: Whether the first token (1), or the first and the last (2), see and are seen by all.
+        width: Dimensions of the projected queries and keys.
+        hidden: Width of the projection's hidden layer; None = linear.
+        shared: Whether queries and keys have one projection.
+        alpha: Sparsity of entmax, above 1 to 2 (sparsemax).
+
+    Raises:
+        ValueError: An argument is out of its range, or ``grouping`` is missing for a mode that predicts.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        *,
+        mode: Mode = "exact",
+        grouping: str | None = None,
+        knob: float | None = None,
+        top: int = 1,
+        window: int = 0,
+        ends: int = 0,
+        width: int = 4,
+        hidden: int | None = None,
+        shared: bool = False,
+        alpha: float = 1.5,
+    ) -> None:
+        super().__init__(heads, head_dim)
+        if not 1.0 < alpha <= 2.0:
+            raise ValueError(f"alpha must be in (1, 2], got {alpha}")
+        if mode not in ("exact", "gather", "mask"):
+            raise ValueError(f"mode must be exact, gather or mask, got {mode!r}")
+        if mode != "exact" and grouping is None:
+            raise ValueError(f"grouping must be one of {', '.join(PATTERNS)} for mode {mode}, got None")
+        if grouping is not None and grouping not in PATTERNS:
+            raise ValueError(f"grouping must be one of {', '.join(PATTERNS)}, got {grouping!r}")
+        check_at_least(0, window=window, ends=ends)
+        if ends > 2:
+            raise ValueError(f"ends must be at most 2, got {ends}")
+        self.mode, self.grouping, self.knob, self.top = mode, grouping, knob, top
+        self.window, self.ends, self.alpha = window, ends, float(alpha)
+        self.width, self.hidden, self.shared = width, hidden, shared
+        self.pattern = None if grouping is None else self._made(grouping)
+        self.projection: HeadProjection | None = None
+        if self.pattern is not None and self.pattern.projected:
+            self.projection = HeadProjection(heads, head_dim, width=width, hidden=hidden, shared=shared)
+            # Trained apart, by the sparsity task: no gradient of a task passes through a grouping.
+            self.projection.requires_grad_(False)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        seen = None if mask is None else four_dimensional(mask)
+        with torch.autocast(q.device.type, enabled=False):
+            queries, keys, values = full_precision(q), full_precision(k), full_precision(v)
+            order = self.alpha - 1
+            if self.mode == "mask" or (self.mode == "exact" and not self._certifies(keys)):
+                if self.mode == "mask":
+                    seen = self.graph(queries, keys, seen)
+                arguments = (queries * self.scale, keys, values, self.alpha, seen, BLOCK, 0.0, 0)
+                out: Tensor = EntmaxRows.apply(*arguments)  # type: ignore[no-untyped-call]
+                return out.to(v.dtype)
+            tiles = self.tiles(queries.detach(), keys.detach(), seen)
+            queries, keys, values = (x.flatten(0, 1) for x in (queries * self.scale, keys, values))
+            out = SparseRows.apply(queries, keys, values, order, tiles)  # type: ignore[no-untyped-call]
+            return out.view(*q.shape[:-1], v.shape[-1]).to(v.dtype)
+
+    @torch.no_grad()
+    def graph(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Predicted graph: which keys of each query are taken to have a weight, of those that may be seen.
+
+        Args:
+            q: Queries, ``(batch, heads, queries, head_dim)``.
+            k: Keys, ``(batch, heads, keys, head_dim)``.
+            mask: Boolean, broadcastable to ``(batch, heads, queries, keys)``; True = may be seen.
+
+        Returns:
+            Boolean, ``(batch, heads, queries, keys)``.
+
+        Raises:
+            ValueError: There is no predictor, or one that reads the order of tokens is given keys of other tokens.
+        """
+        if self.pattern is None:
+            raise ValueError(f"grouping must be one of {', '.join(PATTERNS)} to predict a graph, got None")
+        mask = None if mask is None else four_dimensional(mask)
+        keys, queries = _visible(mask)
+        points = (q, k) if self.projection is None else self.projection(q, k)
+        found = self.pattern.edges(*points, keys, queries)
+        if self.window or self.ends:
+            count = check_same_length(self, q, k)
+            found = found | near(count, self.window, q.device) | ends(count, self.ends, keys, q.device)
+        found = found if mask is None else found & mask
+        return found.expand(*q.shape[:-1], k.shape[-2])
+
+    @torch.no_grad()
+    def tiles(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> list[list[Tile]]:
+        """Keys that are scored for each query, of each item's each head: predicted, or by the certificate.
+
+        Arguments as of ``graph``.
+        """
+        mask = None if mask is None else four_dimensional(mask).expand(*q.shape[:2], -1, -1)
+        if self.mode == "gather":
+            points = q if self.projection is None else self.projection(q, k)[0]
+            graphs = self._graphs(q, k, mask)
+            return [gathered_tiles(own, edges) for own, edges in zip(points.flatten(0, 1), graphs, strict=True)]
+        predicted = None if self.pattern is None else self.graph(q, k, mask).flatten(0, 1)
+        seen = None if mask is None else mask.flatten(0, 1)
+        found = []
+        for number, (own, keys) in enumerate(zip(q.flatten(0, 1) * self.scale, k.flatten(0, 1), strict=True)):
+            visible, probe = (None if part is None else part[number] for part in (seen, predicted))
+            found.append(certified_tiles(own, keys, self.alpha - 1, visible, probe))
+        return found
+
+    def _graphs(self, q: Tensor, k: Tensor, mask: Tensor | None) -> list[Callable[[Tensor], Tensor]]:
+        """Predicted graph of each item's each head, as a function of the numbers of queries.
+
+        Of groupings it compares numbers of groups of a few queries at a time, so that memory is linear.
+        """
+        keys, queries = _visible(mask)
+        points = (q, k) if self.projection is None else self.projection(q, k)
+        codes = None if self.pattern is None else self.pattern.codes(*points, keys, queries)
+        if codes is None or self.window or self.ends:
+            return [graph.__getitem__ for graph in self.graph(q, k, mask).flatten(0, 1)]
+        own, theirs = (each.flatten(0, 1) for each in codes)
+        seen = None if mask is None else mask.flatten(0, 1)
+
+        def graph(number: int) -> Callable[[Tensor], Tensor]:
+            def edges(rows: Tensor) -> Tensor:
+                found = torch.zeros(len(rows), k.shape[-2], dtype=torch.bool, device=q.device)
+                for one in own[number, rows].unbind(-1):
+                    for other in theirs[number].unbind(-1):
+                        found |= one[:, None] == other
+                if seen is not None:
+                    found &= seen[number] if seen.shape[1] == 1 else seen[number, rows]
+                return found
+
+            return edges
+
+        return [graph(number) for number in range(len(own))]
+
+    def _made(self, grouping: str) -> Pattern:
+        own = {"top": self.top} if self.top != 1 else {}
+        return PATTERNS[grouping](self.knob, **own)
+
+    def _certifies(self, k: Tensor) -> bool:
+        """Whether blocks of keys are looked for: on a GPU, and in compiled graphs, all keys are scored."""
+        return k.device.type == "cpu" and k.shape[-2] >= LEAST and not torch.compiler.is_compiling()
+
+
+def _visible(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Keys that any query may see, and queries that may see any key."""
+    return (None, None) if mask is None else (mask.any(dim=-2, keepdim=True), mask.any(dim=-1, keepdim=True))
