@@ -96,7 +96,8 @@ def grouped(inputs: Inputs, clusters: int) -> Sparsefinder:
     made = Sparsefinder(heads, width, mode="gather", grouping="kmeans", width=WIDTH, shared=True)
     keys = inputs.k[0] - inputs.k[0].mean(dim=1, keepdim=True)
     axes = torch.linalg.svd(keys, full_matrices=False).Vh[:, :WIDTH].mT
-    assert made.projection is not None and made.pattern is not None
+    assert made.projection is not None
+    assert made.pattern is not None
     made.projection.load_state_dict({"q.w": axes, "q.b": torch.zeros(heads, 1, WIDTH)})
     points = torch.cat(made.projection(inputs.q, inputs.k), dim=2)[0]
     centres = [KMeans(clusters, n_init=1, random_state=0).fit(own.numpy()).cluster_centers_ for own in points]
@@ -178,8 +179,8 @@ Written by `python -m benchmarks.sparsity` on {provenance(torch.device("cpu"))}.
 
 Batch 1, {options.heads} heads of {options.head_dim}, float32, medians of {options.repeats} interleaved runs. *Softmax*:
 forward and backward; *Entmax*: the same, as a ratio to Softmax. *exact* and *gather*: how many times as fast as dense
-Entmax, forward alone and forward and backward; the share of pairs of query and key that is scored; the largest difference
-of exact's output from Entmax's; the share of positive weights that gather's graph holds.
+Entmax, forward alone and forward and backward; the share of pairs of query and key that is scored; the largest
+difference of exact's output from Entmax's; the share of positive weights that gather's graph holds.
 
 {chr(10).join(lines)}
 

@@ -10,6 +10,7 @@ from tabattn.attention.certificate import certified_tiles, gathered_tiles
 from tabattn.attention.entmax_rows import EntmaxRows
 from tabattn.attention.graphs import PATTERNS, HeadProjection, Pattern
 from tabattn.attention.graphs.extras import ends, near
+from tabattn.attention.graphs.groups import KMeans
 from tabattn.attention.mechanism import Mechanism, check_at_least, check_same_length
 from tabattn.attention.scores import four_dimensional, full_precision
 from tabattn.attention.sparse_rows import SparseRows, Tile
@@ -128,7 +129,7 @@ class Sparsefinder(Mechanism):
             raise ValueError(f"grouping must be one of {', '.join(PATTERNS)} to predict a graph, got None")
         mask = None if mask is None else four_dimensional(mask)
         keys, queries = _visible(mask)
-        points = (q, k) if self.projection is None else self.projection(q, k)
+        points = self._points(q, k)
         found = self.pattern.edges(*points, keys, queries)
         if self.window or self.ends:
             count = check_same_length(self, q, k)
@@ -144,9 +145,8 @@ class Sparsefinder(Mechanism):
         """
         mask = None if mask is None else four_dimensional(mask).expand(*q.shape[:2], -1, -1)
         if self.mode == "gather":
-            points = q if self.projection is None else self.projection(q, k)[0]
-            graphs = self._graphs(q, k, mask)
-            return [gathered_tiles(own, edges) for own, edges in zip(points.flatten(0, 1), graphs, strict=True)]
+            points = self._points(q, k)[0].flatten(0, 1)
+            return [gathered_tiles(own, edges) for own, edges in zip(points, self._graphs(q, k, mask), strict=True)]
         predicted = None if self.pattern is None else self.graph(q, k, mask).flatten(0, 1)
         seen = None if mask is None else mask.flatten(0, 1)
         found = []
@@ -161,7 +161,7 @@ class Sparsefinder(Mechanism):
         Of groupings it compares numbers of groups of a few queries at a time, so that memory is linear.
         """
         keys, queries = _visible(mask)
-        points = (q, k) if self.projection is None else self.projection(q, k)
+        points = self._points(q, k)
         codes = None if self.pattern is None else self.pattern.codes(*points, keys, queries)
         if codes is None or self.window or self.ends:
             return [graph.__getitem__ for graph in self.graph(q, k, mask).flatten(0, 1)]
@@ -183,8 +183,18 @@ class Sparsefinder(Mechanism):
         return [graph(number) for number in range(len(own))]
 
     def _made(self, grouping: str) -> Pattern:
-        own = {"top": self.top} if self.top != 1 else {}
-        return PATTERNS[grouping](self.knob, **own)
+        if grouping == "kmeans":
+            return KMeans(self.knob, top=self.top)
+        if self.top != 1:
+            raise ValueError(f"top must be 1 for grouping {grouping}, got {self.top}")
+        return PATTERNS[grouping](self.knob)
+
+    def _points(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys as the pattern compares them."""
+        if self.projection is None:
+            return q, k
+        own, theirs = self.projection(q, k)
+        return own, theirs
 
     def _certifies(self, k: Tensor) -> bool:
         """Whether blocks of keys are looked for: on a GPU, and in compiled graphs, all keys are scored."""
