@@ -1,7 +1,16 @@
 """Predicted attention graphs: which keys each query may have a weight on."""
 
 from tabattn.attention.graphs.bounds import TopScores
-from tabattn.attention.graphs.distances import Cosine, Euclidean, Smallest, Squared
+from tabattn.attention.graphs.distances import (
+    Cosine,
+    Direction,
+    Euclidean,
+    Minkowski,
+    ProjectedEntmax,
+    Smallest,
+    SmallestOfDirections,
+    Squared,
+)
 from tabattn.attention.graphs.groups import Dynamic, Fixed, KMeans
 from tabattn.attention.graphs.pattern import Pattern
 from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window
@@ -14,7 +23,11 @@ PATTERNS: dict[str, type[Pattern]] = {
     "cos": Cosine,
     "euclidean": Euclidean,
     "l2": Squared,
+    "direction": Direction,
+    "minkowski": Minkowski,
     "min": Smallest,
+    "min_norm": SmallestOfDirections,
+    "entmax": ProjectedEntmax,
     "window": Window,
     "bigbird": BigBird,
     "longformer": Longformer,

@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tabattn.attention.graphs.pattern import Pattern
+from tabattn.attention.entmax_solver import solve_rows
+from tabattn.attention.graphs.pattern import Pattern, blank
 from tabattn.attention.scores import full_precision
 
 LEAST = 1e-7
@@ -38,7 +39,11 @@ class Distance(Pattern):
 
     @torch.no_grad()
     def edges(self, q: Tensor, k: Tensor, keys: Tensor | None = None, queries: Tensor | None = None) -> Tensor:
-        return self.distance(full_precision(q), full_precision(k)) < self.knob
+        q, k = full_precision(q), full_precision(k)
+        graph, blocks = blank(q, k)
+        for block, rows in blocks:
+            torch.lt(self.distance(q[..., rows, :], k), self.knob, out=block)
+        return graph
 
 
 class Cosine(Distance):
@@ -67,6 +72,72 @@ class Smallest(Distance):
 
     def distance(self, q: Tensor, k: Tensor) -> Tensor:
         return _smallest(q, k)
+
+
+class Minkowski(Distance):
+    """Minkowski distance: p-norm of the difference.
+
+    Args:
+        knob: Threshold, at least 0; None = 0.5.
+        p: Order of the norm; inf = the largest difference.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(self, knob: float | None = None, *, p: float = 2.0) -> None:
+        super().__init__(knob)
+        if not p > 0:
+            raise ValueError(f"p must be above 0, got {p}")
+        self.p = float(p)
+
+    def distance(self, q: Tensor, k: Tensor) -> Tensor:
+        return _norms(q, k, self.p)
+
+
+class Direction(Minkowski):
+    """Distance of directions: p-norm of the difference of vectors over their p-norms."""
+
+    def distance(self, q: Tensor, k: Tensor) -> Tensor:
+        return _norms(_unit(q, self.p), _unit(k, self.p), self.p)
+
+
+class SmallestOfDirections(Minkowski):
+    """Smallest squared difference, in any one dimension, of vectors over their p-norms."""
+
+    def distance(self, q: Tensor, k: Tensor) -> Tensor:
+        return _smallest(_unit(q, self.p), _unit(k, self.p))
+
+
+class ProjectedEntmax(Pattern):
+    """Entmax of projected queries and keys: pairs with a weight by ``q k^T / sqrt(width)``.
+
+    Args:
+        knob: Alpha of entmax, above 1 to 2 (sparsemax); None = 1.5.
+
+    Raises:
+        ValueError: ``knob`` is out of its range.
+    """
+
+    default: ClassVar[float] = 1.5
+
+    projected = True
+
+    def __init__(self, knob: float | None = None) -> None:
+        super().__init__(knob)
+        if not 1 < self.knob <= 2:
+            raise ValueError(f"knob must be in (1, 2], got {self.knob}")
+
+    @torch.no_grad()
+    def edges(self, q: Tensor, k: Tensor, keys: Tensor | None = None, queries: Tensor | None = None) -> Tensor:
+        order = float(self.knob) - 1
+        q, k = full_precision(q) * (order * q.shape[-1] ** -0.5), full_precision(k)
+        graph, blocks = blank(q, k)
+        for block, rows in blocks if graph.numel() else ():
+            scores = q[..., rows, :] @ k.mT
+            scores = scores if keys is None else scores.masked_fill_(~keys, -torch.inf)
+            torch.gt(solve_rows(scores, order).p, 0, out=block)
+        return graph
 
 
 def _unit(x: Tensor, p: float = 2.0) -> Tensor:

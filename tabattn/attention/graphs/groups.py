@@ -1,13 +1,14 @@
 """Groupings of projected queries and keys: buckets along each dimension, and clusters of k-means."""
 
 from abc import abstractmethod
+from itertools import product
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from tabattn.attention.graphs.knobs import whole
-from tabattn.attention.graphs.pattern import Pattern
+from tabattn.attention.graphs.pattern import Pattern, blank
 from tabattn.attention.mechanism import check_at_least
 from tabattn.attention.scores import full_precision
 
@@ -44,12 +45,13 @@ class Grouping(Pattern):
     @torch.no_grad()
     def edges(self, q: Tensor, k: Tensor, keys: Tensor | None = None, queries: Tensor | None = None) -> Tensor:
         own, theirs = self.groups(q, k, _visible(k, keys, -1), _visible(q, queries, -2))
-        found = torch.zeros(*q.shape[:-1], k.shape[-2], dtype=torch.bool, device=q.device)
-        for grouping in range(own.shape[-2]):
-            for one in own[..., grouping, :].unbind(-1):
-                for other in theirs[..., grouping, :].unbind(-1):
-                    found |= one[..., :, None] == other[..., None, :]
-        return found
+        graph, blocks = blank(q, k)
+        others = [grouping.unbind(-1) for grouping in theirs.unbind(-2)]
+        for block, rows in blocks:
+            for grouping, same in zip(own[..., rows, :, :].unbind(-2), others, strict=True):
+                for one, other in product(grouping.unbind(-1), same):
+                    block |= one[..., :, None] == other[..., None, :]
+        return graph
 
     @torch.no_grad()
     def codes(
@@ -82,19 +84,36 @@ class Fixed(Grouping):
 
     Args:
         knob: Keys of a bucket.
+        by_keys: Whether a query is in the bucket of the greatest key below it, instead of being ranked among the
+            queries; then the other queries do not matter.
     """
 
     default: ClassVar[float] = 16
 
+    def __init__(self, knob: float | None = None, *, by_keys: bool = False) -> None:
+        super().__init__(knob)
+        self.by_keys = by_keys
+
     def groups(self, q: Tensor, k: Tensor, keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        size, asked = (each.sum(dim=-1)[..., None, None] for each in (keys, queries))
-        own = _ranks(q, queries) * size // (asked.clamp(min=1) * int(self.knob))
-        return own[..., None], (_ranks(k, keys) // int(self.knob))[..., None]
+        bucket = int(self.knob)
+        theirs = _ranks(k, keys) // bucket
+        if self.by_keys:
+            ordered = _hidden_last(k, keys).sort(dim=-2).values.mT.contiguous()
+            below = torch.searchsorted(ordered, full_precision(q).mT.contiguous(), right=True).mT
+            own = (below - 1).clamp(min=0) // bucket
+        else:
+            size, asked = (each.sum(dim=-1)[..., None, None] for each in (keys, queries))
+            own = _ranks(q, queries) * size // (asked.clamp(min=1) * bucket)
+        return own[..., None], theirs[..., None]
+
+
+def _hidden_last(x: Tensor, visible: Tensor) -> Tensor:
+    return full_precision(x).masked_fill(~visible[..., None], torch.inf)
 
 
 def _ranks(x: Tensor, visible: Tensor) -> Tensor:
     """Rank of each token along each dimension, ``(batch, heads, tokens, width)``; hidden ones come last."""
-    order = full_precision(x).masked_fill(~visible[..., None], torch.inf).argsort(dim=-2, stable=True)
+    order = _hidden_last(x, visible).argsort(dim=-2, stable=True)
     places = torch.arange(x.shape[-2], device=x.device)[:, None].expand(order.shape)
     return torch.empty_like(order).scatter_(-2, order, places)
 

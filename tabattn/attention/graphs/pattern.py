@@ -1,10 +1,14 @@
 """Abstract base class of predicted attention graphs, also called sparsity patterns or mask providers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+PAIRS = 2**18
+"""Pairs of query and key that are compared at a time, so that what is between fits into a core's cache."""
 
 
 class Pattern(nn.Module, ABC):
@@ -68,3 +72,16 @@ class Pattern(nn.Module, ABC):
                 like = given if kept is None else kept
                 setattr(self, name, torch.empty_like(given, device=like.device, dtype=like.dtype))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def blank(q: Tensor, k: Tensor) -> tuple[Tensor, Iterator[tuple[Tensor, slice]]]:
+    """Graph without edges, and views of blocks of its rows with the queries that they belong to.
+
+    Args:
+        q: Queries, ``(batch, heads, queries, width)``.
+        k: Keys, ``(batch, heads, keys, width)``.
+    """
+    graph = torch.zeros(*q.shape[:-1], k.shape[-2], dtype=torch.bool, device=q.device)
+    rows = max(1, PAIRS // max(1, q.shape[0] * q.shape[1] * k.shape[-2]))
+    starts = range(0, q.shape[-2], rows)
+    return graph, ((graph[..., start : start + rows, :], slice(start, start + rows)) for start in starts)
