@@ -10,8 +10,11 @@ import torch
 from scipy import sparse
 
 from tabattn.contract.errors import TableWarning
+from tabattn.nn.densities import mixture
+from tabattn.reconstruction.cell_network import Reconstruction
 from tabattn.reconstruction.estimator import TabularImputer
 from tabattn.reconstruction.estimator.batches import Hiding
+from tabattn.reconstruction.estimator.filling import draw_column
 from tests.reconstruction.estimator.tiny import imputer, mixed
 
 
@@ -161,6 +164,20 @@ def test_draws_vary_and_known_cells_do_not() -> None:
     pd.testing.assert_frame_equal(again[1], second)
     with pytest.raises(ValueError, match="n must be a whole number, at least 1, got 0"):
         model.sample(frame, 0)
+
+
+def test_draws_have_the_moments_of_their_mixture() -> None:
+    x = np.random.default_rng(0).normal(3.0, 2.0, size=(60, 2))
+    members = imputer().fit(x).members_
+    shape = (1, 4000, 2, 2)
+    logits, means = torch.tensor([0.25, 0.75]).log().expand(shape), torch.tensor([-0.5, 0.5]).expand(shape)
+    density = mixture(logits, means, torch.tensor([0.1, 0.4]).expand(shape))
+    found = Reconstruction(torch.zeros(shape[:3]), density, torch.zeros(1, 4000, 0, 0))
+    drawn = draw_column(members, found, 1, np.random.RandomState(0))
+    z = (drawn - x[:, 1].mean()) / x[:, 1].std()
+    variance = 0.25 * 0.1**2 + 0.75 * 0.4**2 + 0.25 * 0.75
+    assert z.mean() == pytest.approx(0.25, abs=0.03)
+    assert z.var() == pytest.approx(variance, rel=0.05)
 
 
 def test_draws_are_of_the_density_and_of_each_other() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tabattn.contract.columns import learn
 from tabattn.contract.errors import TableWarning
+from tabattn.reconstruction.cell_network import Reconstruction
 from tabattn.reconstruction.estimator import TabularImputer
+from tabattn.reconstruction.estimator.members import Members
 from tabattn.reconstruction.estimator.restore import fill
 from tabattn.reconstruction.estimator.writing import Writing
 from tests.reconstruction.estimator.test_files import changed
@@ -131,6 +134,22 @@ def test_numbers_stay_within_the_range_of_fit() -> None:
     assert (found.reshape(6, 8, 8)[:, np.eye(8, dtype=bool)] <= x.max(0)).all()
     assert (found.reshape(6, 8, 8)[:, np.eye(8, dtype=bool)] >= x.min(0)).all()
     assert model.ranges_.tolist() == [x.min(0).tolist(), x.max(0).tolist()]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_means_beyond_the_range_of_fit_are_its_bounds(sign: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 8))
+    model = imputer().fit(x)
+    predict = Members.predict
+
+    def far(own: Members, *given: Any) -> Reconstruction:
+        found = predict(own, *given)
+        return found._replace(mean=torch.full_like(found.mean, sign * 1e6))
+
+    monkeypatch.setattr(Members, "predict", far)
+    found = model.transform(np.where(np.eye(8, dtype=bool), np.nan, x[:8]))
+    np.testing.assert_allclose(found.diagonal(), x.max(0) if sign > 0 else x.min(0), rtol=1e-6)
+    assert ((x.min(0) <= found.diagonal()) & (found.diagonal() <= x.max(0))).all()
 
 
 def test_constant_columns_are_filled_where_they_cannot_be_read() -> None:
