@@ -11,6 +11,7 @@ from tabattn.attention.graphs.distances import (
     SmallestOfDirections,
     Squared,
 )
+from tabattn.attention.graphs.gate import BlockGate
 from tabattn.attention.graphs.groups import Dynamic, Fixed, KMeans
 from tabattn.attention.graphs.pattern import Pattern
 from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window
@@ -33,6 +34,7 @@ PATTERNS: dict[str, type[Pattern]] = {
     "longformer": Longformer,
     "openai": Strided,
     "topk": TopScores,
+    "gate": BlockGate,
 }
 """Patterns by the names that configurations use."""
 
