@@ -32,7 +32,9 @@ class SparseRows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, order: float, tiles: Sequence[Sequence[Tile]]) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, orders: Sequence[float], tiles: Sequence[Sequence[Tile]]
+    ) -> Tensor:
         """Forward pass: mix the values by entmax weights.
 
         Args:
@@ -40,7 +42,7 @@ class SparseRows(torch.autograd.Function):
             q: Scaled queries, ``(batch x heads, queries, head_dim)``.
             k: Keys, ``(batch x heads, keys, head_dim)``.
             v: Values, ``(batch x heads, keys, any)``.
-            order: alpha - 1, above 0.
+            orders: alpha - 1 of each head, above 0.
             tiles: Tiles of each head, which hold each query at most once.
 
         Returns:
@@ -48,13 +50,13 @@ class SparseRows(torch.autograd.Function):
         """
         out = q.new_zeros(*q.shape[:-1], v.shape[-1])
         peak, shift = (q.new_zeros(*q.shape[:-1], 1) for _ in range(2))
-        for head, parts in enumerate(tiles):
+        for head, (order, parts) in enumerate(zip(orders, tiles, strict=True)):
             for tile in parts:
                 rows = solve_rows(_scores(q[head], k[head], order, tile), order)
                 peak[head, tile.rows], shift[head, tile.rows] = rows.peak, rows.shift
                 out[head, tile.rows] = rows.p @ chosen(v[head], tile)
         ctx.save_for_backward(q, k, v, peak, shift)
-        ctx.order, ctx.tiles = order, tiles
+        ctx.orders, ctx.tiles = orders, tiles
         return out
 
     @staticmethod
@@ -64,11 +66,11 @@ class SparseRows(torch.autograd.Function):
         q, k, v, peak, shift = ctx.saved_tensors
         dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         with torch.autocast(q.device.type, enabled=False):
-            for head, parts in enumerate(ctx.tiles):
+            for head, (order, parts) in enumerate(zip(ctx.orders, ctx.tiles, strict=True)):
                 for tile in parts:
                     rows, dout = tile.rows, grad[head, tile.rows]
-                    excess = _scores(q[head], k[head], ctx.order, tile).sub_(peak[head, rows]).sub_(shift[head, rows])
-                    p, slope = weights_and_slopes(excess, ctx.order)
+                    excess = _scores(q[head], k[head], order, tile).sub_(peak[head, rows]).sub_(shift[head, rows])
+                    p, slope = weights_and_slopes(excess, order)
                     _add(dv[head], tile, p.mT @ dout)
                     dscores = centre(dout @ chosen(v[head], tile).mT, slope).mul_(slope)
                     dq[head, rows] = dscores @ chosen(k[head], tile)

@@ -1,12 +1,13 @@
 """Sparsefinder: entmax attention that scores predicted keys, or by a certificate every key of positive weight."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from tabattn.attention.certificate import certified_tiles, gathered_tiles
+from tabattn.attention.entmax import Entmax
 from tabattn.attention.entmax_rows import EntmaxRows
 from tabattn.attention.graphs import PATTERNS, HeadProjection, Pattern
 from tabattn.attention.graphs.extras import ends, near
@@ -86,6 +87,7 @@ class Sparsefinder(Mechanism):
             raise ValueError(f"ends must be at most 2, got {ends}")
         self.mode, self.grouping, self.knob, self.top = mode, grouping, knob, top
         self.window, self.ends, self.alpha = window, ends, float(alpha)
+        self.alphas = (self.alpha,) * heads
         self.width, self.hidden, self.shared = width, hidden, shared
         self.pattern = None if grouping is None else self._made(grouping)
         self.projection: HeadProjection | None = None
@@ -94,20 +96,38 @@ class Sparsefinder(Mechanism):
             # Trained apart, by the sparsity task: no gradient of a task passes through a grouping.
             self.projection.requires_grad_(False)
 
+    @classmethod
+    def like(cls, trained: Entmax, **arguments: Any) -> Self:
+        """Sparsefinder in place of a trained entmax attention, with the alpha of each of its heads.
+
+        Args:
+            trained: Entmax attention, whose alpha may be learned.
+            arguments: Arguments of Sparsefinder, but alpha.
+
+        Raises:
+            ValueError: Its alpha is 1, that is Softmax, which has no zeros.
+        """
+        alphas = trained.alpha if isinstance(trained.alpha, Tensor) else torch.full((trained.heads,), trained.alpha)
+        # A decimal that was given comes back as it was.
+        own = tuple(round(alpha, 6) for alpha in alphas.tolist())
+        made = cls(trained.heads, trained.head_dim, alpha=own[0], **arguments)
+        made.alphas = own
+        return made
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         seen = None if mask is None else four_dimensional(mask)
         with torch.autocast(q.device.type, enabled=False):
             queries, keys, values = full_precision(q), full_precision(k), full_precision(v)
-            order = self.alpha - 1
             if self.mode == "mask" or (self.mode == "exact" and not self._certifies(keys)):
                 if self.mode == "mask":
                     seen = self.graph(queries, keys, seen)
-                arguments = (queries * self.scale, keys, values, self.alpha, seen, BLOCK, 0.0, 0)
+                arguments = (queries * self.scale, keys, values, self._own_alpha(queries), seen, BLOCK, 0.0, 0)
                 out: Tensor = EntmaxRows.apply(*arguments)  # type: ignore[no-untyped-call]
                 return out.to(v.dtype)
             tiles = self.tiles(queries.detach(), keys.detach(), seen)
             queries, keys, values = (x.flatten(0, 1) for x in (queries * self.scale, keys, values))
-            out = SparseRows.apply(queries, keys, values, order, tiles)  # type: ignore[no-untyped-call]
+            orders = [alpha - 1 for alpha in self.alphas] * len(q)
+            out = SparseRows.apply(queries, keys, values, orders, tiles)  # type: ignore[no-untyped-call]
             return out.view(*q.shape[:-1], v.shape[-1]).to(v.dtype)
 
     @torch.no_grad()
@@ -152,7 +172,8 @@ class Sparsefinder(Mechanism):
         found = []
         for number, (own, keys) in enumerate(zip(q.flatten(0, 1) * self.scale, k.flatten(0, 1), strict=True)):
             visible, probe = (None if part is None else part[number] for part in (seen, predicted))
-            found.append(certified_tiles(own, keys, self.alpha - 1, visible, probe))
+            order = self.alphas[number % self.heads] - 1
+            found.append(certified_tiles(own, keys, order, visible, probe))
         return found
 
     def _graphs(self, q: Tensor, k: Tensor, mask: Tensor | None) -> list[Callable[[Tensor], Tensor]]:
@@ -181,6 +202,12 @@ class Sparsefinder(Mechanism):
             return edges
 
         return [graph(number) for number in range(len(own))]
+
+    def _own_alpha(self, like: Tensor) -> Tensor | float:
+        """Alpha as the dense computation takes it: a number, or one for each head."""
+        if len(set(self.alphas)) == 1:
+            return self.alphas[0]
+        return torch.tensor(self.alphas, dtype=like.dtype, device=like.device)[:, None, None]
 
     def _made(self, grouping: str) -> Pattern:
         if grouping == "kmeans":

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabattn.attention import Entmax, Sparsefinder
+from tabattn.attention import Entmax, Sparsefinder, sparsefinder
 from tabattn.attention.graphs import PATTERNS
 
 HEADS, HEAD_DIM = 2, 4
@@ -107,3 +107,18 @@ def test_a_graph_needs_a_predictor_and_neighbours_one_length():
         Sparsefinder(HEADS, HEAD_DIM).graph(q, k)
     with pytest.raises(ValueError, match="must have one length, got 30 and 40"):
         Sparsefinder(HEADS, HEAD_DIM, mode="mask", grouping="l2", window=3).double()(q, k, v)
+
+
+@pytest.mark.parametrize("mode", ["exact", "gather", "mask"])
+def test_in_place_of_trained_entmax_each_head_has_its_alpha(mode, monkeypatch):
+    monkeypatch.setattr(sparsefinder, "LEAST", 1)
+    trained = Entmax(HEADS, HEAD_DIM, learn_alpha=True)
+    with torch.no_grad():
+        trained.alpha_logit.copy_(torch.tensor([-2.0, 1.0]))
+    ours = Sparsefinder.like(trained, mode=mode, **({} if mode == "exact" else {"grouping": "l2", "knob": 1e9}))
+    assert ours.alphas == pytest.approx([1.119203, 1.731059])
+    x = inputs()
+    torch.testing.assert_close(ours.double()(*x), trained.double()(*x), atol=1e-5, rtol=0)
+    assert Sparsefinder.like(Entmax(HEADS, HEAD_DIM, alpha=1.3)).alphas == (1.3, 1.3)
+    with pytest.raises(ValueError, match=r"alpha must be in \(1, 2\], got 1.0"):
+        Sparsefinder.like(Entmax(HEADS, HEAD_DIM, alpha=1.0))
