@@ -13,6 +13,7 @@ from tabattn.attention.graphs.distances import (
 )
 from tabattn.attention.graphs.gate import BlockGate
 from tabattn.attention.graphs.groups import Dynamic, Fixed, KMeans
+from tabattn.attention.graphs.hashing import LSH, Clustered, Routing
 from tabattn.attention.graphs.pattern import Pattern
 from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window
 from tabattn.attention.graphs.projection import HeadProjection
@@ -33,6 +34,9 @@ PATTERNS: dict[str, type[Pattern]] = {
     "bigbird": BigBird,
     "longformer": Longformer,
     "openai": Strided,
+    "lsh": LSH,
+    "routing": Routing,
+    "clustered": Clustered,
     "topk": TopScores,
     "gate": BlockGate,
 }

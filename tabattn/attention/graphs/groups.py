@@ -44,7 +44,7 @@ class Grouping(Pattern):
 
     @torch.no_grad()
     def edges(self, q: Tensor, k: Tensor, keys: Tensor | None = None, queries: Tensor | None = None) -> Tensor:
-        own, theirs = self.groups(q, k, _visible(k, keys, -1), _visible(q, queries, -2))
+        own, theirs = self.groups(q, k, visibility(k, keys, -1), visibility(q, queries, -2))
         graph, blocks = blank(q, k)
         others = [grouping.unbind(-1) for grouping in theirs.unbind(-2)]
         for block, rows in blocks:
@@ -57,7 +57,7 @@ class Grouping(Pattern):
     def codes(
         self, q: Tensor, k: Tensor, keys: Tensor | None = None, queries: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        seen, counted = _visible(k, keys, -1), _visible(q, queries, -2)
+        seen, counted = visibility(k, keys, -1), visibility(q, queries, -2)
         own, theirs = self.groups(q, k, seen, counted)
         most = max((int(each.max()) for each in (own, theirs) if each.numel()), default=0)
         # Groups of different groupings are told apart.
@@ -66,7 +66,7 @@ class Grouping(Pattern):
         return own.masked_fill(~counted[..., None], -2), theirs.masked_fill(~seen[..., None], -1)
 
 
-def _visible(x: Tensor, mask: Tensor | None, tokens: int) -> Tensor:
+def visibility(x: Tensor, mask: Tensor | None, tokens: int) -> Tensor:
     """Visibility of tokens, ``(batch, heads, tokens)``, from a mask whose dimension ``tokens`` they are."""
     if mask is None:
         return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
