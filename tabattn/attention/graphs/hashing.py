@@ -17,16 +17,16 @@ from tabattn.attention.scores import full_precision
 class LSH(Grouping):
     """Locality-sensitive hashing, as in Reformer: tokens of one bucket are joined, in any round.
 
-    A bucket is the nearest among random directions and their opposites, apart for each head and round. Hashing of pairs
-    is that of Sparsefinder's experiments, as Reformer has one vector for the query and the key of a token.
+    A bucket is the nearest among random directions and their opposites, apart for each head and round. Reformer has one
+    vector for the query and the key of a token; the two that projections bring near to one another stand for it here.
 
     Source: Kitaev et al. 2020, arXiv 2001.04451; Andoni et al. 2015, arXiv 1509.02897.
 
     Args:
         knob: Buckets, an even number.
         rounds: Rounds of hashing.
-        pairs: Whether the query and the key of a token are hashed together, so that the graph is symmetric; else each
-            by itself, with the same directions.
+        pairs: Whether the query and the key of a token are hashed together, as in Sparsefinder's experiments, so that
+            the graph is symmetric; else each by itself, with the same directions.
         seed: Seed of the directions.
 
     Raises:
@@ -35,7 +35,7 @@ class LSH(Grouping):
 
     default: ClassVar[float] = 16
 
-    def __init__(self, knob: float | None = None, *, rounds: int = 1, pairs: bool = True, seed: int = 0) -> None:
+    def __init__(self, knob: float | None = None, *, rounds: int = 1, pairs: bool = False, seed: int = 0) -> None:
         super().__init__(knob)
         check_at_least(1, rounds=rounds)
         check_at_least(0, seed=seed)
@@ -52,7 +52,7 @@ class LSH(Grouping):
         if q.shape[-2] != k.shape[-2]:
             raise ValueError(
                 "LSH hashes pairs of a token's query and key, so there must be as many, "
-                f"got {q.shape[-2]} and {k.shape[-2]}; pairs=False hashes each by itself"
+                f"got {q.shape[-2]} and {k.shape[-2]}; without pairs each is hashed by itself"
             )
         buckets = self._buckets(torch.cat((q, k), dim=-1))
         return buckets, buckets

@@ -21,7 +21,7 @@ NESTED = [name for name in KNOBS if name not in ("lsh", "routing")]
 
 BASELINES = [*KNOBS, "openai"]
 
-CROSS = ["clustered", "routing", "topk"]
+CROSS = ["clustered", "lsh", "routing", "topk"]
 """Patterns that serve any number of queries and keys."""
 
 

@@ -18,12 +18,12 @@ def clustered_tokens(count: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_buckets_of_pairs_make_a_symmetric_graph():
     q, k = torch.randn(2, 2, 30, 4), torch.randn(2, 2, 30, 4)
-    graph = LSH(4).edges(q, k)
+    graph = LSH(4, pairs=True).edges(q, k)
     assert torch.equal(graph, graph.mT)
     assert graph.diagonal(dim1=-2, dim2=-1).all()
-    assert not torch.equal(LSH(4, seed=1).edges(q, k), graph)
+    assert not torch.equal(LSH(4, pairs=True, seed=1).edges(q, k), graph)
     both = torch.cat((q, k), dim=-1)
-    assert torch.equal(LSH(4, pairs=False).edges(both, both), graph)
+    assert torch.equal(LSH(4).edges(both, both), graph)
     # More rounds join more.
     assert LSH(8, rounds=4).edges(q, k).sum() > LSH(8).edges(q, k).sum()
 
@@ -32,7 +32,7 @@ def test_two_buckets_are_the_sides_of_a_plane():
     q, k = torch.randn(1, 1, 30, 4), torch.randn(1, 1, 20, 4)
     direction = torch.randn(1, 4, 1, generator=torch.Generator().manual_seed(5))
     sides = [(x @ direction)[0, 0, :, 0] > 0 for x in (q, k)]
-    assert torch.equal(LSH(2, pairs=False, seed=5).edges(q, k)[0, 0], sides[0][:, None] == sides[1])
+    assert torch.equal(LSH(2, seed=5).edges(q, k)[0, 0], sides[0][:, None] == sides[1])
 
 
 @pytest.mark.parametrize("overlap", [False, True])
@@ -104,5 +104,5 @@ def test_bad_arguments_say_value_and_bound(make, message):
 
 
 def test_pairs_need_as_many_queries_as_keys():
-    with pytest.raises(ValueError, match="got 5 and 6; pairs=False"):
-        LSH().edges(torch.randn(1, 2, 5, 4), torch.randn(1, 2, 6, 4))
+    with pytest.raises(ValueError, match="got 5 and 6; without pairs"):
+        LSH(pairs=True).edges(torch.randn(1, 2, 5, 4), torch.randn(1, 2, 6, 4))
