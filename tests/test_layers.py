@@ -28,6 +28,7 @@ BELOW: dict[str, set[str]] = {
     **{task: {*BRICKS, "tabattn.optim", "tabattn.task"} for task in TASKS},
     ESTIMATOR: {*BRICKS, "tabattn.optim", "tabattn.reconstruction", "datamodules", "datamodules.reconstruction"},
     "tabattn.zoo": {*BRICKS, "tabattn.optim", "tabattn.task"},
+    "tabattn.sparsity": {*BRICKS, "tabattn.optim", "tabattn.task"},
     "tabattn.tasks": {"tabattn.task", *TASKS},
     "tabattn.training": {"tabattn.attention", "tabattn.contract", "tabattn.storage", "tabattn.optim", "tabattn.task"},
     "tabattn.upgrade": {"tabattn.contract", "tabattn.storage", "tabattn.tasks", "datamodules"},
