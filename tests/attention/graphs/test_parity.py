@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tabattn.attention import Entmax
 from tabattn.attention.graphs import PATTERNS, HeadProjection
+from tabattn.attention.graphs.extras import ends, near
 
 LENGTHS = (20, 13, 17)
 
@@ -72,4 +73,14 @@ def test_figures(name: str, knob: float, own: dict[str, Any], expected: list[lis
         pattern.centroids = CENTROIDS
     found = scores(pattern.edges(case.q, case.k, case.keys, case.queries), case)
     for ours, theirs in zip(found, expected, strict=False):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_figures_with_a_window_and_the_first_token(case: Case) -> None:
+    found = PATTERNS["fixed"](5).edges(case.q, case.k, case.keys, case.queries) | near(20, 3)
+    expected = [[0.8935, 0.8343], [0.2374, 0.2253]]
+    for ours, theirs in zip(scores(found, case), expected, strict=False):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    expected = [[0.9030, 0.8431], [0.2083, 0.1996]]
+    for ours, theirs in zip(scores(found | ends(20, 1), case), expected, strict=False):
         assert ours == pytest.approx(theirs, abs=1e-4)
