@@ -12,7 +12,7 @@ from tabattn.attention.graphs.distances import (
     Squared,
 )
 from tabattn.attention.graphs.gate import BlockGate
-from tabattn.attention.graphs.groups import Dynamic, Fixed, KMeans
+from tabattn.attention.graphs.groups import Dynamic, Fixed, KMeans, Quantile
 from tabattn.attention.graphs.hashing import LSH, Clustered, Routing
 from tabattn.attention.graphs.pattern import Pattern
 from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window
@@ -20,6 +20,7 @@ from tabattn.attention.graphs.projection import HeadProjection
 
 PATTERNS: dict[str, type[Pattern]] = {
     "fixed": Fixed,
+    "quantile": Quantile,
     "dynamic": Dynamic,
     "kmeans": KMeans,
     "cos": Cosine,

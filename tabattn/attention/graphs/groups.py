@@ -84,27 +84,34 @@ class Fixed(Grouping):
 
     Args:
         knob: Keys of a bucket.
-        by_keys: Whether a query is in the bucket of the greatest key below it, instead of being ranked among the
-            queries; then the other queries do not matter.
     """
 
     default: ClassVar[float] = 16
 
-    def __init__(self, knob: float | None = None, *, by_keys: bool = False) -> None:
-        super().__init__(knob)
-        self.by_keys = by_keys
+    def groups(self, q: Tensor, k: Tensor, keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        size, asked = (each.sum(dim=-1)[..., None, None] for each in (keys, queries))
+        own = _ranks(q, queries) * size // (asked.clamp(min=1) * int(self.knob))
+        return own[..., None], (_ranks(k, keys) // int(self.knob))[..., None]
+
+
+class Quantile(Grouping):
+    """Quantile buckets: keys in the order of one dimension, divided each ``knob`` keys; for each dimension.
+
+    A query is in the bucket of the greatest key that is not above it, or in the first: unlike in ``Fixed``, its graph
+    does not depend on the other queries, and it lies among its keys even where queries are distributed otherwise.
+    Equal values are ranked in the order of the tokens, the only respect in which it matters.
+
+    Args:
+        knob: Keys of a bucket.
+    """
+
+    default: ClassVar[float] = 16
 
     def groups(self, q: Tensor, k: Tensor, keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        bucket = int(self.knob)
-        theirs = _ranks(k, keys) // bucket
-        if self.by_keys:
-            ordered = _hidden_last(k, keys).sort(dim=-2).values.mT.contiguous()
-            below = torch.searchsorted(ordered, full_precision(q).mT.contiguous(), right=True).mT
-            own = (below - 1).clamp(min=0) // bucket
-        else:
-            size, asked = (each.sum(dim=-1)[..., None, None] for each in (keys, queries))
-            own = _ranks(q, queries) * size // (asked.clamp(min=1) * bucket)
-        return own[..., None], theirs[..., None]
+        ordered = _hidden_last(k, keys).sort(dim=-2).values.mT.contiguous()
+        below = torch.searchsorted(ordered, full_precision(q).mT.contiguous(), right=True).mT
+        own = (below - 1).clamp(min=0) // int(self.knob)
+        return own[..., None], (_ranks(k, keys) // int(self.knob))[..., None]
 
 
 def _hidden_last(x: Tensor, visible: Tensor) -> Tensor:

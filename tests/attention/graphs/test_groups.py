@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tabattn.attention.graphs import Pattern
-from tabattn.attention.graphs.groups import Dynamic, Fixed, KMeans
+from tabattn.attention.graphs.groups import Dynamic, Fixed, Grouping, KMeans, Quantile
 
 
 def clusters(knob: int | None = None, runs: int = 2, count: int = 5, **own: object) -> KMeans:
@@ -18,7 +18,7 @@ def clusters(knob: int | None = None, runs: int = 2, count: int = 5, **own: obje
 
 MADE: dict[str, Callable[[], Pattern]] = {
     "fixed": lambda: Fixed(4),
-    "fixed by keys": lambda: Fixed(4, by_keys=True),
+    "quantile": lambda: Quantile(4),
     "dynamic": lambda: Dynamic(4, temperature=0.7),
     "kmeans": clusters,
     "kmeans of 2": lambda: clusters(top=2),
@@ -110,27 +110,25 @@ def test_fixed_buckets_have_as_many_tokens() -> None:
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(7, 40), (40, 7), (1, 30), (30, 1), (24, 23)])
-@pytest.mark.parametrize("by_keys", [False, True])
-def test_fixed_buckets_of_other_lengths(queries: int, keys: int, by_keys: bool) -> None:
+@pytest.mark.parametrize("made", [Fixed, Quantile])
+def test_fixed_buckets_of_other_lengths(queries: int, keys: int, made: type[Grouping]) -> None:
     q, k = torch.randn(1, 1, queries, 1), torch.randn(1, 1, keys, 1)
-    found = Fixed(4, by_keys=by_keys).edges(q, k)[0, 0].sum(dim=-1)
+    found = made(4).edges(q, k)[0, 0].sum(dim=-1)
     # Every query has a bucket, full but for the last.
     last = keys % 4 or 4
     assert set(found.tolist()) <= {min(4, keys), last}
 
 
-def test_queries_placed_by_keys_do_not_depend_on_one_another() -> None:
+def test_queries_do_not_depend_on_one_another_but_in_fixed_buckets(pattern: Pattern) -> None:
     q, k = tokens(17, 23)
-    for by_keys in (True, False):
-        pattern = Fixed(4, by_keys=by_keys)
-        alone = torch.cat([pattern.edges(each, k) for each in q.split(1, dim=2)], dim=2)
-        assert torch.equal(alone, pattern.edges(q, k)) == by_keys
+    alone = torch.cat([pattern.edges(each, k) for each in q.split(1, dim=2)], dim=2)
+    assert torch.equal(alone, pattern.edges(q, k)) != isinstance(pattern, Fixed)
 
 
-def test_queries_placed_by_keys_are_with_the_greatest_key_below() -> None:
+def test_quantile_buckets_of_queries_are_those_of_the_greatest_key_below() -> None:
     k = torch.arange(6.0)[None, None, :, None]
     q = torch.tensor([-9.0, 0.0, 1.9, 2.0, 3.5, 3.9, 4.0, 99.0])[None, None, :, None]
-    found = Fixed(2, by_keys=True).edges(q, k)[0, 0]
+    found = Quantile(2).edges(q, k)[0, 0]
     buckets = found.float().argmax(dim=-1) // 2
     assert buckets.tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
 
@@ -191,7 +189,7 @@ def test_k_means_is_saved_with_its_centroids() -> None:
     assert KMeans().state_dict() == {}
 
 
-@pytest.mark.parametrize("made", [Fixed, Dynamic, KMeans])
+@pytest.mark.parametrize("made", [Fixed, Quantile, Dynamic, KMeans])
 @pytest.mark.parametrize("knob", [0, -1, 2.5, float("nan"), float("inf")])
 def test_knobs_are_whole_numbers(made: type[Pattern], knob: float) -> None:
     with pytest.raises(ValueError, match=f"knob must be a whole number of at least 1, got {knob}"):
