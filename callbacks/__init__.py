@@ -1,5 +1,6 @@
-"""Callbacks that record, plot and time a run without changing the training."""
+"""Callbacks that record, plot and time a run without changing the training, and one that anneals alpha."""
 
+from callbacks.alpha_annealing import AlphaAnnealing
 from callbacks.attention_maps import AttentionMaps
 from callbacks.embeddings import Embeddings
 from callbacks.history import History
@@ -12,6 +13,7 @@ from callbacks.weights import Weights
 from tabattn.optim.divergence import DivergenceGuard
 
 __all__ = [
+    "AlphaAnnealing",
     "AttentionMaps",
     "DivergenceGuard",
     "Embeddings",

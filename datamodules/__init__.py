@@ -1,5 +1,6 @@
 """Datamodules: one LightningDataModule for each source of data; all file access of the package is here."""
 
+from datamodules.mlm.masked_text import MaskedText
 from datamodules.pairs.long import LongPairs
 from datamodules.pairs.synthetic import SyntheticPairs
 from datamodules.pairs.tables import TablePairs
@@ -14,6 +15,7 @@ from datamodules.zoo.network_zoo import NetworkZoo
 __all__ = [
     "ImageCells",
     "LongPairs",
+    "MaskedText",
     "NetworkZoo",
     "PriorDump",
     "SyntheticPairs",

@@ -1,9 +1,10 @@
 """Registry of tasks: importing this module makes every task known to the command line."""
 
+from tabattn.mlm.task import MaskedLanguageModel
 from tabattn.pairs.task import PairInference
 from tabattn.prior.task import PriorClassification
 from tabattn.reconstruction.task import TableReconstruction
 from tabattn.task import Task
 from tabattn.zoo.task import NetworkVAE
 
-__all__ = ["NetworkVAE", "PairInference", "PriorClassification", "TableReconstruction", "Task"]
+__all__ = ["MaskedLanguageModel", "NetworkVAE", "PairInference", "PriorClassification", "TableReconstruction", "Task"]

@@ -25,6 +25,7 @@ EXTRAS = (
     "rich",
     "schedulefree",
     "tabicl",
+    "tokenizers",
     "transformers",
     "xgboost",
 )

@@ -2,7 +2,11 @@
 
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor
+
+UNSCORED = -100
+"""Label of a token that is not scored, as PyTorch's cross-entropy ignores it."""
 
 
 class TableBatch(NamedTuple):
@@ -93,3 +97,25 @@ class Scaling(NamedTuple):
     x_high: float = 2.0
     y_mean: float = 0.0
     y_std: float = 1.0
+
+
+class TokenBatch(NamedTuple):
+    """Batch of token sequences of a text, some of whose tokens are hidden, padded to one length.
+
+    Attributes:
+        ids: Tokens as the network sees them, ``(batch, tokens)`` long: hidden ones are replaced.
+        labels: True token at each hidden place, ``(batch, tokens)`` long; -100 = not scored.
+        mask: Padding mask, ``(batch, tokens)`` boolean; True = a token, False = padding.
+        characters: Characters of the text that each true token stands for, ``(batch, tokens)`` long.
+        number: Number of each sequence in its part of the data, ``(batch,)`` long.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    mask: Tensor
+    characters: Tensor
+    number: Tensor
+
+    def unscored(self) -> Self:
+        """Return the batch with all labels unknown (-100), so that no token is scored."""
+        return self._replace(labels=torch.full_like(self.labels, UNSCORED))

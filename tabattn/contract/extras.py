@@ -14,6 +14,7 @@ EXTRAS = {
     "adasplash": "gpu",
     "torchvision": "images",
     "transformers": "mlm",
+    "tokenizers": "mlm",
     "optuna": "sweep",
     "pymoo": "search",
     "cmaes": "search",

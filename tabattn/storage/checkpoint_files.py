@@ -43,6 +43,15 @@ SIZES = (
 )
 """Hyperparameters of this project's tasks that are sizes of a network and bounded by the sizes of its weights."""
 
+NESTED_SIZES = {
+    "tokens": ("size", "length"),
+    "config": (
+        *("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "type_vocab_size"),
+        *("num_attention_heads", "num_hidden_layers"),
+    ),
+}
+"""The same in a hyperparameter that is a mapping, by its name."""
+
 MECHANISM_SIZES = ("points",)
 """Arguments of this project's mechanisms that are a dimension of one of their weights."""
 
@@ -145,10 +154,27 @@ def _check_sizes(path: str | os.PathLike[str], arguments: dict[str, Any], weight
         if isinstance(value, int) and value > bound:
             text = trusted.shortened(value)
             raise DataError(f"{path}: hyper_parameters: {name} is {text}, and its weights allow {bound} at most")
+    _check_nested(path, arguments, largest, len(weights))
     try:
         _check_mechanisms(arguments, largest)
     except ValueError as ex:
         raise DataError(f"{path}: hyper_parameters: {ex}") from ex
+
+
+def _check_nested(path: str | os.PathLike[str], arguments: dict[str, Any], largest: int, count: int) -> None:
+    """Check the sizes of ``NESTED_SIZES``; arguments as those of ``_check_sizes``.
+
+    Raises:
+        DataError: A size is too large.
+    """
+    for part, names in NESTED_SIZES.items():
+        found = arguments.get(part)
+        given: dict[str, Any] = found if isinstance(found, dict) else {}
+        for name in names:
+            value, bound = given.get(name), count if name.endswith("layers") else largest
+            if isinstance(value, int) and value > bound:
+                text = f"{part}.{name} is {trusted.shortened(value)}, and its weights allow {bound} at most"
+                raise DataError(f"{path}: hyper_parameters: {text}")
 
 
 def _check_mechanisms(given: Any, bound: int, where: str = "") -> None:
