@@ -54,6 +54,7 @@ def needed(path: Path, folder: Path) -> list[str]:
         pytest.importorskip("tabicl.prior", reason="the extra `priors` is not installed", exc_type=ImportError)
     if data == "MaskedText":
         pytest.importorskip("transformers", minversion="5.0")
+        return [f"--data.text={ROOT / 'README.md'}", "--data.vocabulary=300", f"--data.cache_dir={folder}"]
     file = folder / "tasks.h5"
     written = [
         dump.main([*command, "--tasks=2", f"--out={file}"]) for command in commands(path, "python -m datamodules.dump ")
