@@ -4,12 +4,11 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from tabattn.attention.graphs.blocks import fold
 from tabattn.attention.graphs.knobs import whole
 from tabattn.attention.graphs.pattern import Pattern
 from tabattn.attention.mechanism import check_at_least
-from tabattn.attention.scores import full_precision
 
 WEIGHTS = ("of_queries", "of_keys")
 """Names of the buffers of a gate."""
@@ -77,9 +76,9 @@ class BlockGate(Pattern):
 
         What is hidden has no influence; a block without visible tokens is zero.
         """
-        own, counted = _blocks(full_precision(q), queries, self.query_block)
+        own, counted = fold(q, queries, self.query_block)
         mean = _mean(own, counted)
-        theirs, seen = _blocks(full_precision(k), None if keys is None else keys.mT, self.block)
+        theirs, seen = fold(k, None if keys is None else keys.mT, self.block)
         visible = seen.any(dim=-2)
         extremes = [
             (sign * theirs).masked_fill(~seen, -torch.inf).amax(dim=-2).masked_fill(~visible, 0.0) * sign
@@ -109,15 +108,6 @@ def gate_scores(pooled: Pooled, of_queries: Tensor, of_keys: Tensor) -> Tensor:
     """
     scores = (pooled.queries @ of_queries) @ (pooled.keys @ of_keys).mT * of_queries.shape[-1] ** -0.5
     return scores.masked_fill(~pooled.seen, -torch.inf)
-
-
-def _blocks(x: Tensor, visible: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
-    """Tokens of blocks, ``(batch, heads, blocks, size, width)``, and which are visible, ``(..., blocks, size, 1)``."""
-    if visible is None:
-        visible = torch.ones(1, 1, x.shape[-2], 1, dtype=torch.bool, device=x.device)
-    missing = (0, 0, 0, -x.shape[-2] % size)
-    visible = pad(visible.expand(*x.shape[:-1], 1), missing).unflatten(-2, (-1, size))
-    return pad(x, missing).unflatten(-2, (-1, size)), visible
 
 
 def _mean(x: Tensor, visible: Tensor) -> Tensor:
