@@ -1,5 +1,6 @@
 """Predicted attention graphs: which keys each query may have a weight on."""
 
+from tabattn.attention.graphs.blocks import Blocks
 from tabattn.attention.graphs.bounds import TopScores
 from tabattn.attention.graphs.distances import (
     Cosine,
@@ -43,4 +44,4 @@ PATTERNS: dict[str, type[Pattern]] = {
 }
 """Patterns by the names that configurations use."""
 
-__all__ = ["PATTERNS", "HeadProjection", "Pattern"]
+__all__ = ["PATTERNS", "Blocks", "HeadProjection", "Pattern"]
