@@ -1,6 +1,6 @@
 """Distillation of block gates: which blocks of keys each query attends to, learned from attention weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -71,7 +71,7 @@ def gate_target(p: Tensor, queries: Tensor | None, block: int, query_block: int)
 
 def fit_gate(
     gate: BlockGate,
-    lessons: Sequence[Lesson],
+    lessons: Iterable[Lesson],
     *,
     width: int | None = None,
     steps: int = 300,
@@ -84,7 +84,7 @@ def fit_gate(
 
     Args:
         gate: Gate to fit; its sizes of blocks are used, its knob is not.
-        lessons: Attention of the training items, by parts that fit in memory.
+        lessons: Attention of the training items, by parts that fit in memory; read once.
         width: Width of the products; None = head_dim.
         steps: Steps of Adam.
         lr: Learning rate.
@@ -96,15 +96,15 @@ def fit_gate(
     Raises:
         ValueError: There are no lessons, or a size is below 1.
     """
-    if not lessons:
-        raise ValueError("lessons must hold at least 1 part, got none")
-    heads, head_dim = lessons[0].q.shape[1], lessons[0].q.shape[-1]
-    width = head_dim if width is None else width
-    check_at_least(1, steps=steps, width=width)
     # Validation runs in inference mode, in which nothing is trained.
     with torch.inference_mode(False), torch.enable_grad():
         parts = [_part(gate, lesson) for lesson in lessons]
-        weights = _initial(heads, head_dim, width, parts[0][0].queries, seed)
+        if not parts:
+            raise ValueError("lessons must hold at least 1 part, got none")
+        queries = parts[0][0].queries
+        width = queries.shape[-1] if width is None else width
+        check_at_least(1, steps=steps, width=width)
+        weights = _initial(queries, width, seed)
         optimizer = torch.optim.Adam(weights, lr=lr)
         for step in range(steps):
             pooled, target = parts[step % len(parts)]
@@ -123,12 +123,13 @@ def _part(gate: BlockGate, lesson: Lesson) -> tuple[Pooled, Tensor]:
     return gate.pooled(lesson.q, lesson.k, lesson.keys, lesson.queries), target
 
 
-def _initial(heads: int, head_dim: int, width: int, like: Tensor, seed: int) -> list[Tensor]:
+def _initial(queries: Tensor, width: int, seed: int) -> list[Tensor]:
     """Maps that are near to orthogonal ones for queries and means of keys, and small for extremes of keys."""
     generator = torch.Generator().manual_seed(seed)
+    heads, head_dim = queries.shape[1], queries.shape[-1]
     base = torch.randn(heads, head_dim, width, generator=generator)
     base = torch.linalg.qr(base if width <= head_dim else base.mT)[0]
     base = base if width <= head_dim else base.mT
     base = base * (width / head_dim) ** 0.25
     extremes = 0.01 * torch.randn(heads, 2 * head_dim, width, generator=generator)
-    return [each.to(like).requires_grad_() for each in (base, torch.cat((extremes, base), dim=1))]
+    return [each.to(queries).requires_grad_() for each in (base, torch.cat((extremes, base), dim=1))]
