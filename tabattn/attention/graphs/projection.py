@@ -26,6 +26,9 @@ class HeadProjection(nn.Module):
         ValueError: A size is below 1.
     """
 
+    q: "HeadMap"
+    k: "HeadMap | None"
+
     def __init__(
         self, heads: int, head_dim: int, width: int = 4, hidden: int | None = None, shared: bool = False
     ) -> None:
@@ -48,6 +51,63 @@ class HeadProjection(nn.Module):
         """
         return self.q(q), (self.q if self.k is None else self.k)(k)
 
+    @torch.no_grad()
+    def approximate(self, q: Tensor, k: Tensor) -> None:
+        """Set linear maps to the best low-rank factors of attention scores, as they are or to start training from.
+
+        ``q' . k' / sqrt(width)`` is the score ``q . k / sqrt(head_dim)``, up to a number for each query, with the least
+        mean square error over all pairs of the given tokens: a truncated singular value decomposition of the scores.
+        A shared map has the principal directions of queries and keys together.
+
+        Args:
+            q: Queries of any items, ``(heads, tokens, head_dim)``.
+            k: Keys of any items, ``(heads, tokens, head_dim)``.
+
+        Raises:
+            ValueError: The maps have a hidden layer, ``width`` is above head_dim, or there are no tokens.
+        """
+        if "w" not in self.q.state_dict():
+            raise ValueError("hidden must be None to approximate scores, got a hidden layer")
+        _, head_dim, width = self.q.w.shape
+        if width > head_dim:
+            raise ValueError(
+                f"width must be at most {head_dim}, the width of a head, to approximate scores, got {width}"
+            )
+        check_at_least(1, queries=q.shape[-2], keys=k.shape[-2])
+        scale = (width / head_dim) ** 0.25
+        if self.k is None:
+            self.q.assign(scale * _principal(torch.cat((q, k), dim=-2), width), torch.cat((q, k), dim=-2))
+        else:
+            own, theirs = _factors(q.double(), k.double(), width)
+            self.q.assign(scale * own)
+            self.k.assign(scale * theirs, k)
+
+
+def _principal(x: Tensor, width: int) -> Tensor:
+    """Directions of largest variance, ``(heads, head_dim, width)``."""
+    centred = x.double() - x.double().mean(dim=-2, keepdim=True)
+    return torch.linalg.eigh(centred.mT @ centred).eigenvectors[..., -width:]
+
+
+def _factors(q: Tensor, k: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Maps whose products are nearest to those of queries and centred keys, ``(heads, head_dim, width)`` each.
+
+    Queries are not centred: what they have in common prefers some keys for all of them.
+    """
+    (up, down), (left, right) = _roots(q), _roots(k - k.mean(dim=-2, keepdim=True))
+    u, values, v = torch.linalg.svd(up @ left)
+    strength = values[..., None, :width].sqrt()
+    return down @ u[..., :width] * strength, right @ v.mT[..., :width] * strength
+
+
+def _roots(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Square root of the mean of ``x x^T``, and its inverse where it is not zero."""
+    values, vectors = torch.linalg.eigh(x.mT @ x / x.shape[-2])
+    least = torch.finfo(x.dtype).eps * x.shape[-1] * values[..., -1:]
+    roots = values.clamp(min=0).sqrt()
+    inverse = torch.where(values > least, 1 / roots, 0.0)
+    return (vectors * roots[..., None, :]) @ vectors.mT, (vectors * inverse[..., None, :]) @ vectors.mT
+
 
 class HeadMap(nn.Module):
     """Map of each head, linear or with one hidden layer of tanh; drawn like ``nn.Linear`` of a head.
@@ -59,6 +119,9 @@ class HeadMap(nn.Module):
         hidden: Width of the hidden layer; None = linear.
     """
 
+    w: Tensor
+    b: Tensor
+
     def __init__(self, heads: int, head_dim: int, width: int, hidden: int | None = None) -> None:
         super().__init__()
         sizes = (head_dim, width) if hidden is None else (head_dim, hidden, width)
@@ -67,6 +130,14 @@ class HeadMap(nn.Module):
             bound = inputs**-0.5
             setattr(self, weight, nn.Parameter(torch.empty(heads, inputs, outputs).uniform_(-bound, bound)))
             setattr(self, bias, nn.Parameter(torch.empty(heads, 1, outputs).uniform_(-bound, bound)))
+
+    def assign(self, matrix: Tensor, centred: Tensor | None = None) -> None:
+        """Set a linear map, ``(heads, head_dim, width)``, and the bias that centres tokens; None = no bias."""
+        self.w.copy_(matrix)
+        if centred is None:
+            self.b.zero_()
+        else:
+            self.b.copy_(-centred.double().mean(dim=-2, keepdim=True) @ matrix)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens, ``(batch, heads, tokens, head_dim)``, to ``(batch, heads, tokens, width)``."""

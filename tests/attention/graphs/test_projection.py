@@ -51,6 +51,52 @@ def test_starting_values_are_bounded_by_the_inputs_of_a_head() -> None:
             assert each.abs().max() > 0.9 * inputs**-0.5
 
 
+def test_approximated_scores_are_the_truncated_decomposition_of_the_scores() -> None:
+    q, k = torch.randn(3, 40, 6) + 2, torch.randn(3, 50, 6) @ torch.randn(6, 6) - 1
+    projection = HeadProjection(3, 6, width=2)
+    projection.approximate(q, k)
+    own, theirs = (each[0] for each in projection(q[None], k[None]))
+    scores = q @ (k - k.mean(dim=1, keepdim=True)).mT / 6**0.5
+    u, values, v = torch.linalg.svd(scores, full_matrices=False)
+    best = (u[..., :2] * values[:, None, :2]) @ v[:, :2]
+    torch.testing.assert_close(own @ theirs.mT / 2**0.5, best, rtol=1e-4, atol=1e-4)
+    # The two share the singular values.
+    torch.testing.assert_close((own.mT @ own) / 40, (theirs.mT @ theirs) / 50, rtol=1e-4, atol=1e-4)
+    assert all(each.requires_grad for each in projection.parameters())
+
+
+def test_approximated_scores_of_full_width_are_the_scores() -> None:
+    q, k = torch.randn(2, 40, 6), torch.randn(2, 50, 6)
+    k[..., 0] = q[..., 1] = 0
+    for shared in (False, True):
+        projection = HeadProjection(2, 6, width=6, shared=shared)
+        projection.approximate(q, k)
+        own, theirs = (each[0] for each in projection(q[None], k[None]))
+        rows = own @ theirs.mT - q @ k.mT
+        # Up to a number for each query; a shared map centres queries too.
+        rows = rows - rows.mean(dim=-1, keepdim=True)
+        torch.testing.assert_close(rows - rows.mean(dim=-2, keepdim=True) * shared, 0 * rows, rtol=0, atol=1e-4)
+
+
+def test_a_shared_map_has_principal_directions() -> None:
+    x = torch.randn(1, 1000, 3) * torch.tensor([1.0, 5.0, 3.0]) + 7
+    projection = HeadProjection(1, 3, width=2, shared=True)
+    projection.approximate(x[:, :400], x[:, 400:])
+    directions = projection.q.w[0].abs() / (2 / 3) ** 0.25
+    torch.testing.assert_close(directions, torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), rtol=0, atol=0.1)
+    assert projection(x[None], x[None])[0].mean(dim=2).abs().max() < 1e-4
+
+
+def test_scores_are_approximated_by_linear_maps_of_at_most_full_width() -> None:
+    x = torch.randn(2, 10, 8)
+    with pytest.raises(ValueError, match="hidden must be None to approximate"):
+        HeadProjection(2, 8, hidden=5).approximate(x, x)
+    with pytest.raises(ValueError, match=r"width must be at most 8, .*, got 9"):
+        HeadProjection(2, 8, width=9).approximate(x, x)
+    with pytest.raises(ValueError, match="keys must be at least 1, got 0"):
+        HeadProjection(2, 8).approximate(x, x[:, :0])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_projected_in_single(dtype: torch.dtype) -> None:
     projection = HeadProjection(2, 8)
