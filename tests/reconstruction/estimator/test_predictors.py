@@ -93,6 +93,9 @@ def test_densities_are_in_the_units_of_the_labels() -> None:
         dim=-1,
     )
     np.testing.assert_allclose(model.log_density(x, y), mixed.numpy() - np.log(y.std()), rtol=1e-4)
+    np.testing.assert_allclose(
+        model.predict(x, return_std=True)[1], found.density.stddev[0, :, -1].numpy() * y.std(), rtol=1e-4
+    )
 
 
 def test_constant_labels() -> None:
