@@ -48,6 +48,16 @@ def test_the_classifier_learns_a_threshold() -> None:
     assert model.score(x[100:], np.where(y[100:] > 1000, "up", "down")) > 0.8
 
 
+def test_scores_are_weighted_by_rows() -> None:
+    x, y = line(40)
+    model = classifier().fit(x, y > 1000)
+    truth = model.predict(x)
+    truth[:10] = ~truth[:10]
+    weights = np.arange(40.0)
+    assert model.score(x, truth) == 0.75
+    assert model.score(x, truth, weights) == pytest.approx(1 - weights[:10].sum() / weights.sum())
+
+
 def test_a_network_is_prepared_by_all_rows_that_it_learns_from() -> None:
     process = partial(ProcessTransformer, dim=8, heads=2, hidden=8, layers=1)
     model = regressor(settings=replace(TINY, network=process, rows=20), validation_fraction=0.1).fit(*line(100))
@@ -151,6 +161,11 @@ def test_the_average_is_validated_and_the_weights_are_put_back() -> None:
     best.on_validation_start(run, module)
     best.on_validation_end(run, module)
     assert run.should_stop
+    with torch.no_grad():
+        module.network.weight.fill_(3.0)
+    best.on_train_batch_end(run, module)
+    best.on_train_end(run, module)
+    assert float(module.network.weight.detach()) == 0.5, "the best average, not the last one"
     best.on_train_end(run, module)
     assert float(module.network.weight.detach()) == 0.5
 
