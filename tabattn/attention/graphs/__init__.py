@@ -1,7 +1,7 @@
 """Predicted attention graphs: which keys each query may have a weight on."""
 
 from tabattn.attention.graphs.blocks import Blocks
-from tabattn.attention.graphs.bounds import TopScores
+from tabattn.attention.graphs.bounds import Gaussian, Pages, TopScores, TreePages
 from tabattn.attention.graphs.distances import (
     Cosine,
     Direction,
@@ -39,6 +39,9 @@ PATTERNS: dict[str, type[Pattern]] = {
     "lsh": LSH,
     "routing": Routing,
     "clustered": Clustered,
+    "pages": Pages,
+    "tree_pages": TreePages,
+    "gaussian": Gaussian,
     "topk": TopScores,
     "gate": BlockGate,
 }

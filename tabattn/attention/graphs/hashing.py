@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tabattn.attention.graphs.bounds import largest
 from tabattn.attention.graphs.clusters import find_clusters, nearest
 from tabattn.attention.graphs.groups import Clustering, Grouping, visibility
 from tabattn.attention.graphs.knobs import whole
@@ -159,6 +160,5 @@ class Clustered(Pattern):
         scores = means @ k.mT
         if keys is not None:
             scores = scores.masked_fill(~keys, -torch.inf)
-        best = scores.topk(min(whole(self.knob), k.shape[-2]), dim=-1).indices
-        seen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
+        seen = largest(scores, whole(self.knob))
         return seen.gather(-2, cluster[..., None].expand(*cluster.shape, k.shape[-2]))

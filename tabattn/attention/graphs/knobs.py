@@ -10,14 +10,3 @@ def whole(knob: float, least: int = 1) -> int:
     if knob != knob // 1 or knob < least:
         raise ValueError(f"knob must be a whole number of at least {least}, got {knob}")
     return int(knob)
-
-
-def share(knob: float) -> float:
-    """Return a knob that is a share.
-
-    Raises:
-        ValueError: If it is not in (0, 1].
-    """
-    if not 0.0 < knob <= 1.0:
-        raise ValueError(f"knob must be above 0 and at most 1, got {knob}")
-    return knob
