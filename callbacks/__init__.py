@@ -3,9 +3,11 @@
 from callbacks.alpha_annealing import AlphaAnnealing
 from callbacks.attention_maps import AttentionMaps
 from callbacks.embeddings import Embeddings
+from callbacks.graph_scores import GraphScoreTable
 from callbacks.history import History
 from callbacks.output_curves import OutputCurves
 from callbacks.prediction_plots import PredictionPlots
+from callbacks.projections import Projections
 from callbacks.queries_keys import QueryKeyRecorder
 from callbacks.time_budget import TimeBudget
 from callbacks.trajectories import Trajectories
@@ -17,9 +19,11 @@ __all__ = [
     "AttentionMaps",
     "DivergenceGuard",
     "Embeddings",
+    "GraphScoreTable",
     "History",
     "OutputCurves",
     "PredictionPlots",
+    "Projections",
     "QueryKeyRecorder",
     "TimeBudget",
     "Trajectories",

@@ -34,6 +34,7 @@ class QueryKeyRecorder(Callback):
         layers: Regular expression searched in module paths; only matching layers are recorded. None = all.
         alpha: Alpha of the entmax that says which weights are zero, for mechanisms that have none, such as Softmax.
             None = such layers are left out.
+        values: Whether to record values too, for the errors of outputs.
         dtype: Type of the numbers in the file.
         overwrite: Whether an existing file may be replaced.
     """
@@ -45,6 +46,7 @@ class QueryKeyRecorder(Callback):
         per_call: int | None = 16,
         layers: str | None = None,
         alpha: float | None = None,
+        values: bool = True,
         dtype: Literal["float32", "float16"] = "float32",
         overwrite: bool = False,
     ) -> None:
@@ -57,6 +59,7 @@ class QueryKeyRecorder(Callback):
             raise ValueError(f"dtype must be float32 or float16, got {dtype!r}")
         self.path, self.items, self.per_call, self.layers = Path(path), items, per_call, layers
         self.alpha, self.dtype, self.overwrite = alpha, getattr(torch, dtype), overwrite
+        self.keep = ("q", "k", "mask", *(["v"] if values else []))
         self.chosen: dict[str, Layer] = {}
         self.found: dict[str, list[Item]] = {}
         self.open = ExitStack()
@@ -105,7 +108,7 @@ class QueryKeyRecorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if any(self._lacks(path) for path in self.chosen):
-            self.records = self.open.enter_context(capture(pl_module, ("q", "k", "mask"), items=None))
+            self.records = self.open.enter_context(capture(pl_module, self.keep, items=None))
 
     def on_predict_batch_end(
         self,
@@ -134,7 +137,7 @@ class QueryKeyRecorder(Callback):
         """Items of a call."""
         from datamodules.sparsity.records import Item
 
-        q, k, mask = record.q, record.k, record.mask
+        q, k, v, mask = record.q, record.k, record.v, record.mask
         assert q is not None
         assert k is not None
         if mask is not None and bool((mask != mask[:, :1]).any()):
@@ -144,7 +147,9 @@ class QueryKeyRecorder(Callback):
         for place in torch.linspace(0, len(q) - 1, count).round().long().tolist() if count else ():
             queries, keys, seen = visible(None if mask is None else mask[place % len(mask), 0], q.shape[2], k.shape[2])
             if len(queries):
-                items.append(Item(q[place][:, queries].to(self.dtype), k[place][:, keys].to(self.dtype), seen, group))
+                values = None if v is None else v[place][:, keys].to(self.dtype)
+                own = q[place][:, queries].to(self.dtype), k[place][:, keys].to(self.dtype)
+                items.append(Item(*own, seen, values, group))
         return items
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

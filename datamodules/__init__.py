@@ -10,6 +10,7 @@ from datamodules.prior.tabicl import TabiclPrior
 from datamodules.prior.table_tasks import TableTasks
 from datamodules.reconstruction.image_cells import ImageCells
 from datamodules.reconstruction.table_cells import TableCells
+from datamodules.sparsity.queries_keys import QueriesKeys
 from datamodules.zoo.network_zoo import NetworkZoo
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "MaskedText",
     "NetworkZoo",
     "PriorDump",
+    "QueriesKeys",
     "SyntheticPairs",
     "SyntheticPrior",
     "TabiclPrior",

@@ -4,7 +4,16 @@ from tabattn.mlm.task import MaskedLanguageModel
 from tabattn.pairs.task import PairInference
 from tabattn.prior.task import PriorClassification
 from tabattn.reconstruction.task import TableReconstruction
+from tabattn.sparsity.task import SparsefinderProjections
 from tabattn.task import Task
 from tabattn.zoo.task import NetworkVAE
 
-__all__ = ["MaskedLanguageModel", "NetworkVAE", "PairInference", "PriorClassification", "TableReconstruction", "Task"]
+__all__ = [
+    "MaskedLanguageModel",
+    "NetworkVAE",
+    "PairInference",
+    "PriorClassification",
+    "SparsefinderProjections",
+    "TableReconstruction",
+    "Task",
+]

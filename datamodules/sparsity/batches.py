@@ -59,7 +59,9 @@ def padded(layer: Layer, items: Sequence[Item]) -> LayerBatch:
         for place, item in enumerate(items):
             if item.mask is not None:
                 mask[place, : item.mask.shape[0], : item.mask.shape[1]] = item.mask
-    return LayerBatch(q, k, queries, keys, mask)
+    values = [item.v.transpose(0, 1) for item in items if item.v is not None]
+    v = pad_sequence(values, True).transpose(1, 2) if len(values) == len(items) else None
+    return LayerBatch(q, k, queries, keys, mask, v)
 
 
 def _tensors(items: Sequence[Item]) -> tuple[list[Tensor], list[Tensor]]:

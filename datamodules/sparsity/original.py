@@ -35,7 +35,7 @@ def read_dump(path: str | Path, *, rescale: bool = False) -> Kept:
     facts = [Layer(f"layers.{layer}", heads, head_dim, (ALPHA,) * heads, head_dim**-0.5) for layer in range(layers)]
     return Kept(
         [
-            (fact, [Item(q[layer].float() * factor, k[layer].float(), None, n) for n, (q, k) in enumerate(samples)])
+            (fact, [Item(q[layer].float() * factor, k[layer].float(), group=n) for n, (q, k) in enumerate(samples)])
             for layer, fact in enumerate(facts)
         ]
     )

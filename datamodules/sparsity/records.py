@@ -31,6 +31,7 @@ class Item(NamedTuple):
         q: Queries before scaling, ``(heads, queries, head_dim)``.
         k: Keys, ``(heads, keys, head_dim)``.
         mask: Which keys each query may see, ``(queries, keys)`` boolean; None = all.
+        v: Values, ``(heads, keys, any)``; None = they were not recorded.
         group: Number of what the item belongs to, such as the batch that it was recorded from; items of one group are
             not split over training and test.
     """
@@ -38,6 +39,7 @@ class Item(NamedTuple):
     q: Tensor
     k: Tensor
     mask: Tensor | None = None
+    v: Tensor | None = None
     group: int = 0
 
 
@@ -111,7 +113,7 @@ def write_records(path: Path, records: Records) -> None:
 
 def _put(group: h5py.Group, recorded: Recorded, items: Sequence[Item]) -> None:
     layer = recorded.layer
-    for name in ("q", "k"):
+    for name in ("q", "k") if items[0].v is None else ("q", "k", "v"):
         # Tokens lead, so that an item is one stretch of the file.
         tokens = torch.cat([getattr(item, name).transpose(0, 1) for item in items]).contiguous().numpy()
         _create(group, name, tokens)
@@ -169,7 +171,9 @@ class RecordFile(Records):
         pairs = queries * keys
         if "mask" in group and len(array(group, "mask", "u", 1)) != pairs.sum():
             raise DataError(f"the mask of {path} is not of the size of its queries and keys")
-        sizes = {"q": queries, "k": keys, "mask": pairs}
+        if "v" in group and (values := array(group, "v", "f", 3)).shape[:2] != k.shape[:2]:
+            raise DataError(f"the values of {path} have the shape {values.shape}, its keys {k.shape}")
+        sizes = {"q": queries, "k": keys, "mask": pairs, "v": keys}
         self.starts.append({name: np.concatenate([[0], np.cumsum(size)]) for name, size in sizes.items()})
         layer = Layer(path, heads, head_dim, tuple(map(float, alpha)), float(group.attrs["scale"]))
         return Recorded(layer, queries, keys, groups)
@@ -179,12 +183,13 @@ class RecordFile(Records):
         recorded = self.layers[layer]
         with self.reader.explained():
             group = self.reader.file()[f"layers/{layer}"]
-            q, k, mask = (self._part(group, layer, name, number) for name in ("q", "k", "mask"))
-        assert q is not None
-        assert k is not None
+            q, k, mask, v = (self._part(group, layer, name, number) for name in ("q", "k", "mask", "v"))
         if mask is not None:
             mask = mask.bool().view(int(recorded.queries[number]), int(recorded.keys[number]))
-        return Item(q.transpose(0, 1).float(), k.transpose(0, 1).float(), mask, int(recorded.group[number]))
+        q, k, v = (None if each is None else each.transpose(0, 1).float() for each in (q, k, v))
+        assert q is not None
+        assert k is not None
+        return Item(q, k, mask, v, int(recorded.group[number]))
 
     def _part(self, group: h5py.Group, layer: int, name: str, number: int) -> Tensor | None:
         if name not in group:

@@ -1,4 +1,4 @@
-"""Attention capture: forward hooks that record the maps, queries and keys of every mechanism in a model."""
+"""Attention capture: forward hooks that record maps, queries, keys and values of every mechanism in a model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +25,14 @@ class Record(NamedTuple):
         q: Queries, ``(batch, heads, queries, head_dim)``.
         k: Keys, ``(batch, heads, keys, head_dim)``.
         mask: The mask, four-dimensional; True = may be seen.
+        v: Values, ``(batch, heads, keys, any)``.
     """
 
     weights: Tensor | None = None
     q: Tensor | None = None
     k: Tensor | None = None
     mask: Tensor | None = None
+    v: Tensor | None = None
 
 
 @contextmanager
@@ -115,11 +117,11 @@ class _Recorder:
         mask: Tensor | None = None,
     ) -> Record:
         """Build the record of one call."""
-        q, k = q[items], k[items]
+        q, k, v = q[items], k[items], v[items]
         if mask is not None:
             mask = four_dimensional(mask)
             mask = mask if mask.shape[0] == 1 else mask[items]
-        seen = {"q": q, "k": k, "mask": mask}
+        seen = {"q": q, "k": k, "mask": mask, "v": v}
         if "weights" in self.keep:
             seen["weights"] = module.weights(q, k, mask)
         return Record(**{name: _copy(value) for name, value in seen.items() if name in self.keep})

@@ -32,6 +32,7 @@ class LayerBatch(NamedTuple):
         queries: Which queries there are, ``(items, queries)`` boolean; False = padding.
         keys: Which keys there are, ``(items, keys)`` boolean; False = padding.
         mask: Which keys each query may see, ``(items, queries, keys)`` boolean, padding excluded; None = all.
+        v: Values, ``(items, heads, keys, any)``; 0 = padding; None = they were not recorded.
     """
 
     q: Tensor
@@ -39,6 +40,7 @@ class LayerBatch(NamedTuple):
     queries: Tensor
     keys: Tensor
     mask: Tensor | None = None
+    v: Tensor | None = None
 
     @property
     def seen(self) -> Tensor:
@@ -59,7 +61,7 @@ class QueryKeyBatch(NamedTuple):
     def unscored(self) -> Self:
         """Return the batch without items, so that none is scored."""
         empty = [
-            LayerBatch(q[:0], k[:0], queries[:0], keys[:0], None if mask is None else mask[:0])
-            for q, k, queries, keys, mask in self.layers
+            LayerBatch(q[:0], k[:0], queries[:0], keys[:0], *(None if part is None else part[:0] for part in rest))
+            for q, k, queries, keys, *rest in self.layers
         ]
         return self._replace(layers=tuple(empty))

@@ -101,7 +101,7 @@ def read_projections(path: str | Path) -> dict[str, LayerProjection]:
     for name, sizes in named.items() if isinstance(named, dict) else ():
         shared = isinstance(sizes, dict) and sizes.get("shared") is True
         q, k = (_under(tensors, f"{name}/{'q' if shared else side}/") for side in "qk")
-        layers[name] = _checked(f"{path}: {name}", q, k, shared, tensors.get(f"{name}/centroids"))
+        layers[name] = checked(f"{path}: {name}", q, k, shared, tensors.get(f"{name}/centroids"))
     if not layers:
         raise DataError(f"{path} holds no projections")
     return layers
@@ -111,8 +111,19 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _checked(where: str, q: Any, k: Any, shared: bool, centroids: Tensor | None) -> LayerProjection:
-    """What was learned of a layer, once its names and shapes are those of a projection."""
+def checked(where: str, q: Any, k: Any, shared: bool, centroids: Tensor | None) -> LayerProjection:
+    """Return what was learned of a layer, once its names and shapes are those of a projection.
+
+    Args:
+        where: File and layer, for messages.
+        q: Map of queries.
+        k: Map of keys.
+        shared: Whether both are one map.
+        centroids: Centroids; None = there are none.
+
+    Raises:
+        DataError: A name, a shape or a number is none that a projection can have.
+    """
     for side in (q, k):
         names = set(side) if isinstance(side, dict) else set()
         if names not in (set(LINEAR), set(PERCEPTRON)) or not all(isinstance(each, Tensor) for each in side.values()):
@@ -156,9 +167,9 @@ def read_original(path: str | Path, centroids: Sequence[str | Path] = ()) -> dic
     layers = {}
     for number, (layer, group) in enumerate(zip(found, groups, strict=True)):
         q, k = layer["q"], layer["k"]
-        checked = _checked(f"{path}: layer {number}", q, k, False, group)
+        whole = checked(f"{path}: layer {number}", q, k, False, group)
         same = all(torch.equal(q[name], k[name]) for name in q)
-        layers[f"layers.{number}"] = checked._replace(shared=same)
+        layers[f"layers.{number}"] = whole._replace(shared=same)
     return layers
 
 

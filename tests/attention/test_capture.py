@@ -39,7 +39,7 @@ def test_one_record_for_each_call_under_its_path(net, x):
     assert {path: len(calls) for path, calls in records.items()} == {"first.mechanism": 2, "second.mechanism": 4}
     record = records["first.mechanism"][0]
     assert record.weights.shape == (8, HEADS, 5, 5)
-    assert record[1:] == (None, None, None)
+    assert record[1:] == (None, None, None, None)
     assert record.weights.device.type == "cpu"
     assert not record.weights.requires_grad
 
@@ -138,7 +138,7 @@ def test_a_mechanism_inside_a_mechanism_is_recorded_once_for_each_call(x):
 
 def test_wrong_arguments_are_refused(net):
     for arguments, message in (
-        ({"keep": ("weights", "v")}, "keep must name some of weights, q, k, mask, got v"),
+        ({"keep": ("weights", "o")}, "keep must name some of weights, q, k, mask, v, got o"),
         ({"items": 0}, "items must be at least 1 or None, got 0"),
     ):
         with pytest.raises(ValueError, match=message), capture(net, **arguments):

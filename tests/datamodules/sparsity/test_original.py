@@ -71,7 +71,7 @@ def test_causal_masks_are_said(tmp_path: Path) -> None:
 def altered(**changes: Any) -> Kept:
     fact, found = dumpable(layers=1).found[0]
     other = fact._replace(path="b", **changes)
-    parts = [Item(item.q[: other.heads], item.k[: other.heads], None, item.group) for item in found]
+    parts = [Item(item.q[: other.heads], item.k[: other.heads], group=item.group) for item in found]
     return Kept([(fact, found), (other, parts)])
 
 

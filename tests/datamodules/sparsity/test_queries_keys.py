@@ -8,9 +8,9 @@ import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from datamodules import QueriesKeys
 from datamodules.sparsity.batches import padded, split_groups
 from datamodules.sparsity.original import write_dump
-from datamodules.sparsity.queries_keys import QueriesKeys
 from datamodules.sparsity.records import Kept, write_records
 from tabattn.contract.queries_keys import QueryKeyBatch
 from tests.datamodules.sparsity.records import dumpable, items, layer
@@ -47,6 +47,9 @@ def test_items_are_padded() -> None:
         seen = torch.zeros(4, 3, dtype=torch.bool)
         seen[:queries, :keys] = True if item.mask is None else item.mask
         assert torch.equal(batch.seen[place, 0], seen)
+    assert batch.v is not None
+    assert torch.equal(batch.v[0], found[0].v)  # type: ignore[arg-type]
+    assert padded(fact, [found[0], found[1]._replace(v=None)]).v is None
     assert padded(fact, []).q.shape == (0, 2, 0, 4)
     assert QueryKeyBatch((batch,)).unscored().layers[0].seen.shape == (0, 1, 4, 3)
 

@@ -29,6 +29,7 @@ def test_a_file_holds_what_was_written(tmp_path: Path) -> None:
             written, found = records.item(number, each), read.item(number, each)
             assert torch.equal(written.q, found.q)
             assert torch.equal(written.k, found.k)
+            assert same(written.v, found.v)
             assert written.group == found.group
             if written.mask is None and found.mask is not None:
                 assert found.mask.all()
@@ -39,7 +40,7 @@ def test_a_file_holds_what_was_written(tmp_path: Path) -> None:
 
 def test_half_precision_is_kept(tmp_path: Path) -> None:
     fact, found = kept().found[0]
-    halves = [item._replace(q=item.q.half(), k=item.k.half()) for item in found]
+    halves = [item._replace(q=item.q.half(), k=item.k.half(), v=None) for item in found]
     write_records(tmp_path / "a.h5", Kept([(fact, halves)]))
     item = RecordFile(tmp_path / "a.h5").item(0, 1)
     assert item.q.dtype == torch.float32
@@ -65,6 +66,7 @@ def test_a_layer_without_items_is_refused(tmp_path: Path) -> None:
         ("q", np.zeros((16, 2), np.float32), "3 dimensions"),
         ("q", np.zeros((16, 2, 4), np.int32), "none that can stand here"),
         ("mask", np.ones(7, np.uint8), "mask of blocks.0.rows"),
+        ("v", np.zeros((16, 2, 3), np.float32), "values of blocks.0.rows"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(name: str, value: np.ndarray, said: str, tmp_path: Path) -> None:

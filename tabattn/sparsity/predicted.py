@@ -1,0 +1,56 @@
+"""Predicted attention graphs of recorded queries and keys."""
+
+import torch
+from torch import Tensor
+
+from tabattn.attention.graphs import PATTERNS, Pattern
+from tabattn.attention.graphs.extras import ends, near
+from tabattn.contract.queries_keys import LayerBatch
+from tabattn.sparsity.options import GraphOptions
+
+
+class NeedsSequence(ValueError):
+    """A graph reads the order of tokens, and queries and keys are not the same tokens."""
+
+
+def pattern_of(options: GraphOptions, centroids: Tensor | None = None) -> Pattern:
+    """Pattern of a graph.
+
+    Args:
+        options: The graph.
+        centroids: Centroids of the layer, for ``kmeans``.
+
+    Raises:
+        ValueError: The knob is out of the pattern's range.
+    """
+    own = {"top": options.top} if options.top > 1 else {}
+    pattern = PATTERNS[options.grouping](options.knob, **own)
+    if options.grouping == "kmeans" and centroids is not None:
+        pattern.centroids = centroids
+    return pattern
+
+
+@torch.no_grad()
+def predicted(pattern: Pattern, options: GraphOptions, batch: LayerBatch, points: tuple[Tensor, Tensor]) -> Tensor:
+    """Predicted graph of a layer, ``(items, heads, queries, keys)`` boolean; only pairs that may be seen.
+
+    Args:
+        pattern: Pattern of the graph.
+        options: The graph, for its window and ends.
+        batch: Queries and keys.
+        points: Projected queries and keys.
+
+    Raises:
+        NeedsSequence: The graph reads the order of tokens, and there are not as many queries as keys.
+    """
+    q, k = points if pattern.projected else (batch.q, batch.k)
+    count = batch.k.shape[-2]
+    if (options.window or options.ends or not pattern.equivariant) and not torch.equal(batch.queries, batch.keys):
+        raise NeedsSequence(f"{options.name} reads the order of tokens, and queries and keys have other lengths")
+    keys, queries = batch.keys[:, None, None], batch.queries[:, None, :, None]
+    found = pattern.edges(q, k, keys, queries)
+    if options.window:
+        found = found | near(count, options.window, q.device)
+    if options.ends:
+        found = found | ends(count, options.ends, keys, q.device)
+    return (found & batch.seen).expand(*batch.q.shape[:-1], count)

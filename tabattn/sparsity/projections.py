@@ -1,0 +1,117 @@
+"""Projections of the queries and keys of all layers of a model, and clusters in their space."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tabattn.attention.entmax_solver import solve_rows
+from tabattn.attention.graphs import HeadProjection
+from tabattn.contract.queries_keys import Layer, LayerBatch
+from tabattn.sparsity.options import ClusterOptions
+
+
+class LayerMaps(nn.Module):
+    """What is learned of a layer: projections, by training, and centroids, by k-means on what is projected.
+
+    Args:
+        layer: The layer.
+        width: Dimensions of the projections.
+        hidden: Width of their hidden layer; None = linear.
+        shared: Whether queries and keys have one map.
+        clusters: Options of k-means.
+    """
+
+    def __init__(self, layer: Layer, width: int, hidden: int | None, shared: bool, clusters: ClusterOptions) -> None:
+        super().__init__()
+        self.layer = layer
+        self.projection = HeadProjection(layer.heads, layer.head_dim, width=width, hidden=hidden, shared=shared)
+        self.centroids: Tensor
+        self.register_buffer("centroids", torch.zeros(layer.heads, clusters.runs, clusters.clusters, width))
+
+    def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Project queries and keys."""
+        return self.projection(q, k)
+
+    @torch.no_grad()
+    def weights(self, batch: LayerBatch) -> Tensor:
+        """Weights of the layer's attention, ``(items, heads, queries, keys)``, by the entmax of its alpha."""
+        return entmax_weights(self.scores(batch), batch.seen, self.layer.alpha)
+
+    @torch.no_grad()
+    def scores(self, batch: LayerBatch) -> Tensor:
+        """Scaled products of queries and keys, ``(items, heads, queries, keys)``."""
+        return batch.q.float() @ batch.k.float().mT * self.layer.scale
+
+    @torch.no_grad()
+    def clusters(self, batch: LayerBatch, options: ClusterOptions) -> Tensor:
+        """Centroids of projected queries and keys, ``(heads, runs, clusters, width)``; see ``ClusterOptions``.
+
+        Raises:
+            ValueError: There are fewer queries and keys than clusters.
+        """
+        q, k = self(batch.q, batch.k)
+        tokens = torch.cat([q.transpose(1, 2)[batch.queries], k.transpose(1, 2)[batch.keys]])
+        if len(tokens) < options.clusters:
+            raise ValueError(
+                f"clusters must be at most {len(tokens)}, the queries and keys of {self.layer.path}, got "
+                f"{options.clusters}"
+            )
+        # Evenly many are left out of more.
+        kept = tokens[torch.linspace(0, len(tokens) - 1, min(len(tokens), options.tokens)).long()]
+        heads = [cluster(head.cpu().numpy(), options) for head in kept.unbind(1)]
+        return torch.from_numpy(np.stack(heads)).to(self.centroids)
+
+
+def cluster(points: np.ndarray, options: ClusterOptions) -> np.ndarray:
+    """Centroids of independent runs of k-means, ``(runs, clusters, width)``.
+
+    The first run begins by k-means++, others at random points.
+    """
+    from sklearn.cluster import KMeans
+
+    runs = []
+    for run in range(options.runs):
+        start = "random" if run else "k-means++"
+        means = KMeans(options.clusters, init=start, n_init="auto", random_state=options.seed + run)
+        runs.append(means.fit(points.astype(np.float64)).cluster_centers_)
+    return np.stack(runs).astype(np.float32)
+
+
+def entmax_weights(scores: Tensor, seen: Tensor, alpha: Sequence[float]) -> Tensor:
+    """Entmax of scores, ``(items, heads, queries, keys)``; hidden pairs have no weight.
+
+    Args:
+        scores: Products of queries and keys, scaled.
+        seen: Which pairs may be seen, broadcastable to the scores; True = may be.
+        alpha: Alpha of each head, above 1.
+    """
+    if not scores.numel():
+        return torch.zeros_like(scores)
+    orders = torch.tensor(alpha, dtype=scores.dtype, device=scores.device)[:, None, None] - 1
+    order = alpha[0] - 1 if len(set(alpha)) == 1 else orders
+    return solve_rows((scores * order).masked_fill(~seen, -torch.inf), order).p
+
+
+class Projections(nn.Module):
+    """Projections of all layers, which are trained at once and apart: none has a parameter of another.
+
+    Args:
+        layers: The layers, in the order of a batch.
+        width: Dimensions of the projections.
+        hidden: Width of their hidden layer; None = linear.
+        shared: Whether queries and keys have one map.
+        clusters: Options of k-means.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], width: int, hidden: int | None, shared: bool, clusters: ClusterOptions
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(LayerMaps(layer, width, hidden, shared, clusters) for layer in layers)
+
+    def maps(self) -> list[LayerMaps]:
+        """What is learned of each layer."""
+        return [cast("LayerMaps", each) for each in self.layers]

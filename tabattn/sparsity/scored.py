@@ -1,0 +1,130 @@
+"""Scores of predicted attention graphs of all layers, one graph or many."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from tabattn.contract.queries_keys import Layer, LayerBatch
+from tabattn.sparsity.metrics import GraphScores
+from tabattn.sparsity.options import GraphOptions
+from tabattn.sparsity.predicted import NeedsSequence, pattern_of, predicted
+from tabattn.sparsity.projections import LayerMaps, entmax_weights
+
+Progress = Callable[[str], None]
+"""Is told the name of each graph of each layer that is scored."""
+
+Learned = Callable[[int, int], Tensor]
+"""Returns the centroids of a layer, by its number, and of a number of clusters."""
+
+
+class Step(NamedTuple):
+    """A layer of a batch and what was computed of it.
+
+    Attributes:
+        maps: What is learned of the layer.
+        batch: Its queries and keys.
+        points: Projected queries and keys.
+        weights: Weights of its attention, ``(items, heads, queries, keys)``.
+    """
+
+    maps: LayerMaps
+    batch: LayerBatch
+    points: tuple[Tensor, Tensor]
+    weights: Tensor
+
+
+class ScoredGraphs(nn.Module):
+    """Scores of graphs, of each layer and head.
+
+    Args:
+        layers: The layers.
+        variants: The graphs.
+        strict: Whether a graph that a layer cannot have is an error; if not, it is said and left out.
+    """
+
+    def __init__(self, layers: Sequence[Layer], variants: Sequence[GraphOptions], strict: bool) -> None:
+        super().__init__()
+        self.layers, self.variants, self.strict = tuple(layers), list(variants), strict
+        self.scores = nn.ModuleList(
+            nn.ModuleList(GraphScores(layer.heads) for layer in self.layers) for _ in self.variants
+        )
+        self.left_out: set[tuple[int, int]] = set()
+
+    def metrics(self) -> Iterator[GraphScores]:
+        """Yield the scores of each graph and layer."""
+        for metrics in self.scores:
+            yield from cast("Iterator[GraphScores]", iter(cast("nn.ModuleList", metrics)))
+
+    def update(self, steps: Sequence[Step], learned: Learned, progress: Progress | None = None) -> None:
+        """Score the graphs of a batch.
+
+        Args:
+            steps: What was computed of each layer.
+            learned: Returns centroids.
+            progress: Is told what is scored.
+
+        Raises:
+            ValueError: A layer cannot have a graph, and the scores are strict.
+        """
+        for layer, step in enumerate(steps):
+            for number, options in enumerate(self.variants):
+                if progress is not None:
+                    progress(options.name)
+                if len(step.batch.q) and (number, layer) not in self.left_out:
+                    self._update(number, layer, step, learned)
+
+    def _update(self, number: int, layer: int, step: Step, learned: Learned) -> None:
+        options = self.variants[number]
+        metric = cast("GraphScores", cast("nn.ModuleList", self.scores[number])[layer])
+        try:
+            centroids = None
+            if options.grouping == "kmeans":
+                centroids = learned(layer, int(options.knob or step.maps.centroids.shape[2]))
+            graph = predicted(pattern_of(options, centroids), options, step.batch, step.points)
+        except NeedsSequence as ex:
+            if self.strict:
+                raise
+            self.left_out.add((number, layer))
+            rank_zero_info(f"{self.layers[layer].path}: {ex}: left out")
+            return
+        seen, v = step.batch.seen, step.batch.v
+        sparse = None
+        if v is not None:
+            sparse = entmax_weights(step.maps.scores(step.batch), seen & graph, step.maps.layer.alpha)
+        metric.update(graph, step.weights, seen, v, sparse)
+
+    def compute(self) -> list[dict[str, Any]]:
+        """Compute the scores: a row for each graph, layer and head; a collective call."""
+        rows = []
+        for options, metrics in zip(self.variants, self.scores, strict=True):
+            for layer, metric in zip(self.layers, cast("nn.ModuleList", metrics), strict=True):
+                with warnings.catch_warnings():
+                    # Of a graph that is left out, or of a rank without items, there is nothing to score.
+                    warnings.filterwarnings("ignore", message=".*was called before the ``update``")
+                    found = cast("GraphScores", metric).compute()
+                for head in range(layer.heads):
+                    facts = {"graph": options.name, **vars(options), "layer": layer.path, "head": head}
+                    rows.append(facts | {name: float(values[head]) for name, values in found.items()})
+        return rows
+
+
+def means(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, float]:
+    """Means of scores over heads, then layers; NaN where a layer has no such score is left out.
+
+    Args:
+        rows: Rows of one graph.
+        names: Names of the scores.
+    """
+    found = {}
+    for name in names:
+        layers: dict[str, list[float]] = {}
+        for row in rows:
+            if row.get(name, torch.nan) == row.get(name, torch.nan):
+                layers.setdefault(row["layer"], []).append(row[name])
+        values = [sum(heads) / len(heads) for heads in layers.values()]
+        found[name] = sum(values) / len(values) if values else float("nan")
+    return found

@@ -1,0 +1,162 @@
+"""Task of attention graphs: each layer is trained as if it were alone, and checkpoints hold the clusters."""
+
+import copy
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.optim import SGD
+
+from callbacks import GraphScoreTable
+from callbacks.graph_scores import averaged, front
+from datamodules import QueriesKeys
+from tabattn.sparsity.options import ClusterOptions, GraphOptions, LossOptions, SweepOptions
+from tabattn.sparsity.scored import Step
+from tabattn.sparsity.task import SparsefinderProjections
+from tests.sparsity.recorded import FIRST, file
+
+FEW = ClusterOptions(clusters=3)
+
+
+def trainer(folder: Path, **options: Any) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "num_sanity_val_steps": 0}
+    return Trainer(accelerator="cpu", default_root_dir=folder, **{"max_steps": 6, **quiet, **options})
+
+
+def fitted(folder: Path, task: SparsefinderProjections, layers: str | None = None, **options: Any) -> Trainer:
+    torch.manual_seed(0)
+    run = trainer(folder, **options)
+    run.fit(task, QueriesKeys(file(folder), 3, layers=layers))
+    return run
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    task = SparsefinderProjections(3, clusters=FEW).use_optimizer(lambda each: SGD(each, 0.01), None)
+    data = QueriesKeys(file(tmp_path), 3)
+    task.check_data(data)
+    run = trainer(tmp_path, max_steps=60)
+    before = run.validate(task, data, verbose=False)[0]
+    run.fit(task, data)
+    after = run.validate(task, data, verbose=False)[0]
+    assert after["val/loss"] < 0.7 * before["val/loss"]
+    for name in ("recall", "precision", "f1", "exact", "sparsity", "dropped_mass", "output_error"):
+        assert 0 <= after[f"val/{name}"] <= 2
+    assert after["val/recall"] == pytest.approx(
+        (after["val/recall/network.0"] + after["val/recall/network.1"]) / 2, abs=1e-6
+    )
+
+
+class Seeded(SparsefinderProjections):
+    """Draws the same keys in each layer."""
+
+    def layer_loss(self, step: Step, generator: torch.Generator | None = None) -> Tensor:
+        return super().layer_loss(step, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_a_layer_is_trained_as_if_it_were_alone(clip: float | None, tmp_path: Path) -> None:
+    """Beside others whose gradients are larger, also where gradients are clipped."""
+    found = []
+    for layers in ("network.0", None):
+        task = Seeded(3, loss=LossOptions(margin=3.0), clusters=FEW)
+        task.use_optimizer(lambda each: SGD(each, 0.01), None)
+        torch.manual_seed(5)
+        data = QueriesKeys(file(tmp_path), 3, layers=layers)
+        task.check_data(data)
+        if layers is not None:
+            start = copy.deepcopy(task.network.maps()[0].state_dict())
+        else:
+            task.network.maps()[0].load_state_dict(start)
+            with torch.no_grad():
+                for weight in task.network.maps()[1].parameters():
+                    weight.mul_(30)
+        options: dict[str, Any] = {"gradient_clip_val": clip, "limit_val_batches": 0, "enable_checkpointing": False}
+        trainer(tmp_path, max_steps=3, **options).fit(task, data)
+        found.append([weight.detach().clone() for weight in task.network.maps()[0].parameters()])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_a_checkpoint_holds_the_clusters_of_its_projections(tmp_path: Path) -> None:
+    task = SparsefinderProjections(3, hidden=5, shared=False, clusters=FEW)
+    data = QueriesKeys(file(tmp_path), 3)
+    run = fitted(tmp_path, task)
+    loaded = SparsefinderProjections.load_from_checkpoint(run.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
+    assert loaded.found == task.found
+    for maps, batch in zip(loaded.network.maps(), data.clustered.layers, strict=True):
+        assert torch.allclose(maps.centroids, maps.clusters(batch, FEW), atol=1e-5)
+        assert maps.centroids.any()
+    again = trainer(tmp_path).validate(loaded, data, verbose=False)[0]
+    assert again == pytest.approx(trainer(tmp_path).validate(task, data, verbose=False)[0], nan_ok=True)
+
+
+def test_clusters_are_learned_without_validation(tmp_path: Path) -> None:
+    task = SparsefinderProjections(3, clusters=FEW)
+    fitted(tmp_path, task, limit_val_batches=0)
+    assert all(maps.centroids.any() for maps in task.network.maps())
+
+
+def test_a_sweep_writes_tables_and_pictures(tmp_path: Path) -> None:
+    sweep = SweepOptions({"fixed": [2, 4], "kmeans": [2, 3], "window": [3]}, tops=(1,))
+    task = SparsefinderProjections(3, clusters=FEW, sweep=sweep)
+    fitted(tmp_path, task)
+    trainer(tmp_path, callbacks=[GraphScoreTable()]).test(
+        task, QueriesKeys(f"{tmp_path}/recorded.h5", 3), verbose=False
+    )
+    rows = list(csv.DictReader((tmp_path / "graphs_by_head.csv").read_text().splitlines()))
+    assert len(rows) == 5 * (2 + 3)
+    assert {row["layer"] for row in rows} == {"network.0", "network.1"}
+    # The second layer attends from outside, so it has no window.
+    windows = [row for row in rows if row["graph"] == "window 3"]
+    assert {row["layer"]: row["recall"] == "" for row in windows} == {"network.0": False, "network.1": True}
+    means = {row["graph"]: row for row in csv.DictReader((tmp_path / "graphs.csv").read_text().splitlines())}
+    assert list(means) == ["fixed 2", "fixed 4", "kmeans 2", "kmeans 3", "window 3"]
+    assert float(means["fixed 2"]["sparsity"]) > float(means["fixed 4"]["sparsity"])
+    assert float(means["fixed 2"]["recall"]) <= float(means["fixed 4"]["recall"])
+    pictures = {path.stem for path in (tmp_path / "figures").rglob("*.png")}
+    assert pictures == {"recall", "precision", "f1", "exact", "dropped_mass", "output_error"}
+
+
+def test_means_are_over_heads_then_layers() -> None:
+    shared = {"graph": "a", "grouping": "a", "knob": 1.0, "top": 1, "window": 0, "ends": 0}
+    scores = [("x", 0, 0.0), ("x", 1, 1.0), ("y", 0, 1.0), ("z", 0, float("nan"))]
+    rows = [{**shared, "layer": layer, "head": head, "recall": value} for layer, head, value in scores]
+    assert averaged(rows) == [{**shared, "recall": 0.75}]
+
+
+def test_a_front_has_no_point_that_another_is_better_than() -> None:
+    points = [(0.1, 0.9), (0.2, 0.95), (0.5, 0.5), (0.6, 0.5), (0.9, 0.1)]
+    assert front(points, least=False) == [(0.2, 0.95), (0.6, 0.5), (0.9, 0.1)]
+    assert front(points, least=True) == [(0.9, 0.1)]
+
+
+def test_other_layers_than_the_checkpoint_s_are_refused(tmp_path: Path) -> None:
+    own = [{**FIRST._asdict(), "alpha": list(FIRST.alpha)}]
+    task = SparsefinderProjections(3, layers=own)
+    with pytest.raises(MisconfigurationException, match=r"projections are of 1 layers, network\.0 .* the data of 2"):
+        trainer(tmp_path).validate(task, QueriesKeys(file(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"graph": GraphOptions("window", 3)}, "window 3 reads the order of tokens"),
+        ({"graph": GraphOptions("kmeans", 1000)}, "clusters must be at most"),
+    ],
+)
+def test_a_graph_that_a_layer_cannot_have_is_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    task = SparsefinderProjections(3, clusters=FEW, **options)
+    with pytest.raises(MisconfigurationException, match=said):
+        trainer(tmp_path).test(task, QueriesKeys(file(tmp_path)), verbose=False)
+
+
+def test_tasks_without_graphs_have_no_table(tmp_path: Path) -> None:
+    from tests.helpers import MeanData, MeanTask
+
+    with pytest.raises(MisconfigurationException, match="MeanTask scores no graphs"):
+        trainer(tmp_path, callbacks=[GraphScoreTable()]).test(MeanTask(), MeanData())
