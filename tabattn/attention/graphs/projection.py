@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from tabattn.attention.mechanism import check_at_least
 from tabattn.attention.scores import full_precision
 
+RIDGE = 1e-3
+"""Penalty of the regression of what queries attend to, relative to the variance of queries."""
+
 
 class HeadProjection(nn.Module):
     """Head-wise projections of queries and keys, linear or with one hidden layer, apart for each head.
@@ -52,19 +55,22 @@ class HeadProjection(nn.Module):
         return self.q(q), (self.q if self.k is None else self.k)(k)
 
     @torch.no_grad()
-    def approximate(self, q: Tensor, k: Tensor) -> None:
+    def approximate(self, q: Tensor, k: Tensor, attended: Tensor | None = None) -> None:
         """Set linear maps to the best low-rank factors of attention scores, as they are or to start training from.
 
         ``q' . k' / sqrt(width)`` is the score ``q . k / sqrt(head_dim)``, up to a number for each query, with the least
         mean square error over all pairs of the given tokens: a truncated singular value decomposition of the scores.
-        A shared map has the principal directions of queries and keys together.
+        Where it is known what queries attend to, they are mapped by ridge regression to where that is mapped, as
+        distances and clusters need it. A shared map has the principal directions of queries and keys together.
 
         Args:
             q: Queries of any items, ``(heads, tokens, head_dim)``.
             k: Keys of any items, ``(heads, tokens, head_dim)``.
+            attended: Mean of the keys by the attention weights of each query, of the shape of ``q``; None = unknown.
 
         Raises:
-            ValueError: The maps have a hidden layer, ``width`` is above head_dim, or there are no tokens.
+            ValueError: The maps have a hidden layer, ``width`` is above head_dim, there are no tokens, or ``attended``
+                is given for a shared map.
         """
         if "w" not in self.q.state_dict():
             raise ValueError("hidden must be None to approximate scores, got a hidden layer")
@@ -74,18 +80,27 @@ class HeadProjection(nn.Module):
                 f"width must be at most {head_dim}, the width of a head, to approximate scores, got {width}"
             )
         check_at_least(1, queries=q.shape[-2], keys=k.shape[-2])
-        scale = (width / head_dim) ** 0.25
+        q, k, scale = q.double(), k.double(), (width / head_dim) ** 0.25
         if self.k is None:
-            self.q.assign(scale * _principal(torch.cat((q, k), dim=-2), width), torch.cat((q, k), dim=-2))
-        else:
-            own, theirs = _factors(q.double(), k.double(), width)
-            self.q.assign(scale * own)
-            self.k.assign(scale * theirs, k)
+            if attended is not None:
+                raise ValueError("attended must be None for a shared map")
+            both = torch.cat((q, k), dim=-2)
+            self.q.assign(scale * _principal(both, width), both)
+            return
+        own, theirs = (scale * each for each in _factors(q, k, width))
+        self.q.assign(own)
+        self.k.assign(theirs, k)
+        if attended is not None:
+            self.q.assign(_ridge(q, attended.double() @ theirs), q, (attended.double() - _mean(k)) @ theirs)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean(dim=-2, keepdim=True)
 
 
 def _principal(x: Tensor, width: int) -> Tensor:
     """Directions of largest variance, ``(heads, head_dim, width)``."""
-    centred = x.double() - x.double().mean(dim=-2, keepdim=True)
+    centred = x - _mean(x)
     return torch.linalg.eigh(centred.mT @ centred).eigenvectors[..., -width:]
 
 
@@ -94,7 +109,7 @@ def _factors(q: Tensor, k: Tensor, width: int) -> tuple[Tensor, Tensor]:
 
     Queries are not centred: what they have in common prefers some keys for all of them.
     """
-    (up, down), (left, right) = _roots(q), _roots(k - k.mean(dim=-2, keepdim=True))
+    (up, down), (left, right) = _roots(q), _roots(k - _mean(k))
     u, values, v = torch.linalg.svd(up @ left)
     strength = values[..., None, :width].sqrt()
     return down @ u[..., :width] * strength, right @ v.mT[..., :width] * strength
@@ -107,6 +122,16 @@ def _roots(x: Tensor) -> tuple[Tensor, Tensor]:
     roots = values.clamp(min=0).sqrt()
     inverse = torch.where(values > least, 1 / roots, 0.0)
     return (vectors * roots[..., None, :]) @ vectors.mT, (vectors * inverse[..., None, :]) @ vectors.mT
+
+
+def _ridge(x: Tensor, y: Tensor) -> Tensor:
+    """Matrix of ridge regression of ``y`` on ``x``, both centred, ``(heads, head_dim, width)``."""
+    x, y = x - _mean(x), y - _mean(y)
+    second = x.mT @ x
+    size = second.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[:, None, None]
+    # Tokens that are all equal have a map of zeros.
+    ridge = RIDGE * size + (size == 0)
+    return torch.linalg.solve(second + ridge * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device), x.mT @ y)
 
 
 class HeadMap(nn.Module):
@@ -131,13 +156,13 @@ class HeadMap(nn.Module):
             setattr(self, weight, nn.Parameter(torch.empty(heads, inputs, outputs).uniform_(-bound, bound)))
             setattr(self, bias, nn.Parameter(torch.empty(heads, 1, outputs).uniform_(-bound, bound)))
 
-    def assign(self, matrix: Tensor, centred: Tensor | None = None) -> None:
-        """Set a linear map, ``(heads, head_dim, width)``, and the bias that centres tokens; None = no bias."""
+    def assign(self, matrix: Tensor, x: Tensor | None = None, y: Tensor | None = None) -> None:
+        """Set a linear map, ``(heads, head_dim, width)``, with a bias that sends the mean of ``x`` to that of ``y``.
+
+        ``y`` None = to zero; ``x`` None = without bias.
+        """
         self.w.copy_(matrix)
-        if centred is None:
-            self.b.zero_()
-        else:
-            self.b.copy_(-centred.double().mean(dim=-2, keepdim=True) @ matrix)
+        self.b.copy_((0 if y is None else _mean(y)) - (torch.zeros_like(self.b) if x is None else _mean(x) @ matrix))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens, ``(batch, heads, tokens, head_dim)``, to ``(batch, heads, tokens, width)``."""

@@ -87,12 +87,31 @@ def test_a_shared_map_has_principal_directions() -> None:
     assert projection(x[None], x[None])[0].mean(dim=2).abs().max() < 1e-4
 
 
+def test_queries_are_mapped_to_what_they_attend_to() -> None:
+    q, k = torch.randn(2, 60, 6) + 3, torch.randn(2, 50, 6) - 1
+    # What is attended to is a linear function of the query.
+    attended = q @ torch.randn(2, 6, 6) + 2
+    plain, placed = HeadProjection(2, 6, width=3), HeadProjection(2, 6, width=3)
+    plain.approximate(q, k)
+    placed.approximate(q, k, attended)
+    own, theirs = placed(q[None], attended[None])
+    assert (own - theirs).square().mean() < 1e-3 * theirs.var()
+    assert torch.equal(placed.k.w, plain.k.w)
+    torch.testing.assert_close(own.mean(dim=2), theirs.mean(dim=2), rtol=0, atol=1e-4)
+    # Equal queries are mapped to the mean.
+    placed.approximate(0 * q + 1, k, attended)
+    own, theirs = placed(0 * q[None] + 1, attended[None])
+    torch.testing.assert_close(own, theirs.mean(dim=2, keepdim=True).expand_as(own), rtol=0, atol=1e-4)
+
+
 def test_scores_are_approximated_by_linear_maps_of_at_most_full_width() -> None:
     x = torch.randn(2, 10, 8)
     with pytest.raises(ValueError, match="hidden must be None to approximate"):
         HeadProjection(2, 8, hidden=5).approximate(x, x)
     with pytest.raises(ValueError, match=r"width must be at most 8, .*, got 9"):
         HeadProjection(2, 8, width=9).approximate(x, x)
+    with pytest.raises(ValueError, match="attended must be None for a shared map"):
+        HeadProjection(2, 8, shared=True).approximate(x, x, x)
     with pytest.raises(ValueError, match="keys must be at least 1, got 0"):
         HeadProjection(2, 8).approximate(x, x[:, :0])
 
