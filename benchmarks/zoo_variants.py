@@ -1,7 +1,7 @@
 """Trainings of the autoencoder of networks with other losses, and with each mechanism."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -9,8 +9,13 @@ from lightning.pytorch import Trainer
 
 from benchmarks.reports import QUIET
 from tabattn.attention import MECHANISMS
+from tabattn.contract.networks import NetworkBatch
 from tabattn.tasks import NetworkVAE
 from tabattn.training.cli import CLI
+from tabattn.zoo import PredictOptions
+from tabattn.zoo.canonical import canonical
+from tabattn.zoo.priors import Prior
+from tabattn.zoo.scores import architectures
 
 CONFIG = Path(__file__).parents[1] / "configs" / "zoo.yaml"
 LOSSES: dict[str, list[str]] = {
@@ -33,6 +38,8 @@ LOSSES: dict[str, list[str]] = {
     ],
     "without errors of weights": ["--model.loss.structure=0"],
     "without graphs from the prior": ["--model.loss.valid=0"],
+    "architecture from its own part of the latent": ["--model.network.latent=[16,48]"],
+    "that, fewer graphs from the prior": ["--model.network.latent=[16,48]", "--model.loss.valid=0.3"],
     "networks as they are": ["--model.form=given"],
     "networks permuted": ["--model.form=permuted"],
     "without the targets of tasks": ["--model.loss.targets=0"],
@@ -43,8 +50,19 @@ LOSSES: dict[str, list[str]] = {
     "meta-features concatenated": ["--model.network.meta=concat"],
 }
 """Arguments of each variant."""
-SCORES = ("functional_r2", "architecture_exact", "free_valid", "weight_r2", "task_r2", "sampled_r2")
-"""Scores of the test, and the median R2 of networks that are sampled for tasks."""
+SCORES = (
+    "functional_r2",
+    "architecture_exact",
+    "free_valid",
+    "weight_r2",
+    "task_r2",
+    "sampled_r2",
+    "normal_r2",
+    "normal_distinct",
+)
+"""Scores of the test, and of networks sampled for its tasks: median R2 by flow (``sampled``) and from N(0, I)
+(``normal``), and the share of distinct architectures among 500 of the latter."""
+SAMPLES = 500
 
 
 def trained(words: Sequence[str]) -> dict[str, float]:
@@ -54,12 +72,20 @@ def trained(words: Sequence[str]) -> dict[str, float]:
     trainer.limit_val_batches = 0
     trainer.fit(cli.model, cli.datamodule)
     found = trainer.test(cli.model, cli.datamodule, verbose=False)[0]
-    task: NetworkVAE = cli.model.eval()
-    with torch.no_grad():
-        sampled = [task.predict_step(batch, index) for index, batch in enumerate(cli.datamodule.test_dataloader())]
-    quality = torch.cat([batch.sampled for batch in sampled]).median()
     scores = {name.removeprefix("test/"): float(value) for name, value in found.items()}
-    return scores | {"sampled_r2": float(quality)}
+    task: NetworkVAE = cli.model.eval()
+    scores["sampled_r2"], _ = sampled(task, cli.datamodule.test_dataloader(), "flow")
+    scores["normal_r2"], scores["normal_distinct"] = sampled(task, cli.datamodule.test_dataloader(), "normal")
+    return scores
+
+
+@torch.no_grad()
+def sampled(task: NetworkVAE, batches: Iterable[NetworkBatch], prior: Prior) -> tuple[float, float]:
+    """Median R2 of networks that are sampled for tasks, and the share of distinct architectures."""
+    task.asked = PredictOptions(prior)
+    found = [task.predict_step(batch, index) for index, batch in enumerate(batches)]
+    kinds = [kind for batch in found for kind in architectures(canonical(batch.networks))][:SAMPLES]
+    return float(torch.cat([batch.sampled for batch in found]).median()), len(set(kinds)) / len(kinds)
 
 
 def compared(

@@ -127,17 +127,20 @@ class NetworkCoder(nn.Module, ABC):
         sizes: Room for networks.
         latent: Width of a latent.
         told: Width of what ``tell`` returns.
+        leading: Number of leading dimensions of the latent that the architecture is decoded from, and the weights are
+            not; 0 = both are decoded from all of it.
     """
 
     family: ClassVar[str] = "networks"
     """Plural noun for the subclasses, in messages."""
     statistics: Tensor
 
-    def __init__(self, sizes: Sizes, latent: int, told: int = 0) -> None:
+    def __init__(self, sizes: Sizes, latent: int, told: int = 0, leading: int = 0) -> None:
         super().__init__()
         check_least(latent=(latent, 1))
         self.sizes = sizes
         self.latent = latent
+        self.leading = leading
         self.told = told
         # Rows: means and standard deviations of weights, then of biases; columns: levels.
         self.register_buffer("statistics", torch.tensor([0.0, 1.0, 0.0, 1.0])[:, None].repeat(1, sizes.levels))

@@ -14,7 +14,7 @@ class Decoder(nn.Module):
 
     Args:
         sizes: Room for networks.
-        latent: Width of the latent.
+        latent: Widths of what the architecture and the weights are decoded from.
         task: Encoder of tasks.
         dim: Width of a token.
         slots: Number of tokens that a latent becomes.
@@ -25,7 +25,7 @@ class Decoder(nn.Module):
     def __init__(
         self,
         sizes: Sizes,
-        latent: int,
+        latent: tuple[int, int],
         task: TaskEncoder,
         dim: int,
         slots: int,
@@ -35,15 +35,15 @@ class Decoder(nn.Module):
         super().__init__()
         self.sizes, self.slots = sizes, slots
         self.concatenated = task.meta in ("concat", "rows")
-        given = latent + (task.width if self.concatenated else 0)
+        given, own = (each + (task.width if self.concatenated else 0) for each in latent)
         alone = task.meta in ("token", "rows")
         self.task = nn.Sequential(nn.Linear(task.width, dim), nn.SiLU(), nn.Linear(dim, dim)) if alone else None
         self.first, self.second = first, second
-        self.latents = nn.ModuleList(nn.Linear(given, slots * dim) for _ in range(2))
+        self.latents = nn.ModuleList(nn.Linear(each, slots * dim) for each in (given, own))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         self.queries = nn.Parameter(torch.randn(sizes.vertices, dim) * 0.5)
         self.query_cells = Cells(given, sizes.vertices, WIDE)
-        self.grid = Cells(given, sizes.levels * sizes.width, WIDE)
+        self.grid = Cells(own, sizes.levels * sizes.width, WIDE)
         self.widen = nn.ModuleList(nn.Linear(CELL, dim) for _ in range(2))
         self.places = Places(sizes, dim)
         self.heads = nn.Linear(dim, 1 + TYPES + sizes.levels + FLAGS)
@@ -61,7 +61,7 @@ class Decoder(nn.Module):
         return slots if self.task is None else torch.cat([slots, self.task(told)[:, None].to(slots.dtype)], dim=1)
 
     def architecture(self, latent: Tensor, told: Tensor, tokens: int) -> Architecture:
-        """Logits of architectures."""
+        """Logits of architectures, of which ``latent`` is what they are decoded from."""
         given = self._given(latent, told)
         slots = self._slots(given, told, 0)
         cells = self.query_cells(given)[:, :tokens]
@@ -71,12 +71,11 @@ class Decoder(nn.Module):
         found = self.norms[0](found[:, slots.shape[1] :])
         presence, kind, level, flags = self.heads(found).float().split([1, TYPES, self.sizes.levels, FLAGS], dim=-1)
         child, parent = self.pairs(found).float().chunk(2, dim=-1)
-        return Architecture(
-            presence[..., 0], kind, level, flags, child @ parent.mT * child.shape[-1] ** -0.5, self.rise.float()
-        )
+        pair = child @ parent.mT * child.shape[-1] ** -0.5
+        return Architecture(presence[..., 0], kind, level, flags, pair, self.rise.float())
 
     def weights(self, latent: Tensor, told: Tensor, tokens: NeuronTokens) -> tuple[Tensor, Tensor]:
-        """Weights and biases of given architectures."""
+        """Weights and biases of given architectures, of which ``latent`` is what they are decoded from."""
         given = self._given(latent, told)
         slots = self._slots(given, told, 1)
         cell = self.places.cell(tokens)[..., None].expand(-1, -1, CELL)

@@ -30,7 +30,9 @@ class LossOptions:
             no single network can dominate.
         tolerance: Relative error up to which it is proportional.
         beta: Weight of the Kullback-Leibler divergence of the posterior from N(0, I), nats per network.
-        warmup: Share of all steps in which ``beta`` rises from 0.
+        leading_beta: That of the leading part of the latent, where the architecture is decoded from it alone. Few nats
+            tell an architecture, so that this part may be near N(0, I), and its samples near those of the zoo.
+        warmup: Share of all steps in which these two rise from 0.
         free_bits: Nats per dimension that the posterior may differ without cost, on the average of a batch.
         prior: Weight of the loss of the flow-matching prior, which gives no gradient to the other parts.
         valid: Weight of the cross-entropies of graphs decoded from N(0, I), each beside the likeliest valid graph of
@@ -46,6 +48,7 @@ class LossOptions:
     behaviour: float = 1.0
     tolerance: float = 1.0
     beta: float = 1e-3
+    leading_beta: float = 0.02
     warmup: float = 0.3
     free_bits: float = 0.05
     prior: float = 1.0
@@ -62,9 +65,9 @@ class LossOptions:
         if self.tolerance <= 0:
             raise ValueError(f"loss.tolerance must be above 0, got {self.tolerance}")
 
-    def divergence_weight(self, step: int, steps: float) -> float:
-        """Weight of the divergence after ``step`` of ``steps`` steps."""
-        return self.beta * min(1.0, step / max(1.0, self.warmup * steps))
+    def warmed(self, step: int, steps: float) -> float:
+        """Factor on the weights of the divergence after ``step`` of ``steps`` steps."""
+        return min(1.0, step / max(1.0, self.warmup * steps))
 
 
 DEFAULT_LOSS = LossOptions()
@@ -197,9 +200,10 @@ def total_loss(parts: dict[str, Tensor], options: LossOptions) -> Tensor:
     return torch.stack([getattr(options, name) * part.mean() for name, part in parts.items()]).sum()
 
 
-def free_divergence(posterior: Posterior, free_bits: float) -> Tensor:
-    """Mean divergence of a batch, of each dimension at least ``free_bits``; a scalar."""
-    return divergences(posterior).mean(0).clamp(min=free_bits).sum()
+def free_divergences(posterior: Posterior, free_bits: float, leading: int) -> Tensor:
+    """Mean divergences of a batch, of each dimension at least ``free_bits``: of the leading ones and of the rest."""
+    found = divergences(posterior).mean(0).clamp(min=free_bits)
+    return torch.stack([found[:leading].sum(), found[leading:].sum()])
 
 
 def _mean(values: Tensor, here: Tensor) -> Tensor:

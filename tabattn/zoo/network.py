@@ -96,7 +96,8 @@ class NeuronTransformer(NetworkCoder):
     Args:
         sizes: Room for networks.
         attention: Mechanism between neurons, and from the queries to them where it can answer queries from outside.
-        latent: Width of the latent.
+        latent: Width of the latent; two numbers = of the part that the architecture is decoded from, and of the rest,
+            for the weights; one = both are decoded from all of it.
         dim: Width of a token.
         heads: Number of heads.
         hidden: Width of the MLP's hidden layer.
@@ -114,7 +115,7 @@ class NeuronTransformer(NetworkCoder):
         sizes: Sizes,
         attention: AttentionFactory = Softmax,
         *,
-        latent: int = 64,
+        latent: int | tuple[int, int] = 64,
         dim: int = 128,
         heads: int = 4,
         hidden: int = 256,
@@ -126,7 +127,10 @@ class NeuronTransformer(NetworkCoder):
         probes: int = 64,
     ) -> None:
         encoder = TaskEncoder(meta, sizes, dim)
-        super().__init__(sizes, latent, encoder.width)
+        parts = (latent, latent) if isinstance(latent, int) else latent
+        check_least(latent=(min(parts), 1))
+        leading = 0 if isinstance(latent, int) else parts[0]
+        super().__init__(sizes, leading + parts[1], encoder.width, leading)
         check_least(dim=(dim, 1), hidden=(hidden, 1), slots=(slots, 1), layers=(layers, 1), probes=(probes, 0))
         check_least(architecture_layers=(architecture_layers, 0), weight_layers=(weight_layers, 0))
 
@@ -140,9 +144,9 @@ class NeuronTransformer(NetworkCoder):
         self.queries = nn.Parameter(torch.randn(slots, dim) * 0.5)
         self.encoder = blocks(layers)
         self.encoder_norm = nn.LayerNorm(dim)
-        self.readout = Readout(sizes, latent, dim, slots)
-        self.probed = ProbedOutputs(sizes, latent, probes) if probes else None
-        self.decoder = Decoder(sizes, latent, encoder, dim, slots, blocks(architecture_layers), blocks(weight_layers))
+        self.readout = Readout(sizes, self.latent, dim, slots)
+        self.probed = ProbedOutputs(sizes, self.latent, probes) if probes else None
+        self.decoder = Decoder(sizes, parts, encoder, dim, slots, blocks(architecture_layers), blocks(weight_layers))
 
     def tell(self, task: TaskRows) -> Tensor:
         return self.task_encoder(task)
@@ -182,7 +186,7 @@ class NeuronTransformer(NetworkCoder):
         return Posterior(mean, log_variance.clamp(-12, 4))
 
     def architecture(self, latent: Tensor, told: Tensor, tokens: int) -> Architecture:
-        return self.decoder.architecture(latent, told, tokens)
+        return self.decoder.architecture(latent[:, : self.leading] if self.leading else latent, told, tokens)
 
     def weights(self, latent: Tensor, told: Tensor, tokens: NeuronTokens) -> tuple[Tensor, Tensor]:
-        return self.decoder.weights(latent, told, tokens)
+        return self.decoder.weights(latent[:, self.leading :], told, tokens)

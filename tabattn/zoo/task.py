@@ -25,7 +25,7 @@ from tabattn.zoo.loss import (
     DEFAULT_LOSS,
     LossOptions,
     divergences,
-    free_divergence,
+    free_divergences,
     network_losses,
     target_losses,
     total_loss,
@@ -196,12 +196,12 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
 
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _check
 
-    def batch_loss(self, batch: NetworkBatch, weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch_loss(self, batch: NetworkBatch, warmed: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch, and its parts by name.
 
         Args:
             batch: The batch.
-            weight: Weight of the divergence.
+            warmed: Factor on the weights of the divergence.
         """
         tokens, told = self.formed(batch.tokens), self.told(batch)
         posterior = self.network.encode(tokens)
@@ -211,15 +211,17 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
         if self.loss.targets and self.network.told:
             x, y = with_columns(batch.x, self.network.sizes.inputs), batch.y
             parts["targets"] = target_losses(self.network, tokens, told, x, y, self.loss.tolerance, batch.classes)
-        divergence = free_divergence(posterior, self.loss.free_bits)
+        leading, rest = free_divergences(posterior, self.loss.free_bits, self.network.leading)
+        divergence = warmed * (self.loss.leading_beta * leading + self.loss.beta * rest)
         prior = self.prior.loss(posterior.mean, told)
-        loss = total_loss(parts, self.loss) + weight * divergence + self.loss.prior * prior
-        return loss, {name: part.mean() for name, part in parts.items()} | {"divergence": divergence, "prior": prior}
+        loss = total_loss(parts, self.loss) + divergence + self.loss.prior * prior
+        means = {name: part.mean() for name, part in parts.items()}
+        return loss, means | {"divergence": leading + rest, "prior": prior}
 
     def training_step(self, batch: NetworkBatch, batch_idx: int) -> Tensor:
         """Weighted sum of the parts of the loss."""
-        weight = self.loss.divergence_weight(self.global_step, self.trainer.estimated_stepping_batches)
-        loss, parts = self.batch_loss(batch, weight)
+        warmed = self.loss.warmed(self.global_step, self.trainer.estimated_stepping_batches)
+        loss, parts = self.batch_loss(batch, warmed)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.number))
         self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch.number))
         return loss

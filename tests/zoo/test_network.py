@@ -21,7 +21,7 @@ from tabattn.zoo.loss import LossOptions, network_losses
 from tabattn.zoo.network import ProbedOutputs
 from tabattn.zoo.sampling import decoded
 from tabattn.zoo.scores import matches, padded, validity
-from tabattn.zoo.told import TaskEncoder
+from tabattn.zoo.told import MOST_ROWS, TaskEncoder
 from tests.zoo.networks import batch, graph, sure
 
 SIZES = Sizes(14, 4, 5, 4, 6)
@@ -229,6 +229,23 @@ def test_constrained_decoding_is_the_likeliest_graph(inputs: int, width: int, ro
         assert found.level[index, :size].tolist() == best
 
 
+def test_the_leading_part_of_a_latent_is_the_architecture_and_the_rest_the_weights() -> None:
+    given = batch(3)
+    network = coder(latent=(3, 5), meta="none").eval()
+    assert (network.latent, network.leading) == (8, 3)
+    latent, told = torch.randn(3, 8), torch.zeros(3, 0)
+    for own in (slice(0, 3), slice(3, 8)):
+        other = latent.clone()
+        other[:, own] += 1
+        logits = [network.architecture(each, told, 14) for each in (latent, other)]
+        weights = [network.weights(each, told, given.tokens) for each in (latent, other)]
+        assert torch.equal(logits[0].level, logits[1].level) == (own.start == 3)
+        assert torch.equal(logits[0].type, logits[1].type) == (own.start == 3)
+        assert torch.equal(weights[0][0], weights[1][0]) == (own.start == 0)
+    with pytest.raises(ValueError, match="latent must be at least 1, got 0"):
+        coder(latent=(0, 5))
+
+
 def test_true_logits_decode_to_the_network() -> None:
     """Both ways of decoding, for graphs with skip connections too."""
     source = np.random.default_rng(0)
@@ -301,6 +318,9 @@ def test_the_encoding_of_rows_is_of_a_set() -> None:
     empty = given.x[:, -1:] + 5, torch.full_like(given.y[:, -1:], torch.nan)
     more = TaskRows(given.meta, *(torch.cat(pair, 1) for pair in zip((given.x, given.y), empty, strict=True)))
     assert torch.allclose(network.tell(more), told, atol=1e-5)
+    most = TaskRows(given.meta, *(each.repeat(1, 50, 1)[:, :MOST_ROWS] for each in (given.x, given.y)))
+    further = TaskRows(given.meta, *(torch.cat([each, each[:, :40] + 3], 1) for each in most[1:]))
+    assert torch.equal(network.tell(further), network.tell(most))
     narrow = TaskRows(given.meta, given.x[..., :3], given.y)
     missing = narrow._replace(x=torch.cat([narrow.x, torch.full_like(given.x[..., 3:], torch.nan)], -1))
     assert torch.equal(network.tell(narrow), network.tell(missing))

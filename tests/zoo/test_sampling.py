@@ -39,6 +39,14 @@ def test_one_network_is_one_network(made: NetworkVAE) -> None:
     assert made.embed([net(), net()]).shape == (2, 8)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_embedding_and_sampling_leave_the_mode_as_it_was(training: bool) -> None:
+    made = task().train(training)
+    made.embed([net()])
+    made.sample(2, prior="normal")
+    assert all(module.training == training for module in made.modules())
+
+
 def test_architectures_in_any_form(made: NetworkVAE) -> None:
     expected = made.decode(Z, arch=net())
     graph = from_module(net())
