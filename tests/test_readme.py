@@ -30,6 +30,8 @@ HELP = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitline
 def test_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "import" in code
+    if "MaskedText" in code:
+        pytest.importorskip("transformers", minversion="5.0")
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
 
@@ -47,6 +49,9 @@ def test_commands_build(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
     small = ["--data.tables=[sklearn:iris]"] if any(w.endswith("prior.yaml") for w in words) else []
     if any(w.endswith("pairs_table.yaml") for w in words):
         small = [f"--data.path={ROOT / 'examples' / 'rooms.csv'}"]
+    if any(w.endswith("mlm.yaml") for w in words):
+        pytest.importorskip("transformers", minversion="5.0")
+        small = [f"--data.text={ROOT / 'README.md'}", "--data.vocabulary=300"]
     cli = CLI(args=[*words, *small, f"--run.root={tmp_path}"], run=False)
     config = yaml.safe_load(Path(next(w for w in words if w.endswith(".yaml"))).read_text())
     assert type(cli.model).__name__ == config["model"]["class_path"]

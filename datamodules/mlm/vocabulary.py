@@ -46,7 +46,7 @@ class Vocabulary:
         source: Where it comes from, for messages.
 
     Raises:
-        DataError: It lacks a token that masked language modelling needs.
+        DataError: It has no vocabulary, or lacks a token that masked language modelling needs.
     """
 
     def __init__(self, tokenizer: Any, source: str) -> None:
@@ -69,6 +69,9 @@ class Vocabulary:
         self.chosen: dict[str, int] = chosen
         self.size = len(tokenizer)
         self.special = sorted(set(tokenizer.all_special_ids))
+        if self.size <= len(self.special):
+            # What transformers makes of a folder without a vocabulary.
+            raise DataError(f"{source} has a tokenizer without a vocabulary: it needs a tokenizer.json")
 
     @property
     def fingerprint(self) -> str:
@@ -107,7 +110,9 @@ def from_folder(folder: str) -> Vocabulary:
     if not Path(folder).is_dir():
         raise DataError(f"tokenizer must be a local folder with the files of a tokenizer, got {folder}")
     try:
-        found = package("transformers").AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        found = package("transformers").AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as ex:
         raise DataError(f"{folder} holds no tokenizer that can be read: {str(ex).partition(chr(10))[0]}") from ex
     return Vocabulary(found, folder)

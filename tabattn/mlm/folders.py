@@ -57,7 +57,7 @@ def _tokenizer(folder: str, tokens: TokenFormat) -> Any:
     if not Path(folder).is_dir():
         raise ValueError(f"tokenizer must be a local folder, got {folder}")
     try:
-        found = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        found = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as ex:
         raise DataError(f"{folder} holds no tokenizer that can be read: {str(ex).partition(chr(10))[0]}") from ex
     if fingerprint(found.get_vocab()) != tokens.fingerprint:

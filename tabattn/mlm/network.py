@@ -79,6 +79,7 @@ class MaskedLanguageNetwork(nn.Module):
                 attention_probs_dropout_prob=0.0,
                 dtype=torch.float32,
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
             )

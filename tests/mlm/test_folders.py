@@ -83,6 +83,27 @@ def test_pickled_parameters_are_not_opened(tmp_path: Path) -> None:
         model(folder=str(tmp_path / "out"), attention=partial(Entmax, learn_alpha=True))
 
 
+@pytest.mark.parametrize("kind", ["roberta", "theirs"])
+def test_code_of_a_folder_is_not_run(tmp_path: Path, kind: str) -> None:
+    """Neither that of a known architecture, which needs none, nor that of another, which is refused."""
+    out = tmp_path / "out"
+    learned().save_folder(str(out))
+    names = {f"Auto{name}": f"theirs.Their{name}" for name in ("Config", "ModelForMaskedLM", "Tokenizer")}
+    for file in ("config.json", "tokenizer_config.json"):
+        held = json.loads((out / "config.json").read_text()) | {"auto_map": names, "model_type": kind}
+        (out / file).write_text(json.dumps(held))
+    (out / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    same = partial(Entmax, learn_alpha=True)
+    if kind == "roberta":
+        assert model(folder=str(out), attention=same).tokens == TOKENS
+    else:
+        with pytest.raises(DataError, match="out holds no model that can be read"):
+            model(folder=str(out), attention=same)
+    with pytest.raises(DataError, match=r"out (holds no tokenizer|has a tokenizer without a vocabulary)"):
+        _ = masked_text(tmp_path, tokenizer=str(out)).tokens
+    assert not (tmp_path / "ran").exists()
+
+
 def test_missing_parameters_are_said(tmp_path: Path) -> None:
     made = learned()
     made.network.model.roberta.save_pretrained(tmp_path / "base")
