@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 SPREAD := -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all format lint types docs check bench clean
+.PHONY: help install demo sparsity-demo test test-all format lint types docs check bench clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## Make the virtual environment and install the package for development
 
@@ -23,6 +23,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## Train a small in-context classifier and compare it on real tables
 	$(RUN) examples.demo
+
+sparsity-demo: $(STAMP)  ## Train with entmax, predict its zeros, and test the network on predicted graphs
+	$(RUN) examples.sparsity
 
 test: $(STAMP)  ## Run the fast tests
 	$(RUN) pytest $(SPREAD)

@@ -2,6 +2,7 @@
 
 from callbacks.alpha_annealing import AlphaAnnealing
 from callbacks.attention_maps import AttentionMaps
+from callbacks.attention_swap import AttentionSwap
 from callbacks.embeddings import Embeddings
 from callbacks.graph_scores import GraphScoreTable
 from callbacks.history import History
@@ -17,6 +18,7 @@ from tabattn.optim.divergence import DivergenceGuard
 __all__ = [
     "AlphaAnnealing",
     "AttentionMaps",
+    "AttentionSwap",
     "DivergenceGuard",
     "Embeddings",
     "GraphScoreTable",

@@ -1,0 +1,287 @@
+"""Comparison of attention graphs in a trained network: the task's test with its attention replaced."""
+
+import csv
+import io
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.seed import isolate_rng
+from matplotlib.figure import Figure
+
+from callbacks.board import writers
+from tabattn.attention import Entmax, Sparsefinder
+from tabattn.attention.capture import Record, capture
+from tabattn.attention.graphs import PATTERNS
+from tabattn.attention.swap import Agreement, agreement, entmax_layers, of_sparsity, probes, replacements, swapped
+from tabattn.storage.files import write_file
+from tabattn.storage.projection_loading import load_projections, read_learned
+
+ITEMS = 4
+"""Elements of the batch of each call on which graphs are compared."""
+
+COLUMNS = ("variant", "sparsity", "recall", "exact", "metric", "seconds")
+
+
+class Result(NamedTuple):
+    """Test of a network with one attention."""
+
+    variant: str
+    agreement: Agreement
+    metric: float
+    seconds: float
+    metrics: dict[str, float]
+
+
+class AttentionSwap(Callback):
+    """Tests a network that was trained with Entmax again with its attention replaced, and compares.
+
+    After ``test``: Entmax itself; Sparsefinder in mode ``exact``; with learned projections Sparsefinder on each of
+    ``groupings``; and the baselines, each with the knob whose graph comes nearest to the sparsity of the first grouping
+    (or, without projections, of ``sparsity``). Sparsity, recall and the share of exact queries are measured on the
+    first batches. Writes ``attention_swap.csv``, a picture beside it, and the same to TensorBoard.
+
+    Args:
+        projections: Checkpoint of ``SparsefinderProjections``, or a file of projections; None = baselines alone.
+        groupings: Patterns of the learned projections, with their knob: ``kmeans`` or ``fixed=8``.
+        baselines: Patterns to compare with; None = all that need no projections.
+        sparsity: Sparsity of the baselines where there are no projections, in (0, 1).
+        window: Neighbouring keys that Sparsefinder's graphs always hold, in a sequence.
+        ends: Whether the first token (1), or the first and the last (2), see and are seen by all.
+        metric: Metric of the test to compare by; None = the first that is no loss, or the loss.
+        probes: Test batches on which graphs are compared.
+        out: Folder to write to; None = that of the run.
+    """
+
+    def __init__(
+        self,
+        projections: str | None = None,
+        groupings: Sequence[str] = ("kmeans",),
+        baselines: Sequence[str] | None = None,
+        sparsity: float = 0.9,
+        window: int = 0,
+        ends: int = 0,
+        metric: str | None = None,
+        probes: int = 1,
+        out: str | None = None,
+    ) -> None:
+        if not 0.0 < sparsity < 1.0:
+            raise ValueError(f"sparsity must be in (0, 1), got {sparsity}")
+        if probes < 1:
+            raise ValueError(f"probes must be at least 1, got {probes}")
+        free = [name for name, pattern in PATTERNS.items() if not pattern.projected]
+        for name in baselines or ():
+            if name not in free:
+                raise ValueError(f"baselines must be some of {', '.join(free)}, got {name!r}")
+        self.projections, self.groupings, self.sparsity = projections, [_grouping(each) for each in groupings], sparsity
+        self.baselines = free if baselines is None else list(baselines)
+        self.extras = {"window": window, "ends": ends}
+        self.metric, self.probes, self.out = metric, probes, out
+        self.layers: dict[str, Entmax] = {}
+        self.records: dict[str, list[Record]] = {}
+        self.found: dict[str, list[Record]] = {}
+        self.open, self.running = ExitStack(), False
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the layers to replace, before any work."""
+        if self.running:
+            return
+        if trainer.world_size > 1:
+            raise MisconfigurationException(f"AttentionSwap compares in one process, got {trainer.world_size}")
+        try:
+            self.layers = entmax_layers(pl_module)
+        except ValueError as ex:
+            raise MisconfigurationException(f"AttentionSwap: {ex}") from ex
+        if self.projections is not None:
+            learned = read_learned(self.projections)
+            self.layers = {path: layer for path, layer in self.layers.items() if path in learned}
+            if not self.layers:
+                raise MisconfigurationException(f"AttentionSwap: {self.projections} has no layer of this network")
+        self.records = {path: [] for path in self.layers}
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if not self.running and batch_idx < self.probes and dataloader_idx == 0:
+            recording = capture(pl_module, ("q", "k", "mask"), items=ITEMS)
+            self.found = self.open.enter_context(recording)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if not self.running and batch_idx < self.probes and dataloader_idx == 0:
+            self.open.close()
+            for path, calls in self.found.items():
+                if path in self.records:
+                    self.records[path] += calls
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.open.close()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Test every variant, and write the comparison after each."""
+        if self.running:
+            return
+        folder = Path(self.out or trainer.log_dir or trainer.default_root_dir)
+        results: list[Result] = []
+        with self._running(trainer, pl_module):
+            for name, mechanisms, found in self._variants(pl_module):
+                results.append(self._tested(trainer, pl_module, name, mechanisms, found))
+                self._write(trainer, folder, results)
+        rank_zero_info(f"{_table(results)}\ncomparison of attention: {folder / 'attention_swap.csv'}")
+
+    @contextmanager
+    def _running(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
+        """Mark the tests of variants, whose trainers take the module and the data for a while."""
+        self.running = True
+        data: Any = getattr(trainer, "datamodule", None)
+        try:
+            yield
+        finally:
+            self.running = False
+            pl_module.trainer = trainer
+            if data is not None:
+                data.trainer = trainer
+
+    def _variants(self, model: LightningModule) -> "Iterator[tuple[str, dict[str, Sparsefinder], Agreement]]":
+        """Name, mechanisms and agreement of each variant; Entmax itself has no mechanisms."""
+        probed, wanted = probes(self.layers, self.records), self.sparsity
+        yield "entmax", {}, agreement(probed, None)
+        exact = replacements(self.layers)
+        yield "sparsefinder exact", exact, agreement(probed, exact)
+        for number, (name, knob) in enumerate(self.groupings if self.projections else ()):
+            mechanisms = self._learned(model, name, knob)
+            found = agreement(probed, mechanisms)
+            wanted = wanted if number else found.sparsity
+            yield f"sparsefinder {name}{'' if knob is None else f' {knob:g}'}", mechanisms, found
+        for name in self.baselines:
+            try:
+                mechanisms, found = of_sparsity(self.layers, probed, name, wanted)
+            except ValueError as ex:
+                rank_zero_info(f"AttentionSwap leaves out {name}: {ex}")
+                continue
+            yield f"{name} {next(iter(mechanisms.values())).knob:g}", mechanisms, found
+
+    def _learned(self, model: LightningModule, name: str, knob: float | None) -> dict[str, Sparsefinder]:
+        """Mechanisms of a grouping with the learned projections of each layer."""
+        assert self.projections is not None
+        learned, made = read_learned(self.projections), {}
+        for path, layer in self.layers.items():
+            sizes = {part: learned[path].sizes[part] for part in ("width", "hidden", "shared")}
+            own = {"mode": "gather", "grouping": name, "knob": knob, **sizes, **self.extras}
+            made[path] = Sparsefinder.like(layer, **own).eval()
+        with swapped(model, made):
+            load_projections(model, self.projections)
+        return made
+
+    def _tested(
+        self, trainer: Trainer, model: LightningModule, name: str, made: dict[str, Sparsefinder], found: Agreement
+    ) -> Result:
+        """Test a variant by a trainer of its own, on the same data with the same seed."""
+        inner = Trainer(
+            accelerator=trainer.accelerator,
+            devices=1,
+            precision=trainer.precision,
+            limit_test_batches=trainer.limit_test_batches,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        data: Any = getattr(trainer, "datamodule", None)
+        given = {"datamodule": data} if data is not None else {"dataloaders": trainer.test_dataloaders}
+        made = {path: mechanism.to(model.device) for path, mechanism in made.items()}
+        with isolate_rng(), swapped(model, made):
+            seed_everything(0, verbose=False)
+            start = time.perf_counter()
+            metrics = inner.test(model, **given, verbose=False)[0]
+            seconds = time.perf_counter() - start
+        return Result(name, found, metrics[self._chosen(metrics)], seconds, dict(metrics))
+
+    def _chosen(self, metrics: Mapping[str, float]) -> str:
+        """Name of the metric to compare by."""
+        if self.metric is not None:
+            if self.metric not in metrics:
+                raise MisconfigurationException(
+                    f"AttentionSwap: metric must be one of {', '.join(metrics)}, got {self.metric!r}"
+                )
+            return self.metric
+        return next((name for name in metrics if not name.endswith("loss")), next(iter(metrics)))
+
+    def _write(self, trainer: Trainer, folder: Path, results: Sequence[Result]) -> None:
+        """Write the table, and draw the picture."""
+        metrics = sorted({name for result in results for name in result.metrics})
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow([*COLUMNS, *metrics])
+        for result in results:
+            head = [result.variant, *result.agreement, result.metric, result.seconds]
+            table.writerow([*head, *(result.metrics.get(name, "") for name in metrics)])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / "attention_swap.csv", text.getvalue().encode())
+        figure = drawn(results, self._chosen(results[0].metrics))
+        figure.savefig(folder / "attention_swap.png", dpi=120)
+        for writer in writers(trainer):
+            writer.add_figure("attention_swap", figure, close=False)
+
+
+def drawn(results: Sequence[Result], metric: str) -> Figure:
+    """Picture of the metric and of recall against sparsity, a point for each variant."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for index, result in enumerate(results):
+        ours = result.variant.startswith(("sparsefinder", "entmax"))
+        look: dict[str, Any] = {"marker": "o" if ours else "^", "color": f"C{index % 10}", "s": 60 if ours else 30}
+        for axis, value in zip(axes, (result.metric, result.agreement.recall), strict=True):
+            axis.scatter(result.agreement.sparsity, value, **look)
+            axis.annotate(
+                result.variant,
+                (result.agreement.sparsity, value),
+                fontsize=7,
+                xytext=(4, 3),
+                textcoords="offset points",
+            )
+    for axis, name in zip(axes, (metric, "recall of positive weights"), strict=True):
+        axis.set(xlabel="sparsity of the graph", ylabel=name)
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def _table(results: Sequence[Result]) -> str:
+    """Table of the comparison as text."""
+    rows = [
+        COLUMNS,
+        *(
+            (each.variant, *(f"{value:.4f}" for value in (*each.agreement, each.metric, each.seconds)))
+            for each in results
+        ),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _grouping(text: str) -> tuple[str, float | None]:
+    """Name and knob of ``kmeans`` or ``fixed=8``.
+
+    Raises:
+        ValueError: There is no such pattern of projections, or the knob is no number.
+    """
+    name, _, knob = text.partition("=")
+    known = [name for name, pattern in PATTERNS.items() if pattern.projected]
+    if name not in known:
+        raise ValueError(f"groupings must be some of {', '.join(known)}, such as fixed=8, got {text!r}")
+    try:
+        return name, float(knob) if knob else None
+    except ValueError as ex:
+        raise ValueError(f"the knob of a grouping must be a number, got {text!r}") from ex
