@@ -118,9 +118,10 @@ def test_every_parameter_learns(name: str) -> None:
     assert [name for name in silent if "unknown" not in name] == []
 
 
-def test_the_network_reads_all_of_a_network() -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_network_reads_all_of_a_network(name: str) -> None:
     given = batch(1)
-    network = coder(meta="none").eval()
+    network = coder(name, meta="none").eval()
     network.begin(given.tokens)
     mean = network.encode(given.tokens).mean
     place = given.tokens.edge[0].nonzero()[-1]
