@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from tabattn.attention import Entmax, Linear
 from tabattn.cli import main
+from tabattn.contract.errors import DataError
 from tabattn.mlm import PredictOptions
 from tabattn.mlm.metrics import TokenScores
 from tabattn.tasks import MaskedLanguageModel
@@ -87,6 +88,27 @@ def test_a_checkpoint_keeps_attention_and_tokens(tmp_path: Path) -> None:
     assert first.alpha_logit is not None
     assert first.fixed_alpha == 1.3
     torch.testing.assert_close(again.eval()(batch(5, 9)), made.eval()(batch(5, 9)))
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "bound"),
+    [
+        ("tokens", "size", 50),
+        ("tokens", "length", 50),
+        ("config", "hidden_size", 50),
+        ("config", "num_hidden_layers", 43),
+    ],
+)
+def test_a_size_that_the_weights_do_not_allow_is_refused(tmp_path: Path, part: str, name: str, bound: int) -> None:
+    """Before memory is allocated for it."""
+    made = model()
+    made.hparams["config"] = made.network.config
+    made.hparams[part][name] = 10**9
+    trainer = lightning.Trainer(**QUIET)
+    trainer.strategy.connect(made)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(DataError, match=rf"{part}.{name} is 1000000000, and its weights allow {bound} at most$"):
+        MaskedLanguageModel.load_from_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_other_tokens_than_those_of_the_training_are_refused(tmp_path: Path) -> None:
