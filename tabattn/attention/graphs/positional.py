@@ -79,8 +79,9 @@ class BigBird(Pattern):
         parts = self._parts(count, q.device)
         found = fixed.clone()
         seeds = torch.randint(2**31, (q.shape[1],), generator=torch.Generator().manual_seed(self.seed))
+        numbers = _by_squares(count)
         for head, seed in enumerate(seeds.tolist()):
-            draws = _square_draws(count, seed).to(q.device)
+            draws = torch.rand(count * count, generator=torch.Generator().manual_seed(seed))[numbers].to(q.device)
             for columns, links in parts:
                 found[:, head] |= _chosen(draws, free[:, head] & columns, links)
         return found
@@ -173,13 +174,14 @@ class Strided(Pattern):
         return own | (place % stride >= stride - self.summary) | ((place % stride == 0) & (place > 0))
 
 
-def _square_draws(count: int, seed: int) -> Tensor:
-    """Uniform numbers, ``(count, count)``, of which the upper left corner is that of a smaller square."""
-    draws = torch.rand(count * count, generator=torch.Generator().manual_seed(seed))
+def _by_squares(count: int) -> Tensor:
+    """Numbers of pairs, ``(count, count)``: first those of the first token, then of the first two, and so on.
+
+    So the pairs of a padded sequence begin with those of the sequence.
+    """
     place = torch.arange(count)
     row, column = place[:, None], place
-    # Numbered by squares: those of the first token, of the first two, and so on.
-    return draws[torch.where(column <= row, row**2 + column, column**2 + column + 1 + row)]
+    return torch.where(column <= row, row**2 + column, column**2 + column + 1 + row)
 
 
 def _chosen(draws: Tensor, allowed: Tensor, most: int) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tabattn.attention.graphs import PATTERNS
-from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window, _square_draws
+from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window, _by_squares
 
 FIXED = ("window", "bigbird", "longformer", "openai")
 
@@ -83,9 +83,9 @@ def test_random_keys_depend_on_the_seed_alone(name):
     assert not torch.equal(PATTERNS[name](3, seed=1).edges(q, k), first)
 
 
-def test_draws_of_a_larger_square_begin_with_those_of_a_smaller_one():
-    assert torch.equal(_square_draws(40, 3)[:13, :13], _square_draws(13, 3))
-    assert len(_square_draws(13, 3).unique()) == 13**2
+def test_pairs_of_a_longer_sequence_begin_with_those_of_a_shorter_one():
+    assert torch.equal(_by_squares(40)[:13, :13], _by_squares(13))
+    assert torch.equal(_by_squares(13).flatten().sort().values, torch.arange(13**2))
 
 
 @pytest.mark.parametrize("name", FIXED)
