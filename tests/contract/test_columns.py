@@ -212,3 +212,16 @@ def test_a_constant_column_has_its_value_as_mean_and_a_deviation_of_1() -> None:
     assert standard.mean.tolist() == [0.1, 5.0, 0.0]
     assert standard.size.tolist() == [1.0, 1.0, 1.0]
     assert Standard.of(np.empty((0, 2))).size.tolist() == [1.0, 1.0]
+
+
+def test_what_is_one_dimensional_is_shown_as_it_is() -> None:
+    for given in (["a", "b"], np.array(["a", "b"]), pd.Series(["a", "b"])):
+        with pytest.raises(ValueError, match=r"got 1D array instead:\narray=\['a' 'b'\]"):
+            TableEncoder().fit(given)
+
+
+def test_numbers_far_beyond_those_of_fit_are_clipped_without_a_warning() -> None:
+    z = Standard.of(np.array([[1e-320], [3e-320]]))(np.array([[1.0], [-1.0], [2e-320]]))
+    assert np.isfinite(z).all()
+    assert z[:, 0].tolist() == [-z[1, 0], z[1, 0], 0.0]
+    assert z[0, 0] > 1e6

@@ -103,7 +103,8 @@ def _frame(x: Any) -> pd.DataFrame:
     if array.dtype.names is not None and array.ndim == 1:
         return pd.DataFrame({name: _field(array[name]) for name in array.dtype.names})
     if array.ndim != 2 or array.dtype.kind == "V":
-        check_array(np.empty(array.shape, dtype=bool))  # complains in scikit-learn's words
+        # complains in scikit-learn's words
+        check_array(np.zeros(array.shape) if array.dtype.kind == "V" else array, dtype=None, ensure_all_finite=False)
         raise ValueError(f"a table must be two-dimensional with plain cells, got an array of type {array.dtype}")
     frame = pd.DataFrame(array)
     return frame.infer_objects() if array.dtype == object else frame

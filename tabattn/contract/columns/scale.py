@@ -49,7 +49,9 @@ class Standard(NamedTuple):
     def __call__(self, x: Floats) -> NDArray[np.float32]:
         """Standardise rows in double precision, then round to single precision."""
         part = _part(np.maximum(np.abs(self.mean), self.size))
-        return np.clip((x * part - self.mean * part) / (self.size * part), -LARGEST, LARGEST).astype(np.float32)
+        with np.errstate(over="ignore"):  # infinite ones are clipped
+            z = (x * part - self.mean * part) / (self.size * part)
+        return np.clip(z, -LARGEST, LARGEST).astype(np.float32)
 
 
 def _part(largest: Floats) -> Floats:
