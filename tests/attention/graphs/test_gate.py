@@ -33,6 +33,18 @@ def test_each_query_sees_the_blocks_of_the_highest_scores():
         assert torch.equal(found[item, head, query], expected)
 
 
+def test_pooled_blocks_and_scores_by_hand():
+    pattern = gate(1, block=3, query_block=2)
+    q = torch.tensor([[1.0, 0, 0, 0], [3, 0, 0, 0], [5, 0, 0, 0]]).expand(1, HEADS, 3, 4)
+    k = torch.tensor([[0.0, 2, 0, 0], [0, -4, 0, 0], [0, 9, 0, 0], [0, 7, 0, 0]]).expand(1, HEADS, 4, 4)
+    keys, queries = torch.tensor([True, True, False, True]), torch.tensor([[True], [False], [True]])
+    pooled = pattern.pooled(q, k, keys.expand(1, 1, 1, 4), queries.expand(1, 1, 3, 1))
+    assert pooled.queries[0, 0, :, 0].tolist() == [1, 5]
+    assert pooled.keys[0, 0, :, [1, 5, 9]].tolist() == [[2, -4, -1], [7, 7, 7]]
+    expected = pooled.queries[0, 1] @ pattern.of_queries[1] @ (pooled.keys[0, 1] @ pattern.of_keys[1]).mT / WIDTH**0.5
+    torch.testing.assert_close(gate_scores(pooled, pattern.of_queries, pattern.of_keys)[0, 1], expected)
+
+
 def test_queries_of_a_block_see_what_their_mean_does():
     pattern, alone = gate(2, block=4, query_block=3), gate(2, block=4)
     q, k = tokens(2, 7, 18)
