@@ -1,6 +1,6 @@
 """Distillation of block gates: which blocks of keys each query attends to, learned from attention weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,14 @@ from torch.nn.functional import pad
 from tabattn.attention.graphs.gate import BlockGate, Pooled, gate_scores
 from tabattn.attention.mechanism import check_at_least
 from tabattn.attention.scores import full_precision
+from tabattn.contract.queries_keys import LayerBatch
+from tabattn.sparsity.projections import LayerMaps
+
+ITEMS = 8
+"""Items whose attention weights are computed at a time."""
+
+MOST = 64
+"""Most items of a layer that a gate is fitted to."""
 
 
 class Lesson(NamedTuple):
@@ -114,6 +122,27 @@ def fit_gate(
         gate.of_queries, gate.of_keys = (each.detach() for each in weights)
         losses = [gate_loss(gate_scores(pooled, gate.of_queries, gate.of_keys), target) for pooled, target in parts]
     return torch.stack(losses).mean(dim=0)
+
+
+def gate_weights(maps: LayerMaps, batch: LayerBatch) -> dict[str, Tensor]:
+    """Buffers of a block gate that is fitted to a layer's attention.
+
+    Args:
+        maps: The layer, for its weights.
+        batch: Queries and keys of training items, of which at most 64 are used, evenly many left out.
+    """
+    gate = BlockGate()
+    fit_gate(gate, _lessons(maps, batch))
+    return dict(gate.named_buffers())
+
+
+def _lessons(maps: LayerMaps, batch: LayerBatch) -> Iterator[Lesson]:
+    count = len(batch.q)
+    chosen = torch.linspace(0, count - 1, min(count, MOST)).long().to(batch.q.device)
+    for items in chosen.split(ITEMS) if count else ():
+        mask = None if batch.mask is None else batch.mask[items]
+        part = LayerBatch(batch.q[items], batch.k[items], batch.queries[items], batch.keys[items], mask)
+        yield Lesson(part.q, part.k, maps.weights(part), part.keys[:, None, None], part.queries[:, None, :, None])
 
 
 @torch.no_grad()

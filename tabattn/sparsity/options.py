@@ -94,6 +94,7 @@ class GraphOptions:
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "fixed": (2, 4, 6, 8, 10, 12, 16),
+    "quantile": (2, 4, 6, 8, 10, 12, 16),
     "dynamic": (2, 4, 6, 8, 10, 12, 16),
     "kmeans": (2, 4, 6, 8, 10, 12, 16, 20),
     "cos": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
@@ -105,6 +106,13 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "openai": (4, 8, 12, 16, 20),
     "lsh": (2, 4, 8, 16, 32),
     "routing": (2, 4, 6, 8, 10, 12),
+    "entmax": (1.2, 1.35, 1.5, 1.75, 2.0),
+    "clustered": (2, 4, 8, 16, 32),
+    "topk": (2, 4, 8, 16, 32),
+    "pages": (1, 2, 3, 4, 8),
+    "tree_pages": (1, 2, 3, 4, 8),
+    "gaussian": (0.5, 0.75, 1.0, 1.5, 2.0),
+    "gate": (1, 2, 3, 4, 8),
 }
 """Knobs of the default sweep; of other patterns it takes the default alone."""
 

@@ -1,5 +1,7 @@
 """Predicted attention graphs of recorded queries and keys."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -10,23 +12,23 @@ from tabattn.sparsity.options import GraphOptions
 
 
 class NeedsSequence(ValueError):
-    """A graph reads the order of tokens, and queries and keys are not the same tokens."""
+    """A graph compares positions, and queries and keys are not the same tokens."""
 
 
-def pattern_of(options: GraphOptions, centroids: Tensor | None = None) -> Pattern:
+def pattern_of(options: GraphOptions, learned: Mapping[str, Tensor] | None = None) -> Pattern:
     """Pattern of a graph.
 
     Args:
         options: The graph.
-        centroids: Centroids of the layer, for ``kmeans``.
+        learned: Buffers of the pattern, such as centroids, of the layer.
 
     Raises:
         ValueError: The knob is out of the pattern's range.
     """
     own = {"top": options.top} if options.top > 1 else {}
     pattern = PATTERNS[options.grouping](options.knob, **own)
-    if options.grouping == "kmeans" and centroids is not None:
-        pattern.centroids = centroids
+    for name, value in (learned or {}).items():
+        setattr(pattern, name, value)
     return pattern
 
 
@@ -41,12 +43,12 @@ def predicted(pattern: Pattern, options: GraphOptions, batch: LayerBatch, points
         points: Projected queries and keys.
 
     Raises:
-        NeedsSequence: The graph reads the order of tokens, and there are not as many queries as keys.
+        NeedsSequence: The graph compares positions, and queries and keys are not those of the same tokens.
     """
     q, k = points if pattern.projected else (batch.q, batch.k)
     count = batch.k.shape[-2]
-    if (options.window or options.ends or not pattern.equivariant) and not torch.equal(batch.queries, batch.keys):
-        raise NeedsSequence(f"{options.name} reads the order of tokens, and queries and keys have other lengths")
+    if (options.window or options.ends or pattern.one_sequence) and not torch.equal(batch.queries, batch.keys):
+        raise NeedsSequence(f"{options.name} compares positions, and queries and keys have other lengths")
     keys, queries = batch.keys[:, None, None], batch.queries[:, None, :, None]
     found = pattern.edges(q, k, keys, queries)
     if options.window:

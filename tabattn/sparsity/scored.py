@@ -1,7 +1,7 @@
 """Scores of predicted attention graphs of all layers, one graph or many."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -17,8 +17,8 @@ from tabattn.sparsity.projections import LayerMaps, entmax_weights
 Progress = Callable[[str], None]
 """Is told the name of each graph of each layer that is scored."""
 
-Learned = Callable[[int, int], Tensor]
-"""Returns the centroids of a layer, by its number, and of a number of clusters."""
+Learned = Callable[[int, GraphOptions], Mapping[str, Tensor]]
+"""Returns what the pattern of a graph has learned of a layer, by its number: buffers by name."""
 
 
 class Step(NamedTuple):
@@ -64,7 +64,7 @@ class ScoredGraphs(nn.Module):
 
         Args:
             steps: What was computed of each layer.
-            learned: Returns centroids.
+            learned: Returns what patterns have learned.
             progress: Is told what is scored.
 
         Raises:
@@ -81,10 +81,8 @@ class ScoredGraphs(nn.Module):
         options = self.variants[number]
         metric = cast("GraphScores", cast("nn.ModuleList", self.scores[number])[layer])
         try:
-            centroids = None
-            if options.grouping == "kmeans":
-                centroids = learned(layer, int(options.knob or step.maps.centroids.shape[2]))
-            graph = predicted(pattern_of(options, centroids), options, step.batch, step.points)
+            pattern = pattern_of(options, learned(layer, options))
+            graph = predicted(pattern, options, step.batch, step.points)
         except NeedsSequence as ex:
             if self.strict:
                 raise

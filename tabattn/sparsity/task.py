@@ -15,6 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tabattn.contract.facts import Fact
 from tabattn.contract.queries_keys import Layer, LayerBatch, QueryKeyBatch
+from tabattn.sparsity.gates import gate_weights
 from tabattn.sparsity.loss import graph_loss
 from tabattn.sparsity.metrics import NAMES
 from tabattn.sparsity.options import (
@@ -83,7 +84,7 @@ class SparsefinderProjections(Task):
         self.loss, self.clusters = loss, clusters
         self.graph, self.variants = graph, None if sweep is None else sweep.variants()
         self.rows: list[dict[str, Any]] = []
-        self.kept: dict[tuple[int, int], Tensor] = {}
+        self.kept: dict[tuple[int, int], dict[str, Tensor]] = {}
         self.found: tuple[Layer, ...] = ()
         # Whether the projections have changed since the clusters were learned.
         self.stale = False
@@ -215,25 +216,31 @@ class SparsefinderProjections(Task):
         except ValueError as ex:
             raise MisconfigurationException(str(ex)) from ex
 
-    def centroids(self, layer: int, clusters: int) -> Tensor:
-        """Centroids of a layer: those of the checkpoint, or, of another number of clusters, learned now.
+    def learned(self, layer: int, options: GraphOptions) -> dict[str, Tensor]:
+        """Buffers of a graph's pattern, for a layer: those of the checkpoint, or learned now, by each rank the same.
 
         Raises:
             MisconfigurationException: The datamodule does not tell its training items, or these are too few.
         """
         maps = self.network.maps()[layer]
+        clusters = int(options.knob or self.clusters.clusters) if options.grouping == "kmeans" else 0
+        if options.grouping not in ("kmeans", "gate"):
+            return {}
         if clusters == self.clusters.clusters:
-            return maps.centroids
+            return {"centroids": maps.centroids}
         if (layer, clusters) not in self.kept:
             clustered = self.of_data("clustered")
             if clustered is None:
+                known = f" of other than {self.clusters.clusters} clusters" if clusters else ""
                 raise MisconfigurationException(
-                    f"clusters must be {self.clusters.clusters}, those of the checkpoint, where the data does not tell "
-                    f"its training items, got {clusters}"
+                    f"{options.name}{known} is learned of training items, which the data does not tell"
                 )
-            options = replace(self.clusters, clusters=clusters)
-            found = self._clusters(maps, clustered.layers[layer], options)
-            self.kept[layer, clusters] = self.trainer.strategy.broadcast(found)
+            if clusters:
+                own = replace(self.clusters, clusters=clusters)
+                self.kept[layer, clusters] = {"centroids": self._clusters(maps, clustered.layers[layer], own)}
+            else:
+                batch = self.trainer.strategy.batch_to_device(clustered.layers[layer], self.device)
+                self.kept[layer, clusters] = gate_weights(maps, batch)
         return self.kept[layer, clusters]
 
     def on_validation_epoch_start(self) -> None:
@@ -275,7 +282,7 @@ class SparsefinderProjections(Task):
 
     def _score(self, scores: ScoredGraphs, steps: list[Step], progress: Progress | None = None) -> None:
         try:
-            scores.update(steps, self.centroids, progress)
+            scores.update(steps, self.learned, progress)
         except ValueError as ex:
             raise MisconfigurationException(str(ex)) from ex
 

@@ -69,7 +69,7 @@ def test_runs_are_independent_and_seeded() -> None:
 def test_a_predicted_graph_is_that_of_the_mechanism(options: GraphOptions) -> None:
     made, given = maps(shared=False), batch()
     made.centroids.copy_(made.clusters(given, FEW))
-    graph = predicted(pattern_of(options, made.centroids), options, given, made(given.q, given.k))
+    graph = predicted(pattern_of(options, {"centroids": made.centroids}), options, given, made(given.q, given.k))
     asked = {"grouping": options.grouping, "knob": options.knob, "top": options.top}
     mechanism = Sparsefinder(2, 6, mode="mask", **asked, window=options.window, ends=options.ends, width=3)  # type: ignore[arg-type]
     assert mechanism.projection is not None
@@ -95,5 +95,5 @@ def test_masks_are_kept() -> None:
 @pytest.mark.parametrize("options", [GraphOptions("window", 3), GraphOptions("fixed", 2, window=3)])
 def test_graphs_of_sequences_need_one(options: GraphOptions) -> None:
     made, given = maps(), batch(cross=True)
-    with pytest.raises(NeedsSequence, match="reads the order of tokens, and queries and keys have other lengths"):
+    with pytest.raises(NeedsSequence, match="compares positions, and queries and keys have other lengths"):
         predicted(pattern_of(options), options, given, made(given.q, given.k))

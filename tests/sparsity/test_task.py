@@ -122,6 +122,23 @@ def test_a_sweep_writes_tables_and_pictures(tmp_path: Path) -> None:
     assert pictures == {"recall", "precision", "f1", "exact", "dropped_mass", "output_error"}
 
 
+def test_gates_are_fitted_to_training_items_and_serve_queries_of_others(tmp_path: Path) -> None:
+    sweep = SweepOptions({"gate": [1, 100], "pages": [100], "topk": [100]})
+    task = SparsefinderProjections(3, clusters=FEW, sweep=sweep)
+    data = QueriesKeys(file(tmp_path), 3)
+    trainer(tmp_path, callbacks=[GraphScoreTable()]).test(task, data, verbose=False)
+    rows = list(csv.DictReader((tmp_path / "graphs_by_head.csv").read_text().splitlines()))
+    assert len(rows) == 4 * (2 + 3)
+    for row in rows:
+        assert row["graph"] == "gate 1" or (float(row["sparsity"]), float(row["recall"])) == (0.0, 1.0)
+    assert {row["layer"] for row in rows if float(row["recall"]) > 0} == {"network.0", "network.1"}
+    first, again = (task.learned(0, GraphOptions("gate", knob))["of_keys"] for knob in (1, 7))
+    assert first is again
+    alone = SparsefinderProjections(3, layers=task.hparams["layers"], clusters=FEW, sweep=sweep)
+    with pytest.raises(MisconfigurationException, match="gate 1 is learned of training items, which the data does not"):
+        trainer(tmp_path).test(alone, data.test_dataloader(), verbose=False)
+
+
 def test_means_are_over_heads_then_layers() -> None:
     shared = {"graph": "a", "grouping": "a", "knob": 1.0, "top": 1, "window": 0, "ends": 0}
     scores = [("x", 0, 0.0), ("x", 1, 1.0), ("y", 0, 1.0), ("z", 0, float("nan"))]
@@ -145,7 +162,7 @@ def test_other_layers_than_the_checkpoint_s_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"graph": GraphOptions("window", 3)}, "window 3 reads the order of tokens"),
+        ({"graph": GraphOptions("window", 3)}, "window 3 compares positions"),
         ({"graph": GraphOptions("kmeans", 1000)}, "clusters must be at most"),
     ],
 )

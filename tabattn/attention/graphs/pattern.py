@@ -30,6 +30,9 @@ class Pattern(nn.Module, ABC):
     projected: ClassVar[bool] = False
     """Whether queries and keys are those that learned projections bring near to one another, not the mechanism's."""
 
+    one_sequence: ClassVar[bool] = False
+    """Whether positions of queries and of keys are compared, so that both must be the tokens of one sequence."""
+
     equivariant: bool = True
     """Whether permuted tokens have the same graph, permuted; if not, the pattern reads their order."""
 

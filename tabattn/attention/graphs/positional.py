@@ -31,6 +31,8 @@ class Window(Pattern):
 
     equivariant = False
 
+    one_sequence = True
+
     def __init__(self, knob: float | None = None) -> None:
         super().__init__(knob)
         whole(self.knob, 0)
@@ -60,6 +62,8 @@ class BigBird(Pattern):
     default: ClassVar[float] = 3
 
     equivariant = False
+
+    one_sequence = True
 
     def __init__(self, knob: float | None = None, *, plan: Plan = "uniform", seed: int = 0) -> None:
         super().__init__(knob)
@@ -124,6 +128,8 @@ class Longformer(Pattern):
 
     equivariant = False
 
+    one_sequence = True
+
     def __init__(self, knob: float | None = None, *, seed: int = 0) -> None:
         super().__init__(knob)
         whole(self.knob, 0)
@@ -158,6 +164,8 @@ class Strided(Pattern):
     default: ClassVar[float] = 16
 
     equivariant = False
+
+    one_sequence = True
 
     def __init__(self, knob: float | None = None, *, summary: int = 2) -> None:
         super().__init__(knob)
