@@ -96,7 +96,7 @@ def test_a_checkpoint_keeps_attention_and_tokens(tmp_path: Path) -> None:
         ("tokens", "size", 50),
         ("tokens", "length", 50),
         ("config", "hidden_size", 50),
-        ("config", "num_hidden_layers", 43),
+        ("config", "num_hidden_layers", 44),
     ],
 )
 def test_a_size_that_the_weights_do_not_allow_is_refused(tmp_path: Path, part: str, name: str, bound: int) -> None:
