@@ -83,7 +83,10 @@ def realmlp(categorical: Flags, seed: int, classes: bool) -> Any:
 
 
 def tabm(categorical: Flags, seed: int, classes: bool) -> Any:
-    """TabM with its defaults (Gorishniy et al. 2024), by pytabkit, on one thread."""
+    """TabM with its defaults (Gorishniy et al. 2024), by pytabkit, on one thread.
+
+    Without a bound of epochs: a training ends when the validation has not improved for 16 of them.
+    """
     from pytabkit import TabM_D_Classifier, TabM_D_Regressor
 
     kind = TabM_D_Classifier if classes else TabM_D_Regressor
