@@ -56,9 +56,14 @@ def quality(checkpoint: Path, zoo: Path, split: Split = "network") -> dict[str, 
         checkpoint: The checkpoint.
         zoo: The zoo.
         split: What training and test networks do not share; where these are tasks, samples are for tasks held out.
+
+    Raises:
+        ValueError: The zoo has tasks with classes, whose R2 would compare logits with them.
     """
-    task = NetworkVAE.load_from_checkpoint(checkpoint, map_location="cpu").eval()
     data = NetworkZoo(str(zoo), split, batch_size=256)
+    if count := int((data.zoo.tasks.classes > 0).sum()):
+        raise ValueError(f"{zoo} must have targets that are numbers, got classes in {count} of its tasks")
+    task = NetworkVAE.load_from_checkpoint(checkpoint, map_location="cpu").eval()
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     found = trainer.test(task, data, verbose=False)[0]
     figures = {words: _shown(found[f"test/{name}"]) for name, words in TOLD.items() if f"test/{name}" in found}

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from benchmarks import zoo_vae, zoo_variants
+from benchmarks.zoo_quality import quality
 from datamodules.zoo.generate import generate
+from datamodules.zoo.imported import Table, import_networks
 from tests.test_configs import Parsed
 
 CONFIG = f"--config={Path(__file__).parents[2] / 'configs' / 'zoo.yaml'}"
@@ -32,6 +36,13 @@ def test_variants_of_the_loss_are_arguments_of_the_task(words: list[str]) -> Non
     loss = Parsed(["fit", CONFIG, *words]).config["fit"]["model"]["init_args"]["loss"]
     given = [word.removeprefix("--model.loss.").split("=") for word in words if word.startswith("--model.loss.")]
     assert all(str(loss[name]) == str(type(loss[name])(value)) for name, value in given)
+
+
+def test_a_zoo_of_classes_is_refused(tmp_path: Path) -> None:
+    x = torch.randn(20, 2)
+    zoo = import_networks(tmp_path / "a.h5", [nn.Linear(2, 3)], Table(x, torch.arange(20) % 3, labels=True))
+    with pytest.raises(ValueError, match="must have targets that are numbers, got classes in 1 of its tasks"):
+        quality(tmp_path / "none.ckpt", zoo)
 
 
 @pytest.mark.slow
