@@ -131,12 +131,17 @@ class Task(Shown, LightningModule):
         """Mark the weights as trained."""
         self._initial = None
 
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are as they were drawn: not loaded, trained or set in any way in this process."""
+        return self._initial is not None and self._initial == _versions(self.network)
+
     def on_validation_start(self) -> None:
         """Warn if an untrained network is evaluated or asked for predictions outside of a training.
 
         A network whose weights were loaded or trained in any way in this process counts as trained.
         """
-        if self.trainer.state.fn == "fit" or self._initial is None or self._initial != _versions(self.network):
+        if self.trainer.state.fn == "fit" or not self.untrained:
             return
         rank_zero_warn(
             f"the weights of {type(self).__name__} are random, so its answers are those of an untrained network: "

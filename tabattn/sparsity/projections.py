@@ -1,6 +1,6 @@
 """Projections of the queries and keys of all layers of a model, and clusters in their space."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -45,6 +45,23 @@ class LayerMaps(nn.Module):
         """Scaled products of queries and keys, ``(items, heads, queries, keys)``."""
         return batch.q.float() @ batch.k.float().mT * self.layer.scale
 
+    @property
+    def approximates(self) -> bool:
+        """Whether the maps can be factors of scores: linear, into no more dimensions than a head has."""
+        first = self.projection.q.state_dict().get("w")
+        return first is not None and first.shape[2] <= first.shape[1]
+
+    @torch.no_grad()
+    def approximate(self, batch: LayerBatch) -> None:
+        """Set the maps to the best low-rank factors of the layer's scores; see ``HeadProjection.approximate``."""
+        counted = batch.seen.any(dim=-1)[:, 0]
+        q, k = (x.transpose(1, 2)[some].transpose(0, 1) for x, some in ((batch.q, counted), (batch.k, batch.keys)))
+        attended = None
+        if self.projection.k is not None:
+            each = [self.weights(part) @ part.k.float() for part in _items(batch)]
+            attended = torch.cat(each).transpose(1, 2)[counted].transpose(0, 1)
+        self.projection.approximate(q, k, attended)
+
     @torch.no_grad()
     def clusters(self, batch: LayerBatch, options: ClusterOptions) -> Tensor:
         """Centroids of projected queries and keys, ``(heads, runs, clusters, width)``; see ``ClusterOptions``.
@@ -63,6 +80,13 @@ class LayerMaps(nn.Module):
         kept = tokens[torch.linspace(0, len(tokens) - 1, min(len(tokens), options.tokens)).long()]
         heads = [cluster(head.cpu().numpy(), options) for head in kept.unbind(1)]
         return torch.from_numpy(np.stack(heads)).to(self.centroids)
+
+
+def _items(batch: LayerBatch) -> Iterator[LayerBatch]:
+    """Items of a batch, one by one."""
+    for item in range(len(batch.q)):
+        q, k, queries, keys, *rest = (None if part is None else part[item : item + 1] for part in batch)
+        yield LayerBatch(q, k, queries, keys, *rest)  # type: ignore[arg-type]
 
 
 def cluster(points: np.ndarray, options: ClusterOptions) -> np.ndarray:

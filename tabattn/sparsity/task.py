@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -34,6 +34,8 @@ from tabattn.task import Task
 OF_LAYERS = ("recall", "sparsity")
 """Scores that are logged for each layer too."""
 
+Start = Literal["scores", "random"]
+
 
 class SparsefinderProjections(Task):
     """Trains projections of queries and keys by which Sparsefinder predicts where entmax attention is not zero.
@@ -53,6 +55,9 @@ class SparsefinderProjections(Task):
         clusters: Options of k-means.
         graph: Graph that validation and test score. A checkpoint leaves it to the command line.
         sweep: Graphs that test scores instead; none = the one of ``graph``. A checkpoint leaves it to the command line.
+        start: Projections that training starts from: the best low-rank factors of the scores of training items
+            (``scores``), which are good as they are, or drawn ones (``random``). Those with a hidden layer, or of more
+            dimensions than a head, are drawn.
         layers: Layers of the model; none = those of the datamodule. Checkpoints hold them.
         init_from: Checkpoint to initialise the projections from, by matching name and shape.
     """
@@ -75,13 +80,16 @@ class SparsefinderProjections(Task):
         clusters: ClusterOptions = DEFAULT_CLUSTERS,
         graph: GraphOptions = DEFAULT_GRAPH,
         sweep: SweepOptions | None = None,
+        start: Start = "scores",
         layers: list[dict[str, Any]] | None = None,
         init_from: str | None = None,
     ) -> None:
         super().__init__(init_from)
         self.save_hyperparameters(ignore=["init_from", "graph", "sweep"])
         self.width, self.hidden, self.shared = width, hidden, shared
-        self.loss, self.clusters = loss, clusters
+        if start not in get_args(Start):
+            raise ValueError(f"start must be scores or random, got {start!r}")
+        self.loss, self.clusters, self.start = loss, clusters, start
         self.graph, self.variants = graph, None if sweep is None else sweep.variants()
         self.rows: list[dict[str, Any]] = []
         self.kept: dict[tuple[int, int], dict[str, Tensor]] = {}
@@ -184,6 +192,23 @@ class SparsefinderProjections(Task):
                 nn.utils.clip_grad_value_(maps.parameters(), gradient_clip_val)
             else:
                 nn.utils.clip_grad_norm_(maps.parameters(), gradient_clip_val)
+
+    def on_fit_start(self) -> None:
+        """Set untrained projections to the factors of scores."""
+        clustered = self.of_data("clustered")
+        if self.start != "scores" or clustered is None or not self.untrained:
+            return
+        strategy = self.trainer.strategy
+        for maps, batch in zip(self.network.maps(), clustered.layers, strict=True):
+            if not maps.approximates:
+                continue
+            if self.trainer.is_global_zero:
+                try:
+                    maps.approximate(strategy.batch_to_device(batch, self.device))
+                except ValueError as ex:
+                    raise MisconfigurationException(f"{maps.layer.path}: {ex}; give start=random") from ex
+            maps.projection.load_state_dict(strategy.broadcast(maps.projection.state_dict()))
+        self.stale = True
 
     def on_validation_start(self) -> None:
         """Learn the clusters that a checkpoint after this validation holds."""

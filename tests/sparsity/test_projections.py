@@ -42,6 +42,24 @@ def test_a_query_that_sees_nothing_has_no_weight() -> None:
     assert entmax_weights(torch.zeros(0, 1, 0, 0), torch.zeros(0, 1, 0, 0, dtype=torch.bool), (1.5,)).shape[0] == 0
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_factors_of_scores_are_those_of_the_tokens_there_are(shared: bool) -> None:
+    made, expected = maps(shared=shared), maps(shared=shared)
+    padded = batch()
+    mask = torch.rand(padded.seen[:, 0].shape) < 0.7
+    mask[0, 0] = False
+    given = padded._replace(mask=mask)
+    made.approximate(given)
+    counted = given.seen[:, 0].any(dim=-1)
+    tokens = []
+    for x, some in ((given.q, counted), (given.k, given.keys), (made.weights(given) @ given.k, counted)):
+        tokens.append(torch.stack([x[:, head][some] for head in range(2)]))
+    expected.projection.approximate(*tokens[: 2 if shared else 3])
+    for name, value in made.projection.state_dict().items():
+        assert torch.allclose(value, expected.projection.state_dict()[name], atol=1e-5)
+    assert not counted[0, 0]
+
+
 def test_centroids_are_those_of_the_tokens_there_are() -> None:
     made, given = maps(), batch()
     found = made.clusters(given, ClusterOptions(clusters=1, runs=2))

@@ -51,6 +51,48 @@ def test_it_learns(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_it_starts_from_the_factors_of_scores(shared: bool, tmp_path: Path) -> None:
+    data = QueriesKeys(file(tmp_path), 3)
+    expected = SparsefinderProjections(3, shared=shared, clusters=FEW)
+    expected.check_data(data)
+    for start in ("scores", "random"):
+        torch.manual_seed(0)
+        task = SparsefinderProjections(3, shared=shared, clusters=FEW, start=start)
+        task.use_optimizer(lambda each: SGD(each, 0.0), None)
+        task.check_data(data)
+        drawn = copy.deepcopy(task.network)
+        fitted(tmp_path, task, enable_checkpointing=False)
+        layers = zip(task.network.maps(), drawn.maps(), expected.network.maps(), data.clustered.layers, strict=True)
+        for maps, before, factors, batch in layers:
+            factors.approximate(batch)
+            same = (factors if start == "scores" else before).projection.state_dict()
+            for name, value in maps.projection.state_dict().items():
+                assert torch.allclose(value, same[name], atol=1e-5)
+        with pytest.raises(ValueError, match="start must be scores or random, got 'other'"):
+            SparsefinderProjections(start="other")  # type: ignore[arg-type]
+
+
+def test_what_was_trained_is_not_started_again(tmp_path: Path) -> None:
+    task = SparsefinderProjections(3, clusters=FEW)
+    run = fitted(tmp_path, task)
+    path = run.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    loaded = SparsefinderProjections.load_from_checkpoint(path)
+    initialised = SparsefinderProjections(3, clusters=FEW, init_from=path)
+    for again in (task, loaded, initialised):
+        again.use_optimizer(lambda each: SGD(each, 0.0), None)
+        fitted(tmp_path, again, enable_checkpointing=False)
+        for maps, before in zip(again.network.maps(), task.network.maps(), strict=True):
+            assert torch.equal(maps.projection.q.w, before.projection.q.w)
+
+
+@pytest.mark.parametrize("sizes", [{"width": 3, "hidden": 5}, {"width": 7}])
+def test_maps_that_cannot_be_factors_are_drawn(sizes: dict[str, int], tmp_path: Path) -> None:
+    task = SparsefinderProjections(**sizes, clusters=FEW)  # type: ignore[arg-type]
+    fitted(tmp_path, task)
+    assert not any(maps.approximates for maps in task.network.maps())
+
+
 class Seeded(SparsefinderProjections):
     """Draws the same keys in each layer."""
 
@@ -63,7 +105,7 @@ def test_a_layer_is_trained_as_if_it_were_alone(clip: float | None, tmp_path: Pa
     """Beside others whose gradients are larger, also where gradients are clipped."""
     found = []
     for layers in ("network.0", None):
-        task = Seeded(3, loss=LossOptions(margin=3.0), clusters=FEW)
+        task = Seeded(3, loss=LossOptions(margin=3.0), clusters=FEW, start="random")
         task.use_optimizer(lambda each: SGD(each, 0.01), None)
         torch.manual_seed(5)
         data = QueriesKeys(file(tmp_path), 3, layers=layers)
