@@ -8,7 +8,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.optim import AdamW
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import TokenBatch
@@ -20,6 +19,7 @@ from tabattn.mlm.metrics import TokenScores
 from tabattn.mlm.network import MaskedLanguageNetwork
 from tabattn.mlm.options import DEFAULT_PREDICT, Kind, PredictOptions
 from tabattn.mlm.plugged import transformers
+from tabattn.optim import MuonAdamW
 from tabattn.storage.hyperparameters import mechanism
 from tabattn.task import Task
 
@@ -68,7 +68,7 @@ class MaskedLanguageModel(Task):
 
     task_name = "mlm"
     batch = TokenBatch
-    optimizer = partial(AdamW, lr=2e-3, weight_decay=0.01)
+    optimizer = partial(MuonAdamW, lr=0.02, adamw_lr=3e-3)
     facts: ClassVar[Mapping[str, Fact]] = {
         "tokens": Fact(TokenFormat, "the format of its token sequences, for which the network is built"),
         "unigram": Fact(Tensor, "log-probability of each token by its frequency, as a baseline", None),
