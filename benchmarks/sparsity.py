@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
@@ -101,7 +102,7 @@ def grouped(inputs: Inputs, clusters: int) -> Sparsefinder:
     made.projection.load_state_dict({"q.w": axes, "q.b": torch.zeros(heads, 1, WIDTH)})
     points = torch.cat(made.projection(inputs.q, inputs.k), dim=2)[0]
     centres = [KMeans(clusters, n_init=1, random_state=0).fit(own.numpy()).cluster_centers_ for own in points]
-    made.pattern.load_state_dict({"centroids": torch.tensor(centres, dtype=torch.float32)[:, None]})
+    made.pattern.load_state_dict({"centroids": torch.from_numpy(np.stack(centres)).float()[:, None]})
     return made
 
 
@@ -177,9 +178,9 @@ def report(rows: Sequence[Row], options: argparse.Namespace) -> str:
 
 Written by `python -m benchmarks.sparsity` on {provenance(torch.device("cpu"))}.
 
-Batch 1, {options.heads} heads of {options.head_dim}, float32, medians of {options.repeats} interleaved runs. *Softmax*:
-forward and backward; *Entmax*: the same, as a ratio to Softmax. *exact* and *gather*: how many times as fast as dense
-Entmax, forward alone and forward and backward; the share of pairs of query and key that is scored; the largest
+Batch 1, {options.heads} heads of {options.head_dim}, float32, medians of {options.repeats} interleaved runs.
+*Softmax*: forward and backward; *Entmax*: the same, as a ratio to Softmax. *exact* and *gather*: how many times as fast
+as dense Entmax, forward alone and forward and backward; the share of pairs of query and key that is scored; the largest
 difference of exact's output from Entmax's; the share of positive weights that gather's graph holds.
 
 {chr(10).join(lines)}

@@ -20,7 +20,7 @@ from tabattn.training.cli import CLI
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 OUT = Path("runs", "sparsity-demo")
-STEPS, ITEMS, LEARNING = 500, 96, 150
+STEPS, ITEMS, LEARNING = 500, 40, 100
 
 
 def run(*words: str | Path) -> CLI:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     record.append(f"--trainer.callbacks.items={ITEMS}")
     run("predict", *network, "--config", CONFIGS / "sparsity" / "extract.yaml", *record, f"--ckpt_path={trained}")
     learn = ["--config", CONFIGS / "sparsity" / "projections.yaml", f"--data.path={recorded}"]
-    short = [f"--trainer.max_steps={LEARNING}", f"--run.name={OUT.name}/projections"]
+    short = ["--data.batch_size=4", f"--trainer.max_steps={LEARNING}", f"--run.name={OUT.name}/projections"]
     learned = best(run("fit", *learn, *short))
     sweep = CONFIGS / "sparsity" / "sweep.yaml"
     run("test", "--config", sweep, f"--data.path={recorded}", f"--ckpt_path={learned}")

@@ -1,6 +1,6 @@
 """Certificate of zero weights: blocks of keys whose scores are bounded below the entmax threshold of a few keys."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -100,24 +100,34 @@ def certified_tiles(q: Tensor, k: Tensor, order: float, mask: Tensor | None, pro
     return tiles
 
 
-def gathered_tiles(q: Tensor, edges: Callable[[Tensor], Tensor]) -> list[Tile]:
-    """Tiles of one head whose keys are those of a graph, with queries that are near to one another in each.
+def gathered_tiles(parts: Iterable[Tensor], edges: Callable[[Tensor], Tensor]) -> list[Tile]:
+    """Tiles of one head whose keys are those of a graph.
 
     Args:
-        q: Queries, projected where the graph compares projections, ``(queries, width)``.
+        parts: Numbers of the queries of each tile, with neighbours of like keys.
         edges: Graph of some queries by their numbers, boolean, ``(rows, keys)``.
     """
     tiles = []
-    for rows in tree_order(q[None], ROWS)[0].view(-1, ROWS):
-        own = rows[rows < len(q)]
-        if not len(own):
-            continue
+    for own in parts:
         seen = edges(own)
         keys = seen.any(dim=0).nonzero().squeeze(1)
         size = max(1, CACHED // max(1, len(keys)))
-        parts = zip(own.split(size), seen[:, keys].split(size), strict=True)
-        tiles += [Tile(part, keys, each) for part, each in parts if len(keys)]
+        split = zip(own.split(size), seen[:, keys].split(size), strict=True)
+        tiles += [Tile(part, keys, each) for part, each in split if len(keys)]
     return tiles
+
+
+def near_one_another(q: Tensor) -> list[Tensor]:
+    """Numbers of queries, ``(queries, width)``, in parts of those that are near to one another."""
+    parts = [part[part < len(q)] for part in tree_order(q[None], ROWS)[0].view(-1, ROWS)]
+    return [part for part in parts if len(part)]
+
+
+def of_one_group(code: Tensor) -> list[Tensor]:
+    """Numbers of queries in parts of one group, by the number of each query's group, ``(queries,)``."""
+    order = code.argsort(stable=True)
+    counts = code[order].unique_consecutive(return_counts=True)[1].tolist()
+    return [part for group in order.split(counts) for part in group.split(4 * ROWS)]
 
 
 def _tiles(rows: Tensor, keys: Tensor, mask: Tensor | None, count: int) -> list[Tile]:

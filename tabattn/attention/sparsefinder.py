@@ -1,12 +1,12 @@
 """Sparsefinder: entmax attention that scores predicted keys, or by a certificate every key of positive weight."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from tabattn.attention.certificate import certified_tiles, gathered_tiles
+from tabattn.attention.certificate import certified_tiles, gathered_tiles, near_one_another, of_one_group
 from tabattn.attention.entmax import Entmax
 from tabattn.attention.entmax_rows import EntmaxRows
 from tabattn.attention.graphs import PATTERNS, HeadProjection, Pattern
@@ -165,8 +165,7 @@ class Sparsefinder(Mechanism):
         """
         mask = None if mask is None else four_dimensional(mask).expand(*q.shape[:2], -1, -1)
         if self.mode == "gather":
-            points = self._points(q, k)[0].flatten(0, 1)
-            return [gathered_tiles(own, edges) for own, edges in zip(points, self._graphs(q, k, mask), strict=True)]
+            return self._gathered(q, k, mask)
         predicted = None if self.pattern is None else self.graph(q, k, mask).flatten(0, 1)
         seen = None if mask is None else mask.flatten(0, 1)
         found = []
@@ -176,32 +175,26 @@ class Sparsefinder(Mechanism):
             found.append(certified_tiles(own, keys, order, visible, probe))
         return found
 
-    def _graphs(self, q: Tensor, k: Tensor, mask: Tensor | None) -> list[Callable[[Tensor], Tensor]]:
-        """Predicted graph of each item's each head, as a function of the numbers of queries.
+    def _gathered(self, q: Tensor, k: Tensor, mask: Tensor | None) -> list[list[Tile]]:
+        """Predicted keys of each item's each head.
 
-        Of groupings it compares numbers of groups of a few queries at a time, so that memory is linear.
+        Of groupings the numbers of groups of a few queries at a time are compared, so that memory is linear.
         """
         keys, queries = _visible(mask)
         points = self._points(q, k)
         codes = None if self.pattern is None else self.pattern.codes(*points, keys, queries)
         if codes is None or self.window or self.ends:
-            return [graph.__getitem__ for graph in self.graph(q, k, mask).flatten(0, 1)]
+            graphs = self.graph(q, k, mask).flatten(0, 1)
+            near = [near_one_another(own) for own in points[0].flatten(0, 1)]
+            return [gathered_tiles(parts, graph.__getitem__) for parts, graph in zip(near, graphs, strict=True)]
         own, theirs = (each.flatten(0, 1) for each in codes)
         seen = None if mask is None else mask.flatten(0, 1)
-
-        def graph(number: int) -> Callable[[Tensor], Tensor]:
-            def edges(rows: Tensor) -> Tensor:
-                found = torch.zeros(len(rows), k.shape[-2], dtype=torch.bool, device=q.device)
-                for one in own[number, rows].unbind(-1):
-                    for other in theirs[number].unbind(-1):
-                        found |= one[:, None] == other
-                if seen is not None:
-                    found &= seen[number] if seen.shape[1] == 1 else seen[number, rows]
-                return found
-
-            return edges
-
-        return [graph(number) for number in range(len(own))]
+        found = []
+        for number, (one, other) in enumerate(zip(own, theirs, strict=True)):
+            visible = None if seen is None else seen[number]
+            edges = partial(_shared_code, one, other, visible)
+            found.append(gathered_tiles(of_one_group(one[:, 0]), edges))
+        return found
 
     def _own_alpha(self, like: Tensor) -> Tensor | float:
         """Alpha as the dense computation takes it: a number, or one for each head."""
@@ -231,3 +224,21 @@ class Sparsefinder(Mechanism):
 def _visible(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Keys that any query may see, and queries that may see any key."""
     return (None, None) if mask is None else (mask.any(dim=-2, keepdim=True), mask.any(dim=-1, keepdim=True))
+
+
+def _shared_code(own: Tensor, theirs: Tensor, seen: Tensor | None, rows: Tensor) -> Tensor:
+    """Which keys share a code with some queries, ``(rows, keys)``, of those that may be seen.
+
+    Args:
+        own: Codes of the queries, ``(queries, codes)``.
+        theirs: Codes of the keys, ``(keys, codes)``.
+        seen: ``(queries or 1, keys)``; None = all.
+        rows: Numbers of the queries.
+    """
+    found = torch.zeros(len(rows), len(theirs), dtype=torch.bool, device=own.device)
+    for one in own[rows].unbind(-1):
+        for other in theirs.unbind(-1):
+            found |= one[:, None] == other
+    if seen is not None:
+        found &= seen if len(seen) == 1 else seen[rows]
+    return found
