@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
-from matplotlib.figure import Figure
 
 from callbacks.board import writers
 from tabattn.attention import Entmax, Sparsefinder
@@ -21,6 +20,9 @@ from tabattn.attention.graphs import PATTERNS
 from tabattn.attention.swap import Agreement, agreement, entmax_layers, of_sparsity, probes, replacements, swapped
 from tabattn.storage.files import write_file
 from tabattn.storage.projection_loading import load_projections, read_learned
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ITEMS = 4
 """Elements of the batch of each call on which graphs are compared."""
@@ -236,8 +238,10 @@ class AttentionSwap(Callback):
             writer.add_figure("attention_swap", figure, close=False)
 
 
-def drawn(results: Sequence[Result], metric: str) -> Figure:
+def drawn(results: Sequence[Result], metric: str) -> "Figure":
     """Picture of the metric and of recall against sparsity, a point for each variant."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots(1, 2)
     for index, result in enumerate(results):
