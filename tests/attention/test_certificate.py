@@ -135,6 +135,14 @@ def test_any_sizes_are_exact(rows, keys, scale, seed):
     check(scale * q, k, v, mask)
 
 
+def test_a_query_that_may_see_none_of_the_best_keys_gets_all_that_it_may_see():
+    q, k, v = clusters(16, 64)
+    best = (q @ k.mT).topk(40, dim=-1).indices
+    mask = torch.ones(1, 2, 16, 64, dtype=torch.bool).scatter_(-1, best, value=False)
+    check(q, k, v, mask)
+    check(q - 100, k + 1, v, mask)
+
+
 def test_bounds_are_above_every_score():
     generator = torch.Generator().manual_seed(0)
     for scale in (1e-3, 1.0, 1e3):
