@@ -19,7 +19,7 @@ from tabattn.attention.sparse_rows import SparseRows, Tile
 Mode = Literal["exact", "gather", "mask"]
 
 LEAST = 512
-"""Keys from which the certificate is looked for; fewer are all scored."""
+"""Keys from which some are left out of the computation; fewer are all scored, which is faster."""
 
 BLOCK = 128
 """Queries computed at a time on a GPU."""
@@ -32,7 +32,8 @@ class Sparsefinder(Mechanism):
     row's, so that a block of keys whose scores are bounded below it has weights of exactly zero. Keys and queries are
     ordered by a tree, and only the blocks that may have a weight are scored, forward and backward. It is faster where
     heads have structure: low rank, clusters, large scores. Isotropic keys, fewer than 512 keys and GPUs get the dense
-    computation. In mode ``gather`` only predicted keys are scored; ``mask`` is the same by a dense mask, for reference.
+    computation. In mode ``gather`` only predicted keys are scored, where there are 512 keys or more;
+    ``mask`` is the same by a dense mask.
 
     Cost: linear in the keys scored, and queries x keys / 16 bounds (exact) or comparisons (gather).
     Exactness: equals Entmax (exact); equals it for each query whose predicted keys hold all of its support (gather).
@@ -118,8 +119,8 @@ class Sparsefinder(Mechanism):
         seen = None if mask is None else four_dimensional(mask)
         with torch.autocast(q.device.type, enabled=False):
             queries, keys, values = full_precision(q), full_precision(k), full_precision(v)
-            if self.mode == "mask" or (self.mode == "exact" and not self._certifies(keys)):
-                if self.mode == "mask":
+            if self._dense(keys):
+                if self.mode != "exact":
                     seen = self.graph(queries, keys, seen)
                 arguments = (queries * self.scale, keys, values, self._own_alpha(queries), seen, BLOCK, 0.0, 0)
                 out: Tensor = EntmaxRows.apply(*arguments)  # type: ignore[no-untyped-call]
@@ -216,9 +217,11 @@ class Sparsefinder(Mechanism):
         own, theirs = self.projection(q, k)
         return own, theirs
 
-    def _certifies(self, k: Tensor) -> bool:
-        """Whether blocks of keys are looked for: on a GPU, and in compiled graphs, all keys are scored."""
-        return k.device.type == "cpu" and k.shape[-2] >= LEAST and not torch.compiler.is_compiling()
+    def _dense(self, k: Tensor) -> bool:
+        """Whether all keys are scored: in mode mask, where they are few, and in mode exact on a GPU."""
+        if self.mode == "mask" or k.shape[-2] < LEAST:
+            return True
+        return self.mode == "exact" and (k.device.type != "cpu" or torch.compiler.is_compiling())
 
 
 def _visible(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

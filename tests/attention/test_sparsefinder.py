@@ -11,6 +11,12 @@ HEADS, HEAD_DIM = 2, 4
 PROJECTED = [name for name, pattern in PATTERNS.items() if pattern.projected and name != "kmeans"]
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mode gather scores predicted keys alone of short sequences, too."""
+    monkeypatch.setattr(sparsefinder, "LEAST", 1)
+
+
 def inputs(queries: int = 30, keys: int = 40) -> list[Tensor]:
     torch.manual_seed(0)
     sizes = ((2, HEADS, length, HEAD_DIM) for length in (queries, keys, keys))
@@ -75,6 +81,13 @@ def test_only_predicted_keys_are_scored():
             found[tile.rows[:, None], tile.keys] = tile.seen
             assert own[tile.rows][:, tile.keys].any(dim=0).all()
         assert (found == own).all()
+
+
+def test_few_keys_are_all_scored_with_the_same_result(monkeypatch):
+    gather, mask = both("kmeans")
+    monkeypatch.setattr(sparsefinder, "LEAST", 41)
+    monkeypatch.setattr(sparsefinder.SparseRows, "apply", None)
+    check_equal(gather, mask, inputs(), None)
 
 
 def test_a_query_without_predicted_keys_is_zero():
