@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
-from benchmarks.reports import add_out, publish
+from benchmarks.reports import add_out, check_least, publish
 from callbacks.graph_scores import averaged
 from datamodules import QueriesKeys
 from datamodules.sparsity.records import Item, Kept, write_records
@@ -105,14 +105,21 @@ def report(rows: Sequence[dict[str, Any]], epochs: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train, and write the table."""
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.sparsefinder_parity", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("--epochs", type=int, default=30)
     add_out(parser, "sparsefinder_parity.md")
     options = parser.parse_args(argv)
+    check_least(parser, options, epochs=1)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, and write the table."""
+    options = arguments(argv)
     with tempfile.TemporaryDirectory() as folder:
         publish(report(trained(Path(folder), options.epochs), options.epochs), options.out)
 

@@ -52,7 +52,7 @@ NESTED_SIZES = {
 }
 """The same in a hyperparameter that is a mapping, by its name."""
 
-MECHANISM_SIZES = ("points",)
+MECHANISM_SIZES = ("points", "width", "hidden")
 """Arguments of this project's mechanisms that are a dimension of one of their weights."""
 
 

@@ -177,6 +177,16 @@ def test_leaves_of_a_tree_are_small():
     assert (high[order][:-1] <= low[order][1:]).all()
 
 
+def test_each_head_has_the_certificate_of_its_alpha():
+    q, k, v = clusters(40, 64)
+    ours = Sparsefinder(2, WIDTH)
+    for alphas in ((2.0, 1.1), (1.1, 2.0)):
+        ours.alphas = alphas
+        for head, alpha in enumerate(alphas):
+            want = Entmax(2, WIDTH, alpha=alpha)(q, k, v)[:, head]
+            torch.testing.assert_close(ours(q, k, v)[:, head], want, atol=1e-9, rtol=1e-9)
+
+
 def test_a_prediction_of_any_keys_leaves_the_result_exact():
     q, k, _ = clusters(40, 64)
     scale, order = WIDTH**-0.5, 0.5

@@ -110,6 +110,24 @@ def test_the_gradient_refuses_to_be_differentiated():
 
 
 @pytest.mark.usefixtures("tile")
+def test_backward_drops_the_weights_that_forward_has_dropped():
+    x = doubles()
+    out = Entmax(HEADS, HEAD_DIM, dropout=0.4).train()(*x)
+    weight = torch.randn(out.shape, dtype=torch.float64)
+    (dv,) = torch.autograd.grad((out * weight).sum(), x.v)
+    # The output is linear in the values.
+    close((dv * x.v).sum(), (out * weight).sum(), atol=1e-9, rtol=1e-9)
+
+
+def test_tiles_of_a_head_drop_other_weights(monkeypatch):
+    monkeypatch.setattr(entmax_rows, "CACHED", 16)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    q, k, v = torch.zeros(1, 1, 8, 4), torch.zeros(1, 1, 16, 4), torch.eye(16)[None, None]
+    out = Entmax(1, 4, dropout=0.5).train()(q, k, v)
+    assert len(out[0, 0].unique(dim=0)) > 4
+
+
+@pytest.mark.usefixtures("tile")
 def test_tiles_partition_the_rows():
     q, k = torch.empty(2, HEADS, 9, HEAD_DIM), torch.empty(2, HEADS, 11, HEAD_DIM)
     count = torch.zeros(2, HEADS, 9)

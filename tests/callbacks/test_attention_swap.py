@@ -104,7 +104,8 @@ def test_graphs_of_the_weights_are_those_of_the_attention_maps() -> None:
     task = Mixed(partial(Entmax, learn_alpha=True))
     with torch.no_grad():
         task.first.mechanism.alpha_logit.copy_(torch.tensor([-1.0, 1.0]))
-    mask = (torch.arange(12) < 9)[None, None, None]
+    mask = (torch.arange(12) < 9)[None, None, None].repeat(1, 1, 12, 1)
+    mask[:, :, 2] = False
     with capture(task, ("q", "k", "mask", "weights")) as records, torch.no_grad():
         task.second(task.first(torch.randn(3, 12, 8), mask=mask), mask=mask)
     layers = entmax_layers(task)
@@ -121,6 +122,8 @@ def test_graphs_of_the_weights_are_those_of_the_attention_maps() -> None:
     assert full == (pytest.approx(0.0), 1.0, 1.0)
     _, near = of_sparsity(layers, found, "topk", 6 / 9)
     assert near.sparsity == pytest.approx(6 / 9, abs=0.01)
+    none = agreement(found, replacements(layers, mode="gather", grouping="l2", knob=1e-12))
+    assert none == (1.0, 0.0, 0.0)
 
 
 def test_attention_without_zeros_is_refused(tmp_path: Path) -> None:
