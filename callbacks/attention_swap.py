@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -242,20 +243,15 @@ def drawn(results: Sequence[Result], metric: str) -> "Figure":
     """Picture of the metric and of recall against sparsity, a point for each variant."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
     axes = figure.subplots(1, 2)
+    markers = itertools.cycle("v^<>sDPX*p")
     for index, result in enumerate(results):
         ours = result.variant.startswith(("sparsefinder", "entmax"))
-        look: dict[str, Any] = {"marker": "o" if ours else "^", "color": f"C{index % 10}", "s": 60 if ours else 30}
+        look: dict[str, Any] = {"marker": "o" if ours else next(markers), "color": f"C{index % 10}", "s": 60}
         for axis, value in zip(axes, (result.metric, result.agreement.recall), strict=True):
-            axis.scatter(result.agreement.sparsity, value, **look)
-            axis.annotate(
-                result.variant,
-                (result.agreement.sparsity, value),
-                fontsize=7,
-                xytext=(4, 3),
-                textcoords="offset points",
-            )
+            axis.scatter(result.agreement.sparsity, value, label=result.variant, alpha=0.8, **look)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     for axis, name in zip(axes, (metric, "recall of positive weights"), strict=True):
         axis.set(xlabel="sparsity of the graph", ylabel=name)
         axis.grid(alpha=0.3)

@@ -48,7 +48,12 @@ def main(arguments: Sequence[str]) -> None:
     record.append(f"--trainer.callbacks.items={ITEMS}")
     run("predict", *network, "--config", CONFIGS / "sparsity" / "extract.yaml", *record, f"--ckpt_path={trained}")
     learn = ["--config", CONFIGS / "sparsity" / "projections.yaml", f"--data.path={recorded}"]
-    short = ["--data.batch_size=4", f"--trainer.max_steps={LEARNING}", f"--run.name={OUT.name}/projections"]
+    short = [
+        "--data.batch_size=4",
+        "--trainer.check_val_every_n_epoch=4",
+        f"--trainer.max_steps={LEARNING}",
+        f"--run.name={OUT.name}/projections",
+    ]
     learned = best(run("fit", *learn, *short))
     sweep = CONFIGS / "sparsity" / "sweep.yaml"
     run("test", "--config", sweep, f"--data.path={recorded}", f"--ckpt_path={learned}")
