@@ -18,7 +18,16 @@ from callbacks.board import writers
 from tabattn.attention import Entmax, Sparsefinder
 from tabattn.attention.capture import Record, capture
 from tabattn.attention.graphs import PATTERNS
-from tabattn.attention.swap import Agreement, agreement, entmax_layers, of_sparsity, probes, replacements, swapped
+from tabattn.attention.swap import (
+    Agreement,
+    agreement,
+    entmax_layers,
+    has_graph,
+    of_sparsity,
+    probes,
+    replacements,
+    swapped,
+)
 from tabattn.storage.files import write_file
 from tabattn.storage.projection_loading import load_projections, read_learned
 
@@ -47,7 +56,8 @@ class AttentionSwap(Callback):
     After ``test``: Entmax itself; Sparsefinder in mode ``exact``; with learned projections Sparsefinder on each of
     ``groupings``; and the baselines, each with the knob whose graph comes nearest to the sparsity of the first grouping
     (or, without projections, of ``sparsity``). Sparsity, recall and the share of exact queries are measured on the
-    first batches. Writes ``attention_swap.csv``, a picture beside it, and the same to TensorBoard.
+    first batches; of patterns of a sequence, such as a window, in self-attention alone, and queries of other tokens see
+    all keys. Writes ``attention_swap.csv``, a picture beside it, and the same to TensorBoard.
 
     Args:
         projections: Checkpoint of ``SparsefinderProjections``, or a file of projections; None = baselines alone.
@@ -174,7 +184,9 @@ class AttentionSwap(Callback):
             except ValueError as ex:
                 rank_zero_info(f"AttentionSwap leaves out {name}: {ex}")
                 continue
-            yield f"{name} {next(iter(mechanisms.values())).knob:g}", mechanisms, found
+            whole = all(has_graph(mechanisms[each.path], each.call) for each in probed)
+            where = "" if whole else " (self-attention)"
+            yield f"{name} {next(iter(mechanisms.values())).knob:g}{where}", mechanisms, found
 
     def _learned(self, model: LightningModule, name: str, knob: float | None) -> dict[str, Sparsefinder]:
         """Mechanisms of a grouping with the learned projections of each layer."""

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from callbacks import AttentionSwap
 from tabattn.attention import Entmax, Softmax
 from tabattn.attention.graphs import HeadProjection
-from tabattn.attention.swap import agreement, entmax_layers, of_sparsity, probes, replacements
+from tabattn.attention.swap import OneSequence, agreement, entmax_layers, of_sparsity, probes, replacements
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.storage.projection_files import LayerProjection, write_projections
 
@@ -124,6 +124,22 @@ def test_graphs_of_the_weights_are_those_of_the_attention_maps() -> None:
     assert near.sparsity == pytest.approx(6 / 9, abs=0.01)
     none = agreement(found, replacements(layers, mode="gather", grouping="l2", knob=1e-12))
     assert none == (1.0, 0.0, 0.0)
+
+
+def test_patterns_of_a_sequence_are_for_self_attention_alone(tmp_path: Path) -> None:
+    class Cross(Mixed):
+        def test_step(self, x: Tensor, index: int) -> None:
+            super().test_step(self.first(x[:, :7], x).repeat(1, 2, 1), index)
+
+    rows = {row["variant"]: row for row in run(tmp_path, Cross(), baselines=["window"], sparsity=0.5)}
+    (name,) = [each for each in rows if each.startswith("window")]
+    assert name.endswith(" (self-attention)")
+    assert abs(float(rows[name]["sparsity"]) - 0.5) < 0.1
+    made = OneSequence(2, 4, mode="gather", grouping="window", knob=1)
+    q, k, v = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4)
+    mask = torch.arange(5) < 4
+    torch.testing.assert_close(made(q, k, v, mask), Entmax(2, 4)(q, k, v, mask))
+    assert (made.graph(k, k)[0, 0] == torch.eye(5)).all()
 
 
 def test_attention_without_zeros_is_refused(tmp_path: Path) -> None:
