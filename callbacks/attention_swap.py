@@ -22,7 +22,6 @@ from tabattn.attention.swap import (
     Agreement,
     agreement,
     entmax_layers,
-    has_graph,
     of_sparsity,
     probes,
     replacements,
@@ -56,8 +55,8 @@ class AttentionSwap(Callback):
     After ``test``: Entmax itself; Sparsefinder in mode ``exact``; with learned projections Sparsefinder on each of
     ``groupings``; and the baselines, each with the knob whose graph comes nearest to the sparsity of the first grouping
     (or, without projections, of ``sparsity``). Sparsity, recall and the share of exact queries are measured on the
-    first batches; of patterns of a sequence, such as a window, in self-attention alone, and queries of other tokens see
-    all keys. Writes ``attention_swap.csv``, a picture beside it, and the same to TensorBoard.
+    first batches. In patterns of a sequence, such as a window, queries of other tokens than the keys are spread evenly
+    over these. Writes ``attention_swap.csv``, a picture beside it, and the same to TensorBoard.
 
     Args:
         projections: Checkpoint of ``SparsefinderProjections``, or a file of projections; None = baselines alone.
@@ -184,9 +183,7 @@ class AttentionSwap(Callback):
             except ValueError as ex:
                 rank_zero_info(f"AttentionSwap leaves out {name}: {ex}")
                 continue
-            whole = all(has_graph(mechanisms[each.path], each.call) for each in probed)
-            where = "" if whole else " (self-attention)"
-            yield f"{name} {next(iter(mechanisms.values())).knob:g}{where}", mechanisms, found
+            yield f"{name} {next(iter(mechanisms.values())).knob:g}", mechanisms, found
 
     def _learned(self, model: LightningModule, name: str, knob: float | None) -> dict[str, Sparsefinder]:
         """Mechanisms of a grouping with the learned projections of each layer."""

@@ -66,16 +66,19 @@ def swapped(model: nn.Module, mechanisms: Mapping[str, Mechanism]) -> Iterator[N
 
 
 class OneSequence(Sparsefinder):
-    """Sparsefinder on a graph that reads the order of tokens: queries of other tokens than the keys see all keys.
+    """Sparsefinder on a graph that reads the order of tokens, for queries that are other tokens than the keys, too.
 
-    So a network that has both kinds of calls can be compared; the graph is that of its self-attention.
+    Such queries are spread evenly over the keys: each has the graph of the token at its place.
     """
 
     def graph(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-        if q.shape[-2] == k.shape[-2]:
+        queries, keys = q.shape[-2], k.shape[-2]
+        if queries == keys:
             return super().graph(q, k, mask)
-        seen = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=q.device) if mask is None else four_dimensional(mask)
-        return seen.expand(*q.shape[:-1], k.shape[-2])
+        seen = None if mask is None else four_dimensional(mask)
+        found = super().graph(k, k, None if seen is None else seen.any(dim=-2, keepdim=True))
+        found = found[..., torch.arange(queries, device=q.device) * keys // queries, :]
+        return found if seen is None else found & seen
 
 
 def replacements(layers: Mapping[str, Entmax], **arguments: Any) -> dict[str, Sparsefinder]:
@@ -83,13 +86,6 @@ def replacements(layers: Mapping[str, Entmax], **arguments: Any) -> dict[str, Sp
     grouping = arguments.get("grouping")
     kind = OneSequence if grouping is not None and PATTERNS[grouping].one_sequence else Sparsefinder
     return {path: kind.like(layer, **arguments).eval() for path, layer in layers.items()}
-
-
-def has_graph(mechanism: Mechanism, call: Record) -> bool:
-    """Whether a mechanism has a graph of a recorded call: not one of a sequence, of queries that are other tokens."""
-    assert call.q is not None
-    assert call.k is not None
-    return not isinstance(mechanism, OneSequence) or call.q.shape[-2] == call.k.shape[-2]
 
 
 class Probe(NamedTuple):
@@ -131,13 +127,10 @@ def probes(layers: Mapping[str, Entmax], records: Records) -> list[Probe]:
 def agreement(probed: Sequence[Probe], mechanisms: Mapping[str, Sparsefinder] | None) -> Agreement:
     """Agreement of the graphs of mechanisms with the weights of the layers that they replace, on recorded calls.
 
-    Of a mechanism without predictor, the keys that it scores are its graph; None = the layers themselves. Calls of
-    which a mechanism has no graph do not count.
+    Of a mechanism without predictor, the keys that it scores are its graph; None = the layers themselves.
     """
     sums, count = torch.zeros(3, dtype=torch.float64), 0
     for path, call, gold, seen in probed:
-        if mechanisms is not None and not has_graph(mechanisms[path], call):
-            continue
         graph = gold if mechanisms is None else _scored(mechanisms[path], call) & seen
         asked = seen.any(dim=-1)
         found = (graph & gold).sum(dim=(-2, -1)) / gold.sum(dim=(-2, -1)).clamp(min=1)

@@ -126,20 +126,16 @@ def test_graphs_of_the_weights_are_those_of_the_attention_maps() -> None:
     assert none == (1.0, 0.0, 0.0)
 
 
-def test_patterns_of_a_sequence_are_for_self_attention_alone(tmp_path: Path) -> None:
-    class Cross(Mixed):
-        def test_step(self, x: Tensor, index: int) -> None:
-            super().test_step(self.first(x[:, :7], x).repeat(1, 2, 1), index)
-
-    rows = {row["variant"]: row for row in run(tmp_path, Cross(), baselines=["window"], sparsity=0.5)}
-    (name,) = [each for each in rows if each.startswith("window")]
-    assert name.endswith(" (self-attention)")
-    assert abs(float(rows[name]["sparsity"]) - 0.5) < 0.1
+def test_in_patterns_of_a_sequence_other_queries_are_spread_over_the_keys() -> None:
     made = OneSequence(2, 4, mode="gather", grouping="window", knob=1)
-    q, k, v = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4)
-    mask = torch.arange(5) < 4
-    torch.testing.assert_close(made(q, k, v, mask), Entmax(2, 4)(q, k, v, mask))
-    assert (made.graph(k, k)[0, 0] == torch.eye(5)).all()
+    q, k = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 6, 4)
+    mask = torch.arange(6) < 4
+    want = torch.zeros(3, 6, dtype=torch.bool)
+    want[[0, 1, 2], [0, 2, 4]] = True
+    assert (made.graph(q, k) == want).all()
+    assert (made.graph(q, k, mask) == (want & mask)).all()
+    assert (made.graph(k, k)[0, 0] == torch.eye(6)).all()
+    torch.testing.assert_close(made(q, k, k)[0, 0], k[0, 0, [0, 2, 4]])
 
 
 def test_attention_without_zeros_is_refused(tmp_path: Path) -> None:
