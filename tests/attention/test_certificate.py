@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tabattn.attention import Entmax, Sparsefinder, certificate, sparsefinder
 from tabattn.attention.certificate import Bounds, certified_tiles
-from tabattn.attention.point_tree import tree_order
+from tabattn.attention.point_tree import principal_directions, tree_order
 
 WIDTH = 8
 
@@ -199,3 +199,14 @@ def test_a_prediction_of_any_keys_leaves_the_result_exact():
                 outside = torch.ones(64, dtype=torch.bool)
                 outside[tile.keys] = False
                 assert not support[tile.rows][:, outside].any()
+
+
+def test_principal_directions_are_near_those_of_the_covariance():
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(20, 200, 3, generator=generator) * torch.tensor([3.0, 1.5, 1.0])
+    rotation = torch.linalg.qr(torch.randn(20, 3, 3, generator=generator)).Q
+    points = points @ rotation
+    found = principal_directions(points).squeeze(-1)
+    want = torch.linalg.eigh(torch.stack([own.T.cov() for own in points])).eigenvectors[..., -1]
+    assert (found * want).sum(dim=-1).abs().min() > 0.999
+    assert (principal_directions(torch.ones(1, 5, 3)) == 0).all()
