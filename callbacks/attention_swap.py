@@ -65,7 +65,7 @@ class AttentionSwap(Callback):
         sparsity: Sparsity of the baselines where there are no projections, in (0, 1).
         window: Neighbouring keys that Sparsefinder's graphs always hold, in a sequence.
         ends: Whether the first token (1), or the first and the last (2), see and are seen by all.
-        metric: Metric of the test to compare by; None = the first that is no loss, or the loss.
+        metric: Metric of the test to compare by; None = the first of all data that is no loss, or the loss.
         probes: Test batches on which graphs are compared.
         out: Folder to write to; None = that of the run.
     """
@@ -229,7 +229,9 @@ class AttentionSwap(Callback):
                     f"AttentionSwap: metric must be one of {', '.join(metrics)}, got {self.metric!r}"
                 )
             return self.metric
-        return next((name for name in metrics if not name.endswith("loss")), next(iter(metrics)))
+        named = [name for name in metrics if not name.endswith("loss")] or list(metrics)
+        # Means over all data before parts, such as those of a table.
+        return min(named, key=lambda name: name.count("/"))
 
     def _write(self, trainer: Trainer, folder: Path, results: Sequence[Result]) -> None:
         """Write the table, and draw the picture."""

@@ -39,6 +39,7 @@ class Mixed(LightningModule):
         if len(self.seen) <= index:
             self.seen.append(out)
         self.log("test/loss", out.square().mean())
+        self.log("test/part/error", out.mean())
         self.log("test/error", (out - self.seen[index]).abs().mean())
 
 
@@ -146,7 +147,9 @@ def test_attention_without_zeros_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_metric_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MisconfigurationException, match="metric must be one of test/loss, test/error, got 'auc'"):
+    with pytest.raises(
+        MisconfigurationException, match="metric must be one of test/loss, test/part/error, test/error, got 'auc'"
+    ):
         run(tmp_path, Mixed(), metric="auc", baselines=[])
 
 
