@@ -86,6 +86,9 @@ class AttentionSwap(Callback):
             raise ValueError(f"sparsity must be in (0, 1), got {sparsity}")
         if probes < 1:
             raise ValueError(f"probes must be at least 1, got {probes}")
+        for name, value in (("window", window), ("ends", ends)):
+            if projections is None and value:
+                raise ValueError(f"{name} is of graphs of projections, and there are none, got {name} {value}")
         free = [name for name, pattern in PATTERNS.items() if not pattern.projected]
         for name in baselines or ():
             if name not in free:
@@ -110,11 +113,20 @@ class AttentionSwap(Callback):
         except ValueError as ex:
             raise MisconfigurationException(f"AttentionSwap: {ex}") from ex
         if self.projections is not None:
-            learned = read_learned(self.projections)
-            self.layers = {path: layer for path, layer in self.layers.items() if path in learned}
-            if not self.layers:
-                raise MisconfigurationException(f"AttentionSwap: {self.projections} has no layer of this network")
+            self._keep_learned(self.projections)
         self.records = {path: [] for path in self.layers}
+
+    def _keep_learned(self, projections: str) -> None:
+        """Leave the layers without projections as they are."""
+        try:
+            learned = read_learned(projections)
+        except ValueError as ex:
+            raise MisconfigurationException(f"AttentionSwap: {ex}") from ex
+        if without := [path for path in self.layers if path not in learned]:
+            if len(without) == len(self.layers):
+                raise MisconfigurationException(f"AttentionSwap: {projections} has no layer of this network")
+            rank_zero_info(f"AttentionSwap leaves as they are, without projections: {', '.join(without)}")
+        self.layers = {path: layer for path, layer in self.layers.items() if path in learned}
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -173,7 +185,10 @@ class AttentionSwap(Callback):
         exact = replacements(self.layers)
         yield "sparsefinder exact", exact, agreement(probed, exact)
         for number, (name, knob) in enumerate(self.groupings if self.projections else ()):
-            mechanisms = self._learned(model, name, knob)
+            try:
+                mechanisms = self._learned(model, name, knob)
+            except ValueError as ex:
+                raise MisconfigurationException(f"AttentionSwap: {ex}") from ex
             found = agreement(probed, mechanisms)
             wanted = wanted if number else found.sparsity
             yield f"sparsefinder {name}{'' if knob is None else f' {knob:g}'}", mechanisms, found

@@ -78,6 +78,8 @@ def certified_tiles(q: Tensor, k: Tensor, order: float, mask: Tensor | None, pro
         mask: ``(queries, keys)`` or ``(1, keys)``; True = may be seen; None = all.
         probe: Predicted graph, ``(queries, keys)``: the keys to begin with; None = those of the best bounds.
     """
+    if not len(q) or not len(k):
+        return []
     if mask is not None and len(mask) == 1:
         visible = mask[0].nonzero().squeeze(1)
         if len(visible) < len(k):
@@ -94,7 +96,8 @@ def certified_tiles(q: Tensor, k: Tensor, order: float, mask: Tensor | None, pro
         placed = q[inside] * order
         above = bounds.above(placed)
         some = _best(above, members) if probe is None else _predicted(probe, inside)
-        alive = (above - _floor(placed, k, inside, some, order, mask)).amax(dim=1) > 0
+        # What is not a number is alive, so that it reaches the output.
+        alive = ~((above - _floor(placed, k, inside, some, order, mask)).amax(dim=1) <= 0)
         for part, live in zip(own, alive, strict=True):
             tiles += _tiles(part[part < len(q)], members[live].flatten(), mask, len(k))
     return tiles

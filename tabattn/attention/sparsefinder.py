@@ -86,6 +86,10 @@ class Sparsefinder(Mechanism):
         check_at_least(0, window=window, ends=ends)
         if ends > 2:
             raise ValueError(f"ends must be at most 2, got {ends}")
+        for name, value in {"knob": knob, "hidden": hidden, "window": window, "ends": ends, "top": top - 1}.items():
+            if grouping is None and value:
+                given = value + 1 if name == "top" else value
+                raise ValueError(f"{name} needs a grouping, one of {', '.join(PATTERNS)}, got {name} {given}")
         self.mode, self.grouping, self.knob, self.top = mode, grouping, knob, top
         self.window, self.ends, self.alpha = window, ends, float(alpha)
         self.alphas = (self.alpha,) * heads
@@ -165,6 +169,8 @@ class Sparsefinder(Mechanism):
         Arguments as of ``graph``.
         """
         mask = None if mask is None else four_dimensional(mask).expand(*q.shape[:2], -1, -1)
+        if not q.numel():
+            return [[] for _ in range(q.shape[0] * q.shape[1])]
         if self.mode == "gather":
             return self._gathered(q, k, mask)
         predicted = None if self.pattern is None else self.graph(q, k, mask).flatten(0, 1)

@@ -143,6 +143,23 @@ def test_a_query_that_may_see_none_of_the_best_keys_gets_all_that_it_may_see():
     check(q - 100, k + 1, v, mask)
 
 
+def test_what_is_not_a_number_reaches_the_output():
+    q, k, v = clusters(16, 64)
+    k[0, 0, 7, 0] = torch.nan
+    q[0, 1, 3, 0] = torch.nan
+    ours, dense = Sparsefinder(2, WIDTH)(q, k, v), Entmax(2, WIDTH)(q, k, v)
+    assert ours[0, 0].isnan().all()
+    assert (ours.isnan() == dense.isnan()).all()
+
+
+@pytest.mark.parametrize("sizes", [(0, 9), (2, 0)], ids=["items", "queries"])
+def test_nothing_gives_nothing(sizes):
+    batch, rows = sizes
+    q, k, v = (torch.randn(batch, 2, size, WIDTH) for size in (rows, 9, 9))
+    for ours in (Sparsefinder(2, WIDTH), Sparsefinder(2, WIDTH, mode="gather", grouping="topk", knob=2)):
+        assert ours(q, k, v).shape == q.shape
+
+
 def test_bounds_are_above_every_score():
     generator = torch.Generator().manual_seed(0)
     for scale in (1e-3, 1.0, 1e3):

@@ -106,6 +106,8 @@ def test_a_query_without_predicted_keys_is_zero():
         ({"grouping": "knn"}, "grouping must be one of fixed, .*, got 'knn'"),
         ({"grouping": "l2", "top": 2}, "top must be 1 for grouping l2, got 2"),
         ({"grouping": "l2", "ends": 3}, "ends must be at most 2, got 3"),
+        ({"window": 3}, "window needs a grouping, one of fixed, .* got window 3"),
+        ({"top": 2}, "top needs a grouping, one of fixed, .* got top 2"),
         ({"window": -1}, "window must be at least 0, got -1"),
     ],
 )

@@ -146,6 +146,11 @@ def test_attention_without_zeros_is_refused(tmp_path: Path) -> None:
         run(tmp_path, Mixed(partial(Entmax, alpha=1.0)))
 
 
+def test_a_missing_file_of_projections_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MisconfigurationException, match=r"AttentionSwap: .*none\.safetensors"):
+        run(tmp_path, Mixed(), projections=str(tmp_path / "none.safetensors"))
+
+
 def test_an_unknown_metric_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         MisconfigurationException, match="metric must be one of test/loss, test/part/error, test/error, got 'auc'"
@@ -157,6 +162,7 @@ def test_an_unknown_metric_is_named(tmp_path: Path) -> None:
     ("own", "message"),
     [
         ({"sparsity": 1.0}, r"sparsity must be in \(0, 1\), got 1.0"),
+        ({"window": 3}, "window is of graphs of projections, and there are none, got window 3"),
         ({"probes": 0}, "probes must be at least 1, got 0"),
         ({"baselines": ["kmeans"]}, "baselines must be some of .*window.*, got 'kmeans'"),
         ({"groupings": ["window"]}, "groupings must be some of .*kmeans.*, got 'window'"),
