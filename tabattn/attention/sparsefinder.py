@@ -86,10 +86,8 @@ class Sparsefinder(Mechanism):
         check_at_least(0, window=window, ends=ends)
         if ends > 2:
             raise ValueError(f"ends must be at most 2, got {ends}")
-        for name, value in {"knob": knob, "hidden": hidden, "window": window, "ends": ends, "top": top - 1}.items():
-            if grouping is None and value:
-                given = value + 1 if name == "top" else value
-                raise ValueError(f"{name} needs a grouping, one of {', '.join(PATTERNS)}, got {name} {given}")
+        if grouping is None:
+            _check_default(knob=(knob, None), top=(top, 1), window=(window, 0), ends=(ends, 0), hidden=(hidden, None))
         self.mode, self.grouping, self.knob, self.top = mode, grouping, knob, top
         self.window, self.ends, self.alpha = window, ends, float(alpha)
         self.alphas = (self.alpha,) * heads
@@ -228,6 +226,13 @@ class Sparsefinder(Mechanism):
         if self.mode == "mask" or k.shape[-2] < LEAST:
             return True
         return self.mode == "exact" and (k.device.type != "cpu" or torch.compiler.is_compiling())
+
+
+def _check_default(**given: tuple[float | None, float | None]) -> None:
+    """Raise ValueError if an argument, given with its default, is not left at it where nothing is predicted."""
+    for name, (value, default) in given.items():
+        if value != default:
+            raise ValueError(f"{name} needs a grouping, one of {', '.join(PATTERNS)}, got {name} {value}")
 
 
 def _visible(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
