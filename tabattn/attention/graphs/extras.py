@@ -18,9 +18,9 @@ def near(count: int, window: int, device: torch.device | None = None) -> Tensor:
     Returns:
         Boolean, ``(count, count)``.
     """
-    place = torch.arange(count, device=device)
-    offset = place - place[:, None]
-    return (offset >= -((window - 1) // 2)) & (offset <= window // 2) if window else torch.zeros_like(offset).bool()
+    if not window:
+        return torch.zeros(count, count, dtype=torch.bool, device=device)
+    return torch.ones(count, count, dtype=torch.bool, device=device).tril_(window // 2).triu_(-((window - 1) // 2))
 
 
 def ends(count: int, tokens: int, keys: Tensor | None = None, device: torch.device | None = None) -> Tensor:

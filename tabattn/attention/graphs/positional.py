@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tabattn.attention.graphs.extras import ends, near
 from tabattn.attention.graphs.knobs import whole
-from tabattn.attention.graphs.pattern import Pattern
+from tabattn.attention.graphs.pattern import PAIRS, Pattern
 from tabattn.attention.mechanism import check_at_least, check_same_length
 from tabattn.attention.scores import four_dimensional
 
@@ -78,31 +78,31 @@ class BigBird(Pattern):
     def edges(self, q: Tensor, k: Tensor, keys: Tensor | None = None, queries: Tensor | None = None) -> Tensor:
         count = check_same_length(self, q, k)
         shape = (-1, q.shape[1], -1, -1)
-        fixed = four_dimensional(near(count, 3, q.device) | ends(count, 2, keys, q.device)).expand(shape)
-        free = ~fixed if keys is None else ~fixed & keys
-        parts = self._parts(count, q.device)
-        found = fixed.clone()
+        found = four_dimensional(near(count, 3, q.device) | ends(count, 2, keys, q.device)).expand(shape).clone()
         seeds = torch.randint(2**31, (q.shape[1],), generator=torch.Generator().manual_seed(self.seed))
-        numbers = _by_squares(count)
+        size = max(1, PAIRS // max(1, len(found) * count))
         for head, seed in enumerate(seeds.tolist()):
-            draws = torch.rand(count * count, generator=torch.Generator().manual_seed(seed))[numbers].to(q.device)
-            for columns, links in parts:
-                found[:, head] |= _chosen(draws, free[:, head] & columns, links)
+            for rows in torch.arange(count).split(size):
+                graph = found[:, head, rows[0] : rows[-1] + 1]
+                free = ~graph if keys is None else ~graph & keys[:, min(head, keys.shape[1] - 1)]
+                draws = _draws(seed, rows, count).to(q.device)
+                for columns, links in self._parts(rows.to(q.device), count):
+                    graph |= _chosen(draws, free & columns, links)
         return found
 
-    def _parts(self, count: int, device: torch.device) -> list[tuple[Tensor, int]]:
-        """Columns that may be drawn, for each query, and how many of them."""
+    def _parts(self, rows: Tensor, count: int) -> list[tuple[Tensor, int]]:
+        """Columns that may be drawn, for each of some queries, and how many of them."""
         links = whole(self.knob, 0)
+        place = torch.arange(count, device=rows.device)
         if self.plan == "uniform":
-            return [(torch.ones(count, count, dtype=torch.bool, device=device), links)]
+            return [(place >= 0, links)]
         if count > 2 * links + 5:
             parts = [(0, 2 * links + 5, links)]
         elif count > links + 5:
             parts = [(0, links + 5, links // 2), (links + 5, count, links - links // 2)]
         else:
             parts = [(0, count, links)]
-        place = torch.arange(count, device=device)
-        row = place[:, None]
+        row = rows[:, None]
         found = []
         for start, stop, part in parts:
             # The last column of a range, and two more for the rows at its ends, are left out by the authors.
@@ -182,14 +182,13 @@ class Strided(Pattern):
         return own | (place % stride >= stride - self.summary) | ((place % stride == 0) & (place > 0))
 
 
-def _by_squares(count: int) -> Tensor:
-    """Numbers of pairs, ``(count, count)``: first those of the first token, then of the first two, and so on.
+def _draws(seed: int, rows: Tensor, count: int) -> Tensor:
+    """Uniform draws of each of some rows, ``(rows, count)``, each row with a generator of its own.
 
-    So the pairs of a padded sequence begin with those of the sequence.
+    So the draws of a padded sequence begin with those of the sequence.
     """
-    place = torch.arange(count)
-    row, column = place[:, None], place
-    return torch.where(column <= row, row**2 + column, column**2 + column + 1 + row)
+    source = torch.Generator()
+    return torch.stack([torch.rand(count, generator=source.manual_seed(seed + row)) for row in rows.tolist()])
 
 
 def _chosen(draws: Tensor, allowed: Tensor, most: int) -> Tensor:

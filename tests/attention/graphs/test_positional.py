@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from benchmarks.measure import peak_bytes
 from tabattn.attention.graphs import PATTERNS
-from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window, _by_squares
+from tabattn.attention.graphs.extras import near
+from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window
 
 FIXED = ("window", "bigbird", "longformer", "openai")
 
@@ -83,9 +85,35 @@ def test_random_keys_depend_on_the_seed_alone(name):
     assert not torch.equal(PATTERNS[name](3, seed=1).edges(q, k), first)
 
 
-def test_pairs_of_a_longer_sequence_begin_with_those_of_a_shorter_one():
-    assert torch.equal(_by_squares(40)[:13, :13], _by_squares(13))
-    assert torch.equal(_by_squares(13).flatten().sort().values, torch.arange(13**2))
+def test_random_keys_of_a_padded_sequence_begin_with_those_of_the_sequence():
+    """Of more rows than are drawn at a time, and with keys that only some heads may see."""
+    q, k = tokens(700, batch=2)
+    keys = torch.rand(2, 2, 1, 700) < 0.5
+    keys[..., [0, 599]], keys[..., 600:] = True, False
+    padded = BigBird(3).edges(q, k, keys)[..., :600, :600]
+    short = [x[..., :600, :] for x in (q, k)]
+    assert torch.equal(padded, BigBird(3).edges(*short, keys[..., :600]))
+    for item, head in ((0, 1), (1, 0)):
+        place = torch.arange(600)
+        far = (place[:, None] - place).abs() > 1
+        drawn = (padded[item, head] & far)[1:-1, 1:-1]
+        assert not drawn[:, ~keys[item, head, 0, 1:599]].any()
+        assert set(drawn.sum(dim=-1).tolist()) == {3}
+
+
+@pytest.mark.parametrize(("name", "of_pair"), [("window", 1.0), ("longformer", 2.0), ("openai", 3.0), ("bigbird", 3.0)])
+def test_memory_is_a_few_booleans_of_each_pair(name, of_pair):
+    q, k = tokens(2048)
+    edges = PATTERNS[name]().edges
+    assert peak_bytes(lambda: edges(q, k), torch.device("cpu")) < (of_pair + 0.1) * 2048**2
+
+
+@pytest.mark.parametrize("window", [0, 1, 2, 3, 6, 40])
+def test_neighbours_are_those_of_the_offsets(window):
+    place = torch.arange(9)
+    offset = place - place[:, None]
+    expected = (offset >= -((window - 1) // 2)) & (offset <= window // 2) & (window > 0)
+    assert torch.equal(near(9, window), expected)
 
 
 @pytest.mark.parametrize("name", FIXED)
