@@ -12,7 +12,8 @@ from tabattn.storage.projection_loading import load_projections
 class Projections(Callback):
     """Puts learned projections and centroids into the Sparsefinder mechanisms of a network, by their module paths.
 
-    Weights of the network come from ``--model.init_from``, such as those of a training with Entmax.
+    Weights of the network come from ``--model.init_from``, such as those of a training with Entmax; projections and
+    centroids of that file are not used.
 
     Args:
         path: Checkpoint of ``SparsefinderProjections``, or a file of projections (.safetensors).
@@ -32,4 +33,7 @@ class Projections(Callback):
             filled = load_projections(pl_module, self.path)
         except ValueError as ex:
             raise MisconfigurationException(f"Projections: {ex}") from ex
+        # A task leaves these as they are when it loads the weights of init_from.
+        parts = tuple(f"{path}.{part}." for path in filled for part in ("projection", "pattern"))
+        pl_module.filled = parts  # type: ignore[assignment]
         rank_zero_info(f"projections of {len(filled)} layers from {self.path}")

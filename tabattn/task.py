@@ -73,6 +73,8 @@ class Task(Shown, LightningModule):
             except ValueError as ex:
                 raise ValueError(f"init_from: {ex}") from ex
         self.init_from = init_from
+        # Beginnings of the names of what a callback has filled, which init_from leaves as it is.
+        self.filled: tuple[str, ...] = ()
         self.network: nn.Module
         # Version counters of the initial weights; None = the weights come from a file or a training.
         self._initial: list[int] | None = None
@@ -160,7 +162,9 @@ class Task(Shown, LightningModule):
         self.check_data(data)
         check_facts(data, self.facts, type(self).__name__)
         if self.init_from is not None:
-            load_matching(self.network, self.init_from, type(self))
+            prefix = "network."
+            filled = [name.removeprefix(prefix) for name in self.filled if name.startswith(prefix)]
+            load_matching(self.network, self.init_from, type(self), filled)
             self.init_from = self._initial = None
 
     def use_optimizer(

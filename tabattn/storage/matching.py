@@ -19,20 +19,27 @@ LISTED = 4
 """Most names of tensors in a message."""
 
 
-def load_matching(network: nn.Module, path: str, task: type[LightningModule] | None = None) -> None:
+def load_matching(
+    network: nn.Module, path: str, task: type[LightningModule] | None = None, filled: Iterable[str] = ()
+) -> None:
     """Load the weights that match a network by name and shape, and report their number.
 
     Args:
         network: Changed in place.
         path: A checkpoint, or a file of weights (.safetensors).
         task: Task of the network, which the file must share; None = any.
+        filled: Beginnings of the names of what was filled from another file: it is left as it is.
 
     Raises:
         DataError: The file cannot be read, is one of another task, or holds no weight that fits, or one that is not
             finite.
     """
     given = network_weights(path, task)
-    own, given = of_fixed_shape(network.state_dict()), of_fixed_shape(given)
+    apart = tuple(filled)
+    own, given = (
+        {name: each for name, each in of_fixed_shape(state).items() if not name.startswith(apart)}
+        for state in (network.state_dict(), given)
+    )
     fits = {name: weight for name, weight in given.items() if name in own and own[name].shape == weight.shape}
     if not fits:
         raise DataError(f"init_from: no weight of {path} fits this network")
