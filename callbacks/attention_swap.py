@@ -1,13 +1,10 @@
 """Comparison of attention graphs in a trained network: the task's test with its attention replaced."""
 
-import csv
-import io
-import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
@@ -15,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from callbacks.board import writers
+from callbacks.swap_results import Result, drawn, table, write
 from tabattn.attention import Entmax, Sparsefinder
 from tabattn.attention.capture import Record, capture
 from tabattn.attention.graphs import PATTERNS
@@ -27,26 +25,10 @@ from tabattn.attention.swap import (
     replacements,
     swapped,
 )
-from tabattn.storage.files import write_file
 from tabattn.storage.projection_loading import load_projections, read_learned
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ITEMS = 4
 """Elements of the batch of each call on which graphs are compared."""
-
-COLUMNS = ("variant", "sparsity", "recall", "exact", "metric", "seconds")
-
-
-class Result(NamedTuple):
-    """Test of a network with one attention."""
-
-    variant: str
-    agreement: Agreement
-    metric: float
-    seconds: float
-    metrics: dict[str, float]
 
 
 class AttentionSwap(Callback):
@@ -56,12 +38,14 @@ class AttentionSwap(Callback):
     ``groupings``; and the baselines, each with the knob whose graph comes nearest to the sparsity of the first grouping
     (or, without projections, of ``sparsity``). Sparsity, recall and the share of exact queries are measured on the
     first batches. In patterns of a sequence, such as a window, queries of other tokens than the keys are spread evenly
-    over these. Writes ``attention_swap.csv``, a picture beside it, and the same to TensorBoard.
+    over these. A pattern whose own weights are learned, ``gate``, is compared by the sweep of ``SparsefinderProjections``
+    alone: a test has no training items to fit it to, and on those of the test it would be measured where it is fitted.
+    Writes ``attention_swap.csv``, a picture beside it, and the same to TensorBoard.
 
     Args:
         projections: Checkpoint of ``SparsefinderProjections``, or a file of projections; None = baselines alone.
         groupings: Patterns of the learned projections, with their knob: ``kmeans`` or ``fixed=8``.
-        baselines: Patterns to compare with; None = all that need no projections.
+        baselines: Patterns to compare with; None = all that learn nothing.
         sparsity: Sparsity of the baselines where there are no projections, in (0, 1).
         window: Neighbouring keys that Sparsefinder's graphs always hold, in a sequence.
         ends: Whether the first token (1), or the first and the last (2), see and are seen by all.
@@ -89,7 +73,7 @@ class AttentionSwap(Callback):
         for name, value in (("window", window), ("ends", ends)):
             if projections is None and value:
                 raise ValueError(f"{name} is of graphs of projections, and there are none, got {name} {value}")
-        free = [name for name, pattern in PATTERNS.items() if not pattern.projected]
+        free = [name for name, pattern in PATTERNS.items() if not (pattern.projected or pattern.learned)]
         for name in baselines or ():
             if name not in free:
                 raise ValueError(f"baselines must be some of {', '.join(free)}, got {name!r}")
@@ -163,7 +147,7 @@ class AttentionSwap(Callback):
             for name, mechanisms, found in self._variants(pl_module):
                 results.append(self._tested(trainer, pl_module, name, mechanisms, found))
                 self._write(trainer, folder, results)
-        rank_zero_info(f"{_table(results)}\ncomparison of attention: {folder / 'attention_swap.csv'}")
+        rank_zero_info(f"{table(results)}\ncomparison of attention: {folder / 'attention_swap.csv'}")
 
     @contextmanager
     def _running(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
@@ -250,51 +234,10 @@ class AttentionSwap(Callback):
 
     def _write(self, trainer: Trainer, folder: Path, results: Sequence[Result]) -> None:
         """Write the table, and draw the picture."""
-        metrics = sorted({name for result in results for name in result.metrics})
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow([*COLUMNS, *metrics])
-        for result in results:
-            head = [result.variant, *result.agreement, result.metric, result.seconds]
-            table.writerow([*head, *(result.metrics.get(name, "") for name in metrics)])
-        folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / "attention_swap.csv", text.getvalue().encode())
         figure = drawn(results, self._chosen(results[0].metrics))
-        figure.savefig(folder / "attention_swap.png", dpi=120)
+        write(folder, results, figure)
         for writer in writers(trainer):
             writer.add_figure("attention_swap", figure, close=False)
-
-
-def drawn(results: Sequence[Result], metric: str) -> "Figure":
-    """Picture of the metric and of recall against sparsity, a point for each variant."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
-    axes = figure.subplots(1, 2)
-    markers = itertools.cycle("v^<>sDPX*p")
-    for index, result in enumerate(results):
-        ours = result.variant.startswith(("sparsefinder", "entmax"))
-        look: dict[str, Any] = {"marker": "o" if ours else next(markers), "color": f"C{index % 10}", "s": 60}
-        for axis, value in zip(axes, (result.metric, result.agreement.recall), strict=True):
-            axis.scatter(result.agreement.sparsity, value, label=result.variant, alpha=0.8, **look)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    for axis, name in zip(axes, (metric, "recall of positive weights"), strict=True):
-        axis.set(xlabel="sparsity of the graph", ylabel=name)
-        axis.grid(alpha=0.3)
-    return figure
-
-
-def _table(results: Sequence[Result]) -> str:
-    """Table of the comparison as text."""
-    rows = [
-        COLUMNS,
-        *(
-            (each.variant, *(f"{value:.4f}" for value in (*each.agreement, each.metric, each.seconds)))
-            for each in results
-        ),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
 def _grouping(text: str) -> tuple[str, float | None]:

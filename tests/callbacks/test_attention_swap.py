@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from callbacks import AttentionSwap
+from callbacks.swap_results import Result, drawn, write
 from tabattn.attention import Entmax, Softmax
 from tabattn.attention.graphs import HeadProjection
-from tabattn.attention.swap import OneSequence, agreement, entmax_layers, of_sparsity, probes, replacements
+from tabattn.attention.swap import Agreement, OneSequence, agreement, entmax_layers, of_sparsity, probes, replacements
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.storage.projection_files import LayerProjection, write_projections
 
@@ -172,3 +173,28 @@ def test_an_unknown_metric_is_named(tmp_path: Path) -> None:
 def test_wrong_arguments_are_named(own: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AttentionSwap(**own)
+
+
+def test_a_pattern_with_weights_of_its_own_is_no_baseline() -> None:
+    assert "gate" not in AttentionSwap().baselines
+    assert {"window", "topk", "pages"} < set(AttentionSwap().baselines)
+    with pytest.raises(ValueError, match="baselines must be some of window, .*, topk, got 'gate'"):
+        AttentionSwap(baselines=["gate"])
+
+
+def test_results_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [Result("entmax", Agreement(0.5, 1.0, 1.0), 0.1, 2.0, {"test/error": 0.1})]
+    figure = drawn(results, "test/error")
+    write(tmp_path, results, figure)
+    whole = (tmp_path / "attention_swap.png").read_bytes()
+    assert whole.startswith(b"\x89PNG")
+
+    def broken(target: Any, **_: Any) -> None:
+        target.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(figure, "savefig", broken)
+    with pytest.raises(OSError, match="no space left"):
+        write(tmp_path, results, figure)
+    assert (tmp_path / "attention_swap.png").read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["attention_swap.csv", "attention_swap.png"]

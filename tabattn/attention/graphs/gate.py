@@ -48,6 +48,8 @@ class BlockGate(Pattern):
 
     default: ClassVar[float] = 4
 
+    learned = True
+
     equivariant = False
 
     of_queries: Tensor | None

@@ -217,6 +217,8 @@ class KMeans(Clustering):
         ValueError: ``knob``, ``top`` or ``match`` is out of its range.
     """
 
+    learned = True
+
     def __init__(self, knob: float | None = None, *, top: int = 1, match: Match = "any") -> None:
         super().__init__(knob)
         check_at_least(1, top=top)

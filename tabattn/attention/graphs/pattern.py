@@ -30,6 +30,9 @@ class Pattern(nn.Module, ABC):
     projected: ClassVar[bool] = False
     """Whether queries and keys are those that learned projections bring near to one another, not the mechanism's."""
 
+    learned: ClassVar[bool] = False
+    """Whether it has buffers that are learned, such as centroids, without which it predicts nothing."""
+
     one_sequence: ClassVar[bool] = False
     """Whether positions of queries and of keys are compared, so that both must be the tokens of one sequence."""
 

@@ -163,3 +163,13 @@ def test_no_graph_of_as_many_keys_finds_more_than_the_oracle(seed: int, queries:
     gold = Entmax(HEADS, WIDTH).weights(q, k) > 0
     found = (edges(PATTERNS["topk"](most), q, k) & gold).sum(dim=-1)
     assert torch.equal(found, gold.sum(dim=-1).clamp(max=most))
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_what_is_learned_is_missing_at_first(name):
+    q, k = torch.randn(1, 2, 6, 4), torch.randn(1, 2, 6, 4)
+    if PATTERNS[name].learned:
+        with pytest.raises(ValueError, match=r"has no (centroids|weights)"):
+            PATTERNS[name]().edges(q, k)
+    else:
+        PATTERNS[name]().edges(q, k)
