@@ -1,5 +1,6 @@
 """Roles of rows: training, validation or test, as a pure function of a seed."""
 
+import math
 import warnings
 
 import numpy as np
@@ -13,8 +14,13 @@ from tabattn.contract.errors import TableWarning
 TRAIN, VAL, TEST = 0, 1, 2
 """Roles of rows."""
 
+FREE = -1
+"""Stratum of the rows of all classes that are too rare to stratify by."""
 
-def roles_of(rows: int, classes: NDArray[np.int64] | None, options: SplitOptions, seed: int) -> NDArray[np.int64]:
+Ints = NDArray[np.int64]
+
+
+def roles_of(rows: int, classes: Ints | None, options: SplitOptions, seed: int) -> Ints:
     """Role of each row; over the folds, each row is a test row once.
 
     Args:
@@ -27,39 +33,83 @@ def roles_of(rows: int, classes: NDArray[np.int64] | None, options: SplitOptions
         ValueError: A part would have no row, or the seed is out of bounds.
     """
     check_seed(seed)
-    numbers = np.arange(rows)
+    free: set[int] = set()
     if options.test_rows is not None:
         if options.test_rows > rows - 2:
             raise ValueError(
                 f"split.test_rows must be at most {rows - 2} of {rows} labelled rows, got {options.test_rows}"
             )
-        rest = numbers[: -options.test_rows]
+        classes = None if classes is None else classes[: -options.test_rows]
+        rest = np.arange(rows - options.test_rows)
     else:
         if options.folds > rows:
             raise ValueError(f"split.folds must be at most the number of labelled rows ({rows}), got {options.folds}")
-        strata = _strata(classes, options.folds)
-        cut = KFold if strata is None else StratifiedKFold
-        folds = list(cut(options.folds, shuffle=True, random_state=seed).split(numbers, strata))
-        rest = folds[options.fold][0]
+        rest, free = _without_fold(rows, classes, options, seed)
     share = options.val * rows / len(rest)
     least = 1 / len(rest)
     if not least <= share <= 1 - least:
         raise ValueError(f"split.val must leave a row to train and to validate on of {len(rest)}, got {options.val}")
-    strata = None if classes is None else _strata(classes[rest], 2, round(share * len(rest)))
-    train, val = train_test_split(rest, test_size=share, random_state=seed, stratify=strata)
+    left = None if classes is None else classes[rest]
+    train, val, more = parted(rest, left, math.ceil(share * len(rest)), seed)
+    if classes is not None and (free or more):
+        _tell(free | more, classes)
     roles = np.full(rows, TEST)
     roles[train], roles[val] = TRAIN, VAL
     return roles
 
 
-def _strata(classes: NDArray[np.int64] | None, least: int, part: int | None = None) -> NDArray[np.int64] | None:
-    """Classes to stratify by; None where one is too rare for it, which is said."""
+def parted(rows: Ints, classes: Ints | None, count: int, seed: int) -> tuple[Ints, Ints, set[int]]:
+    """Split rows at random into two parts, stratified by their classes as far as these have rows enough.
+
+    Args:
+        rows: Numbers of the rows, ``(rows,)``.
+        classes: Class of each, by which the parts are stratified; None = they are not.
+        count: Number of rows of the second part.
+        seed: Seed.
+
+    Returns:
+        The rows of the first part and of the second, and the classes that are too rare to stratify by. If these have
+        one row in all, it is in the first part.
+    """
     if classes is None:
-        return None
-    sizes = np.bincount(classes)
-    sizes = sizes[sizes > 0]
-    rarest = int(sizes.min())
-    if rarest >= least and (part is None or len(sizes) <= min(part, len(classes) - part)):
-        return classes
-    warnings.warn(f"the rarest class has {rarest} rows: the split is not stratified", TableWarning, stacklevel=3)
-    return None
+        return *train_test_split(rows, test_size=count, random_state=seed), set()
+    strata = _strata(classes, 2, min(count, len(rows) - count))
+    free = strata == FREE
+    if free.all():
+        first, second = train_test_split(rows, test_size=count, random_state=seed)
+    else:
+        alone = free if free.sum() == 1 else np.zeros(len(rows), dtype=bool)
+        first, second = train_test_split(rows[~alone], test_size=count, random_state=seed, stratify=strata[~alone])
+        first = np.concatenate([first, rows[alone]])
+    return first, second, set(classes[free].tolist())
+
+
+def _without_fold(rows: int, classes: Ints | None, options: SplitOptions, seed: int) -> tuple[Ints, set[int]]:
+    """Rows outside of the fold to test on, and the classes that have fewer rows than there are folds."""
+    strata = np.full(rows, FREE) if classes is None else _strata(classes, options.folds, rows)
+    free = strata == FREE
+    cut = (KFold if free.all() else StratifiedKFold)(options.folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class in y")
+        rest = list(cut.split(np.arange(rows), strata))[options.fold][0]
+    return rest, set() if classes is None else set(classes[free].tolist())
+
+
+def _strata(classes: Ints, least: int, most: int) -> Ints:
+    """Strata of rows: the ``most`` largest classes of at least ``least`` rows; all others are one of these strata."""
+    found, sizes = np.unique(classes, return_counts=True)
+    kept = found[np.argsort(-sizes, kind="stable")][: (sizes >= least).sum()]
+    if len(found) > min(len(kept), most):
+        kept = kept[: most - 1]
+    return np.where(np.isin(classes, kept), classes, FREE)
+
+
+def _tell(free: set[int], classes: Ints) -> None:
+    """Say that classes are too rare to stratify by."""
+    sizes = np.unique(classes, return_counts=True)[1]
+    warnings.warn(
+        f"{len(free)} of {len(sizes)} classes are too rare to stratify by (the rarest: {sizes.min()} rows): "
+        "their rows are shared out as if of one class",
+        TableWarning,
+        stacklevel=3,
+    )

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from datamodules.reconstruction.splits import parted
 from datamodules.reconstruction.table import quantiles
 from tabattn.contract.cells import Column
 from tabattn.contract.columns import Floats, Standard, TableEncoder, drawn_in
@@ -68,10 +68,5 @@ def held_out(rows: int, classes: NDArray[np.int64] | None, share: float, seed: i
     every = torch.arange(rows)
     if rows < LEAST_ROWS or count < 1:
         return every, every[:0]
-    strata = None
-    if classes is not None:
-        sizes = np.bincount(classes)
-        sizes = sizes[sizes > 0]
-        strata = classes if sizes.min() >= 2 and len(sizes) <= min(count, rows - count) else None
-    train, val = train_test_split(np.arange(rows), test_size=count, random_state=seed, stratify=strata)
+    train, val, _ = parted(np.arange(rows), classes, count, seed)
     return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(val))

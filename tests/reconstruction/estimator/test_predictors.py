@@ -261,8 +261,10 @@ def test_held_out_rows_have_the_shares_of_the_classes() -> None:
     train, val = held_out(40, classes, 0.2, 0)
     assert sorted([*train.tolist(), *val.tolist()]) == list(range(40))
     assert int(classes[val.numpy()].sum()) == 2
-    rare = np.array([0] * 39 + [1])
-    assert len(held_out(40, rare, 0.2, 0)[1]) == 8
+    for seed in range(5):
+        train, val = held_out(40, np.array([0] * 29 + [1] * 10 + [2]), 0.2, seed)  # a class of a single row
+        assert sorted([*train.tolist(), *val.tolist()]) == list(range(40))
+        assert np.bincount(np.searchsorted([29, 39], val.numpy(), side="right"), minlength=3).tolist() == [6, 2, 0]
 
 
 def test_outliers_are_drawn_in_and_keep_their_order() -> None:
