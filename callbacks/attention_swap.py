@@ -38,9 +38,10 @@ class AttentionSwap(Callback):
     ``groupings``; and the baselines, each with the knob whose graph comes nearest to the sparsity of the first grouping
     (or, without projections, of ``sparsity``). Sparsity, recall and the share of exact queries are measured on the
     first batches. In patterns of a sequence, such as a window, queries of other tokens than the keys are spread evenly
-    over these. A pattern whose own weights are learned, ``gate``, is compared by the sweep of ``SparsefinderProjections``
-    alone: a test has no training items to fit it to, and on those of the test it would be measured where it is fitted.
-    Writes ``attention_swap.csv``, a picture beside it, and the same to TensorBoard.
+    over these. A pattern with learned weights of its own, ``gate``, is compared by the sweep of
+    ``SparsefinderProjections`` alone: a test has no training items to fit it to, and fitted to those of the test it
+    would be measured where it was fitted. Writes ``attention_swap.csv``, a picture beside it, and the same to
+    TensorBoard.
 
     Args:
         projections: Checkpoint of ``SparsefinderProjections``, or a file of projections; None = baselines alone.
