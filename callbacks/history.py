@@ -17,7 +17,10 @@ FILE = "history.csv"
 
 
 class Row(NamedTuple):
-    """Row of the history; None = not measured."""
+    """Row of the history; None = not measured.
+
+    ``scores`` are the metrics to record, and ``validated`` says whether a validation followed the step.
+    """
 
     step: int
     cumulative_time: float
@@ -25,7 +28,8 @@ class Row(NamedTuple):
     train_loss: float | None
     current_mem: float
     peak_mem: float
-    score: float | None = None
+    scores: tuple[float | None, ...]
+    validated: bool = False
 
 
 ROC_AUC = "ROC AUC"
@@ -34,15 +38,18 @@ ROC_AUC = "ROC AUC"
 ROC_AUCS = (None, "val/auroc", "val_auroc")
 
 COLUMNS = ("step", "cumulative time", "step time", "train loss", "current mem MB", "peak mem MB")
-"""Columns of a row before its score."""
+"""Columns of a row before its scores."""
+
+TRAINING = "train/"
+"""Beginning of the metrics of a training batch, which every row has."""
 
 
 class History(Callback):
     """Writes ``history.csv`` in the run folder: a row for each training step.
 
     Columns: the step, from 0; the seconds of training so far and of this step; the loss of the batch; the memory after
-    the step and its peak within it; and the score of the validation that followed, if any. A step lasts from the end of
-    the one before, with loading, GPU work and other callbacks, but without validation. Memory is in MB (10^6 bytes)
+    the step and its peak within it; and the scores of the validation that followed, if any. A step lasts from the end
+    of the one before, with loading, GPU work and other callbacks, but without validation. Memory is in MB (10^6 bytes)
     beyond that in use before the run: on CUDA that of tensors, on the CPU the resident memory of the process. A resumed
     run continues both counts, and in its own folder appends to the file. The throughput in items (tables, sequences) of
     this rank is logged as ``train/items_per_second``. Only rank 0 writes, about itself; a ``fast_dev_run`` writes
@@ -50,17 +57,21 @@ class History(Callback):
 
     Args:
         every: Steps per row; a step before a validation always has one.
-        metric: Validation metric to record, in a column of this name (``ROC AUC`` for a ROC AUC); None = the column
-            is empty.
+        metric: Validation metric to record, or several, each in a column of its name (``ROC AUC`` for a ROC AUC); one
+            of training, such as ``train/mse``, is recorded in every row. None = the column is empty.
         timing: ``wall``: elapsed time; ``cpu``: CPU time of the process, summed over threads, which other
             processes on the machine do not lengthen; the work of a GPU is not counted.
     """
 
-    def __init__(self, every: int = 1, metric: str | None = "val/auroc", timing: Timing = "wall") -> None:
+    def __init__(
+        self, every: int = 1, metric: str | tuple[str, ...] | None = "val/auroc", timing: Timing = "wall"
+    ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self.every = every
-        self.metric = metric
+        self.metrics = metric if isinstance(metric, tuple | list) else (metric,)
+        if len(set(self.metrics)) < len(self.metrics) or not self.metrics:
+            raise ValueError(f"metric must name different metrics, at least one, got {list(self.metrics)}")
         self.clock = Clock(timing)
         self.steps = 0
         self.taken = 0.0
@@ -88,7 +99,7 @@ class History(Callback):
             _drop_half_row(self.path)
         else:
             with self.path.open("w", newline="") as file:
-                csv.writer(file).writerow((*COLUMNS, ROC_AUC if self.metric in ROC_AUCS else self.metric))
+                csv.writer(file).writerow((*COLUMNS, *(ROC_AUC if name in ROC_AUCS else name for name in self.metrics)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.steps = trainer.global_step
@@ -116,6 +127,7 @@ class History(Callback):
             None if loss is None else float(loss),
             self.memory.current(),
             self.memory.peak(),
+            tuple(self._score(trainer, name) if _of_training(name) else None for name in self.metrics),
         )
         if self.taken > 0:
             pl_module.log("train/items_per_second", self.items / self.taken, batch_size=max(1, self.items))
@@ -123,9 +135,11 @@ class History(Callback):
         self.memory.restart()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        score = self._score(trainer)
+        scores = [None if _of_training(name) else self._score(trainer, name) for name in self.metrics]
         if self.row is not None and not trainer.sanity_checking:
-            self.row = self.row._replace(score=score)
+            both = zip(self.row.scores, scores, strict=True)
+            scores = [trained if score is None else score for trained, score in both]
+            self.row = self.row._replace(scores=tuple(scores), validated=self.metrics != (None,))
             self._write()
         self._resume()
 
@@ -149,25 +163,32 @@ class History(Callback):
         if self.memory is not None:
             self.memory.restart()
 
-    def _score(self, trainer: Trainer) -> float | None:
-        if self.metric is None:
+    def _score(self, trainer: Trainer, name: str | None) -> float | None:
+        if name is None:
             return None
-        if self.metric not in trainer.callback_metrics:
-            logged = ", ".join(name for name in trainer.callback_metrics if not name.startswith("train")) or "nothing"
+        if name not in trainer.callback_metrics:
+            training = _of_training(name)
+            logged = ", ".join(each for each in trainer.callback_metrics if _of_training(each) == training) or "nothing"
             raise MisconfigurationException(
-                f"History: validation logs no {self.metric!r} but {logged}: name its score by metric, or none by null"
+                f"History: {'training' if training else 'validation'} logs no {name!r} but {logged}: name its score by "
+                "metric, or none by null"
             )
-        return trainer.callback_metrics[self.metric].item()
+        return trainer.callback_metrics[name].item()
 
     def _write(self) -> None:
         """Write the last row, if it is due."""
         row, self.row = self.row, None
         if row is None or self.path is None:
             return
-        if row.score is None and (row.step + 1) % self.every:
+        if not row.validated and (row.step + 1) % self.every:
             return
+        *measured, scores, _ = row
         with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow("" if value is None else f"{value:.9g}" for value in row)
+            csv.writer(file).writerow("" if value is None else f"{value:.9g}" for value in (*measured, *scores))
+
+
+def _of_training(name: str | None) -> bool:
+    return name is not None and name.startswith(TRAINING)
 
 
 def _drop_half_row(path: Path) -> None:

@@ -47,11 +47,6 @@ class Trajectories(FirstBatch):
                 f"{type(pl_module).__name__} draws no trajectories: the callback Trajectories is for tasks like "
                 "PairInference"
             )
-        data = getattr(trainer, "datamodule", None)
-        if getattr(data, "members", 2) < 2:
-            raise MisconfigurationException(
-                f"Trajectories draws a sequence inferred from another, and {type(data).__name__} has single ones"
-            )
         # A collective call, so not in ``look``, which only rank 0 runs.
         self.folder = folder_of(trainer)
 

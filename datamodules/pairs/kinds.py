@@ -147,7 +147,7 @@ KINDS: dict[str, PairPlan] = {
     ),
     "single_rbf": _ORIGINAL._replace(structure="single", points=(200,)),
     "single_periodic": _ORIGINAL._replace(structure="single", points=(200,), kernel="periodic"),
-    "single_noise": _ORIGINAL._replace(structure="single", points=(200,), amplitude=(0.0, 0.0), eps=math.sqrt(0.05)),
+    "single_noise": _ORIGINAL._replace(structure="single", points=(200,), eps=math.sqrt(0.05)),
     "rbf_const_2D": _ORIGINAL._replace(structure="shift", points=(200, 200)),
     "rbf_rbf_2D": _ORIGINAL._replace(structure="detail", sizes="halves", points=(200, 200)),
 }

@@ -43,8 +43,8 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
       its ends: unrelated sequences, and one function seen twice.
     - ``tnp``: single sequences of the 1-D regression protocol of Transformer Neural Processes (arXiv 2207.04179).
     - ``single_rbf``, ``single_periodic``, ``single_noise``, ``rbf_const_2D``, ``rbf_rbf_2D``: sequences of 200 points
-      on [5, 15] without noise (``process.eps: 0.05`` adds some); in the last one each point belongs to either by
-      chance.
+      on [5, 15] without noise (``process.eps: 0.05`` adds some), but ``single_noise``: the curve of ``single_rbf`` plus
+      white noise of variance 0.05. In the last one each point belongs to either by chance.
 
     The pairs have 32 + 32 points, 8 of them context in evaluation; ``points: [200, 200]`` and ``context: 50`` are the
     large setting. An argument of none takes the default of the kind.

@@ -12,7 +12,7 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
     """Reorder a batch for inference: given sequences, context points of the others, then targets.
 
     All points with known values take part, whether context or target in the batch. Shorter tasks are padded
-    (``padding``).
+    (``padding``). A batch of single sequences has no given one: the rest of each is inferred from its own context.
 
     Args:
         batch: The tasks.
@@ -23,7 +23,8 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
         The tasks laid out, without an oracle.
 
     Raises:
-        DataError: The batch has no given sequence or no other one, too few context points, or no targets.
+        DataError: The batch has no given sequence though it has several, or no other one than that which is said to be
+            given, too few context points, or no targets.
     """
     known, index = batch.y.isfinite(), torch.arange(batch.x.shape[1], device=batch.x.device)
     # A target without a true value is still predicted; a context point without a value is like padding.
@@ -35,7 +36,7 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
     complete = _whole(batch, exists & (index >= batch.context), options.given_member)
     given, others = known & complete, exists & ~complete
     name = f"given_member={options.given_member}"
-    if not given.any():
+    if not given.any() and not _alone(batch, options.given_member):
         raise DataError(f"{name}: no task of the batch has a known point of this member")
     if not others.any():
         raise DataError(f"{name}: the batch has no other sequence to infer")
@@ -48,10 +49,17 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
     return _arrange(batch, sequence, (given | shown).sum(1), targets.sum(1), options)
 
 
+def _alone(batch: PairBatch, given_member: int | None) -> bool:
+    """Whether tasks are single sequences, none of which is said to be given."""
+    return given_member is None and bool((batch.member == batch.member[0, 0]).all())
+
+
 def _whole(batch: PairBatch, targets: Tensor, given_member: int | None) -> Tensor:
     """Mask of the points of given sequences, those that are context as a whole, ``(batch, points)``."""
     if given_member is not None:
         return batch.member == given_member
+    if _alone(batch, given_member):
+        return torch.zeros_like(targets)
     numbers = torch.arange(int(batch.member.max()) + 1, device=batch.x.device)
     has_targets = ((batch.member[..., None] == numbers) & targets[..., None]).any(1)  # (batch, members)
     complete = ~has_targets.gather(1, batch.member)

@@ -36,7 +36,7 @@ class PairScores(Metric):
             "sums": (len(SUMS), members, len(BUCKETS)),
             "first": (2,),
             "first_best": (2,),
-            "rows": (2,),
+            "rows": (2, members),
             "chained": (2,),
             "best": (5,),
             "walked": (4,),
@@ -113,8 +113,8 @@ class PairScores(Metric):
         centre = torch.where(of_member, y, 0.0).sum(2, keepdim=True) / of_member.sum(2, keepdim=True).clamp(min=1)
         spread = torch.where(of_member, y - centre, 0.0).square().sum(2)
         not_constant = spread > 0
-        explained = 1 - torch.where(of_member, error, 0.0).sum(2)[not_constant] / spread[not_constant]
-        self.rows += torch.stack([not_constant.sum(), explained.sum()])
+        explained = 1 - torch.where(of_member, error, 0.0).sum(2) / spread.where(not_constant, 1.0)
+        self.rows += torch.stack([not_constant.sum(0), explained.where(not_constant, 0.0).sum(0)])
 
     def compute(self) -> dict[str, float]:
         """Compute all metrics by name; NaN where nothing was scored."""
@@ -126,8 +126,8 @@ class PairScores(Metric):
             "mse": total["error"] / count,
             "rmse": (total["error"] / count).sqrt(),
             "rmse_first": (self.first[1] / self.first[0]).sqrt(),
-            "r2": 1 - total["error"] / (total["yy"] - total["y"] ** 2 / count),
-            "r2_row": self.rows[1] / self.rows[0],
+            "r2": _explained(total),
+            "r2_row": self.rows[1].sum() / self.rows[0].sum(),
             "crps": total["crps"] / count,
             "coverage50": total["inside50"] / count,
             "coverage90": total["inside90"] / count,
@@ -148,15 +148,28 @@ class PairScores(Metric):
         return {name: figure.item() for name, figure in figures.items()}
 
     def _parts(self, sums: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Log-likelihood and error of each member and of each non-empty bucket, if there are several."""
-        for axis, names in ((1, [f"member{index}" for index in range(self.members)]), (0, BUCKETS)):
-            count, ll, error = (sums[name].sum(axis) for name in ("count", "ll", "error"))
-            if (count > 0).sum() < 2:
-                continue
-            for index, name in enumerate(names):
-                if count[index]:
-                    yield f"{name}/ll", ll[index] / count[index]
-                    yield f"{name}/mse", error[index] / count[index]
+        """Figures of each member with targets, and of each non-empty bucket, if there are several."""
+        for index in range(self.members):
+            own = {name: part[index].sum() for name, part in sums.items()}
+            if own["count"]:
+                yield from _means(f"member{index}", own)
+                yield f"member{index}/r2", _explained(own)
+                yield f"member{index}/r2_row", self.rows[1, index] / self.rows[0, index]
+        buckets = [{name: part[:, index].sum() for name, part in sums.items()} for index in range(len(BUCKETS))]
+        if sum(bool(bucket["count"]) for bucket in buckets) > 1:
+            for name, bucket in zip(BUCKETS, buckets, strict=True):
+                if bucket["count"]:
+                    yield from _means(name, bucket)
+
+
+def _means(name: str, sums: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    yield f"{name}/ll", sums["ll"] / sums["count"]
+    yield f"{name}/mse", sums["error"] / sums["count"]
+
+
+def _explained(sums: dict[str, Tensor]) -> Tensor:
+    """Share of the variance of the targets that predictions explain."""
+    return 1 - sums["error"] / (sums["yy"] - sums["y"] ** 2 / sums["count"])
 
 
 def _first(error: Tensor, scored: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class InferenceOptions:
         num_steps: Most targets to predict, from the first on; 999 = all.
         mean: Whether to also follow the trajectory of means: each step conditions on the means before it.
         given_member: Sequence whose points are all given; None = those whose points are all context in the batch, or
-            the first sequence if there is none.
+            the first sequence if there is none. A single sequence is inferred from its own context.
         pool: Number of leading points of a task, over all sequences, from which random context points are drawn.
         path: Order of prediction: ``given`` (as laid out), ``left_to_right`` (by location), or ``random`` (drawn for
             each trajectory).

@@ -45,9 +45,10 @@ class PairInference(Task):
     Logs the mean log-likelihood of a target in nats (a log-density, so it may be positive), that of the oracle where
     there is one (``ll_oracle``) and the ``gap`` to it, the squared error, the error of the first target after the
     context, the share of explained variance, continuous ranked probability score and the coverage of intervals; also
-    for each member and for buckets of distance to the nearest known point. Test also logs the error of trajectories
-    (autoregressive predictions) of the first 2 tasks of each batch: ``rmse_chain`` conditions on the means before,
-    ``rmse_chain_sample`` on samples, and ``rmse_chain_once`` is the error of the same tasks in a single pass.
+    for each member (with its explained variance) and for buckets of distance to the nearest known point. Training logs
+    the loss and the squared error of each batch. Test also logs the error of trajectories (autoregressive predictions)
+    of the first 2 tasks of each batch: ``rmse_chain`` conditions on the means before, ``rmse_chain_sample`` on samples,
+    and ``rmse_chain_once`` is the error of the same tasks in a single pass.
 
     Args:
         network: Network to train: ``TNPD``: context tokens attend to one another, targets to them (TNP-D, Nguyen and
@@ -153,6 +154,8 @@ class PairInference(Task):
         each = density.log_prob(torch.where(scored, y, 0.0)).masked_fill(~scored, 0.0)
         loss = -each.sum() / scored.sum().clamp(min=1)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.x))
+        error = (density.mean.detach() - y).square().where(scored, 0.0).sum() / scored.sum().clamp(min=1)
+        self.log("train/mse", error, batch_size=len(batch.x))
         return loss
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:

@@ -164,6 +164,20 @@ def test_a_batch_that_cannot_be_laid_out_is_refused(options: dict[str, Any], mes
         lay_out(tasks(), InferenceOptions(**options))
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_rest_of_single_sequences_is_inferred_from_their_context(number: int) -> None:
+    batch = tasks()
+    single = batch._replace(member=torch.full_like(batch.member, number))
+    laid = lay_out(single, InferenceOptions())
+    assert laid.context == batch.context
+    for item in range(3):
+        points = triples(single, item)
+        assert triples(laid, item) == sorted(points[: batch.context]) + sorted(points[batch.context :])
+    first = lay_out(single, InferenceOptions(context_p=5, num_steps=4))
+    assert [first.context, first.x.shape[1]] == [5, 9]
+    torch.testing.assert_close(first.x, single.x.sort(1).values[:, :9], rtol=0, atol=0)
+
+
 def test_a_sequence_alone_leaves_nothing_to_infer() -> None:
     batch = tasks()
     with pytest.raises(DataError, match="given_member=0: the batch has no other sequence to infer"):

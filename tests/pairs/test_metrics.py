@@ -89,7 +89,8 @@ def test_first_target_and_rows() -> None:
     found = figures((batch, given, chain))
     y = batch.y[:, batch.context :]
     assert batch.oracle is not None
-    firsts, best, shares = [], [], []
+    firsts, best = [], []
+    shares: dict[int, list[float]] = {0: [], 1: []}
     for task in range(len(y)):
         kept = y[task].isfinite()
         firsts.append((given.mean[task] - y[task])[kept][0].item() ** 2)
@@ -98,11 +99,31 @@ def test_first_target_and_rows() -> None:
             own = kept & (batch.member[task, batch.context :] == member)
             if own.sum() > 1:
                 missed = (given.mean[task] - y[task])[own].square().sum().item()
-                shares.append(1 - missed / (y[task][own] - y[task][own].mean()).square().sum().item())
-    assert len(shares) > len(y)
+                shares[member].append(1 - missed / (y[task][own] - y[task][own].mean()).square().sum().item())
     assert found["rmse_first"] == pytest.approx(mean(firsts) ** 0.5, rel=1e-6)
     assert found["rmse_first_oracle"] == pytest.approx(mean(best) ** 0.5, rel=1e-6)
-    assert found["r2_row"] == pytest.approx(mean(shares), rel=1e-5)
+    assert min(map(len, shares.values())) > 2
+    assert found["r2_row"] == pytest.approx(mean(shares[0] + shares[1]), rel=1e-5)
+    for member, own in shares.items():
+        assert found[f"member{member}/r2_row"] == pytest.approx(mean(own), rel=1e-5)
+
+
+def test_each_member_with_targets_has_figures_of_its_own() -> None:
+    """Its explained variance is that of its targets alone; that of a member without targets is not logged."""
+    batch, given, chain = drawn()
+    found = figures((batch, given, chain))
+    y = batch.y[:, batch.context :]
+    for member in (0, 1):
+        own = y.isfinite() & (batch.member[:, batch.context :] == member)
+        error = (given.mean - y)[own].square().sum().item()
+        spread = (y[own] - y[own].mean()).square().sum().item()
+        assert found[f"member{member}/r2"] == pytest.approx(1 - error / spread, rel=1e-5)
+    member = batch.member.clone()
+    member[:, batch.context :] = 1
+    only = figures((batch._replace(member=member), given, chain))
+    for name in ("ll", "mse", "r2"):
+        assert only[f"member1/{name}"] == pytest.approx(only[name])
+    assert not any(name.startswith("member0/") for name in only)
 
 
 def test_levels_of_members_explain_no_variance_within_them() -> None:

@@ -1,5 +1,6 @@
 """The pairs task: loss, metrics, refusals, and short runs."""
 
+import csv
 import math
 from functools import partial
 from pathlib import Path
@@ -169,13 +170,51 @@ def test_predictions_are_the_same_twice(tmp_path: Path) -> None:
     assert not first.samples.isclose(reseeded.samples).any()
 
 
-def test_single_sequences_have_no_pictures_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    single = ["--data.kind=tnp", "--data.points=[12]", "--data.context=[3,5]", "--trainer.callbacks+=Trajectories"]
-    command = [word for word in SMALL if not word.startswith(("--data.points", "--data.context"))]
-    assert main(["fit", "--config", CONFIG, *command, *single, "--data.regime=shuffle", f"--run.root={tmp_path}"]) == 2
-    assert "Trajectories draws a sequence inferred from another, and SyntheticPairs has single ones" in (
-        capsys.readouterr().err
-    )
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ["--data.kind=tnp", "--data.points=[12]", "--data.context=[3,5]"],
+        ["--data.kind=single_noise", "--data.points=[9]"],
+    ],
+)
+def test_single_sequences_are_inferred_and_drawn(
+    kind: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [word for word in SMALL if word != "--data.points=[8,8]"] + [*kind, "--data.regime=shuffle"]
+    assert main(["fit", "--config", CONFIG, *command, "--trainer.callbacks+=Trajectories"]) == 0
+    assert (next(tmp_path.rglob("validation_000003")) / "trajectories.png").exists()
+    assert main(["predict", "--config", CONFIG, *command, f"--ckpt_path={next(tmp_path.rglob('last.ckpt'))}"]) == 0
+    with next(tmp_path.rglob("batch00000.csv")).open() as file:
+        rows = list(csv.DictReader(file))
+    with np.load(next(tmp_path.rglob("batch00000.npz"))) as arrays:
+        assert len(rows) == np.isfinite(arrays["mean"]).sum() > 4
+    assert {row["member"] for row in rows} == {"0"}
+    assert all(math.isfinite(float(row[name])) for row in rows for name in ("y", "mean", "sample_9"))
+
+
+def test_training_logs_its_squared_error_and_the_variance_explained_of_a_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    history = ["--trainer.callbacks+=History", "--trainer.callbacks.metric=[val/member1/r2,train/mse]"]
+    assert main(["fit", "--config", CONFIG, *SMALL, *history]) == 0
+    with next(tmp_path.rglob("history.csv")).open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["train/mse"]) > 0 for row in rows)
+    assert [row["val/member1/r2"] != "" for row in rows] == [False, False, True]
+
+
+def test_the_squared_error_of_training_is_that_of_its_means() -> None:
+    task, pairs = Learner(SMALLEST), data()
+    task.network.scale(pairs.scaling)
+    logged: dict[str, float] = {}
+    task.log = lambda name, value, **_: logged.update({name: value.item()})  # type: ignore[method-assign]
+    batch = next(iter(pairs.train_dataloader()))
+    batch.y[0, batch.context] = math.nan
+    task.training_step(batch, 0)
+    error = (task(batch).mean - batch.y[:, batch.context :]).square()
+    assert logged["train/mse"] == pytest.approx(error.nanmean().item(), rel=1e-5)
 
 
 def test_the_data_tells_whether_it_is_complete(tmp_path: Path) -> None:

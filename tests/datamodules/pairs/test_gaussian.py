@@ -81,6 +81,25 @@ def test_densities_are_those_of_blocks_put_together_by_hand(kind: str) -> None:
         assert float(batch.oracle.joint[task]) == pytest.approx(together, abs=1e-3)
 
 
+def test_a_noisy_single_sequence_is_a_curve_with_white_noise() -> None:
+    source = batches("single_noise", points=(40,), context=20)
+    batch = source[0]
+    assert batch.oracle is not None
+    for task in range(TASKS):
+        x, y = batch.x[task].double().numpy()[:, None], batch.y[task].double().numpy()
+        theirs = GaussianProcessRegressor(RBF(1.0), alpha=0.05, optimizer=None).fit(x[:20], y[:20])
+        mean, spread = theirs.predict(x[20:], return_std=True)
+        np.testing.assert_allclose(batch.oracle.mean[task], mean, rtol=0, atol=1e-5)
+        density = norm(mean, (spread**2 + 0.05) ** 0.5).logpdf(y[20:])
+        np.testing.assert_allclose(batch.oracle.log_density[task], density, rtol=0, atol=1e-4)
+
+
+def test_neighbours_on_a_noisy_single_sequence_are_correlated() -> None:
+    batch = batches("single_noise", batch_size=64)[0]
+    y = batch.y.gather(1, batch.x.argsort(1)).numpy()
+    assert np.corrcoef(y[:, :-1].flatten(), y[:, 1:].flatten())[0, 1] == pytest.approx(1 / 1.05, abs=0.03)
+
+
 def test_draws_have_the_covariance_they_are_drawn_from() -> None:
     tasks = 20_000
     x = torch.tensor([0.0, 0.4, 0.1, 1.5]).expand(tasks, -1)
