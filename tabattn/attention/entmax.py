@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tabattn.attention.entmax_rows import EntmaxRows
 from tabattn.attention.fused import attend
 from tabattn.attention.mechanism import Mechanism, check_at_least, check_dropout
-from tabattn.attention.scores import four_dimensional, full_precision
+from tabattn.attention.scores import four_dimensional, full_precision, without_keys
 
 LOWEST_LEARNED = 1.01
 """Least learned alpha; its gradient divides by the square of ``alpha - 1``."""
@@ -70,6 +70,8 @@ class Entmax(Mechanism):
         return (1 + full_precision(self.alpha_logit).sigmoid()).clamp(LOWEST_LEARNED, 2.0)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        if not k.shape[-2]:
+            return without_keys(q, k, v)
         dropout = self.dropout if self.training else 0.0
         alpha = self.alpha
         if isinstance(alpha, float) and alpha == 1.0:

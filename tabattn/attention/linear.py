@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tabattn.attention.mechanism import Mechanism
-from tabattn.attention.scores import full_precision, key_mask
+from tabattn.attention.scores import full_precision, key_mask, without_keys
 
 
 class Linear(Mechanism):
@@ -27,6 +27,8 @@ class Linear(Mechanism):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         visible = key_mask(mask, self)
+        if not k.shape[-2]:
+            return without_keys(q, k, v)
         with torch.autocast(q.device.type, enabled=False):
             queries, keys, values = log_features(full_precision(q)), log_features(full_precision(k)), full_precision(v)
             if visible is not None:

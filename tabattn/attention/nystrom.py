@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tabattn.attention.mechanism import Mechanism, check_at_least
-from tabattn.attention.scores import full_precision, key_mask, masked_softmax
+from tabattn.attention.scores import full_precision, key_mask, masked_softmax, without_keys
 
 MOST_ITERATIONS = 1000
 """Most iterations: convergence is quadratic, and a checkpoint from any source may set their number."""
@@ -41,6 +41,8 @@ class Nystrom(Mechanism):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         visible = key_mask(mask, self)
+        if not k.shape[-2]:
+            return without_keys(q, k, v)
         with torch.autocast(q.device.type, enabled=False):
             queries, keys, values = full_precision(q) * self.scale, full_precision(k), full_precision(v)
             few_queries, _ = self._means(queries, None)

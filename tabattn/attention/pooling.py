@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from tabattn.attention.fused import attend
 from tabattn.attention.mechanism import Mechanism, check_at_least, check_dropout
-from tabattn.attention.scores import four_dimensional
+from tabattn.attention.scores import four_dimensional, without_keys
 
 
 class Pooling(Mechanism):
@@ -40,6 +40,8 @@ class Pooling(Mechanism):
             raise ValueError(
                 f"Pooling returns its own values of width {self.head_dim}, got values of width {v.shape[-1]}"
             )
+        if not k.shape[-2]:
+            return without_keys(q, k, v)
         return self._read(q, self.memory_values, mask, self.dropout if self.training else 0.0)
 
     @torch.no_grad()

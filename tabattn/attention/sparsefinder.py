@@ -13,7 +13,7 @@ from tabattn.attention.graphs import PATTERNS, HeadProjection, Pattern
 from tabattn.attention.graphs.extras import ends, near
 from tabattn.attention.graphs.groups import KMeans
 from tabattn.attention.mechanism import Mechanism, check_at_least, check_same_length
-from tabattn.attention.scores import four_dimensional, full_precision
+from tabattn.attention.scores import four_dimensional, full_precision, without_keys
 from tabattn.attention.sparse_rows import SparseRows, Tile
 
 Mode = Literal["exact", "gather", "mask"]
@@ -52,7 +52,7 @@ class Sparsefinder(Mechanism):
         width: Dimensions of the projected queries and keys.
         hidden: Width of the projection's hidden layer; None = linear.
         shared: Whether queries and keys have one projection.
-        alpha: Sparsity of entmax, above 1 to 2 (sparsemax).
+        alpha: Sparsity of entmax, above 1 to 2 (sparsemax); one number, or one for each head.
 
     Raises:
         ValueError: An argument is out of its range, or ``grouping`` is missing for a mode that predicts.
@@ -72,11 +72,9 @@ class Sparsefinder(Mechanism):
         width: int = 4,
         hidden: int | None = None,
         shared: bool = False,
-        alpha: float = 1.5,
+        alpha: float | list[float] = 1.5,
     ) -> None:
         super().__init__(heads, head_dim)
-        if not 1.0 < alpha <= 2.0:
-            raise ValueError(f"alpha must be in (1, 2], got {alpha}")
         if mode not in ("exact", "gather", "mask"):
             raise ValueError(f"mode must be exact, gather or mask, got {mode!r}")
         if mode != "exact" and grouping is None:
@@ -89,8 +87,8 @@ class Sparsefinder(Mechanism):
         if grouping is None:
             _check_default(knob=(knob, None), top=(top, 1), window=(window, 0), ends=(ends, 0), hidden=(hidden, None))
         self.mode, self.grouping, self.knob, self.top = mode, grouping, knob, top
-        self.window, self.ends, self.alpha = window, ends, float(alpha)
-        self.alphas = (self.alpha,) * heads
+        self.window, self.ends = window, ends
+        self.alpha, self.alphas = alpha, _of_heads(alpha, heads)
         self.width, self.hidden, self.shared = width, hidden, shared
         self.pattern = None if grouping is None else self._made(grouping)
         self.projection: HeadProjection | None = None
@@ -112,12 +110,12 @@ class Sparsefinder(Mechanism):
         """
         alphas = trained.alpha if isinstance(trained.alpha, Tensor) else torch.full((trained.heads,), trained.alpha)
         # A decimal that was given comes back as it was.
-        own = tuple(round(alpha, 6) for alpha in alphas.tolist())
-        made = cls(trained.heads, trained.head_dim, alpha=own[0], **arguments)
-        made.alphas = own
-        return made
+        own = [round(alpha, 6) for alpha in alphas.tolist()]
+        return cls(trained.heads, trained.head_dim, alpha=own[0] if len(set(own)) == 1 else own, **arguments)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        if not k.shape[-2]:
+            return without_keys(q, k, v)
         seen = None if mask is None else four_dimensional(mask)
         with torch.autocast(q.device.type, enabled=False):
             queries, keys, values = full_precision(q), full_precision(k), full_precision(v)
@@ -226,6 +224,16 @@ class Sparsefinder(Mechanism):
         if self.mode == "mask" or k.shape[-2] < LEAST:
             return True
         return self.mode == "exact" and (k.device.type != "cpu" or torch.compiler.is_compiling())
+
+
+def _of_heads(alpha: float | list[float], heads: int) -> tuple[float, ...]:
+    """Alpha of each head, or ValueError if one is out of its range or they are not as many as heads."""
+    alphas = (float(alpha),) * heads if isinstance(alpha, (int, float)) else tuple(map(float, alpha))
+    if len(alphas) != heads:
+        raise ValueError(f"alpha must be one number or one for each of {heads} heads, got {len(alphas)}")
+    if outside := [each for each in alphas if not 1.0 < each <= 2.0]:
+        raise ValueError(f"alpha must be in (1, 2], got {outside[0]}")
+    return alphas
 
 
 def _check_default(**given: tuple[float | None, float | None]) -> None:

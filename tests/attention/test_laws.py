@@ -50,6 +50,15 @@ def test_shapes(case, length, batch):
         assert all(grad.isfinite().all() for grad in gradients(out, *x))
 
 
+@every
+@pytest.mark.parametrize("masked", [False, True])
+def test_without_keys_there_are_zeros(case, masked):
+    x = leaves(inputs(case, 2, 0 if one_length(case) else 5, 0))
+    out = make(case)(*x, torch.ones(1, 1, 1, 0, dtype=torch.bool) if masked else None)
+    assert out.shape == (*x.q.shape[:3], HEAD_DIM)
+    assert all(torch.equal(part, torch.zeros_like(part)) for part in (out, *gradients(out, *x)))
+
+
 @where(static, False)
 def test_values_of_any_width(case):
     x = inputs(case)

@@ -101,6 +101,8 @@ def test_a_query_without_predicted_keys_is_zero():
     ("own", "message"),
     [
         ({"alpha": 1.0}, r"alpha must be in \(1, 2\], got 1.0"),
+        ({"alpha": [1.5, 2.1]}, r"alpha must be in \(1, 2\], got 2.1"),
+        ({"alpha": [1.5]}, "alpha must be one number or one for each of 2 heads, got 1"),
         ({"mode": "sparse"}, "mode must be exact, gather or mask, got 'sparse'"),
         ({"mode": "gather"}, "grouping must be one of fixed, .* for mode gather, got None"),
         ({"grouping": "knn"}, "grouping must be one of fixed, .*, got 'knn'"),
@@ -134,6 +136,11 @@ def test_in_place_of_trained_entmax_each_head_has_its_alpha(mode, monkeypatch):
     assert ours.alphas == pytest.approx([1.119203, 1.731059])
     x = inputs()
     torch.testing.assert_close(ours.double()(*x), trained.double()(*x), atol=1e-5, rtol=0)
-    assert Sparsefinder.like(Entmax(HEADS, HEAD_DIM, alpha=1.3)).alphas == (1.3, 1.3)
+    again = Sparsefinder(HEADS, HEAD_DIM, **ours.arguments()).double()
+    assert again.arguments() == ours.arguments()
+    again.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(again(*x), ours(*x), atol=0, rtol=0)
+    one = Sparsefinder.like(Entmax(HEADS, HEAD_DIM, alpha=1.3))
+    assert (one.alphas, one.arguments()["alpha"]) == ((1.3, 1.3), 1.3)
     with pytest.raises(ValueError, match=r"alpha must be in \(1, 2\], got 1.0"):
         Sparsefinder.like(Entmax(HEADS, HEAD_DIM, alpha=1.0))
