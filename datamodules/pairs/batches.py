@@ -11,7 +11,7 @@ from datamodules.counter import generator
 from datamodules.draws import integer
 from datamodules.pairs.gaussian import draw, marginal, oracle
 from datamodules.pairs.kernels import Process
-from datamodules.pairs.kinds import PairPlan, draw_sizes, grid, make_process
+from datamodules.pairs.kinds import PairPlan, draw_sizes, grid, locations, make_process
 from datamodules.pairs.regimes import FEW, REGIMES, Drawn, choose
 from tabattn.contract.batches import Oracle, PairBatch
 
@@ -24,7 +24,7 @@ class Tasks(NamedTuple):
     Attributes:
         process: Gaussian process of each task.
         y: Values, ``(batch, points)`` double.
-        points: Locations, members, the sequence to infer, and the size of its context.
+        points: Locations, members, which points are of the sequence to infer, and the size of its context.
     """
 
     process: Process
@@ -91,7 +91,10 @@ class PairBatches(Dataset[PairBatch]):
         uniforms = torch.stack([torch.rand(ranges + 1 + 2 * count, generator=each) for each in sources])
         normals = torch.stack([torch.randn(count, generator=each, dtype=torch.float64) for each in sources])
         hyper, turn, place, chance = uniforms.split([ranges, 1, count, count], dim=1)
-        x = plan.x_range[0] + (plan.x_range[1] - plan.x_range[0]) * place
+        beyond = _beyond(sizes, plan.beyond, shown)
+        x = locations(plan, place, beyond)
+        # What is beyond the axis is shown last, so that a random context does not hold it.
+        chance = chance.masked_fill(beyond, 1)
         member = torch.arange(plan.members).repeat_interleave(torch.tensor(sizes)).expand(self.batch_size, -1)
         # Sequences of unequal length take one turn in the whole batch, which has one context length.
         turn = turn.squeeze(1) if len(set(sizes)) == 1 else common.expand(self.batch_size)
@@ -101,7 +104,8 @@ class PairBatches(Dataset[PairBatch]):
             shown = integer(FEW, sizes[int(role[0])] - plan.margin, source)
             total = integer(FEW * plan.members, count - plan.margin, source)
         process = make_process(plan, hyper)
-        return Tasks(process, draw(process, x, member, normals), Drawn(x, member, role, chance, shown, total))
+        inferred = member == role.unsqueeze(1)
+        return Tasks(process, draw(process, x, member, normals), Drawn(x, member, inferred, chance, shown, total))
 
     def _oracle(self, process: Process, x: Tensor, y: Tensor, member: Tensor, context: int) -> Oracle | None:
         if self.knowledge is None:
@@ -112,3 +116,10 @@ class PairBatches(Dataset[PairBatch]):
 
     def _processes(self) -> Iterator[Process]:
         return (make_process(self.plan, row.expand(self.batch_size, -1)) for row in grid(self.plan))
+
+
+def _beyond(sizes: tuple[int, ...], most: int, shown: int) -> Tensor:
+    """Which points lie beyond the axis, ``(points,)``: the last ones of each sequence, at least ``shown`` left out."""
+    places = torch.cat([torch.arange(size, 0, -1) for size in sizes])
+    counts = torch.tensor([min(most, max(size - shown, 0)) for size in sizes])
+    return places <= counts.repeat_interleave(torch.tensor(sizes))

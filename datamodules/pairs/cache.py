@@ -22,6 +22,9 @@ from tabattn.contract.errors import DataError
 
 Facts = dict[str, Any]
 
+EARLIER = {"beyond": "0"}
+"""Facts that files of earlier versions do not name, as they had to hold."""
+
 CONTEXT, TARGET = 0, 1
 """Values of ``role``."""
 
@@ -55,7 +58,7 @@ class PairCache:
         if not self.path.exists():
             self._write(splits)
         with self.reader.checked() as file:
-            attributes = dict(file.attrs)
+            attributes = EARLIER | dict(file.attrs)
             known = set(self.facts) <= set(attributes)
         if not known:
             raise DataError(

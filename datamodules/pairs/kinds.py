@@ -27,6 +27,9 @@ Kind = Literal[
 DETAIL = 0.4
 """Length scale of the own functions of later sequences of ``rbf``, as a share of the shared one."""
 
+BEYOND = (0.01, 0.5)
+"""Distances beyond the axis, as shares of it, between which locations of an extrapolation lie."""
+
 GRID = (12, 13)
 """Grid points for a single unknown parameter; for two, those of the first and of the second."""
 
@@ -51,6 +54,8 @@ class PairPlan(NamedTuple):
         period: Smallest and largest period.
         correlation: Smallest and largest correlation of two sequences; of more, partial correlation.
         shift: Standard deviation of the constants of ``shift``.
+        beyond: Most points of each sequence that lie beyond the upper end of the axis, and are never context of a
+            sequence to infer.
     """
 
     structure: Literal["shift", "detail", "correlated", "single"] = "correlated"
@@ -66,6 +71,7 @@ class PairPlan(NamedTuple):
     period: tuple[float, float] = (0.5, 1.5)
     correlation: tuple[float, float] = (-0.95, 0.95)
     shift: float = 2.0
+    beyond: int = 0
 
     @property
     def members(self) -> int:
@@ -166,6 +172,19 @@ def draw_sizes(plan: PairPlan, source: Generator) -> tuple[tuple[int, ...], int]
         if min(points) > shown:
             break
     return points, shown
+
+
+def locations(plan: PairPlan, uniforms: Tensor, beyond: Tensor) -> Tensor:
+    """Locations from uniform numbers, ``(batch, points)``: on the axis, or beyond its upper end by ``BEYOND``.
+
+    Args:
+        plan: Distribution of the tasks.
+        uniforms: Uniform random numbers, ``(batch, points)``.
+        beyond: Which points lie beyond the axis, ``(points,)``.
+    """
+    low, high = plan.x_range
+    near, far = BEYOND
+    return torch.where(beyond, high + (high - low) * (near + (far - near) * uniforms), low + (high - low) * uniforms)
 
 
 def make_process(plan: PairPlan, uniforms: Tensor) -> Process:

@@ -37,19 +37,18 @@ class LongPairs(TaskPairs):
     shown nor scored; missing values are treated likewise. The tasks are split into some to train, validate and test on.
     **Values come standardised** by each sequence's mean and standard deviation in the tasks to train on, so errors and
     likelihoods are in these units; the attributes ``mean`` and ``std`` convert back. Tasks without a known value of
-    some sequence, or with none of the one to infer among its first ``context`` points, or none behind them, are left
-    out.
+    some sequence, or with none of one to infer among its first ``context`` points, or none behind them, are left out.
 
     Args:
         path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz); from Python a DataFrame too.
         columns: Which column says what: ``task``, ``member``, ``x`` (numbers or dates) and ``y``; from Python a
             dictionary by these roles too.
-        infer: Name of the sequence to infer; none = the last.
-        context: Number of context points of the sequence to infer in validation, test and prediction. Half of the
+        infer: Name of the sequence to infer, or of several, which may be all; none = the last.
+        context: Number of context points of each sequence to infer in validation, test and prediction. Half of the
             training batches have as many, the others any number from 1 to all but one. Of two numbers, the fewest and
             the most, each batch draws from this range, in training too: ``[8, 8]`` trains on 8 alone.
         regime: Which points are context in training. ``forecast``: all of the other sequences and the first points of
-            the one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
+            those to infer. ``interp``: random points of them instead. ``full_infer``: a forecast in causal order.
             ``shuffle``: random points of all, on average as many of each. ``half_half``: full_infer or shuffle.
             ``mix``: shuffle, forecast or interp. Of several, each batch draws one.
         series: Options of the sequences and of their axis.
@@ -68,7 +67,7 @@ class LongPairs(TaskPairs):
         self,
         path: Source,
         columns: Roles = DEFAULT_NAMES,
-        infer: str | None = None,
+        infer: tuple[str, ...] | str | None = None,
         *,
         context: int | tuple[int, int] = 16,
         regime: Regime | tuple[Regime, ...] = "mix",

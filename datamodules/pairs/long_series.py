@@ -92,6 +92,8 @@ def read_long(
             raise ValueError(f"column {column.name!r} of {path} must have no gaps, got one at row {row}")
     known = [str(name) for name in sorted(member.unique())]
     names = tuple(known if sequences is None else sequences)
+    if not names:
+        raise ValueError(f"{path} must have at least 1 sequence to read, got none")
     if unknown := next((name for name in names if name not in known), None):
         raise ValueError(f"{path} has no sequence {unknown!r}{nearest(unknown, known)}; sequences: {', '.join(known)}")
     codes = pd.Index(names).get_indexer(pd.Index(member.astype(str)))

@@ -95,7 +95,8 @@ class Augmentation:
     """Options of data augmentation, in training alone.
 
     Args:
-        swap_roles: Whether the sequence to infer is drawn at random for each task, so that every direction is learned.
+        swap_roles: Whether the sequence to infer is drawn at random for each task, so that every direction is learned;
+            of several to infer, as many.
         drift: Standard deviation, in standardised units, of a random constant added to each sequence of a task: for
             test data at other levels.
     """
@@ -186,19 +187,19 @@ class PairOptions(NamedTuple):
 
     Attributes:
         members: Number of sequences.
-        infer: Index of the sequence to infer.
-        shown: Fewest and most context points of that sequence, drawn for each batch.
+        infer: Indices of the sequences to infer.
+        shown: Fewest and most context points of each of them, drawn for each batch.
         every: Whether half of the batches draw the number of context points from ``FEW`` to all but one of a task
             instead.
         regimes: Which points are context; of several, each batch draws one.
-        swap_roles: Whether the sequence to infer is drawn at random; otherwise it is ``infer``.
+        swap_roles: Whether as many sequences to infer are drawn at random; otherwise they are ``infer``.
         drift: Standard deviation of a random constant that is added to each sequence of a task.
         batch_size: Tasks in a batch.
         seed: Seed of all random choices.
     """
 
     members: int
-    infer: int
+    infer: tuple[int, ...]
     shown: tuple[int, int]
     every: bool
     regimes: tuple[str, ...]

@@ -36,15 +36,15 @@ class Drawn(NamedTuple):
     Attributes:
         x: Locations, ``(batch, points)``.
         member: Member of each point, ``(batch, points)``.
-        role: Member to infer of each task, ``(batch,)``; in a batch all of one length.
+        inferred: Mask of the points of the sequences to infer, ``(batch, points)``; as many in each task.
         chance: Uniform random numbers, ``(batch, points)``.
-        shown: Number of context points of the sequence to infer.
+        shown: Number of context points of each sequence to infer.
         total: Number of context points where these are of all sequences; None = on average ``shown`` of each.
     """
 
     x: Tensor
     member: Tensor
-    role: Tensor
+    inferred: Tensor
     chance: Tensor
     shown: int
     total: int | None = None
@@ -65,20 +65,20 @@ def shuffle(drawn: Drawn, members: int) -> Layout:
 
 
 def forecast(drawn: Drawn, members: int) -> Layout:
-    """Context: the other sequences, then the first points of the one to infer. Targets: its later points, in order."""
+    """Context: the other sequences, then the first points of those to infer. Targets: their later points, in order."""
     return _complete(drawn, drawn.x, members)
 
 
 def interp(drawn: Drawn, members: int) -> Layout:
-    """Context: the other sequences, then random points of the one to infer. Targets: its other points, in order."""
+    """Context: the other sequences, then random points of those to infer. Targets: their other points, in order."""
     return _complete(drawn, drawn.chance, members)
 
 
 def full_infer(drawn: Drawn, members: int) -> Layout:
     """Forecast in causal order: all sequences up to the last context point, the rest of the others, the targets."""
-    inferred, shown = _shown(drawn, drawn.x)
+    shown = _shown(drawn, drawn.x, members)
     last = drawn.x.where(shown, -torch.inf).amax(1, keepdim=True)
-    stage = torch.where(drawn.x <= last, 0, 1).masked_fill(inferred & ~shown, 2)
+    stage = torch.where(drawn.x <= last, 0, 1).masked_fill(drawn.inferred & ~shown, 2)
     return _staged(drawn, stage, 2)
 
 
@@ -91,17 +91,20 @@ REGIMES: dict[str, Callable[[Drawn, int], Layout]] = {
 """Regimes by name: functions of ``Drawn`` and the number of members."""
 
 
-def _shown(drawn: Drawn, key: Tensor) -> tuple[Tensor, Tensor]:
-    """Masks of the points of the sequence to infer, and of its context: those with the smallest keys."""
-    inferred = drawn.member == drawn.role.unsqueeze(1)
-    rank = key.where(inferred, torch.inf).argsort(1).argsort(1)
-    return inferred, inferred & (rank < drawn.shown)
+def _shown(drawn: Drawn, key: Tensor, members: int) -> Tensor:
+    """Mask of the context of each sequence to infer: its points with the smallest keys."""
+    shown = torch.zeros_like(drawn.inferred)
+    for member in range(members):
+        own = drawn.inferred & (drawn.member == member)
+        rank = key.where(own, torch.inf).argsort(1).argsort(1)
+        shown |= own & (rank < drawn.shown)
+    return shown
 
 
 def _complete(drawn: Drawn, key: Tensor, members: int) -> Layout:
-    """Layout: complete sequences one after the other, then the context of the one to infer, then the targets."""
-    inferred, shown = _shown(drawn, key)
-    stage = drawn.member.masked_fill(inferred, members + 1).masked_fill(shown, members)
+    """Layout: complete sequences one after the other, then the context of those to infer, then the targets."""
+    shown = _shown(drawn, key, members)
+    stage = drawn.member.masked_fill(drawn.inferred, members + 1).masked_fill(shown, members)
     return _staged(drawn, stage, members + 1)
 
 

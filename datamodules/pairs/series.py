@@ -46,11 +46,13 @@ def read_series(source: Source, columns: Sequence[Name], x: Name | None, unit: U
         unit: Unit of dates, which count from 1970 (UTC).
 
     Raises:
-        ValueError: A column is missing, ambiguous or not numeric, or the axis is decreasing.
+        ValueError: No column is named, or one is missing, ambiguous or not numeric, or the axis is decreasing.
         DataError: The file cannot be read.
     """
     frame, path = read_table(source)
     names = tuple(find_column(frame, name, path) for name in columns)
+    if not names:
+        raise ValueError(f"columns must name at least 1 column of {path}, got none")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"columns must be different, got {twice!r} twice")
     y = np.stack([numbers(frame[name], path) for name in names], 1)

@@ -100,6 +100,12 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
         self.regimes = tuple(evaluation.regimes(regime or train, scored).values())
         self.swap_roles = swap_roles
         self.oracle = evaluation.oracle
+        self.beyond = evaluation.beyond
+        if self.beyond > (most := min(self.eval_plan.points) - self.eval_plan.context[1]):
+            raise ValueError(
+                f"evaluation.beyond must be at most {most}, the points of a sequence to infer behind its context, got "
+                f"{self.beyond}"
+            )
         if self.oracle == "marginal":
             grid(self.plan)
         self.batch_size = batch_size
@@ -150,8 +156,9 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
         return CachedPairs(self.cache, SPLITS[split], self.lengths[split])
 
     def _drawn(self, split: int) -> PairBatches:
+        scored = self.eval_plan._replace(beyond=self.beyond) if split == TEST else self.eval_plan
         return PairBatches(
-            self.plan if split == TRAIN else self.eval_plan,
+            self.plan if split == TRAIN else scored,
             self.regimes[split],
             self.swap_roles,
             self.batch_size,
@@ -166,6 +173,7 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
         trained = bool(self.lengths[TRAIN])
         facts = self.eval_plan._asdict() | {"kind": kind, "eval_context": self.eval_plan.context}
         del facts["every"]  # What is scored has one size; of training it is told by ``context``.
+        facts["beyond"] = self.beyond
         facts["context"] = ("every" if self.plan.every else self.plan.context) if trained else None
         facts |= zip(("regime", "val_regime", "test_regime"), self.regimes, strict=True)
         facts["regime"] = self.regimes[TRAIN] if trained else None

@@ -54,16 +54,19 @@ class SyntheticEvaluation(Evaluation):
         test_batches: Number of test and prediction batches.
         oracle: What the oracle conditions on: the process of each task (``known``), or only the distribution of
             processes (``marginal``), which is all that a network can know and slower to compute.
+        beyond: Extrapolation: number of points of each sequence, in test and prediction, that lie beyond the axis of
+            training, by up to half its length, and are not context of a sequence to infer; 0 = none.
     """
 
     val_batches: int = 8
     test_batches: int = 32
     oracle: Knowledge = "known"
+    beyond: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         counts = {"evaluation.val_batches": (self.val_batches, 1), "evaluation.test_batches": (self.test_batches, 1)}
-        check_least(**counts)
+        check_least(**counts, **{"evaluation.beyond": (self.beyond, 0)})
         if self.oracle not in get_args(Knowledge):
             raise ValueError(f"evaluation.oracle must be one of {', '.join(get_args(Knowledge))}, got {self.oracle!r}")
 

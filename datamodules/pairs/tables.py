@@ -59,26 +59,26 @@ class Windows(NamedTuple):
 
 
 class TablePairs(TaskPairs):
-    """Windows of a wide table: one column is inferred from the others and from its own first points.
+    """Windows of a wide table: columns are inferred from the others and from their own first points.
 
     A task is a window of rows; each column is a sequence (member). The table is split by time into parts to train,
     validate and test on, and no window crosses from one into another. **Values come standardised** by each column's
     mean and standard deviation in the training part, so errors and likelihoods are in these units; the attributes
     ``mean`` and ``std`` convert back. Missing cells are neither shown nor scored. Windows without a known value in some
-    column, or with none of the column to infer among its first ``context`` points, or none behind them, are left out.
+    column, or with none of a column to infer among its first ``context`` points, or none behind them, are left out.
 
     Windows to train on start anywhere, those to validate and test on every ``windows.stride`` rows. Each has an axis of
     its own that starts at 0, or with ``windows.cycle`` at its phase in the cycle.
 
     Args:
         path: The table: a file (csv, tsv, arff, parquet, each plain or with .gz); from Python a DataFrame too.
-        columns: Two columns or more, by name or by position counted from 0.
-        infer: Name of the column to infer; none = the last of ``columns``.
-        context: Number of context points of the column to infer in validation, test and prediction. Half of the
+        columns: The columns, by name or by position counted from 0; one alone is inferred from its own past.
+        infer: Name of the column to infer, or of several, which may be all; none = the last of ``columns``.
+        context: Number of context points of each column to infer in validation, test and prediction. Half of the
             training batches have as many, the others any number from 1 to all but one. Of two numbers, the fewest and
             the most, each batch draws from this range, in training too: ``[8, 8]`` trains on 8 alone.
-        regime: Which points are context in training. ``forecast``: all of the other columns and the first points of the
-            one to infer. ``interp``: random points of it instead. ``full_infer``: a forecast in causal order.
+        regime: Which points are context in training. ``forecast``: all of the other columns and the first points of
+            those to infer. ``interp``: random points of them instead. ``full_infer``: a forecast in causal order.
             ``shuffle``: random points of all, on average as many of each. ``half_half``: full_infer or shuffle.
             ``mix``: shuffle, forecast or interp. Of several, each batch draws one.
         windows: Options of the axis and of the windows.
@@ -97,7 +97,7 @@ class TablePairs(TaskPairs):
         self,
         path: Source,
         columns: tuple[Name, ...],
-        infer: str | None = None,
+        infer: tuple[str, ...] | str | None = None,
         *,
         context: int | tuple[int, int] = 16,
         regime: Regime | tuple[Regime, ...] = "mix",

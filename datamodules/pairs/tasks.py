@@ -71,12 +71,12 @@ class TaskBatches(Dataset[PairBatch]):
         regime = choose(options.regimes, source)
         numbers = self._choose(index, source)
         points = self.tasks.take(numbers)
-        swap = options.swap_roles or regime == "full_infer"
-        role = self._roles(points, source) if swap else torch.full((len(points.x),), options.infer)
-        shown, total = self._sizes(points, role, regime, source)
+        roles = self._roles(points, source, options.swap_roles or regime == "full_infer")
+        inferred = roles.gather(1, points.member)
+        shown, total = self._sizes(points, roles, regime, source)
         # What is not known is shown last: a random context is not spent on it.
         chance = torch.rand(points.x.shape, generator=source).masked_fill(points.y.isnan(), 1)
-        layout = REGIMES[regime](Drawn(points.x, points.member, role, chance, shown, total), options.members)
+        layout = REGIMES[regime](Drawn(points.x, points.member, inferred, chance, shown, total), options.members)
         x, y, member = (part.gather(1, layout.order) for part in points[:3])
         padding = None if points.padding is None else points.padding.gather(1, layout.order)
         if options.drift:
@@ -89,8 +89,8 @@ class TaskBatches(Dataset[PairBatch]):
             return self.numbers[torch.randint(len(self.numbers), (size,), generator=source)]
         return self.numbers[index * size : (index + 1) * size]
 
-    def _sizes(self, points: Points, role: Tensor, regime: str, source: torch.Generator) -> tuple[int, int | None]:
-        """How many points of the sequence to infer are shown, and how many where points are of all sequences.
+    def _sizes(self, points: Points, roles: Tensor, regime: str, source: torch.Generator) -> tuple[int, int | None]:
+        """How many points of a sequence to infer are shown, and how many where points are of all sequences.
 
         Where any size may occur, a task at random says how many leave one of its known values to be inferred: in a
         batch of unequal tasks the short ones then have targets as often as they have long ones beside them.
@@ -99,20 +99,32 @@ class TaskBatches(Dataset[PairBatch]):
         shown = integer(*options.shown, source)
         if not options.every or not integer(0, 1, source):
             return shown, None
-        task = integer(0, len(role) - 1, source)
-        known, own = points.y[task].isfinite(), points.member[task] == role[task]
-        # Missing values come last among random points; among the first ones they count.
-        before = known if regime == "interp" else points.x[task] <= points.x[task, own & known].max()
-        most = max(FEW, int((own & before).sum()) - 1)
+        task = integer(0, len(roles) - 1, source)
+        known, most = points.y[task].isfinite(), FEW
+        for member in roles[task].nonzero().flatten().tolist():
+            own = points.member[task] == member
+            # Missing values come last among random points; among the first ones they count.
+            before = known if regime == "interp" else points.x[task] <= points.x[task, own & known].max()
+            most = max(most, int((own & before).sum()) - 1)
         least = min(FEW * options.members, int(known.sum()) - 1)
         return integer(FEW, most, source), integer(least, int(known.sum()) - 1, source)
 
-    def _roles(self, points: Points, source: torch.Generator) -> Tensor:
-        """The sequence each task infers; one for all where sequences differ in length, as a batch has one context."""
-        size = len(points.x)
+    def _roles(self, points: Points, source: torch.Generator, drawn: bool) -> Tensor:
+        """Which sequences each task infers, ``(batch, members)``.
+
+        Those that are drawn are the same for all tasks where sequences differ in length, as a batch has one context.
+        """
+        members, several = self.options.members, len(self.options.infer)
         alike = len(set(points.member[0].bincount().tolist())) == 1
-        drawn = torch.randint(self.options.members, (size if alike else 1,), generator=source)
-        return drawn.expand(size)
+        size = len(points.x) if alike else 1
+        if not drawn:
+            numbers = torch.tensor([self.options.infer])
+        elif several == 1:
+            numbers = torch.randint(members, (size, 1), generator=source)
+        else:
+            numbers = torch.rand(size, members, generator=source).argsort(1)[:, :several]
+        roles = torch.zeros(len(numbers), members, dtype=torch.bool).scatter_(1, numbers, True)
+        return roles.expand(len(points.x), -1)
 
 
 class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
@@ -131,8 +143,9 @@ class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
 
     Args:
         names: Names of the sequences.
-        infer: Name of the sequence to infer; none = the last.
-        context: Number of its context points in evaluation, in training any number; or the fewest and the most in both.
+        infer: Name of the sequence to infer, or of several; none = the last.
+        context: Number of context points of each of them in evaluation, in training any number; or the fewest and the
+            most in both.
         regime: Which points are context in training; of several, each batch draws one.
         evaluation: Options of validation, test and prediction.
         augmentation: Options of data augmentation in training.
@@ -156,7 +169,7 @@ class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
     def __init__(
         self,
         names: tuple[str, ...],
-        infer: str | None,
+        infer: tuple[str, ...] | str | None,
         context: int | tuple[int, int],
         regime: Regime | tuple[Regime, ...],
         evaluation: Evaluation,
@@ -168,12 +181,8 @@ class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         check_least(batch_size=(batch_size, 1), steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
-        if len(names) < 2:
-            raise ValueError(f"at least 2 sequences are needed, one of them to infer, got {len(names)}{listed(names)}")
-        if infer is not None and infer not in names:
-            raise ValueError(f"infer must be one of the sequences, got {infer!r}{nearest(infer, names)}{listed(names)}")
         self.names = names
-        self.infer = len(names) - 1 if infer is None else names.index(infer)
+        self.infer = _numbers(infer, names)
         shown = Shown.of(context, evaluation)
         regimes = evaluation.regimes(regime)
         self.options = {
@@ -192,15 +201,15 @@ class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
         Raises:
             ValueError: No task is usable.
         """
-        options = self.options[stage]
+        options, infer = self.options[stage], list(self.infer)
         shown, rest = self.tasks.known(numbers, options.shown[0])
         enough = shown + rest > 0
         if options.every:
-            enough[:, self.infer] = (shown + rest)[:, self.infer] > FEW
+            enough[:, infer] = (shown + rest)[:, infer] > FEW
         else:
-            enough[:, self.infer] = shown[:, self.infer] > 0
+            enough[:, infer] = shown[:, infer] > 0
             if stage != "predict":
-                enough[:, self.infer] &= rest[:, self.infer] > 0
+                enough[:, infer] &= rest[:, infer] > 0
         if not enough.all(1).any():
             lacking = [name for name, found in zip(self.names, enough.any(0).tolist(), strict=True) if not found]
             raise ValueError(
@@ -233,3 +242,20 @@ class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
     def batches(self, stage: str) -> TaskBatches:
         """Batches of a stage: ``train``, ``val``, ``test`` or ``predict``."""
         return TaskBatches(self.tasks, self.numbers[stage], stage, self.options[stage])
+
+
+def _numbers(infer: tuple[str, ...] | str | None, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Numbers of the sequences to infer, in their order.
+
+    Raises:
+        ValueError: There is no such sequence, none is named, or one twice.
+    """
+    if infer is None:
+        return (len(names) - 1,)
+    given = (infer,) if isinstance(infer, str) else tuple(infer)
+    for name in given:
+        if name not in names:
+            raise ValueError(f"infer must be of the sequences, got {name!r}{nearest(name, names)}{listed(names)}")
+    if not given or len(set(given)) < len(given):
+        raise ValueError(f"infer must name different sequences, at least 1, got {list(given)}")
+    return tuple(sorted(map(names.index, given)))

@@ -198,3 +198,28 @@ def test_arrays_that_do_not_fit_are_refused(path: Path, name: str, value: object
             file[name] = value
     with pytest.raises(DataError, match=rf"pairs\.h5 cannot be used: {told}"):
         kept(path).prepare_data()
+
+
+def test_points_beyond_the_axis_are_those_of_the_file(path: Path) -> None:
+    data = kept(path, evaluation__beyond=3)
+    drawn = build(
+        SyntheticPairs,
+        kind="icm",
+        points=(7, 7),
+        context=3,
+        evaluation__beyond=3,
+        evaluation__test_regime=None,
+        **SIZES,
+    )
+    assert all(same(*both) for both in zip(data.test_dataloader(), drawn.test_dataloader(), strict=True))
+    with pytest.raises(MisconfigurationException, match=r"holds tasks of beyond 3 \(not 0\)"):
+        kept(path).prepare_data()
+
+
+def test_a_file_of_an_earlier_version_has_no_points_beyond_the_axis(path: Path) -> None:
+    kept(path).prepare_data()
+    with h5py.File(path, "r+") as file:
+        del file.attrs["beyond"], file.attrs["sealed"]
+    kept(path).prepare_data()
+    with pytest.raises(MisconfigurationException, match=r"holds tasks of beyond 0 \(not 2\)"):
+        kept(path, evaluation__beyond=2).prepare_data()

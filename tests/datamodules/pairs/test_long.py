@@ -94,8 +94,30 @@ def test_only_what_exists_is_inferred(table: str, infer: str) -> None:
     for item, number in enumerate(batch.task.tolist()):
         targets = there[item, laid.context :]
         assert int(targets.sum()) == rows[names[number], infer] - 2
-        assert (laid.member[item, laid.context :][targets] == data.infer).all()
+        assert (laid.member[item, laid.context :][targets] == data.infer[0]).all()
         assert int(there[item].sum()) == rows[names[number]].sum()
+
+
+def test_all_sequences_are_inferred_at_once(table: str) -> None:
+    """Of unequal length: each shows its first points, and what pads it is neither shown nor scored."""
+    data = pairs(table, infer=("low", "up"), regime="forecast")
+    for batch in all_batches(data, "test"):
+        assert batch.context == 4
+        for row in range(len(batch.x)):
+            for member in (0, 1):
+                own = batch.member[row] == member
+                order = batch.x[row][own & batch.y[row].isfinite()]
+                assert int((own[:4]).sum()) == 2
+                assert torch.equal(order[2:].sort().values, order[2:])
+                assert order[:2].max() < order[2:].min()
+    assert len({data.batches("train")[index].context for index in range(30)}) > 1
+
+
+def test_a_sequence_alone_is_inferred_from_its_own_past(table: str) -> None:
+    data = pairs(table, series__names=("low",))
+    batch = all_batches(data, "test")[0]
+    assert (data.members, batch.context) == (1, 2)
+    assert (batch.member == 0).all()
 
 
 def test_training_takes_any_regime(table: str) -> None:
@@ -131,7 +153,7 @@ def test_names_of_columns_and_sequences(tmp_path: Path) -> None:
     path = write(frame.rename(columns={"x": "place", "member": "kind"}), tmp_path)
     data = pairs(path, columns=LongNames(member="kind", x="place"), series__names=("up", "low"))
     assert (data.names, data.members) == (("up", "low"), 2)
-    assert data.infer == 1
+    assert data.infer == (1,)
     assert pairs(path, columns=LongNames(member="kind", x="place")).names == ("low", "other", "up")
 
 
@@ -151,8 +173,8 @@ def test_unknown_values_are_asked_for(tmp_path: Path) -> None:
     [
         ({"columns": LongNames(y="value")}, r"no column 'value'; columns: task, member, x, y"),
         ({"series__names": ("low", "Ups")}, r"no sequence 'Ups' \(did you mean 'up'\?\); sequences: low, up"),
-        ({"series__names": ("low",)}, "at least 2 sequences are needed"),
-        ({"infer": "middle"}, "infer must be one of the sequences, got 'middle'"),
+        ({"series__names": ()}, "long.csv must have at least 1 sequence to read, got none"),
+        ({"infer": "middle"}, "infer must be of the sequences, got 'middle'"),
         ({"columns": LongNames(y="member")}, "column 'member' of .* must hold finite numbers"),
         ({"context": 9}, "no task to val on has known values of every sequence, .*; none has of 'up'"),
         ({"context": (9, 9)}, "no task to train on has known values of every sequence, .*; none has of 'up'"),

@@ -166,6 +166,44 @@ def test_context_may_vary_in_training_alone() -> None:
     assert {batch.context for batch in data.val_dataloader()} == {10}
 
 
+@pytest.mark.parametrize("regime", ["forecast", "interp", "shuffle", "full_infer"])
+@pytest.mark.parametrize(("kind", "points"), [("single_rbf", (30,)), ("const", (30, 30)), ("rbf_rbf_2D", (30, 30))])
+def test_points_beyond_the_axis_are_inferred_in_the_test_alone(kind: str, points: tuple[int, ...], regime: str) -> None:
+    """As the first system's split: the last 19 points lie between 15.1 and 20, those of training up to 15."""
+    data = build(
+        SyntheticPairs,
+        kind=kind,
+        points=points,
+        context=5,
+        batch_size=20,
+        process__eps=0.1,
+        evaluation__beyond=19,
+        evaluation__test_regime=regime,
+        evaluation__test_batches=2,
+        steps_per_epoch=2,
+    )
+    for batch in (*data.test_dataloader(), *data.predict_dataloader()):
+        beyond = batch.x > 15
+        for member in range(len(points)):
+            assert ((beyond & (batch.member == member)).sum(1) <= 19).all()
+            if kind != "rbf_rbf_2D":
+                assert ((beyond & (batch.member == member)).sum(1) == 19).all()
+        assert (batch.x >= 5).all()
+        assert 15.1 <= batch.x[beyond].min() < 15.5 < 19.5 < batch.x[beyond].max() < 20
+        inferred = batch.member[:, -1:]
+        seen = beyond[:, : batch.context] & ((batch.member[:, : batch.context] == inferred) | (regime == "shuffle"))
+        assert not seen.any()
+    for batch in (*data.val_dataloader(), *data.train_dataloader()):
+        assert batch.x.max() <= 15
+
+
+def test_what_lies_on_the_axis_does_not_depend_on_what_lies_beyond() -> None:
+    one, other = (next(scored(**SMALL, evaluation__beyond=beyond)) for beyond in (0, 4))
+    inside = other.x <= 15
+    assert torch.isin(other.x[inside], one.x).all()
+    assert int(inside[0].sum()) == 14 - 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -194,6 +232,8 @@ def test_context_may_vary_in_training_alone() -> None:
         ({"kind": "icm", "points": (9,), "process__correlation": (0.0, 0.5)}, "correlation says nothing of kind icm"),
         ({"kind": "icm", "process__period": (1.0, 2.0)}, "period says nothing of kind icm with kernel rbf"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"evaluation__beyond": -1}, "evaluation.beyond must be at least 0, got -1"),
+        ({"evaluation__beyond": 25}, "evaluation.beyond must be at most 24, the points of a sequence .*, got 25"),
         ({"cache__batches": 3}, "cache.batches needs a cache.file to keep them in, got 3 and none"),
     ],
 )

@@ -77,6 +77,45 @@ def test_the_named_column_is_inferred(table: str) -> None:
     assert batch.member[0, :19].tolist() == [0] * 8 + [2] * 8 + [1] * 3
 
 
+@pytest.mark.parametrize("regime", ["forecast", "interp", "full_infer"])
+def test_several_columns_are_inferred_at_once(table: str, regime: str) -> None:
+    options = {"evaluation__test_regime": regime, "infer": ("c", "b")}
+    batch = all_batches(pairs(table, ("b", "a", "c"), **options), "test")[0]
+    assert batch.context == 8 + 3 + 3
+    for row, member in enumerate(batch.member):
+        # A full inference draws which sequences are inferred, in the test too.
+        shown = member[:14].bincount(minlength=3).tolist()
+        assert sorted(shown) == [3, 3, 8] if regime == "full_infer" else shown == [3, 8, 3]
+        assert [8 - count for count in shown] == member[14:].bincount(minlength=3).tolist()
+        assert (batch.x[row, 14:].diff() >= 0).all()
+    if regime == "forecast":
+        assert batch.x[0, 14:].tolist() == [place for place in range(3, 8) for _ in range(2)]
+    values = {name: standard(wave()[name].to_numpy()) for name in "bac"}
+    first = [list(values.values())[member][80 + int(x)] for x, member in zip(batch.x[0], batch.member[0], strict=True)]
+    torch.testing.assert_close(batch.y[0], torch.stack(first))
+
+
+def test_a_column_alone_is_inferred_from_its_own_past(table: str) -> None:
+    data = pairs(table, ("b",))
+    batch = all_batches(data, "test")[0]
+    assert (data.members, data.infer, batch.context) == (1, (0,), 3)
+    torch.testing.assert_close(batch.y[0], standard(wave()["b"].to_numpy())[80:88])
+    assert {data.batches("train")[index].context for index in range(80)} == set(range(1, 8))
+
+
+def test_all_columns_may_be_inferred(table: str) -> None:
+    batch = all_batches(pairs(table, infer=("a", "b")), "test")[0]
+    assert batch.context == 6
+    assert batch.member[0, 6:].bincount().tolist() == [5, 5]
+
+
+def test_as_many_columns_as_are_inferred_swap_roles(table: str) -> None:
+    data = pairs(table, ("a", "b", "c"), infer=("a", "b"), regime="forecast", augmentation__swap_roles=True)
+    asked = [data.batches("train")[index] for index in range(12)]
+    sets = {tuple(row[batch.context :].unique().tolist()) for batch in asked for row in batch.member}
+    assert sets == {(0, 1), (0, 2), (1, 2)}
+
+
 def test_columns_by_number_and_every_format(tmp_path: Path) -> None:
     expected = all_batches(pairs(write(wave(), tmp_path / "t.csv")), "val")
     for name in ("t.tsv", "t.csv.gz"):
@@ -199,9 +238,12 @@ def test_what_is_missing_is_not_chosen_as_context(tmp_path: Path) -> None:
         (("a", "B_"), {}, r"no column 'B_' \(did you mean 'b'\?\); columns: time, a, b, c"),
         ((0, 9), {}, r"columns 0 to 3, got 9; columns: time"),
         (("a", "a"), {}, "columns must be different, got 'a' twice"),
-        (("a",), {}, "at least 2 sequences are needed, one of them to infer, got 1; columns: a"),
+        ((), {}, "columns must name at least 1 column of .*, got none"),
         (("a", "time"), {}, "column 'time' of .* must hold finite numbers, got 2020-01-01 05:00:00, row 0"),
-        (("a", "b"), {"infer": "c"}, "infer must be one of the sequences, got 'c'"),
+        (("a", "b"), {"infer": "c"}, "infer must be of the sequences, got 'c'; columns: a, b"),
+        (("a", "b"), {"infer": ("a", "B_")}, r"infer must be of the sequences, got 'B_' \(did you mean 'b'\?\)"),
+        (("a", "b"), {"infer": ("a", "a")}, r"infer must name different sequences, at least 1, got \['a', 'a'\]"),
+        (("a", "b"), {"infer": ()}, r"infer must name different sequences, at least 1, got \[\]"),
         (("a", "b"), {"windows__x": "when"}, "no column 'when'"),
         (("a", "b"), {"windows__x": "b"}, "x column 'b' of .* must never fall, but does at row 1"),
         (
