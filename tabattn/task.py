@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import nn
 from torch.optim import AdamW
+from torchmetrics import Metric
 
 from tabattn.contract.errors import one_line
 from tabattn.contract.facts import Fact, check_facts, fact_of
@@ -151,6 +152,18 @@ class Task(Shown, LightningModule):
         )
 
     on_test_start = on_predict_start = on_validation_start
+
+    def on_validation_epoch_start(self) -> None:
+        """Reset all metrics: an earlier evaluation may have been interrupted, or have been in inference mode.
+
+        Lightning evaluates in inference mode, but not within a training, where what that mode has made cannot be
+        updated.
+        """
+        for part in self.modules():
+            if isinstance(part, Metric):
+                part.reset()
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def setup(self, stage: str) -> None:
         """Check the data, and load the initial weights once.

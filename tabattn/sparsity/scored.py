@@ -1,7 +1,7 @@
 """Scores of predicted attention graphs of all layers, one graph or many."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -53,11 +53,6 @@ class ScoredGraphs(nn.Module):
             nn.ModuleList(GraphScores(layer.heads) for layer in self.layers) for _ in self.variants
         )
         self.left_out: set[tuple[int, int]] = set()
-
-    def metrics(self) -> Iterator[GraphScores]:
-        """Yield the scores of each graph and layer."""
-        for metrics in self.scores:
-            yield from cast("Iterator[GraphScores]", iter(cast("nn.ModuleList", metrics)))
 
     def update(self, steps: Sequence[Step], learned: Learned, progress: Progress | None = None) -> None:
         """Score the graphs of a batch.

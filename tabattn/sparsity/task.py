@@ -268,13 +268,6 @@ class SparsefinderProjections(Task):
                 self.kept[layer, clusters] = gate_weights(maps, batch)
         return self.kept[layer, clusters]
 
-    def on_validation_epoch_start(self) -> None:
-        """Reset the scores; those that an evaluation in inference mode has left cannot be changed in a training."""
-        for metric in (*self.losses, *self.scores.metrics(), *self.swept.metrics()):
-            metric.reset()
-
-    on_test_epoch_start = on_validation_epoch_start
-
     def validation_step(self, batch: QueryKeyBatch, batch_idx: int) -> None:
         """Score the graph of ``graph``."""
         steps = self.steps(batch)
