@@ -27,10 +27,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ``null``, a lone dash, ...) are missing there. Otherwise an entry becomes the rank of its category among those of
     the fitted rows, in the declared order of a categorical column and in alphabetical order elsewhere. Missing entries,
     infinities, and entries unlike the fitted rows (an unknown category, text in a numeric column) become NaN. Columns
-    without two different entries in the fitted rows are dropped.
+    without two different entries in the fitted rows are dropped, unless ``keep_constant``.
 
     A ``TableWarning`` names what was guessed, what could not be read in a numeric column, and outliers so large that
     the other numbers are equal in single precision.
+
+    Args:
+        keep_constant: Whether columns without two different entries are kept too.
 
     Attributes:
         feature_names_in_: Names of the columns of a DataFrame with text names.
@@ -42,6 +45,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     feature_names_in_: NDArray[np.object_]
+
+    def __init__(self, keep_constant: bool = False) -> None:
+        self.keep_constant = keep_constant
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn the kind and the categories of each column from context rows.
@@ -89,7 +95,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 values, wrong = reading.apply(column)
                 for doubt in doubts(column, reading, note, values, wrong):
                     _say(frame, index, doubt, source)
-                if not _constant(values):
+                if self.keep_constant or not _constant(values):
                     kept.append(index)
                     encoded.append(values)
                     self.readings_.append(reading)

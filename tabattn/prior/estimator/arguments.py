@@ -49,8 +49,13 @@ def check_arguments(given: dict[str, Any]) -> Run:
     for name, known in (("average", AVERAGES), ("dtype", tuple(DTYPES))):
         if not isinstance(given[name], str) or given[name] not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {given[name]!r}")
-    if not isinstance(given["cache"], (bool, np.bool_)):
-        raise ValueError(f"cache must be True or False, got {given['cache']!r}")
+    for name in ("cache", "plain"):
+        if not isinstance(given[name], (bool, np.bool_)):
+            raise ValueError(f"{name} must be True or False, got {given[name]!r}")
+    if given["plain"] and given["n_estimators"] != 1:
+        raise ValueError(
+            f"n_estimators must be 1 with plain=True, as all members are the same, got {given['n_estimators']}"
+        )
     device = resolve_device(given["device"])
     if device.type == "cpu" and given["dtype"] != "float32":
         raise ValueError(f"dtype must be float32 on a CPU, got {given['dtype']}")

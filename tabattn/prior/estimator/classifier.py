@@ -18,7 +18,7 @@ from tabattn.contract.fitting import atomic
 from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.estimator import files
 from tabattn.prior.estimator.arguments import check_arguments
-from tabattn.prior.estimator.ensemble import draw
+from tabattn.prior.estimator.ensemble import draw, unchanged
 from tabattn.prior.estimator.reader import Reader
 from tabattn.prior.weights import load_network
 from tabattn.storage.finite import non_finite_weight
@@ -41,6 +41,9 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         max_context: Most context rows of a member. Of a larger table each member gets its own stratified sample, with a
             warning.
         chunk_rows: Rows per forward pass; fewer take less memory and give the same predictions.
+        plain: Whether the network reads the table once and as it is: cells unscaled, constant columns kept, columns and
+            sorted classes in their order. Needs ``n_estimators=1``; with ``temperature=1`` a converted network then
+            predicts what the classifier of its original does.
         cache: Whether to keep the KV cache of the context, so that only the first prediction computes it. Takes ``4 x
             layers x context rows x columns x 2 dim`` bytes for each member.
         device: ``auto`` (a GPU if there is one), or the name of a torch device.
@@ -67,6 +70,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         temperature: float = 0.9,
         max_context: int = 2000,
         chunk_rows: int = 512,
+        plain: bool = False,
         cache: bool = True,
         device: str | torch.device = "auto",
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
@@ -78,6 +82,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.temperature = temperature
         self.max_context = max_context
         self.chunk_rows = chunk_rows
+        self.plain = plain
         self.cache = cache
         self.device = device
         self.dtype = dtype
@@ -99,7 +104,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             table = checked_table(self, X, reset=True, y=y)
             self.classes_, self.y_ = check_labels(y)
             check_consistent_length(table, self.y_)
-            self.encoder_ = TableEncoder()
+            self.encoder_ = TableEncoder(keep_constant=bool(self.plain))
             self.x_ = _some_column(self.encoder_.fit_encode(table))
             self.network_ = self._load()
             self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -190,8 +195,11 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Draw the ensemble members; none are needed for a single class."""
         self._reader: Reader | None = None
         if len(self.classes_) > 1:
-            size, outputs = self.n_estimators, self.network_.classes
-            ensemble = draw(self.y_, self.x_.shape[1], size, outputs, self.max_context, self.seed_)
+            width, outputs = self.x_.shape[1], self.network_.classes
+            if self.plain:
+                ensemble = unchanged(self.y_, width, outputs, self.max_context, self.seed_)
+            else:
+                ensemble = draw(self.y_, width, self.n_estimators, outputs, self.max_context, self.seed_)
             self._reader = Reader(self.network_, self.x_, self.y_, ensemble)
         return self
 

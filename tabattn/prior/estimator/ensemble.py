@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from tabattn.contract.columns import Floats, Standard
+from tabattn.contract.columns.scale import LARGEST
 from tabattn.prior.estimator.codes import Codes, check_room, class_codes, sample_rows
+
+STANDARD, RANKS, RAW = range(3)
 
 
 class Question(NamedTuple):
@@ -28,7 +31,7 @@ class Member(NamedTuple):
     """Ensemble member: a scaling and an order of columns.
 
     Attributes:
-        scale: Index of its scaling in ``Scales``.
+        scale: Index of its scaling in ``Scales``: ``STANDARD``, ``RANKS`` or ``RAW``.
         columns: Order of the columns, ``(features,)``.
     """
 
@@ -44,7 +47,7 @@ class Ensemble(NamedTuple):
 
 
 class Scales:
-    """Scalings of columns fitted to context rows: standardised, and rank-based normal scores.
+    """Scalings of columns fitted to context rows: standardised, rank-based normal scores, and the cells as they are.
 
     Standardisation keeps the differences of large numbers in float32. Normal scores are interpolated between the values
     of the context rows, and constant beyond them.
@@ -53,8 +56,6 @@ class Scales:
         x: Context rows, ``(rows, features)``; NaN = missing.
     """
 
-    count = 2
-
     def __init__(self, x: Floats) -> None:
         self.standard = Standard.of(x)
         self.scores = [_normal_scores(column[~np.isnan(column)]) for column in x.T]
@@ -62,15 +63,16 @@ class Scales:
     def __call__(self, x: Floats) -> list[NDArray[np.float32]]:
         """Scale rows ``(rows, features)``, once for each scaling."""
         ranks = [np.interp(column, *scores) for column, scores in zip(x.T, self.scores, strict=True)]
-        return [self.standard(x), np.stack(ranks, axis=1).astype(np.float32)]
+        raw = np.clip(x, -LARGEST, LARGEST)
+        return [self.standard(x), np.stack(ranks, axis=1).astype(np.float32), raw.astype(np.float32)]
 
 
 def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, seed: int) -> Ensemble:
     """Draw the members of an ensemble.
 
-    Scalings alternate between members. The class indices are rotated by one with each member, and by one more after
-    each round, so that every class occurs under every index and scaling. Groups consist of classes adjacent in the
-    sorted order, which often has a meaning, and each member divides the order at other positions.
+    Members are standardised and ranked in turn. The class indices are rotated by one with each member, and by one more
+    after each round, so that every class occurs under every index and scaling. Groups consist of classes adjacent in
+    the sorted order, which often has a meaning, and each member divides the order at other positions.
 
     Args:
         y: Class of each row, ``(rows,)``; every class occurs.
@@ -89,18 +91,41 @@ def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, see
     # Before there are codes: their number grows with the square of that of the classes.
     check_room(classes, max_context)
     order = random.permutation(classes)
-    members, questions = [], []
+    members: list[Member] = []
+    questions: list[Question] = []
     for index in range(size):
-        members.append(Member(index % Scales.count, random.permutation(features)))
+        members.append(Member((STANDARD, RANKS)[index % 2], random.permutation(features)))
         if classes <= outputs:
             turned = np.roll(order, index + index // classes)
         else:
             turned = np.roll(np.arange(classes), random.randint(classes))
-        for codes in class_codes(turned, outputs):
-            among = np.flatnonzero(codes[y] >= 0)
-            rows = among[sample_rows(y[among], max_context, random)]
-            questions.append(Question(index, rows, codes))
+        questions.extend(_question(index, y, codes, max_context, random) for codes in class_codes(turned, outputs))
     return Ensemble(members, questions)
+
+
+def unchanged(y: Codes, features: int, outputs: int, max_context: int, seed: int) -> Ensemble:
+    """Single member that reads the table as it is: cells, columns and classes keep their values and order.
+
+    Args:
+        y: Class of each row, ``(rows,)``; every class occurs.
+        features: Number of columns.
+        outputs: Most classes of one question; more classes are asked for in groups.
+        max_context: Most context rows of one question.
+        seed: Seed of samples of larger tables.
+
+    Raises:
+        ValueError: There are more classes than context rows of one question.
+    """
+    random = np.random.RandomState(seed)
+    classes = int(y.max()) + 1
+    check_room(classes, max_context)
+    questions = [_question(0, y, codes, max_context, random) for codes in class_codes(np.arange(classes), outputs)]
+    return Ensemble([Member(RAW, np.arange(features))], questions)
+
+
+def _question(member: int, y: Codes, codes: Codes, max_context: int, random: np.random.RandomState) -> Question:
+    among = np.flatnonzero(codes[y] >= 0)
+    return Question(member, among[sample_rows(y[among], max_context, random)], codes)
 
 
 def _normal_scores(values: Floats) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ from tabattn.storage import table_headers
 if TYPE_CHECKING:
     from tabattn.prior.estimator.classifier import TabularClassifier
 
-PARAMETERS = ("n_estimators", "average", "temperature", "max_context", "chunk_rows", "cache")
+PARAMETERS = ("n_estimators", "average", "temperature", "max_context", "chunk_rows", "plain", "cache")
 """Arguments that are saved; device and dtype are not, as they depend on the machine."""
 
 
@@ -42,15 +42,15 @@ def load(cls: "type[TabularClassifier]", path: str | Path, device: str | torch.d
     tensors, header = read(path)
     network = restore(tensors, header, str(path))
     try:
-        header_check.check_parameters(header["parameters"], PARAMETERS)
+        parameters = header_check.checked_parameters(header["parameters"], PARAMETERS)
         seed = header["random_state"]
         if seed is not None:
             table_headers.whole("random_state", seed, 0, table_headers.SEEDS - 1)
-        estimator = cls(network, **header["parameters"], device=device, random_state=seed)
+        estimator = cls(network, **parameters, device=device, random_state=seed)
         estimator.network_ = network
         estimator.seed_ = table_headers.whole("seed", header["seed"], 0, table_headers.SEEDS - 1)
         estimator.classes_ = table_headers.labels(header["labels"])
-        estimator.encoder_ = table_headers.encoder(header)
+        estimator.encoder_ = table_headers.encoder(header).set_params(keep_constant=estimator.plain)
         estimator.n_features_in_ = header["columns"]
         if hasattr(estimator.encoder_, "feature_names_in_"):
             estimator.feature_names_in_ = estimator.encoder_.feature_names_in_

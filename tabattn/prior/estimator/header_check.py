@@ -9,18 +9,27 @@ MOST_MEMBERS = 10_000
 """Largest ensemble of a saved estimator."""
 
 
-def check_parameters(parameters: Any, names: tuple[str, ...]) -> None:
-    """Check the arguments of ``TabularClassifier`` in a header.
+ADDED = {"plain": False}
+"""Arguments that earlier files lack, with what their estimators did."""
+
+
+def checked_parameters(parameters: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Check the arguments of ``TabularClassifier`` in a header, and add those that it lacks.
 
     Raises:
         ValueError: One is missing, unknown, or of a wrong type.
     """
-    if not isinstance(parameters, dict) or set(parameters) != set(names):
+    if not isinstance(parameters, dict) or set(ADDED | parameters) != set(names):
         raise ValueError(f"its parameters must be {', '.join(names)}, got {list(parameters)[:9]}")
+    parameters = ADDED | parameters
     for name in ("n_estimators", "max_context", "chunk_rows"):
         whole(name, parameters[name], 1, MOST_MEMBERS if name == "n_estimators" else 2**63 - 1)
     temperature = parameters["temperature"]
     if type(temperature) not in (int, float) or not math.isfinite(temperature):
         raise ValueError(f"temperature must be a finite number, got {temperature!r}")
-    if type(parameters["cache"]) is not bool or type(parameters["average"]) is not str:
-        raise ValueError(f"cache must be true or false and average a text, got {parameters['cache']!r}")
+    for name in ("cache", "plain"):
+        if type(parameters[name]) is not bool:
+            raise ValueError(f"{name} must be true or false, got {parameters[name]!r}")
+    if type(parameters["average"]) is not str:
+        raise ValueError(f"average must be a text, got {parameters['average']!r}")
+    return parameters

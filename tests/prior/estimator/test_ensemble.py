@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from tabattn import TabularClassifier
 from tabattn.prior.estimator.codes import class_codes, sample_rows
-from tabattn.prior.estimator.ensemble import Scales, draw
+from tabattn.prior.estimator.ensemble import RANKS, STANDARD, Scales, draw
 from tests.prior.estimator.tiny import MakeTable, tiny_network
 
 
@@ -60,11 +60,12 @@ def test_more_classes_than_rows_to_draw() -> None:
 
 def test_scales() -> None:
     x = np.array([[1.0, 0.0], [2.0, np.nan], [2.0, 0.0], [1000.0, 1.0]])
-    plain, ranks = Scales(x)(x)
+    plain, ranks, raw = Scales(x)(x)
     np.testing.assert_allclose(np.nanmean(plain, axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(np.nanstd(plain, axis=0), 1, atol=1e-6)
     np.testing.assert_allclose(ranks[:, 0], norm.ppf([1 / 8, 1 / 2, 1 / 2, 7 / 8]), atol=1e-6)
     assert np.isnan(plain[1, 1])
+    np.testing.assert_array_equal(raw, x.astype(np.float32))
     assert np.isnan(ranks[1, 1])
     beyond = Scales(x)(np.array([[-5.0, 9.0], [1.5, 0.5]]))[1]
     assert beyond[0, 0] == ranks[0, 0]
@@ -81,7 +82,7 @@ def test_scales_survive_extreme_columns() -> None:
 def test_members_meet_every_class_under_every_number_on_every_scale(classes: int) -> None:
     y = np.arange(20) % classes
     members, questions = draw(y, 6, 4 * classes, 4, 100, seed=0)
-    for scale in range(Scales.count):
+    for scale in (STANDARD, RANKS):
         codes = np.stack([q.codes for q in questions if members[q.member].scale == scale])
         for column in codes.T:
             assert set(column) == set(range(classes))

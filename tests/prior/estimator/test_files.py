@@ -222,6 +222,8 @@ INCONSISTENT = {
     "temperature must be above 0": parameters_with(temperature=-1.0),
     "average must be one of": parameters_with(average="median"),
     "cache must be true or false": parameters_with(cache="yes"),
+    "plain must be true or false, got 1": parameters_with(plain=1),
+    "average must be a text, got 1": parameters_with(average=1),
     "its parameters must be": parameters_with(odd=1),
     "its parameters must be .* got": header_with(parameters=["n_estimators"]),
     "labels must be different and in rising order": labels_with(["no", "no"]),
