@@ -1,5 +1,7 @@
 """Layout of a task for inference: given sequences, context of the others, and targets."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,12 @@ from tabattn.contract.errors import DataError
 from tabattn.pairs.options import ALL, InferenceOptions
 
 
-def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Generator | None = None) -> PairBatch:
+def lay_out(
+    batch: PairBatch,
+    options: InferenceOptions,
+    generator: torch.Generator | None = None,
+    inferred: Sequence[int] | None = None,
+) -> PairBatch:
     """Reorder a batch for inference: given sequences, context points of the others, then targets.
 
     All points with known values take part, whether context or target in the batch. Shorter tasks are padded
@@ -18,13 +25,15 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
         batch: The tasks.
         options: Options of the layout.
         generator: Random generator for ``consec=False``; None = torch's global one.
+        inferred: Sequences that the data infers, which may be all: the others are given in tasks that have no complete
+            one. None = all but the first.
 
     Returns:
         The tasks laid out, without an oracle.
 
     Raises:
-        DataError: The batch has no given sequence though it has several, or no other one than that which is said to be
-            given, too few context points, or no targets.
+        DataError: The batch lacks the sequence that is said to be given, or any other one, or has too few context
+            points, or no targets.
     """
     known, index = batch.y.isfinite(), torch.arange(batch.x.shape[1], device=batch.x.device)
     # A target without a true value is still predicted; a context point without a value is like padding.
@@ -33,10 +42,10 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
         exists &= ~batch.padding
     axis = batch.x if options.order else index.to(batch.x).expand_as(batch.x)
     rank = _ranks(axis.masked_fill(~exists, torch.inf))
-    complete = _whole(batch, exists & (index >= batch.context), options.given_member)
+    complete = _whole(batch, exists & (index >= batch.context), options.given_member, inferred)
     given, others = known & complete, exists & ~complete
     name = f"given_member={options.given_member}"
-    if not given.any() and not _alone(batch, options.given_member):
+    if not given.any() and options.given_member is not None:
         raise DataError(f"{name}: no task of the batch has a known point of this member")
     if not others.any():
         raise DataError(f"{name}: the batch has no other sequence to infer")
@@ -49,21 +58,20 @@ def lay_out(batch: PairBatch, options: InferenceOptions, generator: torch.Genera
     return _arrange(batch, sequence, (given | shown).sum(1), targets.sum(1), options)
 
 
-def _alone(batch: PairBatch, given_member: int | None) -> bool:
-    """Whether tasks are single sequences, none of which is said to be given."""
-    return given_member is None and bool((batch.member == batch.member[0, 0]).all())
-
-
-def _whole(batch: PairBatch, targets: Tensor, given_member: int | None) -> Tensor:
+def _whole(batch: PairBatch, targets: Tensor, given_member: int | None, inferred: Sequence[int] | None) -> Tensor:
     """Mask of the points of given sequences, those that are context as a whole, ``(batch, points)``."""
     if given_member is not None:
         return batch.member == given_member
-    if _alone(batch, given_member):
+    if (batch.member == batch.member[0, 0]).all():
         return torch.zeros_like(targets)
     numbers = torch.arange(int(batch.member.max()) + 1, device=batch.x.device)
     has_targets = ((batch.member[..., None] == numbers) & targets[..., None]).any(1)  # (batch, members)
     complete = ~has_targets.gather(1, batch.member)
-    return torch.where((complete & batch.y.isfinite()).any(1, keepdim=True), complete, batch.member == 0)
+    if inferred is None:
+        others = batch.member == 0
+    else:
+        others = ~torch.isin(batch.member, torch.tensor(inferred, device=batch.member.device))
+    return torch.where((complete & batch.y.isfinite()).any(1, keepdim=True), complete, others)
 
 
 def _shown(

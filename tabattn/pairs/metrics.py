@@ -16,6 +16,8 @@ BUCKETS = ("adjacent", "near", "mid", "far")
 SUMS = ("count", "ll", "error", "crps", "inside50", "inside90", "y", "yy")
 """Names of the sums over targets that are kept for each member and each bucket."""
 LEVELS = (0.5, 0.9)
+EDGE = 1e-5
+"""Distance from the axis, as a share of it, beyond which a target lies beyond the axis."""
 
 
 class PairScores(Metric):
@@ -40,6 +42,7 @@ class PairScores(Metric):
             "chained": (2,),
             "best": (5,),
             "walked": (4,),
+            "ranged": (4, 2),
         }
         for name, shape in shapes.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
@@ -50,15 +53,18 @@ class PairScores(Metric):
         self.chained: Tensor
         self.best: Tensor
         self.walked: Tensor
+        self.ranged: Tensor
 
-    def update(self, batch: PairBatch, given: Distribution, chain: Distribution | None, span: float) -> None:
+    def update(
+        self, batch: PairBatch, given: Distribution, chain: Distribution | None, axis: tuple[float, float]
+    ) -> None:
         """Add the targets of a batch.
 
         Args:
             batch: The tasks.
             given: Density of each target given the context, ``(batch, targets)``.
             chain: Density of each target given the context and the targets before it; None = not computed.
-            span: Length of the axis, by which distances are divided.
+            axis: Ends of the axis of training, by whose length distances are divided.
         """
         y = batch.y[:, batch.context :]
         scored = y.isfinite()
@@ -68,11 +74,12 @@ class PairScores(Metric):
         inside = [((place - 0.5).abs() <= level / 2).double() for level in LEVELS]
         values = y.double()
         each = torch.stack([torch.ones_like(ll), ll, error, crps(given, y).double(), *inside, values, values.square()])
-        group = batch.member[:, batch.context :] * len(BUCKETS) + self._bucket(batch, span)
+        group = batch.member[:, batch.context :] * len(BUCKETS) + self._bucket(batch, axis[1] - axis[0])
         self.sums.view(len(SUMS), -1).index_add_(1, group[scored], each[:, scored])
         self._add_tasks(values, error, scored, batch.member[:, batch.context :])
         if chain is not None:
             self.chained += torch.stack([scored.sum(), chain.log_prob(y).double()[scored].sum()])
+        best = None
         if batch.oracle is not None:
             best = batch.oracle.log_density.double(), (batch.oracle.mean - y).double().square()
             complete = scored.all(1)
@@ -80,6 +87,8 @@ class PairScores(Metric):
             figures = [scored.sum(), best[0][scored].sum(), best[1][scored].sum(), complete.sum() * y.shape[1], joint]
             self.best += torch.stack(figures)
             self.first_best += _first(best[1], scored)
+        ranged = torch.stack([torch.ones_like(ll), ll, error, torch.zeros_like(ll) if best is None else best[0]])
+        self.ranged.index_add_(1, _beyond(batch, axis)[scored].long(), ranged[:, scored])
 
     def add_trajectories(self, y: Tensor, once: Tensor, mean: Tensor, sample: Tensor) -> None:
         """Add tasks whose targets were predicted autoregressively, one after another.
@@ -148,7 +157,7 @@ class PairScores(Metric):
         return {name: figure.item() for name, figure in figures.items()}
 
     def _parts(self, sums: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Figures of each member with targets, and of each non-empty bucket, if there are several."""
+        """Figures of each member with targets, of each non-empty bucket, if there are several, and beyond the axis."""
         for index in range(self.members):
             own = {name: part[index].sum() for name, part in sums.items()}
             if own["count"]:
@@ -160,6 +169,18 @@ class PairScores(Metric):
             for name, bucket in zip(BUCKETS, buckets, strict=True):
                 if bucket["count"]:
                     yield from _means(name, bucket)
+        if self.ranged[0, 1]:
+            for name, (count, ll, error, best) in zip(("inside", "beyond"), self.ranged.unbind(1), strict=True):
+                if count:
+                    yield from _means(name, {"count": count, "ll": ll, "error": error})
+                    if self.best[0]:
+                        yield f"{name}/ll_oracle", best / count
+
+
+def _beyond(batch: PairBatch, axis: tuple[float, float]) -> Tensor:
+    """Mask of the targets that lie beyond the axis of training, ``(batch, targets)``."""
+    x, edge = batch.x[:, batch.context :], EDGE * (axis[1] - axis[0])
+    return (x < axis[0] - edge) | (x > axis[1] + edge)
 
 
 def _means(name: str, sums: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

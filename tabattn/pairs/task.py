@@ -76,6 +76,7 @@ class PairInference(Task):
         "complete": Fact(bool, "whether no value is ever NaN in training, so that batches need no check", False),
         "names": Fact(Sequence, "the names of the sequences, for predictions", None),
         "mean": Fact(object, "the mean that standardisation subtracted from each sequence, for predictions", None),
+        "infer": Fact(Sequence, "the numbers of the sequences to infer, for predictions", None),
         "std": Fact(object, "the standard deviation that it divided each sequence by, for predictions", None),
     }
     moved = MOVED
@@ -178,7 +179,7 @@ class PairInference(Task):
         chain = self.network.chain(*parts) if self.joint else None
         low, high, *_ = self.network.scaling
         given = self.network(*parts)
-        self.scores.update(batch, given, chain, high - low)
+        self.scores.update(batch, given, chain, (low, high))
         return given
 
     def _number(self, batch_idx: int) -> int:
@@ -194,7 +195,9 @@ class PairInference(Task):
         """Infer trajectories; the same for the same batch and batch number."""
         mixed = np.random.SeedSequence([self.inference.seed, number]).generate_state(1)
         source = torch.Generator(self.device).manual_seed(int(mixed[0]))
-        return trajectories(self.network, lay_out(batch, self.inference, source), self.inference, source)
+        inferred = None if self._trainer is None else self.of_data("infer")
+        laid = lay_out(batch, self.inference, source, inferred)
+        return trajectories(self.network, laid, self.inference, source)
 
     def prediction_table(self, batch: PairBatch, output: Trajectories, number: int) -> dict[str, list[Any]]:
         """One line for each target: task, member, location, value, mean, samples and quantiles, in the data's units."""

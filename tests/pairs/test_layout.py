@@ -139,6 +139,22 @@ def test_where_no_sequence_is_shown_as_a_whole_the_first_is_given() -> None:
     torch.testing.assert_close(lay_out(batch, InferenceOptions())[:3], given[:3], equal_nan=True)
 
 
+@pytest.mark.parametrize(("inferred", "given"), [((0, 1), []), ((1,), [0]), ((0,), [1])])
+def test_where_no_sequence_is_shown_as_a_whole_those_are_given_that_the_data_does_not_infer(
+    inferred: tuple[int, ...], given: list[int]
+) -> None:
+    batch = tasks()
+    laid = lay_out(batch, InferenceOptions(), inferred=inferred)
+    for item in range(3):
+        asked = [point for point in triples(batch, item)[batch.context :] if point[2] in inferred]
+        context = [point for point in triples(batch, item)[: batch.context] if point[2] in inferred]
+        whole = [point for point in triples(batch, item) if point[2] in given]
+        assert laid.padding is not None
+        kept = ~laid.padding[item]
+        found = [point for point, real in zip(triples(laid, item), kept.tolist(), strict=True) if real]
+        assert found == sorted(whole) + sorted(context) + sorted(asked)
+
+
 def test_padding_is_neither_shown_nor_asked_for() -> None:
     x = torch.arange(8.0).expand(2, 8)
     padding = torch.zeros(2, 8, dtype=torch.bool)

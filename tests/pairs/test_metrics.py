@@ -11,6 +11,7 @@ from tabattn.contract.batches import Oracle, PairBatch
 from tabattn.pairs.metrics import BUCKETS, REACHES, PairScores
 
 SPAN = 4.0
+AXIS = 0.0, SPAN
 
 
 def drawn(tasks: int = 5, context: int = 6, targets: int = 7, seed: int = 0) -> tuple[PairBatch, Normal, Normal]:
@@ -50,7 +51,7 @@ def mean(values: list[float]) -> float:
 def figures(*parts: tuple[PairBatch, Normal, Normal]) -> dict[str, float]:
     metric = PairScores(members=2)
     for batch, given, chain in parts:
-        metric.update(batch, given, chain, SPAN)
+        metric.update(batch, given, chain, AXIS)
     return metric.compute()
 
 
@@ -163,10 +164,10 @@ def test_parts_add_up_to_the_whole() -> None:
     parts = [drawn(seed=seed, targets=3 + seed) for seed in range(3)]
     whole = figures(*parts)
     summed = PairScores(members=2)
-    summed.update(*parts[0], SPAN)
+    summed.update(*parts[0], AXIS)
     for part in parts[1:]:
         other = PairScores(members=2)
-        other.update(*part, SPAN)
+        other.update(*part, AXIS)
         for name in other._reductions:
             setattr(summed, name, getattr(summed, name) + getattr(other, name))
     assert {reduction.__name__ for reduction in summed._reductions.values()} == {"dim_zero_sum"}
@@ -180,7 +181,7 @@ def test_trajectories_are_scored_beside_one_pass() -> None:
     off = torch.tensor([[3.0, -3.0, math.nan], [3.0, 3.0, -3.0]])
     metric.add_trajectories(y, y + off / 3, y + off, y - 2 * off)
     metric.add_trajectories(y[:1, :1], y[:1, :1], y[:1, :1], y[:1, :1])
-    metric.update(*drawn(), SPAN)
+    metric.update(*drawn(), AXIS)
     found = metric.compute()
     wanted = {"rmse_chain_once": (5 / 6) ** 0.5, "rmse_chain": (45 / 6) ** 0.5, "rmse_chain_sample": (180 / 6) ** 0.5}
     assert {name: found[name] for name in wanted} == pytest.approx(wanted)
@@ -190,7 +191,7 @@ def test_trajectories_are_scored_beside_one_pass() -> None:
 def test_points_without_value_change_nothing() -> None:
     batch, given, _ = drawn()
     metric = PairScores(members=2)
-    metric.update(batch._replace(oracle=None), given, None, SPAN)
+    metric.update(batch._replace(oracle=None), given, None, AXIS)
     assert (
         not {"ll_joint", "ll_oracle", "gap", "mse_oracle", "rmse_first_oracle", "ll_joint_oracle"}
         & metric.compute().keys()
@@ -211,3 +212,25 @@ def test_constant_targets_have_no_explained_variance() -> None:
     only = Normal(given.mean[1:], given.stddev[1:])
     both = figures((batch._replace(y=y, oracle=None), given, chain))
     assert both["r2_row"] == pytest.approx(figures((alone, only, only))["r2_row"], rel=1e-6)
+
+
+def test_targets_beyond_the_axis_are_scored_apart() -> None:
+    batch, given, chain = drawn()
+    assert not any(name.startswith(("inside", "beyond")) for name in figures((batch, given, chain)))
+    metric = PairScores(members=2)
+    metric.update(batch, given, None, (1.0, 3.0))
+    metric.update(batch, given, None, (1.0, 3.0))
+    found = metric.compute()
+    x, y = batch.x[:, batch.context :], batch.y[:, batch.context :]
+    assert batch.oracle is not None
+    for name, wanted in (("inside", (x >= 1) & (x <= 3)), ("beyond", (x < 1) | (x > 3))):
+        places = [(task, target) for task, target in scored(batch) if wanted[task, target]]
+        lls = given.log_prob(y.nan_to_num())
+        assert found[f"{name}/ll"] == pytest.approx(mean([lls[place].item() for place in places]))
+        errors = (given.mean - y).square()
+        assert found[f"{name}/mse"] == pytest.approx(mean([errors[place].item() for place in places]))
+        best = batch.oracle.log_density
+        assert found[f"{name}/ll_oracle"] == pytest.approx(mean([best[place].item() for place in places]))
+    metric.reset()
+    metric.update(batch._replace(oracle=None), given, None, (1.0, 3.0))
+    assert "beyond/ll_oracle" not in metric.compute()

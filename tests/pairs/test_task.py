@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -280,3 +281,38 @@ def test_tasks_without_all_targets_have_trajectories_of_the_others(tmp_path: Pat
     loader = DataLoader([batch._replace(y=y, padding=padding, oracle=None)], batch_size=None)
     found = trainer(tmp_path).test(PairInference(SMALLEST), loader, verbose=False)[0]
     assert math.isfinite(found["test/rmse_chain"])
+
+
+TABLE = [*SMALL[:3], *SMALL[8:], "--data.batch_size=4", "--data.windows.length=8", "--data.windows.stride=8"]
+ROOMS = str(Path(__file__).parents[2] / "examples" / "rooms.csv")
+
+
+@pytest.mark.parametrize("columns", ["[inside]", "[outside,inside]"])
+def test_columns_without_a_given_one_are_inferred_from_their_own_past(
+    columns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores, predictions as CSV and pictures, of one column alone and of all at once."""
+    monkeypatch.chdir(tmp_path)
+    command = ["--config", str(Path(CONFIG).with_name("pairs_table.yaml")), f"--data.path={ROOMS}", *TABLE]
+    command += [f"--data.columns={columns}", f"--data.infer={columns}", "--data.context=3"]
+    command += ["--data.evaluation.shares=[0.9,0.05,0.05]", "--model.inference.samples=2"]
+    assert main(["fit", *command, "--trainer.callbacks+=Trajectories"]) == 0
+    assert list(tmp_path.rglob("trajectories.png"))
+    checkpoint = f"--ckpt_path={next(tmp_path.rglob('last.ckpt'))}"
+    assert main(["test", *command, checkpoint]) == 0
+    assert main(["predict", *command, checkpoint]) == 0
+    with next(tmp_path.rglob("predictions/batch00000.csv")).open() as file:
+        rows = list(csv.DictReader(file))
+    names = columns.strip("[]").split(",")
+    assert {row["member"] for row in rows} == set(names)
+    # Of the 8 rows of each window, the 3 shown are left out.
+    assert set(Counter((row["task"], row["member"]) for row in rows).values()) == {5}
+
+
+def test_extrapolation_is_scored_beside_the_rest(tmp_path: Path) -> None:
+    pairs = data(kind="const", evaluation__beyond=3)
+    with pytest.warns(UserWarning, match=r"x leaves the range of training \[5, 15\]"):
+        (scores,) = trainer(tmp_path).test(Learner(SMALLEST), pairs, verbose=False)
+    for name in ("inside/ll", "beyond/ll", "beyond/mse", "beyond/ll_oracle"):
+        assert math.isfinite(scores[f"test/{name}"])
+    assert scores["test/inside/ll"] != scores["test/beyond/ll"]
