@@ -7,6 +7,7 @@ from torch import Generator, Tensor
 
 from datamodules.draws import integer, log_uniform, uniform
 from datamodules.prior.scm_options import NetworkOptions
+from datamodules.prior.scm_rough import forest_layer, fourier_layer, lookup_layer
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -28,12 +29,18 @@ ACTIVATIONS: tuple[Activation, ...] = (
 def draw_layer(h: Tensor, width: int, generator: Generator, options: NetworkOptions) -> Tensor:
     """Draw a random layer and apply it: ``(rows, nodes)`` to ``(rows, width)``."""
     kind = uniform(0, 1, generator)
-    if kind < options.trees:
-        return _tree_layer(h, width, integer(*options.depth, generator), generator)
-    if kind < options.trees + options.interactions:
-        return _interaction_layer(h, width, generator)
-    if kind < options.trees + options.interactions + options.rules:
-        return _rule_layer(h, width, generator)
+    layers: tuple[tuple[float, Callable[[], Tensor]], ...] = (
+        (options.trees, lambda: _tree_layer(h, width, integer(*options.depth, generator), generator)),
+        (options.interactions, lambda: _interaction_layer(h, width, generator)),
+        (options.rules, lambda: _rule_layer(h, width, generator)),
+        (options.forests, lambda: forest_layer(h, width, integer(*options.depth, generator), generator)),
+        (options.lookups, lambda: lookup_layer(h, width, generator)),
+        (options.fourier, lambda: fourier_layer(h, width, generator)),
+    )
+    for share, layer in layers:
+        if kind < share:
+            return layer()
+        kind -= share
     return _dense_layer(h, width, generator)
 
 

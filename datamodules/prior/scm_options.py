@@ -7,6 +7,9 @@ from typing import Any, ClassVar
 from tabattn.contract.checks import check_least, check_range
 from tabattn.storage.earlier import Movable
 
+KINDS = ("trees", "interactions", "rules", "forests", "lookups", "fourier")
+"""Probabilities of the kinds of layers; the others are dense."""
+
 
 def _check_probabilities(options: Any, group: str, names: Iterable[str]) -> None:
     """Raise ValueError for an option that is no probability."""
@@ -29,6 +32,10 @@ class NetworkOptions:
         depth: Shallowest and deepest tree.
         interactions: Probability that a layer combines pairs of nodes: products, gates, comparisons, extremes.
         rules: Probability that a layer is made of random rules: ORs of ANDs of comparisons, as in games and grades.
+        forests: Probability that a layer is made of random decision trees whose nodes each have a split of their own:
+            rougher than ``trees``, whose nodes share one split per level.
+        lookups: Probability that a layer looks up a random value for each combination of categories of its inputs.
+        fourier: Probability that a layer is made of random waves: smooth or rough Gaussian processes over few inputs.
     """
 
     layers: tuple[int, int] = (1, 5)
@@ -40,15 +47,19 @@ class NetworkOptions:
     depth: tuple[int, int] = (1, 6)
     interactions: float = 0.0
     rules: float = 0.0
+    forests: float = 0.0
+    lookups: float = 0.0
+    fourier: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "depth"):
             check_range(f"scm.network.{name}", getattr(self, name), 1)
         if not 0 < self.noise[0] <= self.noise[1]:
             raise ValueError(f"scm.network.noise must be two numbers, 0 < smallest <= largest, got {list(self.noise)}")
-        _check_probabilities(self, "scm.network", ("causal", "discrete", "trees", "interactions", "rules"))
-        if (total := self.trees + self.interactions + self.rules) > 1:
-            raise ValueError(f"scm.network.trees, interactions and rules must add up to at most 1, got {total:g}")
+        _check_probabilities(self, "scm.network", ("causal", "discrete", *KINDS))
+        if (total := sum(getattr(self, kind) for kind in KINDS)) > 1 + 1e-9:
+            named = f"{', '.join(KINDS[:-1])} and {KINDS[-1]}"
+            raise ValueError(f"scm.network.{named} must add up to at most 1, got {total:g}")
 
 
 @dataclass(frozen=True)

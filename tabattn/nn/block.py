@@ -183,6 +183,7 @@ def table_block(
     order: Order = "columns",
     summaries: int = 0,
     all_rows: bool = False,
+    all_columns: bool = False,
     dropout: float = 0.0,
 ) -> Block:
     """Make a pre-norm transformer block over tables, whose sublayers add nothing at first.
@@ -200,6 +201,7 @@ def table_block(
         order: Order of the sublayers; see ``Block``.
         summaries: Number of leading summary columns; see ``Block``.
         all_rows: With ``readout``, whether to compute the summaries of context rows too.
+        all_columns: With ``readout``, whether to compute all columns.
         dropout: Probability of dropout on what each sublayer adds.
     """
     features = MultiheadAttention(dim, heads, feature_attention)
@@ -207,8 +209,9 @@ def table_block(
     narrow = nn.Linear(hidden, dim)
     mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
     silence(features.out, narrow, *rows.outputs())
+    narrowed = readout and not all_columns
     return Block(
-        dim, rows, mlp, features, norm="before", order=order, summaries=summaries, readout=readout, dropout=dropout
+        dim, rows, mlp, features, norm="before", order=order, summaries=summaries, readout=narrowed, dropout=dropout
     )
 
 

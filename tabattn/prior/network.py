@@ -19,6 +19,7 @@ from tabattn.prior.classifier_network import (
 )
 from tabattn.prior.encoders import CellEncoder, LabelEncoder, Statistics
 from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
+from tabattn.prior.pooling import ColumnPooling
 from tabattn.prior.row_stage import RowStage
 from tabattn.storage.hyperparameters import mechanism
 
@@ -81,6 +82,7 @@ class PriorNetwork(ContextClassifier):
         if (options.row_layers or layers) == 1:
             head = (options.row_heads, options.row_dim) if options.row_layers else (heads, dim)
             _check_used(attention(head[0], head[1] // head[0]), target_attention)
+        self.pooling = ColumnPooling(dim, heads, feature_attention) if options.readout == "attention" else None
         read, inner = _read_out(dim, hidden, options)
         self.norm = nn.LayerNorm(read)
         self.decoder = nn.Sequential(nn.Linear(read, inner), nn.GELU(), nn.Linear(inner, classes))
@@ -111,7 +113,7 @@ class PriorNetwork(ContextClassifier):
             h = block(h, context + extra, columns=mask)
         if self.rows is not None:
             return self.decoder(self.norm(self.rows(h.flatten(2), y[:, :context], context)))
-        return self._logits(h)
+        return self._logits(h, mask)
 
     def prefill(self, x: Tensor, y: Tensor, columns: Tensor | None = None) -> ContextCache:
         check_context(x, y, x.shape[1])
@@ -132,7 +134,7 @@ class PriorNetwork(ContextClassifier):
             h = block(h, 0, cache=layer, columns=mask)
         if self.rows is not None:
             return self.decoder(self.norm(self.rows.decode(h.flatten(2), cache.rows)))
-        return self._logits(h)
+        return self._logits(h, mask)
 
     def _layers(self) -> Iterable[Block]:
         return cast("Iterable[Block]", self.blocks)
@@ -156,7 +158,9 @@ class PriorNetwork(ContextClassifier):
         rows = self.thinking.expand(len(h), -1, h.shape[2], -1)
         return torch.cat([rows, h], dim=1), len(self.thinking)
 
-    def _logits(self, h: Tensor) -> Tensor:
+    def _logits(self, h: Tensor, mask: Tensor | None) -> Tensor:
+        if self.pooling is not None:
+            return self.decoder(self.norm(self.pooling(h, mask)))
         return self.decoder(self.norm(h[:, :, -1] if self.summaries is None else h.flatten(2)))
 
 
@@ -206,6 +210,7 @@ def _blocks(
             order=options.order,
             summaries=options.summaries,
             all_rows=options.row_layers > 0,
+            all_columns=options.readout == "attention",
         )
         for layer in range(layers)
     )

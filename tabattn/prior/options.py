@@ -22,6 +22,8 @@ class PriorOptions:
             columns.
         summaries: Learned summary tokens of each row, which attend to its columns and are read out; 0 = the label is
             the last column, and that is read out. Needs order ``rows``.
+        readout: What is read out of a target row without summaries: its ``label`` token, or that after ``attention``
+            pooling, with which it collects all columns once more after the last layer.
         row_layers: Number of layers over one token for each row, after the layers on cells; 0 = none. Needs summaries.
         row_dim: Width of a row token.
         row_heads: Number of heads of these layers.
@@ -32,6 +34,7 @@ class PriorOptions:
     radial: int = 16
     order: Order = "columns"
     summaries: int = 0
+    readout: Literal["label", "attention"] = "label"
     row_layers: int = 0
     row_dim: int = 192
     row_heads: int = 6
@@ -42,6 +45,10 @@ class PriorOptions:
             raise ValueError(f"embedding must be linear or rbf, got {self.embedding!r}")
         if self.order not in ("columns", "rows"):
             raise ValueError(f"order must be columns or rows, got {self.order!r}")
+        if self.readout not in ("label", "attention"):
+            raise ValueError(f"readout must be label or attention, got {self.readout!r}")
+        if self.summaries and self.readout == "attention":
+            raise ValueError(f"summaries must be 0 where the readout is attention, got {self.summaries}")
         for name, least in (("radial", 2), ("summaries", 0), ("row_layers", 0), ("row_dim", 1), ("row_hidden", 1)):
             if (size := getattr(self, name)) < least:
                 raise ValueError(f"{name} must be at least {least}, got {size}")

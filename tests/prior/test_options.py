@@ -17,6 +17,8 @@ ROWS = PriorOptions("rbf", 5, "rows", summaries=2, row_layers=2, row_dim=12, row
 STRUCTURES = {
     "rbf": PriorOptions("rbf", 5),
     "rows first": PriorOptions(order="rows"),
+    "pooled": PriorOptions(readout="attention"),
+    "rows first, pooled": PriorOptions(order="rows", readout="attention"),
     "summaries": SUMMARIES,
     "rows": ROWS,
     "one layer of rows": replace(ROWS, row_layers=1),
@@ -108,6 +110,30 @@ def test_cells_and_rows_have_mechanisms_of_their_own() -> None:
     assert [type(site).__name__ for site in sites] == ["Inducing"] * 3 + ["Linear"] * 2
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_pooling_changes_nothing_before_it_is_trained(mechanism: str) -> None:
+    """So that a trained network can be given the option and go on."""
+    given = {"attention": MECHANISMS[mechanism], "feature_attention": MECHANISMS[mechanism]}
+    plain = made(PriorOptions(), **given)
+    pooled = PriorNetwork(**{**SIZES, "thinking_rows": 3, **given}, options=PriorOptions(readout="attention"))
+    left = pooled.load_state_dict(plain.state_dict(), strict=False)
+    assert {name.partition(".")[0] for name in left.missing_keys} == {"pooling"}
+    x, y = table()
+    torch.testing.assert_close(pooled.eval()(x, y, 8), plain(x, y, 8), rtol=1e-5, atol=1e-6)
+
+
+def test_pooling_reads_every_column_of_its_own_row() -> None:
+    pooling: Any = made(PriorOptions(readout="attention")).pooling
+    x = torch.randn(2, 3, 5, 16)
+    before = pooling(x)
+    assert before.shape == (2, 3, 16)
+    for column in range(5):
+        other = x.clone()
+        other[1, 2, column] += torch.randn(16)
+        changed = (pooling(other) - before).abs().amax(2) > 1e-5
+        assert changed.nonzero().tolist() == [[1, 2]]
+
+
 def test_thinking_rows_belong_to_the_layers_on_rows() -> None:
     network: Any = made(ROWS)
     assert network.thinking is None
@@ -153,6 +179,11 @@ def test_cells_are_embedded_in_full_precision_under_autocast() -> None:
         ({"row_layers": -1}, "row_layers must be at least 0, got -1"),
         ({"row_dim": 0}, "row_dim must be at least 1, got 0"),
         ({"row_hidden": 0}, "row_hidden must be at least 1, got 0"),
+        ({"readout": "mean"}, "readout must be label or attention, got 'mean'"),
+        (
+            {"readout": "attention", "order": "rows", "summaries": 2},
+            "summaries must be 0 where the readout is attention, got 2",
+        ),
         ({"summaries": 2}, "order must be rows where there are summaries, got columns and 2"),
         ({"order": "rows", "row_layers": 2}, "summaries must be at least 1 where there are row_layers, got 0 and 2"),
     ],

@@ -20,7 +20,7 @@ from tests.helpers import build
 PLAIN: dict[str, Any] = {"missing": 0.0, "categorical": 0.0}
 OPTIONS = (
     *("interactions", "rules", "regions", "tails", "outliers", "rounding", "irrelevant", "duplicates"),
-    "blocks",
+    *("blocks", "forests", "lookups", "fourier"),
 )
 
 
@@ -194,7 +194,10 @@ def test_a_view_keeps_rows_with_their_classes() -> None:
     [
         ({"regions": 1.5}, r"regions must be in \[0, 1\], got 1.5"),
         ({"levels": 1}, "levels must be at least 2, got 1"),
-        ({"trees": 0.6, "rules": 0.5}, "trees, interactions and rules must add up to at most 1, got 1.1"),
+        (
+            {"trees": 0.6, "rules": 0.3, "fourier": 0.2},
+            "network.trees, interactions, rules, forests, lookups and fourier must add up to at most 1, got 1.1",
+        ),
     ],
 )
 def test_bad_options_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -1,0 +1,103 @@
+"""Recipes of the prior at equal CPU time: every one trains, and begins with the predictions of its start."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import prior_recipes
+from benchmarks.prior_recipes import RECIPES, arguments, data_of, merged, runner_of, take_over
+from tabattn.prior.weights import load_network
+
+SMALL = {"rows": [20, 24], "features": [2, 3], "classes": [2, 3], "batches": {"max_cells": 100}}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_a_prior_that_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prior_recipes, "BASE", {"rows": [40, 60], "batches": {"max_cells": 1000}})
+    recipe = {**RECIPES[name], "data": {**RECIPES[name].get("data", {}), "rows": [40, 60], "features": [2, 6]}}
+    batch = data_of(recipe, 0).train_dataloader().dataset[0]
+    assert torch.isfinite(batch.x[~batch.x.isnan()]).all()
+    assert int(batch.y.max()) < 10
+
+
+def test_recipes_change_what_they_name() -> None:
+    plain, rough = data_of({}, 0), data_of(RECIPES["all"], 0)
+    assert (plain.sizes.rows, rough.sizes.rows) == ([40, 800], [200, 1000])
+    assert (plain.options.network.forests, rough.options.network.forests) == (0, 0.25)
+    assert (plain.sizes.features, rough.sizes.features) == ([2, 30], [2, 60])
+    assert plain.seed != data_of({}, 1).seed
+
+
+@pytest.mark.parametrize("name", ["shipped", "radial", "pooling", "radial, pooling"])
+def test_networks_begin_with_the_predictions_of_the_start(name: str) -> None:
+    runner = runner_of(name, arguments(["--start", "shipped"]), 0)
+    start = load_network()
+    x, y = torch.randn(2, 12, 5), torch.randint(0, 3, (2, 12))
+    torch.testing.assert_close(runner.task.network.eval()(x, y, 8), start(x, y, 8), rtol=1e-4, atol=1e-4)
+    own = sum(parameter.numel() for parameter in runner.task.network.parameters())
+    assert (own > sum(parameter.numel() for parameter in start.parameters())) == (name != "shipped")
+
+
+def test_without_a_start_networks_begin_anew() -> None:
+    one, other = (runner_of("shipped", arguments([]), seed).task.network for seed in (0, 1))
+    assert not torch.equal(one.cells.linear.weight, other.cells.linear.weight)
+
+
+def test_tensors_of_another_shape_are_refused() -> None:
+    network = nn.Linear(3, 2)
+    take_over(network, {"weight": torch.ones(2, 3)})
+    assert network.weight.tolist() == [[1, 1, 1], [1, 1, 1]]
+    with pytest.raises(ValueError, match=r"weight must be of shape \(2, 4\), as in the start, got \(2, 3\)"):
+        take_over(network, {"weight": torch.ones(2, 4)})
+    with pytest.raises(ValueError, match=r"scale must be of shape \(1,\), as in the start, got none"):
+        take_over(network, {"scale": torch.ones(1)})
+
+
+def test_nested_mappings_are_merged() -> None:
+    one: dict[str, Any] = {"a": {"x": 1, "y": 2}, "b": 3}
+    assert merged(one, {"a": {"y": 4}, "b": {"z": 5}}) == {"a": {"x": 1, "y": 4}, "b": {"z": 5}}
+    assert one["a"]["y"] == 2
+
+
+def test_a_recipe_is_trained_scored_and_not_done_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prior_recipes, "BASE", SMALL)
+    monkeypatch.setattr(prior_recipes, "RECIPES", {"start": {"seconds": 0}, "one": {}})
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    rows = "\n".join(f"{i % 7},{(3 * i) % 5},{'ab'[i % 2]}" for i in range(30))
+    (folder / "small.csv").write_text(f"p,q,label\n{rows}\n")
+    (folder / "index.csv").write_text("name,file,target\nsmall,small.csv,label\n")
+    given = ["--tables", str(folder), "--recipes", "start", "one", "--start", "shipped", "--seconds", "0.3"]
+    for _ in range(2):
+        prior_recipes.main([*given, "--out", str(tmp_path / "out")])
+    assert capsys.readouterr().out.count("'recipe': 'one'") == 1
+    with (tmp_path / "out" / "recipes.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["recipe"] for line in lines] == ["start", "one"]
+    assert [int(line["steps"]) > 0 for line in lines] == [False, True]
+    assert all(0 <= float(line["auc"]) <= 1 for line in lines)
+    before, after = (load_network(tmp_path / "out" / f"{name}_1.ckpt") for name in ("start", "one"))
+    assert torch.equal(before.norm.weight, load_network().norm.weight)
+    assert not torch.equal(before.norm.weight, after.norm.weight)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--seconds=0"], "seconds must be greater than 0"),
+        (["--lr=0"], "lr must be greater than 0"),
+        (["--folds=1"], "folds must be at least 2"),
+        (["--start=none.ckpt"], "start: there is no file none.ckpt"),
+        (["--recipes", "none"], "invalid choice: 'none'"),
+    ],
+)
+def test_bad_arguments_are_refused(given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments(given)
+    assert message in capsys.readouterr().err
