@@ -86,9 +86,8 @@ class PriorNetwork(ContextClassifier):
         read, inner = _read_out(dim, hidden, options)
         self.norm = nn.LayerNorm(read)
         self.decoder = nn.Sequential(nn.Linear(read, inner), nn.GELU(), nn.Linear(inner, classes))
-        others = {"target_attention": target_attention, "cell_attention": cell_attention}
-        chosen = {"attention": attention, "feature_attention": feature_attention, **others}
-        self.arguments = described(heads, dim // heads, **chosen)
+        chosen = {"attention": attention, "feature_attention": feature_attention, "cell_attention": cell_attention}
+        self.arguments = described(heads, dim // heads, target_attention=target_attention, **chosen)
         self.arguments |= {"dim": dim, "heads": heads, "hidden": hidden, "layers": layers, "classes": classes}
         self.arguments |= {"thinking_rows": thinking_rows, "feature_group": feature_group, "options": options}
 
