@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from callbacks.graph_looks import DENSE, called, kept, look, own, sparsity_axis
 from callbacks.pictures import folder_of, show
 from tabattn.storage.files import write_file
 
@@ -37,8 +38,8 @@ class GraphScoreTable(Callback):
 
     ``graphs.csv`` in the run folder has a row for each graph, and the means of its scores over heads, then layers;
     ``graphs_by_head.csv`` one for each graph, layer and head. Where several graphs were scored, each score is drawn
-    against sparsity, a line for each pattern with a solid one for those no other is better than at that sparsity or
-    above (Pareto front), on TensorBoard and as PNG in ``figures`` in the run folder.
+    against sparsity, its points for each pattern with a line through those that no other of it is better than at that
+    sparsity or above (Pareto front), on TensorBoard and as PNG in ``figures`` in the run folder.
 
     The task must define ``graph_rows()``.
     """
@@ -80,16 +81,16 @@ def averaged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         graphs.setdefault(row["graph"], []).append(row)
     found = []
-    for own in graphs.values():
-        names = [name for name in own[0] if name not in (*FACTS, "layer", "head")]
+    for own_rows in graphs.values():
+        names = [name for name in own_rows[0] if name not in (*FACTS, "layer", "head")]
         layers: dict[str, list[dict[str, Any]]] = {}
-        for row in own:
+        for row in own_rows:
             layers.setdefault(row["layer"], []).append(row)
         scores = {
             name: _mean([_mean([row.get(name, math.nan) for row in heads]) for heads in layers.values()])
             for name in names
         }
-        found.append({name: own[0][name] for name in FACTS} | scores)
+        found.append({name: own_rows[0][name] for name in FACTS} | scores)
     return found
 
 
@@ -129,34 +130,32 @@ def front(points: Sequence[tuple[float, float]], least: bool) -> list[tuple[floa
 
 
 def curves(rows: Sequence[dict[str, Any]], name: str, title: str) -> "Figure":
-    """Draw a score of graphs against their sparsity, a colour for each pattern."""
-    from matplotlib import colormaps
+    """Draw a score of graphs against their sparsity, a line for each pattern."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Figure(figsize=(11, 6), layout="constrained")
     axes = figure.add_subplot()
-    patterns = list(dict.fromkeys(row["grouping"] for row in rows))
-    colours = colormaps["tab20"]
-    for number, pattern in enumerate(patterns):
-        points = [
-            (row["sparsity"], row[name])
-            for row in rows
-            if row["grouping"] == pattern and not math.isnan(row.get(name, math.nan) + row["sparsity"])
-        ]
-        if points:
-            _draw(axes, pattern, points, colours(number % 20), least=name in ("dropped_mass", "output_error"))
-    axes.set_xlabel("sparsity")
+    drawn = [row for row in rows if not math.isnan(row.get(name, math.nan) + row["sparsity"])]
+    # Sparsefinder's graphs come first in the legend, then those that it is compared with.
+    found = dict.fromkeys(row["grouping"] for row in drawn)
+    for pattern in sorted(found, key=lambda each: not own(each)):
+        points = [(row["sparsity"], row[name]) for row in drawn if row["grouping"] == pattern]
+        _draw(axes, pattern, points, least=name in ("dropped_mass", "output_error"))
     axes.set_ylabel(title)
+    sparsities = [row["sparsity"] for row in drawn]
     gold = _mean([row.get("gold_sparsity", math.nan) for row in rows])
     if not math.isnan(gold):
-        axes.axvline(gold, color="0.6", linestyle=":", label="entmax")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=8)
+        axes.axvline(kept(gold), color=DENSE, linestyle=":", label="sparsity of the attention itself")
+        sparsities.append(gold)
+    sparsity_axis(axes, sparsities)
+    figure.legend(loc="outside right upper", fontsize=9)
     return figure
 
 
-def _draw(axes: "Axes", label: str, points: Sequence[tuple[float, float]], colour: Any, *, least: bool) -> None:
+def _draw(axes: "Axes", pattern: str, points: Sequence[tuple[float, float]], *, least: bool) -> None:
+    """Draw the points of a pattern, and a line through those of its Pareto front."""
+    style = {"markersize": 6, **look(pattern)}
     x, y = zip(*points, strict=True)
-    axes.scatter(x, y, s=14, color=colour, alpha=0.6)
+    axes.plot([kept(each) for each in x], y, **{**style, "linestyle": "", "alpha": 0.5})
     x, y = zip(*front(points, least), strict=True)
-    axes.plot(x, y, color=colour, label=label, linewidth=1.4)
+    axes.plot([kept(each) for each in x], y, label=called(pattern), **style)

@@ -2,11 +2,11 @@
 
 import csv
 import io
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from callbacks.graph_looks import COLOURS, DENSE, kept, look, sparsity_axis
 from tabattn.attention.swap import Agreement
 from tabattn.storage.files import write_file
 
@@ -46,19 +46,29 @@ def drawn(results: Sequence[Result], metric: str) -> "Figure":
     """Picture of the metric and of recall against sparsity, a point for each variant."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    figure = Figure(figsize=(14, 5), layout="constrained")
     axes = figure.subplots(1, 2)
-    markers = itertools.cycle("v^<>sDPX*p")
-    for index, result in enumerate(results):
-        ours = result.variant.startswith(("sparsefinder", "entmax"))
-        look: dict[str, Any] = {"marker": "o" if ours else next(markers), "color": f"C{index % 10}", "s": 60}
+    for result in results:
+        style = {"markersize": 9, **_look(result.variant), "linestyle": ""}
         for axis, value in zip(axes, (result.metric, result.agreement.recall), strict=True):
-            axis.scatter(result.agreement.sparsity, value, label=result.variant, alpha=0.8, **look)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+            axis.plot(kept(result.agreement.sparsity), value, label=result.variant, **style)
     for axis, name in zip(axes, (metric, "recall of positive weights"), strict=True):
-        axis.set(xlabel="sparsity of the graph", ylabel=name)
-        axis.grid(alpha=0.3)
+        axis.set_ylabel(name)
+        sparsity_axis(axis, [result.agreement.sparsity for result in results])
+    # What a baseline loses or gains is seen from the line of the network itself.
+    axes[0].axhline(results[0].metric, color=DENSE, linestyle=":", linewidth=1)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
     return figure
+
+
+def _look(variant: str) -> dict[str, Any]:
+    """Look of a variant: a star for the attention itself and for mode ``exact``, else that of its pattern."""
+    if variant == "entmax":
+        return {"color": DENSE, "marker": "*", "markersize": 14, "zorder": 5}
+    pattern = variant.removeprefix("sparsefinder ").split()[0]
+    if pattern == "exact":
+        return {"color": COLOURS["groups"], "marker": "*", "markersize": 14, "zorder": 5}
+    return look(pattern)
 
 
 def table(results: Sequence[Result]) -> str:

@@ -81,8 +81,13 @@ class ScoredGraphs(nn.Module):
         except NeedsSequence as ex:
             if self.strict:
                 raise
+            # Other knobs of the pattern are left out for the same reason, which is told once.
+            told = any(
+                (self.variants[other].grouping, place) == (options.grouping, layer) for other, place in self.left_out
+            )
             self.left_out.add((number, layer))
-            rank_zero_info(f"{self.layers[layer].path}: {ex}: left out")
+            if not told:
+                rank_zero_info(f"{self.layers[layer].path}: {ex}: left out, with every knob")
             return
         seen, v = step.batch.seen, step.batch.v
         sparse = None

@@ -164,6 +164,15 @@ def test_a_sweep_writes_tables_and_pictures(tmp_path: Path) -> None:
     assert pictures == {"recall", "precision", "f1", "exact", "dropped_mass", "output_error"}
 
 
+def test_a_pattern_that_a_layer_cannot_have_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sweep = SweepOptions({"window": [1, 3, 5], "openai": [4, 8]})
+    task = SparsefinderProjections(3, clusters=FEW, sweep=sweep)
+    with caplog.at_level("INFO"):
+        trainer(tmp_path).test(task, QueriesKeys(file(tmp_path), 3), verbose=False)
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert [text.split(" compares")[0] for text in told] == ["network.1: window 1", "network.1: openai 4"]
+
+
 def test_gates_are_fitted_to_training_items_and_serve_queries_of_others(tmp_path: Path) -> None:
     sweep = SweepOptions({"gate": [1, 100], "pages": [100], "topk": [100]})
     task = SparsefinderProjections(3, clusters=FEW, sweep=sweep)
