@@ -7,6 +7,9 @@ from torch import Tensor
 
 from tabattn.reconstruction.covariances import BLOCK, Kernel, covariance_factor, inverse_diagonal
 
+KEPT = 16
+"""Most sets of rows whose predictions are kept."""
+
 
 class Memory:
     """Rows that a Gaussian process conditions on, with what predictions from them need.
@@ -76,6 +79,7 @@ class Memory:
 
     def _take(self, packed: Tensor, factor: Tensor | None) -> None:
         self._packed, self._factor = packed, factor
+        self._kept: tuple[tuple[Tensor, tuple[Tensor, Tensor]], ...] = ()
         number, self.inputs, self.weights, self.mean, variance = self._packed.split(self.sizes, dim=1)
         self.number, self.variance = number[:, 0].long(), variance[:, 0]
 
@@ -89,17 +93,28 @@ class Memory:
         place = torch.searchsorted(self.number, row).clamp(max=len(self) - 1)
         return torch.where(self.number[place] == row, place, -1)
 
-    def predict(self, inputs: Tensor, kernel: Kernel, noise: float) -> tuple[Tensor, Tensor]:
+    def predict(self, inputs: Tensor, kernel: Kernel, noise: float, keep: bool = False) -> tuple[Tensor, Tensor]:
         """Predict rows that it does not hold.
 
         Args:
             inputs: Features, ``(rows, width)`` double.
             kernel: Covariance without noise.
             noise: Variance of the noise.
+            keep: Whether to keep the predictions for when the same rows are asked for again, as in each validation of
+                a training, and behind each context of a prediction.
 
         Returns:
             Means, ``(rows, outputs)``, and by how much the rows held reduce the prior variance, ``(rows,)``.
         """
+        for rows, found in self._kept:
+            if torch.equal(rows, inputs):
+                return found
+        found = self._predicted(inputs, kernel, noise)
+        if keep:
+            self._kept = (*self._kept[1 - KEPT :], (inputs, found))
+        return found
+
+    def _predicted(self, inputs: Tensor, kernel: Kernel, noise: float) -> tuple[Tensor, Tensor]:
         if self._factor is None:
             self._factor = covariance_factor(self.inputs, kernel, noise).float()
         means, known = [], []

@@ -243,7 +243,8 @@ class GaussianProcess(nn.Module):
         )
         mean[held], variance[held] = self.memory.mean[place[held]], self.memory.variance[place[held]]
         if not held.all():
-            mean[~held], known = self.memory.predict(inputs[~held], self._kernel, self._noise())
+            keep = not self.training
+            mean[~held], known = self.memory.predict(inputs[~held], self._kernel, self._noise(), keep)
             variance[~held] -= known
         return mean, variance
 

@@ -23,7 +23,7 @@ from tabattn.reconstruction.class_process import ClassProcess
 from tabattn.reconstruction.covariances import BLOCK, covariance_factor, inverse_diagonal
 from tabattn.reconstruction.estimator import NPTRegressor
 from tabattn.reconstruction.leave_out import prediction
-from tabattn.reconstruction.memory import Memory
+from tabattn.reconstruction.memory import KEPT, Memory
 from tabattn.reconstruction.process import GaussianProcess, Inferred
 from tabattn.reconstruction.stacked import StackedProcesses
 from tabattn.tasks import TableReconstruction
@@ -69,6 +69,38 @@ def ask(process: GaussianProcess, rows: list[int], told: list[int]) -> Inferred:
     """Predictions of rows, the first of which are the context, whose labels are seen."""
     x, hidden, row = cells(rows, told)
     return process(x, hidden, max(1, len(told)), row)
+
+
+def test_predictions_of_the_same_rows_are_kept_outside_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, _ = both()
+    every, asked = list(range(60)), []
+    predicted = Memory._predicted
+
+    def counted(memory: Memory, inputs: torch.Tensor, *rest: Any) -> Any:
+        asked.append(len(inputs))
+        return predicted(memory, inputs, *rest)
+
+    monkeypatch.setattr(Memory, "_predicted", counted)
+    kept.train()
+    expected = [ask(kept, every, every[:40]) for _ in range(2)][1]
+    assert asked == [20, 20]
+    kept.eval()
+    for _ in range(3):
+        for got, want in zip(ask(kept, every, every[:40]), expected, strict=True):
+            assert torch.equal(got, want)
+    assert asked == [20, 20, 20]
+    behind_another = ask(kept, [*range(30), *range(40, 60)], every[:30])
+    assert torch.equal(behind_another.mean[0, 30:], expected.mean[0, 40:])
+    assert asked == [20, 20, 20]
+    for count in range(1, KEPT + 1):
+        ask(kept, [*range(40), *range(40, 40 + count)], every[:40])
+    assert len(kept.memory._kept) == KEPT
+    assert asked[3:] == list(range(1, KEPT + 1))  # the first of all is kept no longer
+    ask(kept, every, every[:40])
+    assert asked[-1] == 20
+    kept.fit(table()[:40] * torch.tensor([1.0, 1.0, 1.0, 2.0]), torch.arange(40))
+    assert not torch.equal(ask(kept, every, every[:40]).mean, expected.mean)
+    assert asked[-2:] == [20, 20]
 
 
 def test_other_rows_are_predicted_from_all_rows_that_are_kept() -> None:
