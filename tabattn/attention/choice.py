@@ -9,6 +9,19 @@ from torch import nn
 from tabattn import attention
 from tabattn.attention.mechanism import AttentionFactory, Mechanism
 
+ELSEWHERE = {
+    "Original": "Softmax",
+    "Optimized Local": "Local",
+    "Einstein": "Sparse",
+    "Full": "Softmax",
+    "Dense": "Softmax",
+    "Sliding": "Local",
+    "ISAB": "Inducing",
+    "Nystromformer": "Nystrom",
+    "Sparsemax": "Entmax",
+}
+"""Names of mechanisms in other programs, such as the attention fork of nanoTabPFN, with those here."""
+
 FORMS = "a mechanism's class, functools.partial(<class>, name=value), or a name"
 
 
@@ -36,10 +49,17 @@ def as_factory(given: AttentionFactory | str, argument: str = "attention") -> At
     return given
 
 
+def called(name: str) -> str:
+    """Return " (... is ... here)" for the name of a mechanism in another program; empty for other names."""
+    known = {other.lower().replace(" ", ""): other for other in ELSEWHERE}
+    other = known.get(name.lower().replace(" ", "").replace("_", ""))
+    return f" ({other} is {ELSEWHERE[other]} here)" if other else ""
+
+
 def _named(name: str, argument: str) -> AttentionFactory:
     known = attention.MECHANISMS
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name.lower(), {each.lower(): each for each in known}, n=1)
-    hint = next((f" (did you mean {each}?)" for each in known if each.lower() in near), "")
+    hint = called(name) or next((f" (did you mean {each}?)" for each in known if each.lower() in near), "")
     raise ValueError(f"{argument} must be one of {', '.join(known)}, got {name!r}{hint}")

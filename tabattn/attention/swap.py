@@ -65,7 +65,7 @@ def swapped(model: nn.Module, mechanisms: Mapping[str, Mechanism]) -> Iterator[N
             model.set_submodule(path, module)
 
 
-class OneSequence(Sparsefinder):
+class _OneSequence(Sparsefinder):
     """Sparsefinder on a graph that reads the order of tokens, for queries that are other tokens than the keys, too.
 
     Such queries are spread evenly over the keys: each has the graph of the token at its place.
@@ -84,7 +84,7 @@ class OneSequence(Sparsefinder):
 def replacements(layers: Mapping[str, Entmax], **arguments: Any) -> dict[str, Sparsefinder]:
     """Sparsefinder in place of each layer, with the same arguments in all."""
     grouping = arguments.get("grouping")
-    kind = OneSequence if grouping is not None and PATTERNS[grouping].one_sequence else Sparsefinder
+    kind = _OneSequence if grouping is not None and PATTERNS[grouping].one_sequence else Sparsefinder
     return {path: kind.like(layer, **arguments).eval() for path, layer in layers.items()}
 
 

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tabattn.attention import Mechanism
+from tabattn.attention.choice import called
 from tabattn.contract.errors import chained
 from tabattn.contract.extras import remedy
 from tabattn.storage import earlier, trusted
@@ -46,7 +47,9 @@ NOISE = re.compile(
 )
 """Beginnings of lines of an error that explain the parser, not the mistake."""
 
-UNKNOWN = re.compile(r"Expected a dot import path string: (\S+)|has no attribute '(\w+)'|No module named '([\w.]+)'")
+UNKNOWN = re.compile(
+    r"Expected a dot import path string: (\S+(?: \w+)*)|has no attribute '(\w+)'|No module named '([\w.]+)'"
+)
 """Parser error about a class that cannot be found."""
 
 UNACCEPTED = re.compile(r"(?:(?:Group|Subcommand) '([\w.]+)' does not accept option|Option|Key) '([\w.]+)'")
@@ -63,14 +66,14 @@ MOST_OPTIONS = 20
 
 REWRITES: tuple[tuple[str, str], ...] = (
     (r'Parser key "([^"]+)":?', r"\1:"),
-    (r"Expected a dot import path string: (\S+)", r"no class is called '\1'"),
+    (r"Expected a dot import path string: (\S+(?: (?!Given |Got )\w+)*)", r"no class is called '\1'"),
     (r"Type \S.* expects a function or a callable class: ", ""),
     (r"Expected a (?:\w+\.)*Literal\[(.*?)\]", r"expected one of \1"),
     (r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1"),
     (r"<class '(?:\w+\.)*(\w+)'>", r"\1"),
     (r"\.* Got value: Namespace.*", ""),
     (r"\.* (?:Got|Given) value: (.+)", r", got \1"),
-    (r"(no class is called '\S+'|is not accepted|has no attribute '\w+'|No module named '\S+'), got .*", r"\1"),
+    (r"(no class is called '[^']+'|is not accepted|has no attribute '\w+'|No module named '\S+'), got .*", r"\1"),
     (r"(is not imported: .*?=\w+|is no class: functions and other objects are not taken), got .*", r"\1"),
     (r"arguments are required: \w+\.", "arguments are required: --"),
 )
@@ -137,9 +140,9 @@ class Parser(LightningArgumentParser):
         if unknown and hint is not None:
             families = _known(hint)
             lists = "".join(f"; {family}: {', '.join(names)}" for family, names in families.items())
-            return lists + nearest(
-                unknown[unknown.lastindex or 0], [name for names in families.values() for name in names]
-            )
+            name = unknown[unknown.lastindex or 0]
+            known = called(name.strip("'\"")) if FAMILIES[Mechanism] in families else ""
+            return lists + (known or nearest(name, [each for names in families.values() for each in names]))
         parser = next((owner for owner in _owners(ex) if isinstance(owner, ArgumentParser)), self)
         if option := UNACCEPTED.search(message):
             if moved := _moves(ex).get(option[2]):

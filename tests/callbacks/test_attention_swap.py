@@ -17,7 +17,7 @@ from callbacks import AttentionSwap
 from callbacks.swap_results import Result, drawn, write
 from tabattn.attention import Entmax, Softmax
 from tabattn.attention.graphs import HeadProjection
-from tabattn.attention.swap import Agreement, OneSequence, agreement, entmax_layers, of_sparsity, probes, replacements
+from tabattn.attention.swap import Agreement, _OneSequence, agreement, entmax_layers, of_sparsity, probes, replacements
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.storage.projection_files import LayerProjection, write_projections
 
@@ -129,7 +129,7 @@ def test_graphs_of_the_weights_are_those_of_the_attention_maps() -> None:
 
 
 def test_in_patterns_of_a_sequence_other_queries_are_spread_over_the_keys() -> None:
-    made = OneSequence(2, 4, mode="gather", grouping="window", knob=1)
+    made = _OneSequence(2, 4, mode="gather", grouping="window", knob=1)
     q, k = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 6, 4)
     mask = torch.arange(6) < 4
     want = torch.zeros(3, 6, dtype=torch.bool)

@@ -7,6 +7,7 @@ import pytest
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from tabattn.attention import MECHANISMS
+from tabattn.attention.choice import ELSEWHERE, as_factory, called
 from tabattn.training.cli import CLI, main
 from tabattn.training.parser import nearest, tidy
 from tests import helpers
@@ -63,6 +64,39 @@ def test_lists_name_what_can_be_built(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_unknown_class_without_a_near_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean" not in message(capsys, "--model.attention=Xylophone")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Original", "Original is Softmax here"),
+        ("original", "Original is Softmax here"),
+        ("Optimized Local", "Optimized Local is Local here"),
+        ("optimized_local", "Optimized Local is Local here"),
+        ("Einstein", "Einstein is Sparse here"),
+    ],
+)
+def test_names_of_other_programs(capsys: pytest.CaptureFixture[str], name: str, said: str) -> None:
+    text = message(capsys, f"--model.attention={name}")
+    assert text.startswith(f"model.attention: no class is called '{name}'; attention mechanisms: ")
+    assert text.endswith(f" ({said})")
+    assert "is Softmax here" not in message(capsys, "--model=Original")
+    with pytest.raises(ValueError, match=f"got '{name}' .{said}.$"):
+        as_factory(name)
+
+
+def test_other_names_lead_to_mechanisms() -> None:
+    assert set(ELSEWHERE.values()) <= set(MECHANISMS)
+    assert not set(ELSEWHERE) & set(MECHANISMS)
+    assert called("Local") == ""
+
+
+def test_only_mechanisms_of_the_registry_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    import tabattn.attention.swap  # noqa: F401 - has a mechanism of its own
+
+    listed = message(capsys, "--model.attention=Nothing").partition("attention mechanisms: ")[2]
+    assert set(listed.split(", ")) >= set(MECHANISMS)
+    assert "OneSequence" not in listed
 
 
 def test_wrong_path(capsys: pytest.CaptureFixture[str]) -> None:
