@@ -16,6 +16,7 @@ from callbacks.first_batch import FirstBatch
 from callbacks.statistics import spread
 from tabattn.attention import Mechanism
 from tabattn.attention.capture import Record, capture
+from tabattn.contract.checks import check_expression
 from tabattn.contract.views import MapView
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class AttentionMaps(FirstBatch):
             raise ValueError(f"heads must be distinct numbers from 0, at least one, got {heads}")
         if heads is not None and len(heads) > MOST_HEADS:
             raise ValueError(f"heads must name at most {MOST_HEADS} heads, got {len(heads)}")
+        check_expression("layers", layers)
         super().__init__(every, items)
         self.heads = heads
         self.layers = layers

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tabattn.attention import Mechanism
 from tabattn.attention.capture import Record, capture
+from tabattn.contract.checks import check_expression
 from tabattn.contract.queries_keys import Layer
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class QueryKeyRecorder(Callback):
         for name, value in (("items", items), ("per_call", per_call)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1 or None, got {value}")
+        check_expression("layers", layers)
         if alpha is not None and not 1.0 < alpha <= 2.0:
             raise ValueError(f"alpha must be in (1, 2], got {alpha}")
         if dtype not in ("float32", "float16"):

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from callbacks.board import require_tensorboard, writers
+from tabattn.contract.checks import check_expression
 
 MAX_ROWS = 5000
 
@@ -39,6 +40,7 @@ class Weights(Callback):
         for name, value in (("every", every), ("keep", keep)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        check_expression("matrices", matrices)
         self.every = every
         self.matrices = matrices
         self.histograms = histograms

@@ -1,6 +1,5 @@
 """Datamodule of recorded queries and keys."""
 
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.counter import CounterLoader, endless, place, shared
-from tabattn.contract.checks import NotInCheckpoints, check_least, check_seed
+from tabattn.contract.checks import NotInCheckpoints, check_expression, check_least, check_seed
 from tabattn.contract.queries_keys import Layer, QueryKeyBatch
 
 if TYPE_CHECKING:
@@ -63,6 +62,7 @@ class QueriesKeys(NotInCheckpoints, LightningDataModule):
             check_least(**{name: (1 if value is None else value, 1)})
         check_least(max_size=(3 if max_size is None else max_size, 3))
         check_seed(seed)
+        check_expression("layers", layers)
         if not (val > 0 and test > 0 and val + test < 1):
             raise ValueError(f"val and test must be above 0, and below 1 together, got {val} and {test}")
         self.path, self.batch_size, self.steps_per_epoch = Path(path), batch_size, steps_per_epoch
@@ -93,7 +93,7 @@ class QueriesKeys(NotInCheckpoints, LightningDataModule):
 
         try:
             return read(self.path, self.chosen, self.rescale)
-        except (ValueError, re.error) as ex:
+        except ValueError as ex:
             raise MisconfigurationException(str(ex)) from ex
 
     @property

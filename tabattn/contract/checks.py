@@ -1,6 +1,7 @@
 """Argument checks: a ValueError whose message names the value and its bound."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any, Never
 
@@ -28,6 +29,14 @@ def check_seed(seed: int) -> None:
     """Raise ValueError unless a seed is one that NumPy and scikit-learn take."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be at least 0 and below 2**32, got {seed}")
+
+
+def check_expression(name: str, expression: str | None) -> None:
+    """Raise ValueError unless a regular expression can be read; None = there is none."""
+    try:
+        re.compile(expression or "")
+    except re.error as ex:
+        raise ValueError(f"{name} must be a regular expression, got {expression!r}: {ex}") from ex
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
