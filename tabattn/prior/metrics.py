@@ -9,10 +9,11 @@ from torchmetrics.functional.classification import binary_auroc
 
 
 class Scores(NamedTuple):
-    """Scores of one table: ROC AUC (one-vs-rest, macro average), accuracy, and log-loss in nats."""
+    """Scores of one table: ROC AUC (one-vs-rest, macro average), accuracy, balanced accuracy, and log-loss in nats."""
 
     auroc: float
     accuracy: float
+    balanced_accuracy: float
     log_loss: float
 
 
@@ -68,16 +69,21 @@ class TableScores(Metric):
 def score(probabilities: Tensor, labels: Tensor) -> Scores:
     """Compute the scores of predictions ``(rows, classes)`` of one table.
 
-    AUC is NaN if only one class is present; all scores are NaN if any prediction is.
+    AUC and balanced accuracy are averaged over the classes that are present; AUC is NaN if there is only one. All
+    scores are NaN if any prediction is.
     """
     if not torch.isfinite(probabilities).all():
-        return Scores(float("nan"), float("nan"), float("nan"))
+        return Scores(*[float("nan")] * len(Scores._fields))
     present = labels.unique()
-    aucs = [binary_auroc(probabilities[:, c], (labels == c).long()) for c in present.tolist()]
-    auroc = torch.stack(aucs).mean().item() if len(present) > 1 else float("nan")
-    accuracy = (probabilities.argmax(-1) == labels).float().mean().item()
+    auroc = float("nan")
+    if len(present) > 1:
+        aucs = [binary_auroc(probabilities[:, c], (labels == c).long()) for c in present.tolist()]
+        auroc = torch.stack(aucs).mean().item()
+    right = (probabilities.argmax(-1) == labels).float()
+    recalls = [right[labels == c].mean() for c in present.tolist()]
     likelihood = probabilities.gather(1, labels[:, None]).clamp(min=torch.finfo(torch.float32).eps)
-    return Scores(auroc, accuracy, -likelihood.log().mean().item())
+    balanced = torch.stack(recalls).mean().item()
+    return Scores(auroc, right.mean().item(), balanced, -likelihood.log().mean().item())
 
 
 def _concatenate(state: list[Tensor] | Tensor) -> Tensor:

@@ -52,9 +52,14 @@ def test_logs_every_table_and_the_context_reliance(tmp_path: Path) -> None:
     run = trainer(tmp_path, 1)
     run.fit(Fitted(NETWORK), SyntheticPrior(**DATA))
     logged = {name: float(value) for name, value in run.callback_metrics.items()}
-    assert {"train/loss", "val/iris/auroc", "val/iris/accuracy", "val/iris/log_loss", "val/permuted_auroc"} <= set(
-        logged
-    )
+    assert {
+        "train/loss",
+        "val/iris/auroc",
+        "val/iris/accuracy",
+        "val/iris/log_loss",
+        "val/iris/balanced_accuracy",
+        "val/permuted_auroc",
+    } <= set(logged)
     assert logged["val/auroc"] == logged["val/iris/auroc"]
     assert logged["val/reliance"] == pytest.approx(logged["val/auroc"] - logged["val/permuted_auroc"], abs=1e-6)
 
@@ -233,7 +238,7 @@ def test_permuting_the_context_keeps_its_labels_and_the_targets() -> None:
 
 
 def test_table_scores_equal_scikit_learn() -> None:
-    from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, roc_auc_score
 
     metric = TableScores(4)
     probabilities, labels = torch.rand(3, 40, 4).softmax(-1), torch.randint(0, 4, (3, 40))
@@ -244,14 +249,28 @@ def test_table_scores_equal_scikit_learn() -> None:
     p, y = probabilities[:2, :35].flatten(0, 1).numpy(), labels[:2, :35].flatten().numpy()
     assert scores[5].auroc == pytest.approx(roc_auc_score(y, p, multi_class="ovr"), abs=1e-6)
     assert scores[5].accuracy == pytest.approx(accuracy_score(y, p.argmax(1)))
+    assert scores[5].balanced_accuracy == pytest.approx(balanced_accuracy_score(y, p.argmax(1)))
     assert scores[5].log_loss == pytest.approx(log_loss(y, p), abs=1e-5)
     assert list(scores) == [5, 9]
+
+
+def test_a_single_class_has_no_auc() -> None:
+    found = score(torch.tensor([[0.6, 0.4], [0.3, 0.7]]), torch.tensor([0, 0]))
+    assert found.auroc != found.auroc
+    assert found.accuracy == 0.5
 
 
 def test_auc_is_averaged_over_the_classes_that_occur() -> None:
     probabilities = torch.tensor([[0.6, 0.1, 0.3], [0.5, 0.2, 0.3], [0.2, 0.1, 0.7], [0.1, 0.3, 0.6]])
     # Of 4 pairs class 0 is ahead in 3, class 2 in 1 and once equal; nothing is of class 1.
     assert score(probabilities, torch.tensor([0, 2, 0, 2])).auroc == pytest.approx((0.75 + 0.375) / 2)
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_occur() -> None:
+    probabilities = torch.tensor([[0.6, 0.1, 0.3], [0.5, 0.2, 0.3], [0.7, 0.1, 0.2], [0.1, 0.3, 0.6]])
+    found = score(probabilities, torch.tensor([0, 0, 0, 0]))
+    assert found.balanced_accuracy == pytest.approx(0.75)
+    assert score(probabilities, torch.tensor([0, 0, 0, 1])).balanced_accuracy == pytest.approx(0.5)
 
 
 def test_averaging_all_renamings_makes_names_of_classes_irrelevant() -> None:
