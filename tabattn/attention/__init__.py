@@ -1,4 +1,4 @@
-"""Registry of attention mechanisms: ``MECHANISMS`` maps a name to its class. Imports torch and entmax only."""
+"""Registry of attention mechanisms: ``MECHANISMS`` maps a name to its class. Imports torch and adasplash alone."""
 
 from tabattn.attention.capture import Record, capture
 from tabattn.attention.choice import as_factory

@@ -1,15 +1,18 @@
 """Alpha-entmax attention: sparse and exact, in memory linear in length."""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from tabattn.attention.entmax_rows import EntmaxRows
 from tabattn.attention.fused import attend
-from tabattn.attention.mechanism import Mechanism, check_at_least, check_dropout
+from tabattn.attention.kernels import by_adasplash
+from tabattn.attention.mechanism import Mechanism, check_at_least, check_dropout, with_attributes
 from tabattn.attention.scores import four_dimensional, full_precision, without_keys
+
+Kernel = Literal["auto", "torch", "adasplash"]
 
 LOWEST_LEARNED = 1.01
 """Least learned alpha; its gradient divides by the square of ``alpha - 1``."""
@@ -33,6 +36,8 @@ class Entmax(Mechanism):
         learn_alpha: Whether every head learns its own alpha, in [1.01, 2].
         block: Queries computed at a time on a GPU; a CPU takes as many as its cache holds.
         dropout: Probability of dropping an attention weight while training.
+        kernel: What computes it on a GPU: ``torch`` operations, the package ``adasplash`` (extra ``gpu``), or ``auto``:
+            AdaSplash where it can and agrees with the torch operations.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Entmax(Mechanism):
         learn_alpha: bool = False,
         block: int = 128,
         dropout: float = 0.0,
+        kernel: Kernel = "auto",
     ) -> None:
         super().__init__(heads, head_dim)
         if not 1.0 <= alpha <= 2.0:
@@ -51,8 +57,11 @@ class Entmax(Mechanism):
         if learn_alpha and not LOWEST_LEARNED <= alpha < 2.0:
             raise ValueError(f"alpha must start in [{LOWEST_LEARNED}, 2) to be learned, got {alpha}")
         check_at_least(1, block=block)
+        if kernel not in get_args(Kernel):
+            raise ValueError(f"kernel must be auto, torch or adasplash, got {kernel!r}")
         self.fixed_alpha = float(alpha)
         self.block = block
+        self.kernel = kernel
         self.dropout = check_dropout(dropout)
         start = torch.full((heads,), math.log((alpha - 1) / (2 - alpha))) if learn_alpha else None
         self.alpha_logit = None if start is None else nn.Parameter(start)
@@ -60,7 +69,7 @@ class Entmax(Mechanism):
     def arguments(self) -> dict[str, Any]:
         """Constructor arguments of an equal mechanism; a learned alpha by its initial value."""
         own = {"alpha": self.fixed_alpha, "learn_alpha": self.alpha_logit is not None}
-        return own | {"block": self.block, "dropout": self.dropout}
+        return own | {"block": self.block, "dropout": self.dropout, "kernel": self.kernel}
 
     @property
     def alpha(self) -> Tensor | float:
@@ -78,6 +87,8 @@ class Entmax(Mechanism):
             return attend(q, k, v, mask, dropout)
         if isinstance(alpha, Tensor):
             alpha = alpha[:, None, None]
+        if (fused := by_adasplash(self.kernel, q, k, v, mask, alpha, dropout)) is not None:
+            return fused
         seen = None if mask is None else four_dimensional(mask)
         seed = int(torch.randint(2**62, ())) if dropout else 0
         with torch.autocast(q.device.type, enabled=False):
@@ -85,3 +96,9 @@ class Entmax(Mechanism):
             arguments = (queries, keys, values, alpha, seen, self.block, dropout, seed)
             out: Tensor = EntmaxRows.apply(*arguments)  # type: ignore[no-untyped-call]
             return out.to(v.dtype)
+
+    @torch.no_grad()
+    def weights(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the attention map, ``(batch, heads, queries, keys)``, by torch operations."""
+        # Other kernels take no values as wide as there are keys.
+        return Mechanism.weights(with_attributes(self, kernel="torch"), q, k, mask)

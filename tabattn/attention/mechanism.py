@@ -81,6 +81,13 @@ def _evaluating(module: nn.Module) -> Any:
     return view
 
 
+def with_attributes(mechanism: Mechanism, **values: Any) -> Mechanism:
+    """Copy of a mechanism with other values of some attributes, which shares its tensors."""
+    view = copy.copy(mechanism)
+    vars(view).update(values)
+    return view
+
+
 AttentionFactory = Callable[[int, int], Mechanism]
 """Called with ``(heads, head_dim)``; a class, or a class with some of its own arguments filled in."""
 

@@ -1,7 +1,7 @@
 """Sparsefinder: entmax attention that scores predicted keys, or by a certificate every key of positive weight."""
 
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from tabattn.attention.entmax_rows import EntmaxRows
 from tabattn.attention.graphs import PATTERNS, HeadProjection, Pattern
 from tabattn.attention.graphs.extras import ends, near
 from tabattn.attention.graphs.groups import KMeans
-from tabattn.attention.mechanism import Mechanism, check_at_least, check_same_length
+from tabattn.attention.kernels import by_adasplash, by_flex
+from tabattn.attention.mechanism import Mechanism, check_at_least, check_same_length, with_attributes
 from tabattn.attention.scores import four_dimensional, full_precision, without_keys
 from tabattn.attention.sparse_rows import SparseRows, Tile
 
-Mode = Literal["exact", "gather", "mask"]
+Mode = Literal["exact", "gather", "flex", "mask"]
 
 LEAST = 512
 """Keys from which some are left out of the computation; fewer are all scored, which is faster."""
@@ -32,8 +33,9 @@ class Sparsefinder(Mechanism):
     row's, so that a block of keys whose scores are bounded below it has weights of exactly zero. Keys and queries are
     ordered by a tree, and only the blocks that may have a weight are scored, forward and backward. It is faster where
     heads have structure: low rank, clusters, large scores. Isotropic keys, fewer than 512 keys and GPUs get the dense
-    computation. In mode ``gather`` only predicted keys are scored, where there are 512 keys or more;
-    ``mask`` is the same by a dense mask.
+    computation. In mode ``gather`` only predicted keys are scored, where there are 512 keys or more: on a GPU by
+    FlexAttention over blocks of groups, where it can and agrees with torch operations. ``flex`` is FlexAttention in any
+    case, ``mask`` a dense mask.
 
     Cost: linear in the keys scored, and queries x keys / 16 bounds (exact) or comparisons (gather).
     Exactness: equals Entmax (exact); equals it for each query whose predicted keys hold all of its support (gather).
@@ -42,7 +44,7 @@ class Sparsefinder(Mechanism):
     Args:
         heads: Number of attention heads.
         head_dim: Width of one head.
-        mode: ``exact``, ``gather`` or ``mask``.
+        mode: ``exact``, ``gather``, ``flex`` or ``mask``.
         grouping: Predictor of the graph, a name in ``tabattn.attention.graphs.PATTERNS``; None = by bounds of the
             scores, in mode exact.
         knob: The predictor's number, such as clusters or keys of a bucket; None = its default.
@@ -75,8 +77,8 @@ class Sparsefinder(Mechanism):
         alpha: float | list[float] = 1.5,
     ) -> None:
         super().__init__(heads, head_dim)
-        if mode not in ("exact", "gather", "mask"):
-            raise ValueError(f"mode must be exact, gather or mask, got {mode!r}")
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode must be exact, gather, flex or mask, got {mode!r}")
         if mode != "exact" and grouping is None:
             raise ValueError(f"grouping must be one of {', '.join(PATTERNS)} for mode {mode}, got None")
         if grouping is not None and grouping not in PATTERNS:
@@ -119,6 +121,8 @@ class Sparsefinder(Mechanism):
         seen = None if mask is None else four_dimensional(mask)
         with torch.autocast(q.device.type, enabled=False):
             queries, keys, values = full_precision(q), full_precision(k), full_precision(v)
+            if (fused := self._fused(q, k, v, seen)) is not None:
+                return fused
             if self._dense(keys):
                 if self.mode != "exact":
                     seen = self.graph(queries, keys, seen)
@@ -167,7 +171,7 @@ class Sparsefinder(Mechanism):
         mask = None if mask is None else four_dimensional(mask).expand(*q.shape[:2], -1, -1)
         if not q.numel():
             return [[] for _ in range(q.shape[0] * q.shape[1])]
-        if self.mode == "gather":
+        if self.mode != "exact":
             return self._gathered(q, k, mask)
         predicted = None if self.pattern is None else self.graph(q, k, mask).flatten(0, 1)
         seen = None if mask is None else mask.flatten(0, 1)
@@ -183,12 +187,10 @@ class Sparsefinder(Mechanism):
 
         Of groupings the numbers of groups of a few queries at a time are compared, so that memory is linear.
         """
-        keys, queries = _visible(mask)
-        points = self._points(q, k)
-        codes = None if self.pattern is None else self.pattern.codes(*points, keys, queries)
-        if codes is None or self.window or self.ends:
+        codes = self._codes(q, k, mask)
+        if codes is None:
             graphs = self.graph(q, k, mask).flatten(0, 1)
-            near = [near_one_another(own) for own in points[0].flatten(0, 1)]
+            near = [near_one_another(own) for own in self._points(q, k)[0].flatten(0, 1)]
             return [gathered_tiles(parts, graph.__getitem__) for parts, graph in zip(near, graphs, strict=True)]
         own, theirs = (each.flatten(0, 1) for each in codes)
         seen = None if mask is None else mask.flatten(0, 1)
@@ -199,11 +201,36 @@ class Sparsefinder(Mechanism):
             found.append(gathered_tiles(of_one_group(one[:, 0]), edges))
         return found
 
+    @torch.no_grad()
+    def _codes(self, q: Tensor, k: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Codes of queries and keys, of which a pair of the graph has one in common; None where there are none."""
+        if self.pattern is None or self.window or self.ends:
+            return None
+        return self.pattern.codes(*self._points(q, k), *_visible(mask))
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Output by a GPU kernel, where it is chosen; None = torch operations are to compute it."""
+        if self.mode == "exact":
+            return by_adasplash("auto", q, k, v, mask, self._own_alpha(q))
+        if self.mode == "mask" or (self.mode == "gather" and k.shape[-2] < LEAST):
+            return None
+        kernel = "flex" if self.mode == "flex" else "auto"
+        return by_flex(
+            kernel, q, k, v, mask, self.alphas, lambda: self._codes(full_precision(q), full_precision(k), mask)
+        )
+
     def _own_alpha(self, like: Tensor) -> Tensor | float:
         """Alpha as the dense computation takes it: a number, or one for each head."""
         if len(set(self.alphas)) == 1:
             return self.alphas[0]
         return torch.tensor(self.alphas, dtype=like.dtype, device=like.device)[:, None, None]
+
+    @torch.no_grad()
+    def weights(self, q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the attention map, ``(batch, heads, queries, keys)``, by torch operations in mode flex, too."""
+        # FlexAttention takes no values as wide as there are keys.
+        plain = with_attributes(self, mode="gather") if self.mode == "flex" else self
+        return Mechanism.weights(plain, q, k, mask)
 
     def _made(self, grouping: str) -> Pattern:
         if grouping == "kmeans":

@@ -103,7 +103,7 @@ def test_a_query_without_predicted_keys_is_zero():
         ({"alpha": 1.0}, r"alpha must be in \(1, 2\], got 1.0"),
         ({"alpha": [1.5, 2.1]}, r"alpha must be in \(1, 2\], got 2.1"),
         ({"alpha": [1.5]}, "alpha must be one number or one for each of 2 heads, got 1"),
-        ({"mode": "sparse"}, "mode must be exact, gather or mask, got 'sparse'"),
+        ({"mode": "sparse"}, "mode must be exact, gather, flex or mask, got 'sparse'"),
         ({"mode": "gather"}, "grouping must be one of fixed, .* for mode gather, got None"),
         ({"grouping": "knn"}, "grouping must be one of fixed, .*, got 'knn'"),
         ({"grouping": "l2", "top": 2}, "top must be 1 for grouping l2, got 2"),

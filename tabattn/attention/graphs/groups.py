@@ -14,6 +14,9 @@ from tabattn.attention.scores import full_precision
 
 Match = Literal["any", "rank"]
 
+MOST_GROUPS = 2**32 + 67
+"""More than the groups of a grouping, which a GPU need not wait for; no power of two, so that remainders differ."""
+
 
 class Grouping(Pattern):
     """Abstract pattern that joins queries and keys of one group, in any of several groupings.
@@ -59,9 +62,8 @@ class Grouping(Pattern):
     ) -> tuple[Tensor, Tensor]:
         seen, counted = visibility(k, keys, -1), visibility(q, queries, -2)
         own, theirs = self.groups(q, k, seen, counted)
-        most = max((int(each.max()) for each in (own, theirs) if each.numel()), default=0)
         # Groups of different groupings are told apart.
-        first = (most + 1) * torch.arange(own.shape[-2], device=q.device)[:, None]
+        first = MOST_GROUPS * torch.arange(own.shape[-2], device=q.device)[:, None]
         own, theirs = (own + first).flatten(-2), (theirs + first).flatten(-2)
         return own.masked_fill(~counted[..., None], -2), theirs.masked_fill(~seen[..., None], -1)
 
