@@ -21,6 +21,20 @@ def test_speed_is_told_of_each_structure(tmp_path: Path, capsys: pytest.CaptureF
     assert float(rows[0][6].rstrip("%")) < 100
 
 
+def test_kernels_are_told_with_speed_or_the_reason() -> None:
+    options = sparsity.arguments(["--heads", "1", "--clusters", "4", "--repeats", "1"])
+    row = sparsity.measured("low rank", sparsity.low_rank(1, 600, 16), options)
+    fused = sparsity.kernels(sparsity.low_rank(1, 600, 16), options)
+    x = sparsity.low_rank(1, 600, 16)
+    found, reasons = sparsity.usable(fused | {"Softmax": sparsity.Softmax(1, 16)}, lambda each: lambda: each(*x))
+    assert list(found) == ["Softmax"]
+    assert reasons["FlexAttention"] == "flex needs a CUDA device, got cpu"
+    told = row._replace(kernels={"exact": "error 1e-06"} | reasons)
+    lines = sparsity.kernel_table([told]).splitlines()
+    assert lines[-1] == "| 600 | low rank | FlexAttention |  |  |  | flex needs a CUDA device, got cpu |"
+    assert lines[-3].split(" | ")[3] == f"{row.forward['Entmax'] / row.forward['exact']:.2f}"
+
+
 def test_keys_scored_are_told_of_each_head(tmp_path: Path) -> None:
     torch.manual_seed(0)
     layer = Layer("blocks.0", 2, 4, (1.5, 1.5), 0.5)
