@@ -1,6 +1,7 @@
 """Commands that write files of data: their exit status, and where they may write."""
 
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 
     Raises:
         ValueError: There is one already, or something that is no file.
-        DataError: There can be none of that name.
+        DataError: There can be none of that name, or its folder cannot be written to.
     """
     try:
         there, file = path.exists(), path.is_file()
@@ -49,3 +50,9 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise ValueError(f"{path} is no file: give another name")
     if there and not overwrite:
         raise ValueError(f"{path} exists: give another name, or --overwrite")
+    try:
+        # Where the folder is still to be made, the one that it will be in.
+        with tempfile.TemporaryFile(dir=next(each for each in path.parents if each.exists())):
+            pass
+    except OSError as ex:
+        raise DataError(f"{path} cannot be written: {ex.strerror}") from ex

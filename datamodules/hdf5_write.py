@@ -231,6 +231,27 @@ def in_one_piece(path: Path, unfinished: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be written: {reason}") from ex
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Part]:
+    """Context of an atomic write that is not gone on with: what is unfinished is removed where it fails.
+
+    Args:
+        path: Final path; an existing file is replaced.
+
+    Raises:
+        DataError: The file cannot be written, or another process writes it.
+    """
+    unfinished = path.with_name(f"{path.name}.tmp")
+    try:
+        with in_one_piece(path, unfinished), writing(unfinished, fresh=True) as part:
+            yield part
+    except BaseException as ex:
+        if not isinstance(ex.__cause__, BlockingIOError):
+            with suppress(OSError):
+                unfinished.unlink()
+        raise
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

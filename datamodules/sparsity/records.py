@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.hdf5 import SEALED, Reader, array
-from datamodules.hdf5_write import in_one_piece, writing
+from datamodules.hdf5_write import whole_file
 from tabattn.contract.errors import DataError
 from tabattn.contract.queries_keys import Layer
 
@@ -102,8 +102,7 @@ def write_records(path: Path, records: Records) -> None:
     for recorded in records.layers:
         if not len(recorded.group):
             raise ValueError(f"{recorded.layer.path} has no items to write")
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with in_one_piece(path, unfinished), writing(unfinished, fresh=True) as part:
+    with whole_file(path) as part:
         for number, recorded in enumerate(records.layers):
             items = [records.item(number, each) for each in range(len(recorded.group))]
             _put(part.file.create_group(f"layers/{number}"), recorded, items)

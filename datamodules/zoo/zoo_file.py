@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.hdf5 import SEALED, Reader, array
-from datamodules.hdf5_write import in_one_piece, writing
+from datamodules.hdf5_write import whole_file
 from datamodules.zoo.graph_checks import graph_fault
 from datamodules.zoo.tasks import Tasks
 from tabattn.contract.activations import ACTIVATIONS
@@ -101,8 +101,7 @@ def write_zoo(path: Path, zoo: Zoo) -> None:
     Raises:
         DataError: The file cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with in_one_piece(path, unfinished), writing(unfinished, fresh=True) as part:
+    with whole_file(path) as part:
         file = part.file
         _put(file, "graph", {name: getattr(zoo.population, name).astype(kind) for name, kind in GRAPH.items()})
         _put(file, "models", {name: zoo.models[name].astype(_stored(kind)) for name, kind in MODELS.items()})

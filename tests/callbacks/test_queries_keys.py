@@ -16,6 +16,7 @@ from callbacks import QueryKeyRecorder
 from callbacks.queries_keys import outermost, visible
 from datamodules.sparsity.records import RecordFile
 from tabattn.attention import Entmax, Softmax
+from tabattn.contract.errors import DataError
 from tabattn.nn.multihead import MultiheadAttention
 
 
@@ -149,3 +150,10 @@ def test_visible_parts_of_a_mask() -> None:
 def test_arguments_are_checked(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         QueryKeyRecorder(**options)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/more/a\.h5 cannot be written: Not a directory"):
+        predict(Two(), QueryKeyRecorder(str(tmp_path / "file" / "more" / "a.h5")))
+    predict(Two(), QueryKeyRecorder(str(tmp_path / "new" / "more" / "a.h5")))

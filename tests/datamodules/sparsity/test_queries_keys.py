@@ -110,7 +110,6 @@ def test_a_dump_is_read(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"layers": "b"}, r"layers='b' matches no layer of .*a\.h5; there are: a\.0, a\.1"),
-        ({"layers": "("}, "missing \\)"),
         ({"rescale": True}, "rescale is for dumps"),
         ({"path": "none.h5"}, "none.h5 is not there"),
         ({"val": 0.5, "test": 0.49, "max_size": 4}, "a.0: items must be at least 5"),

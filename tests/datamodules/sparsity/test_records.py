@@ -1,5 +1,6 @@
 """Files of recorded queries and keys: they hold what was written, and refuse what is damaged."""
 
+import errno
 from pathlib import Path
 
 import h5py
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.hdf5_write import writing
 from datamodules.sparsity.records import Kept, RecordFile, write_records
 from tabattn.contract.errors import DataError
 from tabattn.storage.checksum import seal
@@ -36,6 +38,31 @@ def test_a_file_holds_what_was_written(tmp_path: Path) -> None:
             else:
                 assert same(written.mask, found.mask)
     assert list(tmp_path.iterdir()) == [tmp_path / "a.h5"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_file_from_before_alone(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.h5"
+    write_records(path, kept())
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("datamodules.hdf5_write.Part.save", full)
+    with pytest.raises((DataError, KeyboardInterrupt)):
+        write_records(path, kept())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_another_process_writes_stays(tmp_path: Path) -> None:
+    unfinished = tmp_path / "a.h5.tmp"
+    with writing(unfinished, fresh=True), pytest.raises(DataError, match="is being written by another process"):
+        write_records(tmp_path / "a.h5", kept())
+    assert unfinished.exists()
 
 
 def test_half_precision_is_kept(tmp_path: Path) -> None:
