@@ -15,7 +15,7 @@ from callbacks.board import writers
 from callbacks.swap_results import Result, drawn, table, write
 from tabattn.attention import Entmax, Sparsefinder
 from tabattn.attention.capture import Record, capture
-from tabattn.attention.graphs import PATTERNS
+from tabattn.attention.graphs import PATTERNS, named
 from tabattn.attention.swap import (
     Agreement,
     agreement,
@@ -45,8 +45,9 @@ class AttentionSwap(Callback):
 
     Args:
         projections: Checkpoint of ``SparsefinderProjections``, or a file of projections; None = baselines alone.
-        groupings: Patterns of the learned projections, with their knob: ``kmeans`` or ``fixed=8``.
-        baselines: Patterns to compare with; None = all that learn nothing.
+        groupings: Patterns of the learned projections, with their knob: ``kmeans``, ``fixed=8``, or of blocks of 4
+            tokens ``fixed/4=2``.
+        baselines: Patterns to compare with, such as ``window`` or ``pages/32``; None = all that learn nothing.
         sparsity: Sparsity of the baselines where there are no projections, in (0, 1).
         window: Neighbouring keys that Sparsefinder's graphs always hold, in a sequence.
         ends: Whether the first token (1), or the first and the last (2), see and are seen by all.
@@ -76,8 +77,9 @@ class AttentionSwap(Callback):
                 raise ValueError(f"{name} is of graphs of projections, and there are none, got {name} {value}")
         free = [name for name, pattern in PATTERNS.items() if not (pattern.projected or pattern.learned)]
         for name in baselines or ():
-            if name not in free:
+            if name.partition("/")[0] not in free:
                 raise ValueError(f"baselines must be some of {', '.join(free)}, got {name!r}")
+            named(name)
         self.projections, self.groupings, self.sparsity = projections, [_grouping(each) for each in groupings], sparsity
         self.baselines = free if baselines is None else list(baselines)
         self.extras = {"window": window, "ends": ends}
@@ -249,8 +251,9 @@ def _grouping(text: str) -> tuple[str, float | None]:
     """
     name, _, knob = text.partition("=")
     known = [name for name, pattern in PATTERNS.items() if pattern.projected]
-    if name not in known:
+    if name.partition("/")[0] not in known:
         raise ValueError(f"groupings must be some of {', '.join(known)}, such as fixed=8, got {text!r}")
+    named(name)
     try:
         return name, float(knob) if knob else None
     except ValueError as ex:

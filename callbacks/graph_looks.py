@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tabattn.attention.graphs import PATTERNS
+from tabattn.attention.graphs import PATTERNS, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,19 +31,21 @@ def look(pattern: str) -> dict[str, Any]:
     """Colour, marker, line and order of a pattern: a colour for each family, a marker within it.
 
     Sparsefinder's own have solid lines and filled markers; baselines have dashed lines and open markers; the oracle is
-    black.
+    black. Of blocks, lines are dotted, and markers larger the larger a block is.
     """
-    family = _family(pattern)
-    kin = [name for name in PATTERNS if _family(name) == family]
+    family, (name, block) = _family(pattern), named(pattern)
+    kin = [each for each in PATTERNS if _family(each) == family]
     ours = own(pattern)
-    colour = ORACLE if pattern == "topk" else COLOURS[family]
+    colour = ORACLE if name == "topk" else COLOURS[family]
+    of_block = {} if block is None else {"linestyle": ":", "markersize": 6 + block.bit_length()}
     return {
         "color": colour,
-        "marker": MARKERS[kin.index(pattern) % len(MARKERS)],
+        "marker": MARKERS[kin.index(name) % len(MARKERS)],
         "markerfacecolor": colour if ours else "white",
         "linestyle": "-" if ours else "--",
         "linewidth": 1.8 if ours else 1.0,
         "zorder": 4 if ours else 3,
+        **of_block,
     }
 
 
@@ -53,13 +55,13 @@ def own(pattern: str) -> bool:
 
 
 def _family(pattern: str) -> str:
-    return PATTERNS[pattern].__module__.rpartition(".")[2]
+    return named(pattern).kind.__module__.rpartition(".")[2]
 
 
 def called(pattern: str) -> str:
     """Name of a pattern in a legend, which tells Sparsefinder from baselines."""
-    if pattern == "topk":
-        return "oracle: topk"
+    if named(pattern).name == "topk":
+        return f"oracle: {pattern}"
     return f"{'Sparsefinder' if own(pattern) else 'baseline'}: {pattern}"
 
 

@@ -10,13 +10,12 @@ from datamodules.sparsity.chosen import read
 from datamodules.sparsity.original import write_dump
 from datamodules.sparsity.records import Records, write_records
 from tabattn.contract.errors import DataError
+from tabattn.storage.original_projections import read_original, write_original
 from tabattn.storage.projection_files import (
     LayerProjection,
-    read_original,
-    read_projections,
-    write_original,
     write_projections,
 )
+from tabattn.storage.projection_loading import read_learned
 
 EXAMPLES = """\
 examples:
@@ -27,17 +26,21 @@ examples:
     python -m datamodules.sparsity --convert proj.pickle --centroids centroids.pickle --out projections.safetensors
     python -m datamodules.sparsity --convert proj.pickle --centroids 0l.pickle 1l.pickle --out projections.safetensors
     python -m datamodules.sparsity --convert projections.safetensors --centroids centroids.pickle --out proj.pickle
+  projections of a training, from its checkpoint:
+    python -m datamodules.sparsity --convert runs/sparsity/version_0/checkpoints/best.ckpt --out projections.safetensors
   what a file holds:
     python -m datamodules.sparsity --check queries_keys.h5
 
-The endings say what is converted: .pt and .h5 are queries and keys, .pickle and .safetensors are projections. No code
-of a file is run: pickles that hold more than tensors and arrays are refused.
+The endings say what is converted: .pt and .h5 are queries and keys; .pickle, .safetensors and .ckpt are projections. No
+code of a file is run: pickles that hold more than tensors and arrays are refused. A .safetensors file has a JSON file
+beside it that says its layers and sizes.
 
 Layers of the original's files are called layers.0, layers.1 and so on; --paths gives them the module paths of a model.
 Exit status: 0 written, 2 wrong arguments, 3 a file cannot be read or written.
 """
 
-QUERIES_KEYS, PROJECTIONS = {".pt": ".h5", ".h5": ".pt"}, {".pickle": ".safetensors", ".safetensors": ".pickle"}
+QUERIES_KEYS = {".pt": [".h5"], ".h5": [".pt"]}
+PROJECTIONS = {".pickle": [".safetensors"], ".safetensors": [".pickle"], ".ckpt": [".safetensors", ".pickle"]}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="file to write")
     add("--centroids", type=Path, nargs="+", default=[], help="files of centroids, to read with .pickle, or to write")
     add("--paths", nargs="+", default=[], help="module path of each layer, in their order")
+    add("--concat", action="store_true", help="maps of a .pickle are of queries and keys together (--concat-q-and-k)")
+    add("--skip", action="store_true", help="maps of a .pickle were not used (--skip-proj): keep its centroids alone")
     add("--rescale", action="store_true", help="multiply a dump's queries by the root of head_dim")
     add("--overwrite", action="store_true", help="replace a file of this name")
     add("--check", type=Path, metavar="FILE", help="read a file and say what it holds, write nothing")
@@ -83,11 +88,13 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError("--convert needs --out")
     ends = QUERIES_KEYS | PROJECTIONS
     before, after = options.convert.suffix, options.out.suffix
-    if before not in ends or ends[before] != after:
-        pairs = ", ".join(f"{one} to {other}" for one, other in ends.items())
+    if before not in ends or after not in ends[before]:
+        pairs = ", ".join(f"{one} to {' or '.join(others)}" for one, others in ends.items())
         raise ValueError(
             f"{before or 'a file without ending'} to {after or 'none'} is no conversion; there are: {pairs}"
         )
+    if before != ".pickle" and (options.concat or options.skip):
+        raise ValueError("--concat and --skip go with a .pickle of projections only")
     check_target(options.out, options.overwrite)
     try:
         (_queries_keys if before in QUERIES_KEYS else _projections)(options)
@@ -129,10 +136,15 @@ def _projections(options: argparse.Namespace) -> None:
         target = options.centroids[0] if options.centroids else None
         if target is not None:
             check_target(target, options.overwrite)
-        layers = dict(sorted(read_projections(options.convert).items(), key=lambda each: _natural(each[0])))
+        layers = dict(sorted(_read_any(options.convert).items(), key=lambda each: _natural(each[0])))
         write_original(options.out, layers, target)
     else:
-        found = read_original(options.convert, options.centroids)
+        if options.convert.suffix == ".pickle":
+            found = read_original(options.convert, options.centroids, concat=options.concat, skip=options.skip)
+        elif options.centroids:
+            raise ValueError("--centroids goes with a .pickle of projections only, got a checkpoint, which holds them")
+        else:
+            found = read_learned(options.convert)
         _check_paths(options.paths, len(found))
         write_projections(options.out, dict(zip(options.paths or found, found.values(), strict=True)))
     sys.stdout.write(f"{options.out}: projections of {_told(_read_any(options.out))}\n")
@@ -144,7 +156,7 @@ def _natural(path: str) -> list[tuple[bool, int, str]]:
 
 
 def _read_any(path: Path) -> dict[str, LayerProjection]:
-    return read_original(path) if path.suffix == ".pickle" else read_projections(path)
+    return read_original(path) if path.suffix == ".pickle" else read_learned(path)
 
 
 def _told(layers: dict[str, LayerProjection]) -> str:

@@ -9,9 +9,9 @@ from torch import Tensor
 from tabattn.attention.certificate import certified_tiles, gathered_tiles, near_one_another, of_one_group
 from tabattn.attention.entmax import Entmax
 from tabattn.attention.entmax_rows import EntmaxRows
-from tabattn.attention.graphs import PATTERNS, HeadProjection, Pattern
-from tabattn.attention.graphs.extras import ends, near
-from tabattn.attention.graphs.groups import KMeans
+from tabattn.attention.graphs import PATTERNS, HeadProjection, Pattern, named, pattern_named
+from tabattn.attention.graphs.extras import always
+from tabattn.attention.graphs.projection import Shared
 from tabattn.attention.kernels import by_adasplash, by_flex
 from tabattn.attention.mechanism import Mechanism, check_at_least, check_same_length, with_attributes
 from tabattn.attention.scores import four_dimensional, full_precision, without_keys
@@ -45,15 +45,15 @@ class Sparsefinder(Mechanism):
         heads: Number of attention heads.
         head_dim: Width of one head.
         mode: ``exact``, ``gather``, ``flex`` or ``mask``.
-        grouping: Predictor of the graph, a name in ``tabattn.attention.graphs.PATTERNS``; None = by bounds of the
-            scores, in mode exact.
+        grouping: Predictor of the graph, a name in ``tabattn.attention.graphs.PATTERNS``, as ``kmeans/8`` of blocks of
+            8 consecutive tokens (``pages/32``, ``gate/32``: of keys); None = by bounds of the scores, in mode exact.
         knob: The predictor's number, such as clusters or keys of a bucket; None = its default.
         top: Nearest clusters of each token, for ``kmeans``.
-        window: Neighbouring keys that are always predicted, in a sequence.
-        ends: Whether the first token (1), or the first and the last (2), see and are seen by all.
-        width: Dimensions of the projected queries and keys.
+        window: Neighbouring keys that are always predicted, in a sequence; of blocks, blocks.
+        ends: Whether the first token (1), or the first and the last (2), see and are seen by all; of blocks, blocks.
+        width: Dimensions of the projected queries and keys; None = they are not projected.
         hidden: Width of the projection's hidden layer; None = linear.
-        shared: Whether queries and keys have one projection.
+        shared: Whether queries and keys have one projection; ``concat`` = one of both of a token together.
         alpha: Sparsity of entmax, above 1 to 2 (sparsemax); one number, or one for each head.
 
     Raises:
@@ -71,9 +71,9 @@ class Sparsefinder(Mechanism):
         top: int = 1,
         window: int = 0,
         ends: int = 0,
-        width: int = 4,
+        width: int | None = 4,
         hidden: int | None = None,
-        shared: bool = False,
+        shared: Shared = False,
         alpha: float | list[float] = 1.5,
     ) -> None:
         super().__init__(heads, head_dim)
@@ -81,8 +81,6 @@ class Sparsefinder(Mechanism):
             raise ValueError(f"mode must be exact, gather, flex or mask, got {mode!r}")
         if mode != "exact" and grouping is None:
             raise ValueError(f"grouping must be one of {', '.join(PATTERNS)} for mode {mode}, got None")
-        if grouping is not None and grouping not in PATTERNS:
-            raise ValueError(f"grouping must be one of {', '.join(PATTERNS)}, got {grouping!r}")
         check_at_least(0, window=window, ends=ends)
         if ends > 2:
             raise ValueError(f"ends must be at most 2, got {ends}")
@@ -157,8 +155,9 @@ class Sparsefinder(Mechanism):
         points = self._points(q, k)
         found = self.pattern.edges(*points, keys, queries)
         if self.window or self.ends:
+            block = named(str(self.grouping)).tokens
             count = check_same_length(self, q, k)
-            found = found | near(count, self.window, q.device) | ends(count, self.ends, keys, q.device)
+            found = found | always(count, self.window, self.ends, keys, block, q.device)
         found = found if mask is None else found & mask
         return found.expand(*q.shape[:-1], k.shape[-2])
 
@@ -233,11 +232,11 @@ class Sparsefinder(Mechanism):
         return Mechanism.weights(plain, q, k, mask)
 
     def _made(self, grouping: str) -> Pattern:
-        if grouping == "kmeans":
-            return KMeans(self.knob, top=self.top)
+        if named(grouping).name == "kmeans":
+            return pattern_named(grouping, self.knob, top=self.top)
         if self.top != 1:
             raise ValueError(f"top must be 1 for grouping {grouping}, got {self.top}")
-        return PATTERNS[grouping](self.knob)
+        return pattern_named(grouping, self.knob)
 
     def _points(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys as the pattern compares them."""

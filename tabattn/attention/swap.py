@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tabattn.attention import Entmax, Mechanism, Sparsefinder
 from tabattn.attention.capture import Record
 from tabattn.attention.entmax_solver import solve_rows
-from tabattn.attention.graphs import PATTERNS
+from tabattn.attention.graphs import named, pattern_named
 from tabattn.attention.scores import four_dimensional
 
 Records = Mapping[str, Sequence[Record]]
@@ -84,7 +84,7 @@ class _OneSequence(Sparsefinder):
 def replacements(layers: Mapping[str, Entmax], **arguments: Any) -> dict[str, Sparsefinder]:
     """Sparsefinder in place of each layer, with the same arguments in all."""
     grouping = arguments.get("grouping")
-    kind = _OneSequence if grouping is not None and PATTERNS[grouping].one_sequence else Sparsefinder
+    kind = _OneSequence if grouping is not None and named(grouping).kind.one_sequence else Sparsefinder
     return {path: kind.like(layer, **arguments).eval() for path, layer in layers.items()}
 
 
@@ -157,7 +157,7 @@ def _scored(mechanism: Sparsefinder, call: Record) -> Tensor:
 
 def knobs(grouping: str) -> list[float]:
     """Knobs that a pattern takes, to be tried."""
-    default = PATTERNS[grouping].default
+    default = named(grouping).kind.default
     tried = SHARES if default < 1 else COUNTS
     found = [float(knob) for knob in sorted({*tried, *THRESHOLDS, default}) if _taken(grouping, knob)]
     return [knob for knob in found if knob in COUNTS] if default in COUNTS and default > 2 else found
@@ -165,7 +165,7 @@ def knobs(grouping: str) -> list[float]:
 
 def _taken(grouping: str, knob: float) -> bool:
     try:
-        PATTERNS[grouping](knob)
+        pattern_named(grouping, knob)
     except ValueError:
         return False
     return True

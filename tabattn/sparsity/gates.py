@@ -124,14 +124,15 @@ def fit_gate(
     return torch.stack(losses).mean(dim=0)
 
 
-def gate_weights(maps: LayerMaps, batch: LayerBatch) -> dict[str, Tensor]:
+def gate_weights(maps: LayerMaps, batch: LayerBatch, block: int = 16) -> dict[str, Tensor]:
     """Buffers of a block gate that is fitted to a layer's attention.
 
     Args:
         maps: The layer, for its weights.
         batch: Queries and keys of training items, of which at most 64 are used, evenly many left out.
+        block: Keys of a block.
     """
-    gate = BlockGate()
+    gate = BlockGate(block=block)
     fit_gate(gate, _lessons(maps, batch))
     return dict(gate.named_buffers())
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tabattn.attention.graphs import PATTERNS
+from tabattn.attention.graphs import PATTERNS, named
 from tabattn.contract.checks import check_least, check_seed, nearest
 
 Distance = Literal["l2", "min"]
@@ -43,15 +43,22 @@ class ClusterOptions:
         runs: Independent runs, each with clusters of its own.
         tokens: Most queries and keys of a head that they are learned from.
         seed: Seed of the first run; the next has the next.
+        block: Consecutive tokens that are one point of a cluster, as the graph ``kmeans/8`` needs it of 8.
     """
 
     clusters: int = 16
     runs: int = 1
     tokens: int = 20_000
     seed: int = 0
+    block: int = 1
 
     def __post_init__(self) -> None:
-        least = {"clusters": (self.clusters, 1), "runs": (self.runs, 1), "tokens": (self.tokens, 2)}
+        least = {
+            "clusters": (self.clusters, 1),
+            "runs": (self.runs, 1),
+            "tokens": (self.tokens, 2),
+            "block": (self.block, 1),
+        }
         check_least(**{f"clusters.{name}": each for name, each in least.items()})
         check_seed(self.seed)
 
@@ -61,12 +68,13 @@ class GraphOptions:
     """Graph to score in validation and test.
 
     Args:
-        grouping: Pattern of the graph, such as ``kmeans``, ``fixed``, ``dynamic``, ``euclidean`` or ``window``.
+        grouping: Pattern of the graph, such as ``kmeans``, ``fixed``, ``dynamic``, ``euclidean`` or ``window``; as
+            ``kmeans/8`` of blocks of 8 consecutive tokens, ``pages/32`` and ``gate/32`` of keys (16 if not given).
         knob: Sparsity against recall, of the pattern's own meaning; none = the pattern's default, for ``kmeans`` the
             clusters.
         top: Nearest clusters of each token, for ``kmeans``.
-        window: Neighbouring keys that are always in the graph, of sequences; 0 = none.
-        ends: Whether the first token (1), or the first and the last (2), see and are seen by all.
+        window: Neighbouring keys that are always in the graph, of sequences; 0 = none; of blocks, blocks.
+        ends: Whether the first token (1), or the first and the last (2), see and are seen by all; of blocks, blocks.
     """
 
     grouping: str = "kmeans"
@@ -76,9 +84,10 @@ class GraphOptions:
     ends: int = 0
 
     def __post_init__(self) -> None:
-        if self.grouping not in PATTERNS:
-            hint = nearest(self.grouping, PATTERNS)
+        if (name := self.grouping.partition("/")[0]) not in PATTERNS:
+            hint = nearest(name, PATTERNS)
             raise ValueError(f"grouping must be one of {', '.join(PATTERNS)}, got {self.grouping!r}{hint}")
+        named(self.grouping)
         check_least(top=(self.top, 1), window=(self.window, 0), ends=(self.ends, 0))
         if self.ends > 2:
             raise ValueError(f"ends must be at most 2, got {self.ends}")
@@ -122,16 +131,19 @@ class SweepOptions:
     """Sweep of ``test`` over graphs: every knob of every pattern, with every window.
 
     Args:
-        graphs: Knobs by pattern; none = all patterns, each with the knobs of the original's sweeps.
+        graphs: Knobs by pattern, such as ``kmeans`` or ``kmeans/8``; none = all patterns, each with the knobs of the
+            original's sweeps.
         tops: Nearest clusters of each token, for ``kmeans``.
         windows: Windows that are added to graphs of learned projections.
         ends: Whether the first token (1), or the first and the last (2), are added to all graphs.
+        blocks: Sizes of blocks of the patterns that name none; 0 = their own, that is single tokens, or pages of 16.
     """
 
     graphs: Mapping[str, list[float]] | None = None
     tops: tuple[int, ...] = (1, 2)
     windows: tuple[int, ...] = (0,)
     ends: int = 0
+    blocks: tuple[int, ...] = (0,)
 
     def variants(self) -> list[GraphOptions]:
         """All graphs of the sweep.
@@ -141,13 +153,17 @@ class SweepOptions:
         """
         asked = {name: KNOBS.get(name, (pattern.default,)) for name, pattern in PATTERNS.items()}
         chosen = asked if self.graphs is None else {name: tuple(knobs) for name, knobs in self.graphs.items()}
+        check_least(**{f"blocks[{number}]": (size, 0) for number, size in enumerate(self.blocks)})
         found = []
-        for name, knobs in chosen.items():
+        for given, knobs in chosen.items():
+            name = given.partition("/")[0]
             learned = name in PATTERNS and PATTERNS[name].projected
             tops = self.tops if name == "kmeans" else (1,)
             windows = self.windows if learned else (0,)
+            texts = [given] if "/" in given else [f"{given}/{size}" if size else given for size in self.blocks]
             found += [
-                GraphOptions(name, knob, top, window, self.ends)
+                GraphOptions(text, knob, top, window, self.ends)
+                for text in texts
                 for window in windows
                 for top in tops
                 for knob in knobs

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tabattn.attention.graphs import PATTERNS, Pattern
-from tabattn.attention.graphs.extras import ends, near
+from tabattn.attention.graphs import Pattern, innermost, named, pattern_named
+from tabattn.attention.graphs.extras import always
 from tabattn.contract.queries_keys import LayerBatch
 from tabattn.sparsity.options import GraphOptions
 
@@ -26,9 +26,9 @@ def pattern_of(options: GraphOptions, learned: Mapping[str, Tensor] | None = Non
         ValueError: The knob is out of the pattern's range.
     """
     own = {"top": options.top} if options.top > 1 else {}
-    pattern = PATTERNS[options.grouping](options.knob, **own)
+    pattern = pattern_named(options.grouping, options.knob, **own)
     for name, value in (learned or {}).items():
-        setattr(pattern, name, value)
+        setattr(innermost(pattern), name, value)
     return pattern
 
 
@@ -51,8 +51,7 @@ def predicted(pattern: Pattern, options: GraphOptions, batch: LayerBatch, points
         raise NeedsSequence(f"{options.name} compares positions, and queries and keys have other lengths")
     keys, queries = batch.keys[:, None, None], batch.queries[:, None, :, None]
     found = pattern.edges(q, k, keys, queries)
-    if options.window:
-        found = found | near(count, options.window, q.device)
-    if options.ends:
-        found = found | ends(count, options.ends, keys, q.device)
+    if options.window or options.ends:
+        block = named(options.grouping).tokens
+        found = found | always(count, options.window, options.ends, keys, block, q.device)
     return (found & batch.seen).expand(*batch.q.shape[:-1], count)

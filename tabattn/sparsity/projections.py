@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from tabattn.attention.entmax_solver import solve_rows
 from tabattn.attention.graphs import HeadProjection
+from tabattn.attention.graphs.blocks import fold
+from tabattn.attention.graphs.projection import Shared
 from tabattn.contract.queries_keys import Layer, LayerBatch
 from tabattn.sparsity.options import ClusterOptions
 
@@ -18,22 +20,39 @@ class LayerMaps(nn.Module):
 
     Args:
         layer: The layer.
-        width: Dimensions of the projections.
+        width: Dimensions of the projections; None = none are made.
         hidden: Width of their hidden layer; None = linear.
-        shared: Whether queries and keys have one map.
+        shared: Whether queries and keys have one map; ``concat`` = one of both of a token together.
         clusters: Options of k-means.
     """
 
-    def __init__(self, layer: Layer, width: int, hidden: int | None, shared: bool, clusters: ClusterOptions) -> None:
+    def __init__(
+        self, layer: Layer, width: int | None, hidden: int | None, shared: Shared, clusters: ClusterOptions
+    ) -> None:
         super().__init__()
         self.layer = layer
         self.projection = HeadProjection(layer.heads, layer.head_dim, width=width, hidden=hidden, shared=shared)
         self.centroids: Tensor
-        self.register_buffer("centroids", torch.zeros(layer.heads, clusters.runs, clusters.clusters, width))
+        size = clusters.block * self.projection.width
+        self.register_buffer("centroids", torch.zeros(layer.heads, clusters.runs, clusters.clusters, size))
 
-    def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Project queries and keys."""
-        return self.projection(q, k)
+    def forward(self, batch: LayerBatch) -> tuple[Tensor, Tensor]:
+        """Project queries and keys.
+
+        Raises:
+            ValueError: Both of a token are projected together, and queries and keys are not the same tokens.
+        """
+        if self.projection.concat and not torch.equal(batch.queries, batch.keys):
+            raise ValueError(
+                f"{self.layer.path}: shared=concat projects the query and the key of a token together, and queries and "
+                "keys are not the same tokens"
+            )
+        return self.projection(batch.q, batch.k)
+
+    def gold(self, weights: Tensor, seen: Tensor) -> Tensor:
+        """Pairs that are to be near: those of a weight, and where both of a token have one point, their reverse."""
+        gold = weights > 0
+        return (gold | gold.mT) & seen if self.projection.concat else gold
 
     @torch.no_grad()
     def weights(self, batch: LayerBatch) -> Tensor:
@@ -44,12 +63,6 @@ class LayerMaps(nn.Module):
     def scores(self, batch: LayerBatch) -> Tensor:
         """Scaled products of queries and keys, ``(items, heads, queries, keys)``."""
         return batch.q.float() @ batch.k.float().mT * self.layer.scale
-
-    @property
-    def approximates(self) -> bool:
-        """Whether the maps can be factors of scores: linear, into no more dimensions than a head has."""
-        first = self.projection.q.state_dict().get("w")
-        return first is not None and first.shape[2] <= first.shape[1]
 
     @torch.no_grad()
     def approximate(self, batch: LayerBatch) -> None:
@@ -69,12 +82,17 @@ class LayerMaps(nn.Module):
         Raises:
             ValueError: There are fewer queries and keys than clusters.
         """
-        q, k = self(batch.q, batch.k)
-        tokens = torch.cat([q.transpose(1, 2)[batch.queries], k.transpose(1, 2)[batch.keys]])
+        parts = []
+        for points, there in zip(self(batch), (batch.queries, batch.keys), strict=True):
+            blocks, visible = fold(points, there[:, None, :, None], options.block)
+            counted = visible[:, 0].any(dim=-2).squeeze(-1)
+            parts.append(blocks.masked_fill(~visible, 0.0).flatten(-2).transpose(1, 2)[counted])
+        # Of one point of both, once.
+        tokens = parts[0] if self.projection.concat else torch.cat(parts)
         if len(tokens) < options.clusters:
+            what = "queries and keys" if options.block == 1 else f"blocks of {options.block} queries or keys"
             raise ValueError(
-                f"clusters must be at most {len(tokens)}, the queries and keys of {self.layer.path}, got "
-                f"{options.clusters}"
+                f"clusters must be at most {len(tokens)}, the {what} of {self.layer.path}, got {options.clusters}"
             )
         # Evenly many are left out of more.
         kept = tokens[torch.linspace(0, len(tokens) - 1, min(len(tokens), options.tokens)).long()]
@@ -124,17 +142,24 @@ class Projections(nn.Module):
 
     Args:
         layers: The layers, in the order of a batch.
-        width: Dimensions of the projections.
+        width: Dimensions of the projections; None = none are made.
         hidden: Width of their hidden layer; None = linear.
-        shared: Whether queries and keys have one map.
+        shared: Whether queries and keys have one map; ``concat`` = one of both of a token together.
         clusters: Options of k-means.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], width: int, hidden: int | None, shared: bool, clusters: ClusterOptions
+        self,
+        layers: Sequence[Layer],
+        width: int | None,
+        hidden: int | None,
+        shared: Shared,
+        clusters: ClusterOptions,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(LayerMaps(layer, width, hidden, shared, clusters) for layer in layers)
+        # An optimizer needs a parameter, also where nothing is projected.
+        self.nothing = nn.Parameter(torch.zeros(0)) if width is None else None
 
     def maps(self) -> list[LayerMaps]:
         """What is learned of each layer."""

@@ -1,21 +1,27 @@
 """Scores of predicted attention graphs of all layers, one graph or many."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tabattn.contract.queries_keys import Layer, LayerBatch
-from tabattn.sparsity.metrics import GraphScores
+from tabattn.sparsity.metrics import NAMES, GraphScores
 from tabattn.sparsity.options import GraphOptions
 from tabattn.sparsity.predicted import NeedsSequence, pattern_of, predicted
 from tabattn.sparsity.projections import LayerMaps, entmax_weights
 
 Progress = Callable[[str], None]
 """Is told the name of each graph of each layer that is scored."""
+
+OF_LAYERS = ("recall", "sparsity")
+"""Scores that are told of each layer too."""
 
 Learned = Callable[[int, GraphOptions], Mapping[str, Tensor]]
 """Returns what the pattern of a graph has learned of a layer, by its number: buffers by name."""
@@ -126,3 +132,34 @@ def means(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, flo
         values = [sum(heads) / len(heads) for heads in layers.values()]
         found[name] = sum(values) / len(values) if values else float("nan")
     return found
+
+
+def figures(stage: str, rows: Sequence[dict[str, Any]], losses: Mapping[str, Tensor]) -> dict[str, float | Tensor]:
+    """Scores of one graph and losses of layers, as they are logged.
+
+    Args:
+        stage: ``val`` or ``test``.
+        rows: Rows of the graph.
+        losses: Loss of each layer, by its path.
+    """
+    found: dict[str, float | Tensor] = {f"{stage}/loss/{path}": loss for path, loss in losses.items()}
+    found[f"{stage}/loss"] = torch.stack(list(losses.values())).nanmean()
+    names = [name for name in NAMES if any(name in row for row in rows)]
+    for path in losses:
+        own = means([row for row in rows if row["layer"] == path], OF_LAYERS)
+        found |= {f"{stage}/{name}/{path}": value for name, value in own.items()}
+    return found | {f"{stage}/{name}": value for name, value in means(rows, names).items()}
+
+
+@contextmanager
+def progress_of(trainer: Trainer, graphs: int) -> Iterator[Progress]:
+    """Progress bar over graphs, shown where the trainer shows one."""
+    bar = trainer.progress_bar_callback
+    shown = bar is not None and getattr(bar, "is_enabled", True) and trainer.is_global_zero
+    with tqdm(total=graphs, unit=" graphs", leave=False, disable=not shown) as line:
+
+        def progress(name: str) -> None:
+            line.set_description(name)
+            line.update()
+
+        yield progress

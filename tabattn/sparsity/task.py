@@ -1,7 +1,6 @@
 """Task of sparse attention graphs: projections that bring near what attends, and clusters of them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
@@ -11,13 +10,12 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch.optim import Adam
 from torchmetrics import MeanMetric
-from tqdm import tqdm  # type: ignore[import-untyped]
 
+from tabattn.attention.graphs.projection import Shared
 from tabattn.contract.facts import Fact
 from tabattn.contract.queries_keys import Layer, LayerBatch, QueryKeyBatch
-from tabattn.sparsity.gates import gate_weights
+from tabattn.sparsity.learned import Learned, centroids_of, start_from_scores
 from tabattn.sparsity.loss import graph_loss
-from tabattn.sparsity.metrics import NAMES
 from tabattn.sparsity.options import (
     DEFAULT_CLUSTERS,
     DEFAULT_GRAPH,
@@ -27,12 +25,9 @@ from tabattn.sparsity.options import (
     LossOptions,
     SweepOptions,
 )
-from tabattn.sparsity.projections import LayerMaps, Projections
-from tabattn.sparsity.scored import Progress, ScoredGraphs, Step, means
+from tabattn.sparsity.projections import Projections
+from tabattn.sparsity.scored import Progress, ScoredGraphs, Step, figures, progress_of
 from tabattn.task import Task
-
-OF_LAYERS = ("recall", "sparsity")
-"""Scores that are logged for each layer too."""
 
 Start = Literal["scores", "random"]
 
@@ -48,16 +43,18 @@ class SparsefinderProjections(Task):
     dropped, and the error of the output. Treviso et al. 2022 (arXiv 2109.12188).
 
     Args:
-        width: Dimensions of the projections.
+        width: Dimensions of the projections; none = queries and keys are grouped as they are, and a training learns
+            their clusters alone.
         hidden: Width of their hidden layer; none = linear.
-        shared: Whether queries and keys have one map.
+        shared: Whether queries and keys have one map; ``concat`` = one of the query and the key of a token together,
+            which are then one point, so that the reverse of a pair with a weight is to be near too.
         loss: Options of the loss.
         clusters: Options of k-means.
         graph: Graph that validation and test score. A checkpoint leaves it to the command line.
         sweep: Graphs that test scores instead; none = the one of ``graph``. A checkpoint leaves it to the command line.
         start: Projections that training starts from: the best low-rank factors of the scores of training items
-            (``scores``), which are good as they are, or drawn ones (``random``). Those with a hidden layer, or of more
-            dimensions than a head, are drawn.
+            (``scores``), which are good as they are, or drawn ones (``random``). Those with a hidden layer, of more
+            dimensions than a head, or of both of a token together are drawn.
         layers: Layers of the model; none = those of the datamodule. Checkpoints hold them.
         init_from: Checkpoint to initialise the projections from, by matching name and shape.
     """
@@ -73,9 +70,9 @@ class SparsefinderProjections(Task):
 
     def __init__(
         self,
-        width: int = 4,
+        width: int | None = 4,
         hidden: int | None = None,
-        shared: bool = True,
+        shared: Shared = True,
         loss: LossOptions = DEFAULT_LOSS,
         clusters: ClusterOptions = DEFAULT_CLUSTERS,
         graph: GraphOptions = DEFAULT_GRAPH,
@@ -92,7 +89,7 @@ class SparsefinderProjections(Task):
         self.loss, self.clusters, self.start = loss, clusters, start
         self.graph, self.variants = graph, None if sweep is None else sweep.variants()
         self.rows: list[dict[str, Any]] = []
-        self.kept: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self.others = Learned(clusters)
         self.found: tuple[Layer, ...] = ()
         # Whether the projections have changed since the clusters were learned.
         self.stale = False
@@ -143,40 +140,39 @@ class SparsefinderProjections(Task):
 
     def forward(self, batch: QueryKeyBatch) -> list[tuple[Tensor, Tensor]]:
         """Project the queries and keys of each layer."""
-        return [maps(each.q, each.k) for maps, each in zip(self.network.maps(), batch.layers, strict=True)]
+        return [step.points for step in self.steps(batch)]
 
     def predict_step(self, batch: QueryKeyBatch, batch_idx: int) -> list[tuple[Tensor, Tensor]]:
         """Project the queries and keys of each layer."""
         return self(batch)
 
     def steps(self, batch: QueryKeyBatch) -> list[Step]:
-        """What is computed of each layer of a batch."""
+        """What is computed of each layer of a batch.
+
+        Raises:
+            MisconfigurationException: Both of a token are projected together, and keys are of other tokens.
+        """
         layers = zip(self.network.maps(), batch.layers, strict=True)
-        return [Step(maps, each, maps(each.q, each.k), maps.weights(each)) for maps, each in layers]
+        try:
+            return [Step(maps, each, maps(each), maps.weights(each)) for maps, each in layers]
+        except ValueError as ex:
+            raise MisconfigurationException(str(ex)) from ex
 
     def layer_loss(self, step: Step, generator: torch.Generator | None = None) -> Tensor:
         """Loss of a layer, of each head."""
         q, k = step.points
-        own = self.loss
-        return graph_loss(
-            q,
-            k,
-            step.weights > 0,
-            step.batch.seen,
-            margin=own.margin,
-            distance=own.distance,
-            hinge=own.hinge,
-            generator=generator,
-        )
+        gold, seen = step.maps.gold(step.weights, step.batch.seen), step.batch.seen
+        return graph_loss(q, k, gold, seen, **vars(self.loss), generator=generator)
 
     def training_step(self, batch: QueryKeyBatch, batch_idx: int) -> Tensor:
         """Sum over layers of the mean loss of their heads, so that each is trained as if it were alone."""
         losses = [self.layer_loss(step).mean() for step in self.steps(batch)]
-        figures = {f"train/loss/{layer.path}": loss for layer, loss in zip(self.found, losses, strict=True)}
-        self.log_dict(figures, batch_size=1)
+        of_layers = {f"train/loss/{layer.path}": loss for layer, loss in zip(self.found, losses, strict=True)}
+        self.log_dict(of_layers, batch_size=1)
         self.log("train/loss", torch.stack(losses).mean(), prog_bar=True, batch_size=1)
         self.stale = True
-        return torch.stack(losses).sum()
+        total = torch.stack(losses).sum()
+        return total if self.network.nothing is None else total + self.network.nothing.sum()
 
     def configure_gradient_clipping(
         self,
@@ -198,16 +194,7 @@ class SparsefinderProjections(Task):
         clustered = self.of_data("clustered")
         if self.start != "scores" or clustered is None or not self.untrained:
             return
-        strategy = self.trainer.strategy
-        for maps, batch in zip(self.network.maps(), clustered.layers, strict=True):
-            if not maps.approximates:
-                continue
-            if self.trainer.is_global_zero:
-                try:
-                    maps.approximate(strategy.batch_to_device(batch, self.device))
-                except ValueError as ex:
-                    raise MisconfigurationException(f"{maps.layer.path}: {ex}; give start=random") from ex
-            maps.projection.load_state_dict(strategy.broadcast(maps.projection.state_dict()))
+        start_from_scores(self.network, clustered, self.trainer)
         self.stale = True
 
     def on_validation_start(self) -> None:
@@ -229,17 +216,15 @@ class SparsefinderProjections(Task):
         if clustered is None or not self.stale:
             return
         self.stale = False
+        self.others.forget()
         for maps, batch in zip(self.network.maps(), clustered.layers, strict=True):
             found = maps.centroids
             if self.trainer.is_global_zero:
-                found = self._clusters(maps, batch, self.clusters)
+                found = centroids_of(maps, self._moved(batch), self.clusters)
             maps.centroids.copy_(self.trainer.strategy.broadcast(found))
 
-    def _clusters(self, maps: LayerMaps, batch: LayerBatch, options: ClusterOptions) -> Tensor:
-        try:
-            return maps.clusters(self.trainer.strategy.batch_to_device(batch, self.device), options)
-        except ValueError as ex:
-            raise MisconfigurationException(str(ex)) from ex
+    def _moved(self, batch: LayerBatch) -> LayerBatch:
+        return self.trainer.strategy.batch_to_device(batch, self.device)
 
     def learned(self, layer: int, options: GraphOptions) -> dict[str, Tensor]:
         """Buffers of a graph's pattern, for a layer: those of the checkpoint, or learned now, by each rank the same.
@@ -247,26 +232,12 @@ class SparsefinderProjections(Task):
         Raises:
             MisconfigurationException: The datamodule does not tell its training items, or these are too few.
         """
-        maps = self.network.maps()[layer]
-        clusters = int(options.knob or self.clusters.clusters) if options.grouping == "kmeans" else 0
-        if options.grouping not in ("kmeans", "gate"):
-            return {}
-        if clusters == self.clusters.clusters:
-            return {"centroids": maps.centroids}
-        if (layer, clusters) not in self.kept:
+
+        def training() -> LayerBatch | None:
             clustered = self.of_data("clustered")
-            if clustered is None:
-                known = f" of other than {self.clusters.clusters} clusters" if clusters else ""
-                raise MisconfigurationException(
-                    f"{options.name}{known} is learned of training items, which the data does not tell"
-                )
-            if clusters:
-                own = replace(self.clusters, clusters=clusters)
-                self.kept[layer, clusters] = {"centroids": self._clusters(maps, clustered.layers[layer], own)}
-            else:
-                batch = self.trainer.strategy.batch_to_device(clustered.layers[layer], self.device)
-                self.kept[layer, clusters] = gate_weights(maps, batch)
-        return self.kept[layer, clusters]
+            return None if clustered is None else self._moved(clustered.layers[layer])
+
+        return self.others.of(layer, self.network.maps()[layer], options, training)
 
     def validation_step(self, batch: QueryKeyBatch, batch_idx: int) -> None:
         """Score the graph of ``graph``."""
@@ -283,20 +254,8 @@ class SparsefinderProjections(Task):
             self.validation_step(batch, batch_idx)
             return
         steps = self.steps(batch)
-        bar = tqdm(
-            total=len(steps) * len(self.variants), unit=" graphs", leave=False, disable=not self._shows_progress()
-        )
-
-        def progress(name: str) -> None:
-            bar.set_description(name)
-            bar.update()
-
-        with bar:
+        with progress_of(self.trainer, len(steps) * len(self.variants)) as progress:
             self._score(self.swept, steps, progress)
-
-    def _shows_progress(self) -> bool:
-        bar = self.trainer.progress_bar_callback
-        return bar is not None and getattr(bar, "is_enabled", True) and self.trainer.is_global_zero
 
     def _score(self, scores: ScoredGraphs, steps: list[Step], progress: Progress | None = None) -> None:
         try:
@@ -318,14 +277,7 @@ class SparsefinderProjections(Task):
     def _log_scores(self, stage: str) -> None:
         self.rows = self.scores.compute()
         losses = {layer.path: metric.compute() for layer, metric in zip(self.found, self.losses, strict=True)}  # type: ignore[operator]
-        figures = {f"{stage}/loss/{path}": loss for path, loss in losses.items()}
-        figures[f"{stage}/loss"] = torch.stack(list(losses.values())).nanmean()
-        names = [name for name in NAMES if any(name in row for row in self.rows)]
-        for path in losses:
-            own = means([row for row in self.rows if row["layer"] == path], OF_LAYERS)
-            figures |= {f"{stage}/{name}/{path}": value for name, value in own.items()}
-        figures |= {f"{stage}/{name}": value for name, value in means(self.rows, names).items()}
-        self.log_dict(figures, sync_dist=True)
+        self.log_dict(figures(stage, self.rows, losses), sync_dist=True)
 
     def graph_rows(self) -> list[dict[str, Any]]:
         """Scores of the last validation or test, over all ranks: a row for each graph, layer and head."""

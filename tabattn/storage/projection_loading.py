@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tabattn.attention import Sparsefinder
+from tabattn.attention.graphs import innermost
+from tabattn.attention.graphs.groups import KMeans
 from tabattn.contract.errors import DataError
 from tabattn.storage import checkpoint_files
-from tabattn.storage.projection_files import LayerProjection, checked, read_projections
+from tabattn.storage.projection_files import LayerProjection, checked, read_projections, unprojected
 
 PREFIX = "network.layers."
 
@@ -25,7 +28,8 @@ def read_learned(path: str | Path) -> dict[str, LayerProjection]:
     if path.suffix == ".safetensors":
         return read_projections(path)
     checkpoint = checkpoint_files.read(path)
-    named = checkpoint.get("hyper_parameters", {}).get("layers")
+    own = checkpoint.get("hyper_parameters", {})
+    named, concat = own.get("layers"), own.get("shared") == "concat"
     state = checkpoint["state_dict"]
     if not isinstance(named, list) or not all(
         isinstance(each, dict) and isinstance(each.get("path"), str) for each in named
@@ -37,7 +41,11 @@ def read_learned(path: str | Path) -> dict[str, LayerProjection]:
         centroids = state.get(f"{PREFIX}{number}.centroids")
         # Before the first training there are no clusters.
         centroids = None if centroids is None or not bool(centroids.any()) else centroids
-        found[layer["path"]] = checked(f"{path}: {layer['path']}", q, k or q, not k, centroids)
+        where = f"{path}: {layer['path']}"
+        if not q and own.get("width", 0) is None:
+            found[layer["path"]] = unprojected(where, own.get("shared") or False, centroids)
+        else:
+            found[layer["path"]] = checked(where, q, k or q, "concat" if concat else not k, centroids)
     if not found:
         raise DataError(f"{path} holds no projections")
     return found
@@ -70,36 +78,43 @@ def load_projections(model: nn.Module, path: str | Path) -> list[str]:
     learned = read_learned(path)
     if missing := [name for name in wanted if name not in learned]:
         raise ValueError(f"{path} has no projections of {', '.join(missing)}; it has those of {', '.join(learned)}")
+    device = next((each.device for each in model.parameters()), None)
     for name, mechanism in wanted.items():
-        _fill(mechanism, learned[name], f"{path}: {name}")
+        _fill(mechanism, learned[name], f"{path}: {name}", device)
     return list(wanted)
 
 
-def _fill(mechanism: Sparsefinder, layer: LayerProjection, where: str) -> None:
+def _fill(mechanism: Sparsefinder, layer: LayerProjection, where: str, device: torch.device | None) -> None:
     """Fill a mechanism with what was learned of its layer."""
     own: dict[str, Any] = {"heads": mechanism.heads, "head_dim": mechanism.head_dim}
     own |= {"width": mechanism.width, "hidden": mechanism.hidden}
     for name, size in own.items():
         if layer.sizes[name] != size:
             raise ValueError(f"{where} has {name} {layer.sizes[name]}, the mechanism {size}")
-    if mechanism.shared and not layer.shared:
+    if "concat" in (mechanism.shared, layer.shared) and mechanism.shared != layer.shared:
+        told = str(layer.shared).lower()
+        raise ValueError(f"{where} has shared {told}, the mechanism {str(mechanism.shared).lower()}: set it to {told}")
+    if mechanism.shared and not layer.shared and layer.q:
         raise ValueError(f"{where} has maps of queries and keys, the mechanism one for both: set shared to false")
     maps = {"q": layer.q} if mechanism.shared else {"q": layer.q, "k": layer.k}
     assert mechanism.projection is not None
     mechanism.projection.load_state_dict(
         {f"{side}.{name}": each for side, state in maps.items() for name, each in state.items()}
     )
-    _fill_centroids(mechanism, layer, where)
+    _fill_centroids(mechanism, layer, where, device)
 
 
-def _fill_centroids(mechanism: Sparsefinder, layer: LayerProjection, where: str) -> None:
+def _fill_centroids(mechanism: Sparsefinder, layer: LayerProjection, where: str, device: torch.device | None) -> None:
     """Give a pattern of clusters its centroids."""
-    if mechanism.grouping != "kmeans":
+    assert mechanism.pattern is not None
+    pattern = innermost(mechanism.pattern)
+    if not isinstance(pattern, KMeans):
         return
     if layer.centroids is None:
         raise ValueError(f"{where} has no centroids for kmeans")
-    clusters = layer.centroids.shape[2]
+    clusters, block = layer.centroids.shape[2], layer.block
+    if block != (own := getattr(mechanism.pattern, "size", 1)):
+        raise ValueError(f"{where} has centroids of blocks of {block} tokens, the mechanism's grouping is of {own}")
     if mechanism.knob not in (None, clusters):
         raise ValueError(f"{where} has {clusters} clusters, the mechanism's knob is {mechanism.knob:g}")
-    assert mechanism.pattern is not None
-    mechanism.pattern.centroids = layer.centroids.to(next(mechanism.parameters()).device)
+    pattern.centroids = layer.centroids.to(device)

@@ -29,6 +29,17 @@ def test_sparsefinder_is_told_from_baselines() -> None:
     )
 
 
+def test_blocks_look_like_their_pattern_with_dots() -> None:
+    plain, blocks, larger = look("kmeans"), look("kmeans/8"), look("kmeans/32")
+    assert (blocks["color"], blocks["marker"], blocks["linestyle"]) == (plain["color"], plain["marker"], ":")
+    assert blocks["markersize"] < larger["markersize"]
+    assert (called("kmeans/8"), called("pages/4"), called("topk/2")) == (
+        "Sparsefinder: kmeans/8",
+        "baseline: pages/4",
+        "oracle: topk/2",
+    )
+
+
 def test_sparsity_is_drawn_by_the_share_that_is_kept() -> None:
     assert (kept(0.0), kept(0.9), kept(1.0)) == (1.0, pytest.approx(0.1), 1e-4)
 

@@ -40,6 +40,15 @@ def test_a_sweep_is_a_grid() -> None:
     ]
 
 
+def test_a_sweep_over_blocks() -> None:
+    sweep = SweepOptions({"fixed": [2], "pages": [1], "window/4": [3]}, blocks=(0, 8))
+    names = [each.name for each in sweep.variants()]
+    assert names == ["fixed 2", "fixed/8 2", "pages 1", "pages/8 1", "window/4 3"]
+    assert GraphOptions("kmeans/8", 16, window=3).name == "kmeans/8 16 + window 3"
+    with pytest.raises(ValueError, match=r"blocks\[1\] must be at least 0, got -1"):
+        SweepOptions(blocks=(0, -1)).variants()
+
+
 @pytest.mark.parametrize(
     ("make", "options", "said"),
     [
@@ -51,6 +60,8 @@ def test_a_sweep_is_a_grid() -> None:
         (ClusterOptions, {"tokens": 1}, "clusters.tokens must be at least 2, got 1"),
         (ClusterOptions, {"seed": -1}, "seed must be"),
         (GraphOptions, {"grouping": "kmean"}, r"grouping must be one of .*, got 'kmean' \(did you mean 'kmeans'\?\)"),
+        (GraphOptions, {"grouping": "fixed/0"}, "the block of a grouping must be a whole number of at least 1"),
+        (ClusterOptions, {"block": 0}, "clusters.block must be at least 1, got 0"),
         (GraphOptions, {"top": 0}, "top must be at least 1, got 0"),
         (GraphOptions, {"ends": 3}, "ends must be at most 2, got 3"),
     ],

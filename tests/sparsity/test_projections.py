@@ -6,6 +6,7 @@ import torch
 from entmax import entmax_bisect
 
 from tabattn.attention import Entmax, Sparsefinder
+from tabattn.attention.graphs.projection import Shared
 from tabattn.contract.queries_keys import LayerBatch
 from tabattn.sparsity.options import ClusterOptions, GraphOptions
 from tabattn.sparsity.predicted import NeedsSequence, pattern_of, predicted
@@ -15,7 +16,7 @@ from tests.sparsity.recorded import FIRST, SECOND, batch, items
 FEW = ClusterOptions(clusters=3)
 
 
-def maps(layer: object = FIRST, clusters: ClusterOptions = FEW, shared: bool = True) -> LayerMaps:
+def maps(layer: object = FIRST, clusters: ClusterOptions = FEW, shared: Shared = True) -> LayerMaps:
     torch.manual_seed(0)
     return LayerMaps(layer, 3, None, shared, clusters)  # type: ignore[arg-type]
 
@@ -64,7 +65,7 @@ def test_centroids_are_those_of_the_tokens_there_are() -> None:
     made, given = maps(), batch()
     found = made.clusters(given, ClusterOptions(clusters=1, runs=2))
     assert found.shape == (2, 2, 1, 3)
-    q, k = made(given.q, given.k)
+    q, k = made(given)
     for head in range(2):
         tokens = torch.cat([q[:, head][given.queries], k[:, head][given.keys]])
         # Padding, whose projection is the bias, takes no part.
@@ -82,12 +83,20 @@ def test_runs_are_independent_and_seeded() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [GraphOptions("fixed", 2), GraphOptions("kmeans", 3, window=3), GraphOptions("kmeans", ends=2)]
+    "options",
+    [
+        GraphOptions("fixed", 2),
+        GraphOptions("kmeans", 3, window=3),
+        GraphOptions("kmeans", ends=2),
+        GraphOptions("fixed/2", 1, window=1),
+        GraphOptions("fixed/3", 1, ends=1),
+        GraphOptions("euclidean/3", 4.0),
+    ],
 )
 def test_a_predicted_graph_is_that_of_the_mechanism(options: GraphOptions) -> None:
     made, given = maps(shared=False), batch()
     made.centroids.copy_(made.clusters(given, FEW))
-    graph = predicted(pattern_of(options, {"centroids": made.centroids}), options, given, made(given.q, given.k))
+    graph = predicted(pattern_of(options, {"centroids": made.centroids}), options, given, made(given))
     asked = {"grouping": options.grouping, "knob": options.knob, "top": options.top}
     mechanism = Sparsefinder(2, 6, mode="mask", **asked, window=options.window, ends=options.ends, width=3)  # type: ignore[arg-type]
     assert mechanism.projection is not None
@@ -96,7 +105,7 @@ def test_a_predicted_graph_is_that_of_the_mechanism(options: GraphOptions) -> No
     if options.grouping == "kmeans":
         mechanism.pattern.centroids = made.centroids
     assert torch.equal(graph, mechanism.graph(given.q, given.k, given.seen))
-    assert 0 < graph.sum() < given.seen.expand_as(graph).sum()
+    assert 0 < graph.sum() <= given.seen.expand_as(graph).sum()
 
 
 def test_masks_are_kept() -> None:
@@ -106,7 +115,7 @@ def test_masks_are_kept() -> None:
     given: LayerBatch = padded(FIRST, causal)
     options = GraphOptions("euclidean", 1e9)
     made = maps()
-    graph = predicted(pattern_of(options), options, given, made(given.q, given.k))
+    graph = predicted(pattern_of(options), options, given, made(given))
     assert torch.equal(graph[0, 1], causal[0].mask)  # type: ignore[arg-type]
 
 
@@ -114,4 +123,44 @@ def test_masks_are_kept() -> None:
 def test_graphs_of_sequences_need_one(options: GraphOptions) -> None:
     made, given = maps(), batch(cross=True)
     with pytest.raises(NeedsSequence, match="compares positions, and queries and keys have other lengths"):
-        predicted(pattern_of(options), options, given, made(given.q, given.k))
+        predicted(pattern_of(options), options, given, made(given))
+
+
+def test_both_of_a_token_together_draw_the_reverse_of_a_pair_near() -> None:
+    made, given = maps(shared="concat"), batch()
+    weights = made.weights(given)
+    gold, seen = made.gold(weights, given.seen), given.seen.expand_as(weights)
+    expected = ((weights > 0) | (weights > 0).mT) & seen
+    assert torch.equal(gold, expected)
+    assert gold.sum() > (weights > 0).sum()
+    assert torch.equal(maps().gold(weights, given.seen), weights > 0)
+    with pytest.raises(ValueError, match=r"network\.0: shared=concat projects .* are not the same tokens"):
+        made(batch(cross=True))
+
+
+def test_clusters_of_blocks_are_those_of_whole_blocks() -> None:
+    """Hidden tokens are zeros of a block, and a block without tokens is no point."""
+    given = batch()
+    options = ClusterOptions(clusters=3, block=2)
+    made = maps(clusters=options, shared=False)
+    found = made.clusters(given, options)
+    assert found.shape == made.centroids.shape == (2, 1, 3, 6)
+    points = []
+    for x, there in zip(made(given), (given.queries, given.keys), strict=True):
+        for tokens, count in zip(x[:, 0], there.sum(-1).tolist(), strict=True):
+            rows = [*tokens[:count], *([torch.zeros(3)] * (count % 2))]
+            points += [torch.cat((one, other)) for one, other in zip(rows[::2], rows[1::2], strict=True)]
+    order = [torch.stack(points).detach().numpy()]
+    inside = np.linalg.norm(cluster(order[0], options)[0][:, None] - order[0], axis=-1).min(0).sum()
+    own = np.linalg.norm(found[0, 0].numpy()[:, None] - order[0], axis=-1).min(0).sum()
+    assert own == pytest.approx(inside, rel=0.05)
+    with pytest.raises(
+        ValueError, match=r"clusters must be at most \d+, the blocks of 2 queries or keys of network\.0"
+    ):
+        made.clusters(given, ClusterOptions(clusters=99, block=2))
+
+
+def test_both_of_a_token_together_are_one_point_of_a_cluster() -> None:
+    made, given = maps(shared="concat"), batch(count=1)
+    with pytest.raises(ValueError, match="clusters must be at most 5, the queries and keys"):
+        made.clusters(given, ClusterOptions(clusters=6))

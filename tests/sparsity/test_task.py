@@ -90,7 +90,7 @@ def test_what_was_trained_is_not_started_again(tmp_path: Path) -> None:
 def test_maps_that_cannot_be_factors_are_drawn(sizes: dict[str, int], tmp_path: Path) -> None:
     task = SparsefinderProjections(**sizes, clusters=FEW)  # type: ignore[arg-type]
     fitted(tmp_path, task)
-    assert not any(maps.approximates for maps in task.network.maps())
+    assert not any(maps.projection.approximates for maps in task.network.maps())
 
 
 class Seeded(SparsefinderProjections):
@@ -228,3 +228,53 @@ def test_tasks_without_graphs_have_no_table(tmp_path: Path) -> None:
 
     with pytest.raises(MisconfigurationException, match="MeanTask scores no graphs"):
         trainer(tmp_path, callbacks=[GraphScoreTable()]).test(MeanTask(), MeanData())
+
+
+@pytest.mark.parametrize("own", [{"shared": "concat"}, {"width": None}, {"width": None, "shared": "concat"}])
+def test_both_together_and_nothing_projected_are_trained_and_scored(own: dict[str, Any], tmp_path: Path) -> None:
+    knobs = {"kmeans": [3, 4], "kmeans/2": [2], "fixed": [2], "fixed/2": [1], "gate/4": [1], "pages/4": [1]}
+    task = SparsefinderProjections(**{"width": 3, **own}, clusters=FEW, sweep=SweepOptions(knobs, tops=(1,)))
+    data = QueriesKeys(file(tmp_path), 3, layers="network.0")
+    run = trainer(tmp_path)
+    run.fit(task, data)
+    maps = task.network.maps()[0]
+    assert maps.centroids.any()
+    assert maps.centroids.shape[3] == maps.projection.width
+    run.test(task, data, verbose=False)
+    rows = {row["graph"]: row for row in task.graph_rows() if row["head"] == 0}
+    assert list(rows) == ["kmeans 3", "kmeans 4", "kmeans/2 2", "fixed 2", "fixed/2 1", "gate/4 1", "pages/4 1"]
+    assert all(0 <= row["recall"] <= 1 and 0 <= row["sparsity"] < 1 for row in rows.values())
+    path = run.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    again = SparsefinderProjections.load_from_checkpoint(path).network.maps()[0]
+    for name, value in maps.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    if own == {"shared": "concat"}:
+        both = SparsefinderProjections(3, shared="concat", clusters=FEW)
+        with pytest.raises(MisconfigurationException, match=r"network\.1: shared=concat .* not the same tokens"):
+            fitted(tmp_path, both, enable_checkpointing=False)
+
+
+def test_a_sweep_over_blocks_has_pages_and_gates_of_that_size(tmp_path: Path) -> None:
+    task = SparsefinderProjections(3, clusters=ClusterOptions(2, block=2))
+    fitted(tmp_path, task)
+    assert torch.equal(task.learned(0, GraphOptions("kmeans/2"))["centroids"], task.network.maps()[0].centroids)
+    assert task.learned(0, GraphOptions("kmeans"))["centroids"].shape[3] == 3
+    assert task.learned(0, GraphOptions("gate/4", 2)) is task.learned(0, GraphOptions("gate/4", 1))
+    assert task.learned(0, GraphOptions("gate/4")) is not task.learned(0, GraphOptions("gate"))
+    assert task.learned(0, GraphOptions("pages/4")) == {}
+
+
+def test_other_clusters_are_those_of_the_projections_as_they_are(tmp_path: Path) -> None:
+    task = SparsefinderProjections(3, clusters=FEW)
+    run = fitted(tmp_path, task, enable_checkpointing=False)
+    before, gate = (task.learned(0, GraphOptions(name, knob)) for name, knob in (("kmeans", 4), ("gate", 1)))
+    assert task.learned(0, GraphOptions("kmeans", 4)) is before
+    with torch.no_grad():
+        for weight in task.network.maps()[0].parameters():
+            weight.mul_(2)
+    task.stale = True
+    task.learn_clusters()
+    after = task.learned(0, GraphOptions("kmeans", 4))["centroids"]
+    torch.testing.assert_close(after.norm(), 2 * before["centroids"].norm(), rtol=0.2, atol=0.0)
+    assert task.learned(0, GraphOptions("gate", 1)) is gate
+    assert run.state.finished

@@ -12,12 +12,10 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from tabattn.contract.errors import DataError
+from tabattn.storage.original_projections import read_clusters, read_original, write_original
 from tabattn.storage.projection_files import (
     LayerProjection,
-    read_clusters,
-    read_original,
     read_projections,
-    write_original,
     write_projections,
 )
 
@@ -154,7 +152,7 @@ def test_other_files_are_refused(content: Any, said: str, tmp_path: Path) -> Non
 def test_centroids_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     write_original(tmp_path / "p.pickle", {"layers.0": LayerProjection(linear(), linear())})
     for content, said in (
-        ([torch.zeros(2, 1, 3, 5)], "with 2 heads and width 4, got"),
+        ([torch.zeros(2, 1, 3, 5)], "with 2 heads and width 4 or, of blocks, a multiple, got"),
         ([torch.zeros(2, 1, 3, 4)] * 2, "centroids of 2 layers, and projections of 1"),
         ({"a": 1}, "a list of one tensor"),
     ):
@@ -174,3 +172,46 @@ def test_endings_and_kinds_are_checked(tmp_path: Path) -> None:
     write_projections(tmp_path / "a.safetensors", {})
     with pytest.raises(DataError, match="holds no projections"):
         read_projections(tmp_path / "a.safetensors")
+
+
+def test_maps_of_both_together_and_none_are_kept(tmp_path: Path) -> None:
+    both = linear(head_dim=12)
+    made = {
+        "a.mechanism": LayerProjection(both, both, "concat", torch.randn(2, 1, 3, 8)),
+        "b.mechanism": LayerProjection({}, {}, False, torch.randn(2, 1, 3, 6)),
+        "c.mechanism": LayerProjection({}, {}, "concat", torch.randn(2, 1, 3, 12)),
+    }
+    write_projections(tmp_path / "a.safetensors", made)
+    found = read_projections(tmp_path / "a.safetensors")
+    assert_same(found, made)
+    assert {name: each.sizes["head_dim"] for name, each in found.items()} == dict.fromkeys(made, 6)
+    assert [each.sizes["width"] for each in found.values()] == [4, None, None]
+    assert [each.block for each in found.values()] == [2, 1, 1]
+
+
+def test_the_original_s_maps_of_both_together_and_unused_ones(tmp_path: Path) -> None:
+    both, unused, centroids = linear(head_dim=12), linear(width=6), torch.randn(2, 1, 3, 6)
+    torch.save([{"q": both, "k": both}], tmp_path / "both.pickle")
+    (found,) = read_original(tmp_path / "both.pickle", concat=True).values()
+    assert (found.shared, found.sizes["head_dim"], found.sizes["width"]) == ("concat", 6, 4)
+    write_original(tmp_path / "again.pickle", {"layers.0": found})
+    assert torch.equal(torch.load(tmp_path / "again.pickle")[0]["k"]["w"], both["w"])
+    torch.save([{"q": both, "k": linear(head_dim=12)}], tmp_path / "two.pickle")
+    with pytest.raises(DataError, match="layer 0: the maps of queries and keys are two, not one of both together"):
+        read_original(tmp_path / "two.pickle", concat=True)
+    torch.save([{"q": linear(head_dim=7), "k": linear(head_dim=7)}], tmp_path / "odd.pickle")
+    with pytest.raises(DataError, match="must have an even number of inputs, got 7"):
+        read_original(tmp_path / "odd.pickle", concat=True)
+    torch.save([{"q": unused, "k": unused}], tmp_path / "unused.pickle")
+    torch.save([centroids], tmp_path / "c.pickle")
+    (found,) = read_original(tmp_path / "unused.pickle", [tmp_path / "c.pickle"], skip=True).values()
+    assert (found.q, found.k, found.sizes["head_dim"], found.sizes["width"]) == ({}, {}, 6, None)
+    with pytest.raises(DataError, match="layer 0: nothing is projected, and there are no centroids"):
+        read_original(tmp_path / "unused.pickle", skip=True)
+    # Its programs read maps that leave tokens as they are.
+    write_original(tmp_path / "again.pickle", {"layers.0": found}, tmp_path / "c2.pickle")
+    (found,) = read_original(tmp_path / "again.pickle", [tmp_path / "c2.pickle"]).values()
+    x = torch.randn(2, 5, 6)
+    assert torch.equal(x @ found.q["w"] + found.q["b"], x)
+    assert found.centroids is not None
+    assert torch.equal(found.centroids, centroids)

@@ -35,7 +35,8 @@ class Blocks(Pattern):
         super().__init__(pattern.knob)
         self.pattern = pattern
         self.size = size
-        self.projected = pattern.projected  # type: ignore[misc]
+        self.projected, self.learned = pattern.projected, pattern.learned  # type: ignore[misc]
+        self.one_sequence = pattern.one_sequence  # type: ignore[misc]
         self.equivariant = pattern.equivariant and size == 1
 
     @torch.no_grad()

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from tabattn.attention.graphs.blocks import fold
+
 
 def near(count: int, window: int, device: torch.device | None = None) -> Tensor:
     """Sliding window: the ``window`` keys around each query of a sequence.
@@ -45,3 +47,27 @@ def ends(count: int, tokens: int, keys: Tensor | None = None, device: torch.devi
     if tokens > 1:
         end = end | (place == last)
     return end | end.mT
+
+
+def always(count: int, window: int, tokens: int, keys: Tensor | None, block: int, device: torch.device) -> Tensor:
+    """Pairs that are kept whatever is predicted: those of ``near`` and of ``ends``, both of blocks.
+
+    Args:
+        count: Tokens of the sequence.
+        window: Blocks around that of a query; 0 = none.
+        tokens: Blocks at the ends, 0, 1 or 2.
+        keys: Which tokens are visible, ``(batch, 1 or heads, 1, count)``; None = all.
+        block: Consecutive tokens of a block; 1 = tokens are meant.
+        device: Device of the result.
+
+    Returns:
+        Boolean, ``(..., count, count)``.
+    """
+    if block == 1:
+        found = near(count, window, device)
+        return found | ends(count, tokens, keys, device) if tokens else found
+    blocks = -(-count // block)
+    if keys is not None:
+        keys = fold(keys.mT, keys.mT, block)[1].any(dim=-2).mT
+    found = near(blocks, window, device) | ends(blocks, tokens, keys, device)
+    return found.repeat_interleave(block, dim=-2).repeat_interleave(block, dim=-1)[..., :count, :count]

@@ -1,10 +1,15 @@
 """Head-wise projections: learned maps of queries and keys into a few dimensions where a pattern compares them."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from tabattn.attention.mechanism import check_at_least
+from tabattn.attention.mechanism import check_at_least, check_same_length
 from tabattn.attention.scores import full_precision
+
+Shared = bool | Literal["concat"]
+"""Whether queries and keys have one map; ``concat`` = one map of both of a token, one after the other."""
 
 RIDGE = 1e-3
 """Penalty of the regression of what queries attend to, relative to the variance of queries."""
@@ -14,33 +19,41 @@ class HeadProjection(nn.Module):
     """Head-wise projections of queries and keys, linear or with one hidden layer, apart for each head.
 
     ``x w + b``, or ``tanh(x w1 + b1) w2 + b2``. The state holds ``q.w``, ``q.b`` and ``k.w``, ``k.b``, or with a hidden
-    layer ``q.w1``, ``q.b1``, ``q.w2``, ``q.b2`` and so on; where the map is shared, it is ``q`` alone.
+    layer ``q.w1``, ``q.b1``, ``q.w2``, ``q.b2`` and so on; where the map is shared, it is ``q`` alone. A concatenated
+    map has as inputs the query and the key of a token, one after the other, so that both are projected to one point.
 
-    Source: Treviso et al. 2022, arXiv 2109.12188, section 4.1.
+    Source: Treviso et al. 2022, arXiv 2109.12188, section 4.1, and its programs.
 
     Args:
         heads: Number of attention heads.
         head_dim: Width of one head.
-        width: Dimensions of what is projected.
+        width: Dimensions of what is projected; None = queries and keys are left as they are, and nothing is learned.
         hidden: Width of the hidden layer; None = linear.
-        shared: Whether queries and keys have one map.
+        shared: Whether queries and keys have one map; ``concat`` = one of both of a token together.
 
     Raises:
-        ValueError: A size is below 1.
+        ValueError: A size is below 1, ``hidden`` is given without ``width``, or ``shared`` is something else.
     """
 
-    q: "HeadMap"
+    q: "HeadMap | None"
     k: "HeadMap | None"
 
     def __init__(
-        self, heads: int, head_dim: int, width: int = 4, hidden: int | None = None, shared: bool = False
+        self, heads: int, head_dim: int, width: int | None = 4, hidden: int | None = None, shared: Shared = False
     ) -> None:
         super().__init__()
-        check_at_least(1, heads=heads, head_dim=head_dim, width=width)
+        if shared not in (True, False, "concat"):
+            raise ValueError(f"shared must be true, false or concat, got {shared!r}")
+        self.concat = shared == "concat"
+        inputs = 2 * head_dim if self.concat else head_dim
+        self.width = inputs if width is None else width
+        check_at_least(1, heads=heads, head_dim=head_dim, width=self.width)
         if hidden is not None:
             check_at_least(1, hidden=hidden)
-        self.q = HeadMap(heads, head_dim, width, hidden)
-        self.k = None if shared else HeadMap(heads, head_dim, width, hidden)
+            if width is None:
+                raise ValueError(f"hidden must be None where nothing is projected (width None), got {hidden}")
+        self.q = None if width is None else HeadMap(heads, inputs, width, hidden)
+        self.k = None if width is None or shared else HeadMap(heads, inputs, width, hidden)
 
     def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Project queries and keys, in at least float32.
@@ -51,8 +64,26 @@ class HeadProjection(nn.Module):
 
         Returns:
             ``(batch, heads, queries, width)`` and ``(batch, heads, keys, width)``.
+
+        Raises:
+            ValueError: Queries and keys are concatenated, and not equally many.
         """
+        if self.concat:
+            check_same_length(self, q, k)
+            q = k = torch.cat((q, k), dim=-1)
+        if self.q is None:
+            return full_precision(q), full_precision(k)
+        if self.concat:
+            points = self.q(q)
+            return points, points
         return self.q(q), (self.q if self.k is None else self.k)(k)
+
+    @property
+    def approximates(self) -> bool:
+        """Whether the maps can be factors of scores: linear, into no more dimensions than a head has, not of both."""
+        if self.q is None or self.concat or "w" not in self.q.state_dict():
+            return False
+        return self.q.w.shape[2] <= self.q.w.shape[1]
 
     @torch.no_grad()
     def approximate(self, q: Tensor, k: Tensor, attended: Tensor | None = None) -> None:
@@ -69,9 +100,11 @@ class HeadProjection(nn.Module):
             attended: Mean of the keys by the attention weights of each query, of the shape of ``q``; None = unknown.
 
         Raises:
-            ValueError: The maps have a hidden layer, ``width`` is above head_dim, there are no tokens, or ``attended``
-                is given for a shared map.
+            ValueError: The maps have a hidden layer, there are none or one of both together, ``width`` is above
+                head_dim, there are no tokens, or ``attended`` is given for a shared map.
         """
+        if self.q is None or self.concat:
+            raise ValueError("queries and keys must be projected apart to approximate scores")
         if "w" not in self.q.state_dict():
             raise ValueError("hidden must be None to approximate scores, got a hidden layer")
         _, head_dim, width = self.q.w.shape

@@ -128,3 +128,40 @@ def test_half_precision_is_projected_in_single(dtype: torch.dtype) -> None:
 def test_sizes_are_checked(sizes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(sizes))} must be at least 1, got 0"):
         HeadProjection(**{"heads": 2, "head_dim": 8, **sizes})
+
+
+def test_both_of_a_token_together_are_one_point() -> None:
+    made = HeadProjection(2, 3, width=4, hidden=5, shared="concat")
+    q, k = torch.randn(1, 2, 6, 3), torch.randn(1, 2, 6, 3)
+    own, theirs = made(q, k)
+    assert torch.equal(own, theirs)
+    torch.testing.assert_close(own, made.q(torch.cat((q, k), dim=-1)))
+    assert made.q.w1.shape == (2, 6, 5)
+    assert {name[0] for name in made.state_dict()} == {"q"}
+    with pytest.raises(ValueError, match="must have one length, got 6 and 5"):
+        made(q, k[:, :, :5])
+
+
+def test_nothing_is_projected_without_a_width() -> None:
+    q, k = torch.randn(1, 2, 6, 3), torch.randn(1, 2, 5, 3)
+    made = HeadProjection(2, 3, width=None)
+    assert made.width == 3
+    assert not made.state_dict()
+    for given, found in zip((q, k), made(q, k), strict=True):
+        assert torch.equal(given, found)
+    both = HeadProjection(2, 3, width=None, shared="concat")
+    assert both.width == 6
+    assert torch.equal(both(q, q)[1], torch.cat((q, q), dim=-1))
+
+
+@pytest.mark.parametrize("own", [{"shared": "concat"}, {"width": None}, {"width": 5}, {"hidden": 4}])
+def test_maps_that_cannot_be_factors(own: dict) -> None:
+    made = HeadProjection(2, 3, **{"width": 2, **own})
+    assert not made.approximates
+    with pytest.raises(ValueError, match="to approximate scores"):
+        made.approximate(torch.randn(2, 6, 3), torch.randn(2, 6, 3))
+    assert HeadProjection(2, 3, width=3).approximates
+    with pytest.raises(ValueError, match="shared must be true, false or concat, got 'both'"):
+        HeadProjection(2, 3, shared="both")
+    with pytest.raises(ValueError, match=r"hidden must be None where nothing is projected \(width None\), got 4"):
+        HeadProjection(2, 3, width=None, hidden=4)

@@ -1,5 +1,6 @@
 """Command that converts files of sparse attention graphs: messages and exit statuses."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,10 @@ import torch
 
 from datamodules.sparsity import __main__ as command
 from datamodules.sparsity.records import RecordFile, write_records
+from tabattn.contract.queries_keys import Layer
+from tabattn.sparsity.options import ClusterOptions
+from tabattn.sparsity.task import SparsefinderProjections
+from tabattn.storage.files import write_checkpoint
 from tabattn.storage.projection_files import LayerProjection, read_projections, write_projections
 from tests.datamodules.sparsity.records import dumpable
 
@@ -60,6 +65,43 @@ def test_projections_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert torch.equal(again[name].centroids, layer.centroids)
 
 
+def test_projections_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = [Layer(f"network.{number}.mechanism", 2, 8, (1.5, 1.5), 8**-0.5) for number in (0, 1)]
+    task = SparsefinderProjections(
+        4, shared=False, clusters=ClusterOptions(3), layers=[each._asdict() for each in layers]
+    )
+    for maps in task.network.maps():
+        maps.centroids.normal_()
+    task.on_save_checkpoint(saved := {"state_dict": {}, "hyper_parameters": dict(task.hparams)})
+    write_checkpoint(tmp_path / "best.ckpt", {**saved, "state_dict": task.state_dict()})
+    assert run("--convert", tmp_path / "best.ckpt", "--out", tmp_path / "a.safetensors") == 0
+    assert "2 layers; network.0.mechanism: heads 2, head_dim 8, width 4" in capsys.readouterr().out
+    found = read_projections(tmp_path / "a.safetensors")
+    told = json.loads((tmp_path / "a.json").read_text())
+    assert list(found) == list(told["layers"]) == [each.path for each in layers]
+    for maps, each in zip(task.network.maps(), found.values(), strict=True):
+        assert torch.equal(each.k["w"], maps.projection.k.w)
+        assert torch.equal(each.centroids, maps.centroids)
+    out = ("--out", tmp_path / "p.pickle", "--centroids", tmp_path / "c.pickle")
+    assert run("--convert", tmp_path / "best.ckpt", *out) == 0
+    assert torch.equal(torch.load(tmp_path / "c.pickle")[1], task.network.maps()[1].centroids)
+    assert run("--check", tmp_path / "best.ckpt") == 0
+    assert run("--convert", tmp_path / "none.ckpt", "--out", tmp_path / "b.safetensors") == 2
+
+
+def test_maps_of_both_together_and_unused_ones_are_said(tmp_path: Path) -> None:
+    both = {"w": torch.randn(2, 16, 4), "b": torch.randn(2, 1, 4)}
+    torch.save([{"q": both, "k": both}], tmp_path / "p.pickle")
+    torch.save([torch.randn(2, 1, 3, 8)], tmp_path / "c.pickle")
+    assert run("--convert", tmp_path / "p.pickle", "--concat", "--out", tmp_path / "a.safetensors") == 0
+    (found,) = read_projections(tmp_path / "a.safetensors").values()
+    assert (found.shared, found.sizes["head_dim"]) == ("concat", 8)
+    skip = ("--skip", "--centroids", tmp_path / "c.pickle", "--out", tmp_path / "b.safetensors")
+    assert run("--convert", tmp_path / "p.pickle", *skip) == 0
+    (found,) = read_projections(tmp_path / "b.safetensors").values()
+    assert (found.q, found.sizes["width"], found.sizes["head_dim"]) == ({}, None, 8)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -74,6 +116,16 @@ def test_projections_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--convert", "c.h5", "--out", "b.pt", "--paths", "a", "a"], "--paths must name the 2 layers, each once"),
         (["--convert", "c.h5", "--out", "b.pt", "--centroids", "a"], "--centroids goes with projections only"),
         (["--convert", "c.h5", "--out", "b.pt", "--rescale"], "rescale is for dumps"),
+        (
+            ["--convert", "a.ckpt", "--out", "b.h5"],
+            ".ckpt to .h5 is no conversion; there are: .pt to .h5, .h5 to .pt, ",
+        ),
+        (["--convert", "p.safetensors", "--out", "b.pickle", "--concat"], "--concat and --skip go with a .pickle"),
+        (["--convert", "a.pt", "--out", "b.h5", "--skip"], "--concat and --skip go with a .pickle"),
+        (
+            ["--convert", "a.ckpt", "--out", "b.safetensors", "--centroids", "c"],
+            "--centroids goes with a .pickle of projections only, got a checkpoint",
+        ),
         (["--convert", "a.pickle", "--out", "b.safetensors", "--rescale"], "--rescale goes with dumps"),
         (
             ["--convert", "p.safetensors", "--out", "b.pickle", "--centroids", "c"],
