@@ -352,10 +352,11 @@ def test_auto_takes_adasplash_after_one_trial(adasplash, dtype):
             "adasplash is not used for torch.float32 and head_dim 16: it differs",
         ),
         (lambda *x, **own: splash(*x, **own) * torch.nan, "it differs by nan, more than 0.0001"),
+        (lambda *x, **own: splash(*x, **own) + (0 * x[1]).sum().sqrt(), "it differs by nan"),
         (lambda *x, **own: splash(*x, **own).detach() + 0 * sum(x), "it differs by 1"),
         (lambda *x, **own: {}["shared memory"], "head_dim 16: KeyError: 'shared memory'"),
     ],
-    ids=["differs", "nan", "gradient", "fails"],
+    ids=["differs", "nan", "nan of a gradient", "gradient", "fails"],
 )
 def test_auto_leaves_a_kernel_that_fails_its_trial(adasplash, wrong, message, monkeypatch):
     monkeypatch.setitem(sys.modules, "adasplash", SimpleNamespace(adasplash_v1=wrong))
