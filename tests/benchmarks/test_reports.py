@@ -22,6 +22,7 @@ from benchmarks import (
     pairs_sweep,
     plots,
     predict_cache,
+    prior_rows,
     prior_step,
     prior_variants,
     reconstruction,
@@ -215,6 +216,8 @@ def test_more_tasks_than_there_are_is_told_at_once(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("read", "words", "said"),
     [
+        (prior_rows.arguments, ["--out={file}"], "is a file"),
+        (prior_rows.arguments, ["--rows=1"], "rows must be at least 2"),
         (prior_variants.arguments, ["--out={file}"], "is a file"),
         (prior_variants.arguments, ["--tables={folder}"], "there is no"),
         (prior_variants.arguments, ["--config={folder}/none.yaml"], "config: there is no file"),
