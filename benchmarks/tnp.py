@@ -2,7 +2,8 @@
 
 The checkout is that of TNP-pytorch, which is no part of this project. The networks of a seed take the same batches in
 turns, so that ratios of speed hold on a busy machine too. All are scored on one saved evaluation set, as is the oracle.
-Without a checkout only networks of this project are trained. On a GPU, ``--graphs`` replays all steps as CUDA graphs,
+Without a checkout only networks of this project are trained. ``--biased`` compares those of 4 layers with and without a
+distance bias of attention. On a GPU, ``--graphs`` replays all steps as CUDA graphs,
 with which the original's 100,000 steps take minutes.
 """
 
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from benchmarks.graphs import GraphedTraining, Places
 from benchmarks.measure import on_device, provenance
 from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish, writable_folder
-from benchmarks.tnp_networks import SIZES, Entrant, LogDensity, entrants
+from benchmarks.tnp_networks import MUON, SIZES, WAVES, Entrant, LogDensity, biased, entrants
 from datamodules import SyntheticPairs
 from datamodules.pairs import SyntheticEvaluation
 from tabattn.contract.batches import PairBatch
@@ -35,7 +36,10 @@ TIMED = 25
 
 def train(options: argparse.Namespace, seed: int) -> dict[str, Entrant]:
     """Train all networks of a seed, in turns on each batch."""
-    made = entrants(options.original, seed, options.device, options.equal)
+    if options.biased:
+        made = biased(seed, options.device)
+    else:
+        made = entrants(options.original, seed, options.device, options.equal)
     data = SyntheticPairs(
         "tnp", batch_size=BATCH, steps_per_epoch=options.steps, seed=seed + 1, num_workers=options.workers
     )
@@ -47,8 +51,8 @@ def train(options: argparse.Namespace, seed: int) -> dict[str, Entrant]:
         batch = on_device(given, options.device)
         for entrant in made.values():
             start = time.perf_counter()
-            for group in entrant.optimizer.param_groups:
-                group["lr"] = entrant.rate * factor(number, options.steps)
+            for group, rate in zip(entrant.optimizer.param_groups, entrant.rates, strict=True):
+                group["lr"] = rate * factor(number, options.steps)
             entrant.optimizer.zero_grad()
             entrant.loss(batch).backward()
             entrant.optimizer.step()
@@ -77,7 +81,7 @@ def _with_graphs(made: Mapping[str, Entrant], batches: Iterable[PairBatch], opti
             if timed:
                 _wait(options.device)
             start = time.perf_counter()
-            replayed = graphs[name].step(batch, entrant.rate * factor(number, options.steps))
+            replayed = graphs[name].step(batch, entrant.rates[0] * factor(number, options.steps))
             if timed and replayed:
                 _wait(options.device)
                 entrant.seconds.append(time.perf_counter() - start)
@@ -112,11 +116,10 @@ def score(log_density: LogDensity, batches: list[PairBatch], device: torch.devic
 def report(options: argparse.Namespace, scores: Mapping[str, list[float]], seconds: Mapping[str, float]) -> str:
     """Report in Markdown."""
     digest = hashlib.sha256((options.folder / f"evaluation_{options.batches}.pt").read_bytes()).hexdigest()[:12]
-    twice = "" if options.equal else "; twice the rate: 1e-3"
-    way = "; all steps are CUDA graphs" if options.graphs else ""
+    sizes = SIZES | ({"layers": 4} if options.biased else {})
     text = (
-        f"{options.steps} steps of batches of {BATCH}, {options.seeds} seeds, {SIZES}; scored on {options.batches} "
-        f"batches (SHA-256 {digest}). As the original: Adam 5e-4, cosine to zero (ours fused){twice}{way}. "
+        f"{options.steps} steps of batches of {BATCH}, {options.seeds} seeds, {sizes}; scored on {options.batches} "
+        f"batches (SHA-256 {digest}). {_training(options)} "
         "Log-likelihood: nats of a target, mean over batches of batch means, as the original reports it. "
         "Differences: seed by seed, with their standard error where there are several. "
         "The oracle knows length scale and variance of the kernel of each task; the best prediction without them is "
@@ -124,11 +127,34 @@ def report(options: argparse.Namespace, scores: Mapping[str, list[float]], secon
     )
     chosen = [f"--steps {options.steps}", f"--seeds {options.seeds}", f"--batches {options.batches}"]
     chosen += [f"--device {options.device}"] if options.device.type != "cpu" else []
-    chosen += [f"--{name}" for name in ("equal", "graphs") if getattr(options, name)]
-    command = f"`python -m benchmarks.tnp --original <checkout of TNP-pytorch> {' '.join(chosen)}`"
-    title = "# TNPD and the original TNP-D on the protocol of Transformer Neural Processes"
-    head = [title, "", command, "", f"{provenance(options.device)}.", "", text, ""]
+    chosen += [f"--{name}" for name in ("biased", "equal", "graphs") if getattr(options, name)]
+    original = "" if options.original is None else "--original <checkout of TNP-pytorch> "
+    title = "TNPD and the original TNP-D"
+    if options.biased:
+        title = "TNPD with and without distance bias"
+    head = [f"# {title} on the protocol of Transformer Neural Processes", ""]
+    head += [
+        f"`python -m benchmarks.tnp {original}{' '.join(chosen)}`",
+        "",
+        f"{provenance(options.device)}.",
+        "",
+        text,
+        "",
+    ]
     return "\n".join([*head, *table(scores, seconds), ""])
+
+
+def _training(options: argparse.Namespace) -> str:
+    """Sentences on optimizers and options of the networks."""
+    if options.biased:
+        return (
+            "All rates fall to zero by a cosine, as in the original. Adam, fused: 1e-3, twice the original's rate. "
+            f"MuonAdamW: {MUON[0]} for matrices, {MUON[1]} for the rest. Distance bias: "
+            f"`tokens.distances={WAVES}`; relative values: `tokens.relative=true` with it."
+        )
+    twice = "" if options.equal else "; twice the rate: 1e-3"
+    way = "; all steps are CUDA graphs" if options.graphs else ""
+    return f"As the original: Adam 5e-4, cosine to zero (ours fused){twice}{way}."
 
 
 def table(scores: Mapping[str, list[float]], seconds: Mapping[str, float]) -> list[str]:
@@ -181,6 +207,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="processes that draw tasks (default: 0)")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="device (default: cpu)")
     parser.add_argument("--equal", action="store_true", help="leave out our network with other sizes")
+    parser.add_argument("--biased", action="store_true", help="compare networks with and without distance bias instead")
     parser.add_argument("--graphs", action="store_true", help="take the steps as CUDA graphs")
     parser.add_argument(
         "--folder", type=writable_folder, default=Path("runs/tnp"), help="where the evaluation set is kept"
@@ -192,6 +219,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     check_checkout(parser, "original", options.original, "regression/models/tnpd.py")
     if options.graphs and options.device.type != "cuda":
         parser.error(f"--graphs needs --device=cuda, got {options.device}")
+    if options.biased and (given := [name for name in ("original", "equal", "graphs") if getattr(options, name)]):
+        parser.error(f"--biased compares networks of this project alone, without --{given[0]}")
+    if options.biased and options.out == parser.get_default("out"):
+        options.out = options.out.with_name("tnp_distances.md")
     return options
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -12,11 +13,16 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from tabattn.contract.batches import PairBatch
-from tabattn.pairs import TNPD
+from tabattn.optim import MuonAdamW
+from tabattn.pairs import TNPD, TokenOptions
 
 SIZES = {"dim": 64, "heads": 4, "hidden": 128, "layers": 6}
 RATE = 5e-4
 """Learning rate of the original."""
+MUON = (5e-3, 2e-3)
+"""Learning rates of MuonAdamW, those of ``configs/pairs.yaml``."""
+WAVES = 16
+"""Wavelengths of the distance bias."""
 LogDensity = Callable[[PairBatch], Tensor]
 """Log-density of each target of a batch given the context."""
 Build = Callable[[], tuple[nn.Module, LogDensity]]
@@ -29,14 +35,14 @@ class Entrant(NamedTuple):
         network: The network.
         log_density: Log-density of each target of a batch.
         optimizer: Its optimizer.
-        rate: Peak of its learning rate.
+        rates: Peak of the learning rate of each group of its parameters.
         seconds: Times of its steps.
     """
 
     network: nn.Module
     log_density: LogDensity
     optimizer: Optimizer
-    rate: float
+    rates: list[float]
     seconds: list[float]
 
     def loss(self, batch: PairBatch) -> Tensor:
@@ -121,7 +127,32 @@ def entrants(checkout: Path | None, seed: int, device: torch.device, equal: bool
         network, log_density = build()
         network.to(device)
         fused = None if name.startswith("original") else True
-        made[name] = Entrant(network, log_density, Adam(network.parameters(), rate, fused=fused), rate, [])
+        optimizer = Adam(network.parameters(), rate, fused=fused)
+        made[name] = Entrant(network, log_density, optimizer, [rate], [])
+    return made
+
+
+def biased(seed: int, device: torch.device) -> dict[str, Entrant]:
+    """Networks of this project of 4 layers with and without distance bias, all with the same initial weights.
+
+    Args:
+        seed: Seed of the weights.
+        device: Device of the training.
+    """
+    distances = TokenOptions(distances=WAVES)
+    tokens = {
+        "MuonAdamW": TokenOptions(),
+        "MuonAdamW, distance bias": distances,
+        "MuonAdamW, distance bias, relative values": replace(distances, relative=True),
+    }
+    made = {}
+    for name, chosen in {"Adam, twice the rate": TokenOptions(), **tokens}.items():
+        torch.manual_seed(seed)
+        network, log_density = ours(layers=4, tokens=chosen)
+        network.to(device)
+        parameters = network.parameters()
+        optimizer = MuonAdamW(parameters, *MUON) if name in tokens else Adam(parameters, 2 * RATE, fused=True)
+        made[name] = Entrant(network, log_density, optimizer, [group["lr"] for group in optimizer.param_groups], [])
     return made
 
 

@@ -73,6 +73,7 @@ class Block(nn.Module):
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         columns: Tensor | None = None,
+        locations: Tensor | None = None,
     ) -> Tensor:
         """Transform rows, which attend to the context rows and to those that the KV cache holds.
 
@@ -87,13 +88,17 @@ class Block(nn.Module):
                 the cache, then the context rows; True = may be seen. None = all.
             cache: KV cache, to which the keys and values of the context rows are appended; None = none.
             columns: Column mask of tables, ``(batch, columns)`` boolean; True = may be seen. None = all.
+            locations: Location features of the rows of a sequence, for the distance bias of ``RowAttention``,
+                ``(batch, rows, features)``; None = none.
 
         Returns:
             Of the shape of ``x``; only the target rows where the attention between rows computes no others, and only
             the last column or the summary columns where ``readout``.
         """
         if self.features is None:
-            return self._in_tokens(self._between_rows(x, context, mask, cache))
+            return self._in_tokens(self._along_sequence(x, context, mask, cache, locations))
+        if locations is not None:
+            raise ValueError("locations must be None for tables, whose rows have none")
         if self.order == "columns":
             x = self._between_columns(self.features, x, columns)
             return self._in_tokens(self._between_rows(x, context, mask, cache))
@@ -113,11 +118,21 @@ class Block(nn.Module):
             x = x[:, :, read]
         return self._added(self.norms[0], x, mixed.view(x.shape))
 
+    def _along_sequence(
+        self, x: Tensor, context: int | None, mask: Tensor | None, cache: KVCache | None, locations: Tensor | None
+    ) -> Tensor:
+        norm = self.norms[-2]
+        read = self._read(norm, x)
+        if locations is None:
+            mixed = self.rows(read, context, mask, cache)
+        elif isinstance(self.rows, RowAttention):
+            mixed = self.rows(read, context, mask, cache, locations)
+        else:
+            raise ValueError(f"locations need a RowAttention, got {type(self.rows).__name__}")
+        return self._added(norm, x[:, x.shape[1] - mixed.shape[1] :], mixed)
+
     def _between_rows(self, x: Tensor, context: int | None, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         norm = self.norms[-2]
-        if x.dim() == 3:
-            mixed = self.rows(self._read(norm, x), context, mask, cache)
-            return self._added(norm, x[:, x.shape[1] - mixed.shape[1] :], mixed)
         apart = x[:, :, : self.summaries]
         x = x[:, :, self.summaries :]
         columns = x.shape[2]
@@ -151,6 +166,8 @@ def row_block(
     *,
     readout: bool = False,
     norm: Norm = "after",
+    waves: int = 0,
+    relative: bool = False,
 ) -> Block:
     """Make a transformer block over a sequence of rows, each one token.
 
@@ -166,8 +183,10 @@ def row_block(
             from outside, else Softmax.
         readout: Whether to compute target rows only, as in a last layer, after which nothing reads the context rows.
         norm: Layer normalisation: ``after`` = post-norm, ``before`` = pre-norm.
+        waves: Number of wavelengths of the distance bias (see ``DistanceBias``); 0 = none.
+        relative: Whether values are rotated by location (see ``rotated``).
     """
-    rows = RowAttention(dim, heads, attention, target_attention, readout=readout)
+    rows = RowAttention(dim, heads, attention, target_attention, readout=readout, waves=waves, relative=relative)
     return Block(dim, rows, nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, dim)), norm=norm)
 
 

@@ -63,17 +63,31 @@ class TokenOptions:
         member_embed: Encoding of the sequence: ``one_hot``, or a ``learned`` vector; ``hidden`` = none in context
             tokens, so that attention cannot tell sequences apart, and first predictions fall between them (not for
             ``SeedNetwork``, whose context never has one).
-        fourier: Number of Fourier features of the location, with wavelengths from twice the axis down by halves.
+        fourier: Number of Fourier features of the location, with wavelengths from twice the axis down by halves; None =
+            tokens without the location, so that only differences of locations count, and a shift of all of them changes
+            no prediction (not for ``SeedNetwork``; not with ``Inducing`` and ``Linear``, which do not compare a query
+            with a key).
+        distances: Number of wavelengths, from twice the axis to a 16th of it, of a learned function of the distance
+            ``|x - x'|`` that each head adds to its scores; 0 = none (as for ``SeedNetwork``).
+        relative: Whether attention rotates values by angles proportional to ``x - x'``, at wavelengths among those of
+            ``distances``, so that a point reads where the others lie relative to itself.
     """
 
     member_embed: Literal["one_hot", "learned", "hidden"] = "one_hot"
-    fourier: int = 2
+    fourier: int | None = 2
+    distances: int = 0
+    relative: bool = False
 
     def __post_init__(self) -> None:
         if self.member_embed not in ("one_hot", "learned", "hidden"):
             raise ValueError(f"member_embed must be one_hot, learned or hidden, got {self.member_embed!r}")
-        if self.fourier < 0:
-            raise ValueError(f"fourier must be at least 0, got {self.fourier}")
+        for name, value in (("fourier", self.fourier), ("distances", self.distances)):
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
+        if self.relative and not self.distances:
+            raise ValueError("distances must be at least 1 where relative is true, which takes its wavelengths, got 0")
+        if self.fourier is None and not self.distances:
+            raise ValueError("distances must be at least 1 where fourier is none: nothing else reads locations, got 0")
 
 
 DEFAULT_TOKENS = TokenOptions()

@@ -59,6 +59,11 @@ class SeedNetwork(PairNetwork):
             raise ValueError(
                 "member_embed must be one_hot or learned for SeedNetwork, whose context has no labels, got 'hidden'"
             )
+        if tokens.fourier is None or tokens.distances:
+            raise ValueError(
+                "SeedNetwork weighs points by fourier features of locations alone: fourier must be a number and "
+                f"distances 0, got {tokens.fourier} and {tokens.distances}"
+            )
         super().__init__(hidden, hidden, members, components, residual)
         features = PlaceFeatures(tokens.fourier)
         self.place = nn.Sequential(features, nn.Linear(features.width, dim))

@@ -35,7 +35,7 @@ class TNPA(TNPD):
         components: Number of Gaussians in each density; 1 = a single Gaussian.
         residual: Baseline that means are predicted as differences from: ``none`` = the mean of the data; ``nearest`` =
             the nearest known value of the same sequence.
-        tokens: Encodings of location and member in tokens.
+        tokens: Encodings of location and member in tokens, and the distance bias of attention.
         norm: Layer normalisation of each layer: ``after`` = post-norm, ``before`` = pre-norm.
     """
 
@@ -87,12 +87,13 @@ class TNPA(TNPD):
         visible = torch.cat([visible.new_ones(2 * targets, count), visible], dim=1)
         mask = visible if readable.mask is None else visible & readable.mask
         asked = self.expect(readable, asked, visible[targets:])
-        tokens = self.tokens(readable.followed_by(asked), count + targets)
-        h, rest = tokens.split([count, 2 * targets], dim=1)
+        points, sizes = readable.followed_by(asked), [count, 2 * targets]
+        h, rest = self.tokens(points, count + targets).split(sizes, dim=1)
+        at_known, at_rest = self.tokens.waves(points.x).split(sizes, dim=1)
         for block in self.layers():
             cache = KVCache()
-            h = block(h, mask=known.mask, cache=cache)
-            rest = block(rest, targets, mask, cache)
+            h = block(h, mask=known.mask, cache=cache, locations=at_known)
+            rest = block(rest, targets, mask, cache, locations=at_rest)
         return self.answer(rest, asked)
 
     def sampler(self, x: Tensor, y: Tensor, member: Tensor, context: int) -> Sampler:
@@ -113,18 +114,19 @@ class Cached(Sampler):
         self.asked: tuple[Tensor, Tensor] | None = None
         self.unread: Points | None = None
         self.caches = [KVCache() for _ in network.layers()]
-        h = network.tokens(known, known.x.shape[1])
+        h, locations = network.tokens(known, known.x.shape[1]), network.tokens.waves(known.x)
         for block, cache in zip(network.layers(), self.caches, strict=True):
-            h = block(h, mask=known.mask, cache=cache)
+            h = block(h, mask=known.mask, cache=cache, locations=locations)
 
     def step(self, x: Tensor, member: Tensor) -> Distribution:
         self.asked = x[:, None], member[:, None]
         asked = self.network.expect(self.known, self.network.asked_points(*self.asked))
         # The last appended value and this query attend to the same points, so they pass through the layers together.
         appended = 0 if self.unread is None else 1
-        h = self.network.tokens(asked if self.unread is None else self.unread.followed_by(asked), appended)
+        points = asked if self.unread is None else self.unread.followed_by(asked)
+        h, locations = self.network.tokens(points, appended), self.network.tokens.waves(points.x)
         for block, cache in zip(self.network.layers(), self.caches, strict=True):
-            h = block(h, appended, self.known.mask, cache)
+            h = block(h, appended, self.known.mask, cache, locations=locations)
         self.unread = None
         return pick(self.network.answer(h, asked), 0)
 

@@ -35,7 +35,7 @@ class TNPD(PairNetwork):
         residual: Baseline that means are predicted as differences from: ``none`` = the mean of the data; ``nearest`` =
             the nearest known value of the same sequence; ``parallel`` = the other sequences, shifted to the level of
             its known values.
-        tokens: Encodings of location and member in tokens.
+        tokens: Encodings of location and member in tokens, and the distance bias of attention.
         centred: Whether to subtract the mean of the known values of each sequence from its values, and to predict
             differences from it, which makes predictions equivariant to a shift of a sequence.
         norm: Layer normalisation of each layer: ``after`` = post-norm, ``before`` = pre-norm.
@@ -67,7 +67,17 @@ class TNPD(PairNetwork):
         self.centred = centred
         self.tokens = PairTokens(dim, members, tokens)
         self.blocks = nn.ModuleList(
-            row_block(dim, heads, hidden, attention, target_attention, readout=last, norm=norm)
+            row_block(
+                dim,
+                heads,
+                hidden,
+                attention,
+                target_attention,
+                readout=last,
+                norm=norm,
+                waves=tokens.distances,
+                relative=tokens.relative,
+            )
             for last in [False] * (layers - 1) + [True]
         )
         if layers == 1:
@@ -82,9 +92,10 @@ class TNPD(PairNetwork):
             level = height.gather(1, asked.member)
         asked = self.expect(known, asked)
         count = known.x.shape[1]
-        h = self.tokens(known.followed_by(asked), count)
+        points = known.followed_by(asked)
+        h, locations = self.tokens(points, count), self.tokens.waves(points.x)
         for block in self.layers():
-            h = block(h, count, known.mask)
+            h = block(h, count, known.mask, locations=locations)
         return self.answer(h, asked._replace(y=asked.y + level))
 
     def expect(self, known: Points, asked: Points, visible: Tensor | None = None) -> Points:

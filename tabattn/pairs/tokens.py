@@ -11,6 +11,8 @@ from tabattn.pairs.options import DEFAULT_TOKENS, TokenOptions
 
 LONGEST = 8.0
 """Longest wavelength of the Fourier features: twice the axis, so that both ends of the axis differ."""
+SHORTEST = 0.25
+"""Shortest wavelength of the distance bias: a 16th of the axis."""
 
 
 class Points(NamedTuple):
@@ -90,6 +92,24 @@ class PlaceFeatures(nn.Module):
         return torch.cat([x[..., None], angle.sin(), angle.cos()], dim=-1)
 
 
+class WaveFeatures(nn.Module):
+    """Cosines and sines of locations for the distance bias (``tabattn.nn.distances``), at wavelengths from 8 to 0.25.
+
+    Args:
+        waves: Number of wavelengths, in geometric progression.
+    """
+
+    def __init__(self, waves: int) -> None:
+        super().__init__()
+        self.waves = waves
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features ``(..., 2 waves)`` of locations ``(...)`` in [-2, 2]: all cosines, then all sines."""
+        share = torch.linspace(0.0, 1.0, self.waves, device=x.device, dtype=x.dtype)
+        angle = x[..., None] * (2 * pi / (LONGEST * (SHORTEST / LONGEST) ** share))
+        return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
 class PairTokens(nn.Module):
     """Embedding of points: location, value, member and whether the value is known.
 
@@ -102,9 +122,10 @@ class PairTokens(nn.Module):
     def __init__(self, dim: int, members: int, options: TokenOptions = DEFAULT_TOKENS) -> None:
         super().__init__()
         self.hidden = options.member_embed == "hidden"
-        self.place = PlaceFeatures(options.fourier)
+        self.place = None if options.fourier is None else PlaceFeatures(options.fourier)
+        self.waves = WaveFeatures(options.distances)
         self.member = MemberCode(members, dim, learned=options.member_embed == "learned")
-        inputs = self.place.width + 2 + self.member.width
+        inputs = (0 if self.place is None else self.place.width) + 2 + self.member.width
         self.mlp = nn.Sequential(nn.Linear(inputs, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, points: Points, known: int) -> Tensor:
@@ -122,4 +143,5 @@ class PairTokens(nn.Module):
         if self.hidden:
             code = code * (1 - observed)[:, None]
         numbers = torch.stack([points.y, observed.expand_as(points.y)], dim=-1)
-        return self.mlp(torch.cat([self.place(points.x), numbers, code], dim=-1))
+        place = [] if self.place is None else [self.place(points.x)]
+        return self.mlp(torch.cat([*place, numbers, code], dim=-1))

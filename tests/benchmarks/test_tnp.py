@@ -2,7 +2,12 @@
 
 import statistics
 
-from benchmarks.tnp import table
+import pytest
+import torch
+
+from benchmarks.reports import FOLDER
+from benchmarks.tnp import arguments, table
+from benchmarks.tnp_networks import biased
 
 SECONDS = {"original": 0.04, "ours": 0.02}
 
@@ -29,3 +34,25 @@ def test_one_seed_has_no_errors() -> None:
         "ours": ["0.2500", "", "-0.2500", "20.0", "2.00"],
         "oracle": ["1.5000", "", "+1.0000", "", ""],
     }
+
+
+def test_networks_with_and_without_distance_bias_start_equal() -> None:
+    made = biased(3, torch.device("cpu"))
+    states = [entrant.network.state_dict() for entrant in made.values()]
+    assert [sum("amplitude" in name for name in state) for state in states] == [0, 0, 4, 4]
+    for state in states[1:]:
+        assert all(state[name].equal(weight) for name, weight in states[0].items())
+    for entrant in made.values():
+        assert entrant.rates == [group["lr"] for group in entrant.optimizer.param_groups]
+
+
+def test_a_comparison_of_the_bias_has_a_report_of_its_own() -> None:
+    assert arguments([]).out == FOLDER / "tnp.md"
+    assert arguments(["--biased"]).out == FOLDER / "tnp_distances.md"
+    assert arguments(["--biased", "--out", "own.md"]).out.name == "own.md"
+
+
+def test_a_comparison_of_the_bias_has_no_other_entrants(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments(["--biased", "--equal"])
+    assert "--biased compares networks of this project alone, without --equal" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def awake(name: str = "TNPD", **own: object) -> PairNetwork:
         name: Its class.
         own: Its options; those of its tokens too.
     """
-    tokens = {key: own.pop(key) for key in ("member_embed", "fourier") if key in own}
+    tokens = {key: own.pop(key) for key in ("member_embed", "fourier", "distances", "relative") if key in own}
     network = built(name, **own, tokens=TokenOptions(**tokens))  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in network.parameters():
