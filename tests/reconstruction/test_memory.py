@@ -92,6 +92,9 @@ def test_predictions_of_the_same_rows_are_kept_outside_of_training(monkeypatch: 
     behind_another = ask(kept, [*range(30), *range(40, 60)], every[:30])
     assert torch.equal(behind_another.mean[0, 30:], expected.mean[0, 40:])
     assert asked == [20, 20, 20]
+    turned = ask(kept, [*range(40), *reversed(range(40, 60))], every[:40])
+    close(turned.mean[0, 40:].flip(0), expected.mean[0, 40:])
+    assert asked.pop() == 20
     for count in range(1, KEPT + 1):
         ask(kept, [*range(40), *range(40, 40 + count)], every[:40])
     assert len(kept.memory._kept) == KEPT

@@ -88,8 +88,10 @@ def trainer(folder: Path, sanity: int = 0, **options: Any) -> Trainer:
     )
 
 
-def validated(task: LightningModule, data: list[Any], folder: Path, **options: Any) -> dict[str, float]:
-    (scores,) = trainer(folder, **options).validate(task, *data[-1:], verbose=False)
+def validated(
+    task: LightningModule, data: list[Any], folder: Path, how: str = "validate", **options: Any
+) -> dict[str, float]:
+    (scores,) = getattr(trainer(folder, **options), how)(task, *data[-1:], verbose=False)
     return dict(scores)
 
 
@@ -124,21 +126,22 @@ class Stops(Exception):
 
 
 @pytest.mark.parametrize("make", CASES.values(), ids=[cls.__name__ for cls in CASES])
+@pytest.mark.parametrize(("how", "hook"), [("validate", "on_validation_epoch_end"), ("test", "on_test_epoch_end")])
 def test_an_interrupted_evaluation_adds_nothing_to_the_next(
-    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Any, how: str, hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, data = make(tmp_path)
-    expected = validated(task, data, tmp_path)
+    expected = validated(task, data, tmp_path, how)
     weights = copy.deepcopy(task.state_dict())
 
     def stop(*_: Any) -> None:
         raise Stops
 
     with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(type(task), "on_validation_epoch_end", stop)
+        patch.setattr(type(task), hook, stop)
         for parameter in task.parameters():
             parameter += 0.5
         with pytest.raises(Stops):
-            validated(task, data, tmp_path)
+            validated(task, data, tmp_path, how)
     task.load_state_dict(weights)
-    assert validated(task, data, tmp_path) == pytest.approx(expected, nan_ok=True)
+    assert validated(task, data, tmp_path, how) == pytest.approx(expected, nan_ok=True)
