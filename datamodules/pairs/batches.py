@@ -25,11 +25,13 @@ class Tasks(NamedTuple):
         process: Gaussian process of each task.
         y: Values, ``(batch, points)`` double.
         points: Locations, members, which points are of the sequence to infer, and the size of its context.
+        parameters: Uniform numbers that the process was made from, ``(batch, ranges)``.
     """
 
     process: Process
     y: Tensor
     points: Drawn
+    parameters: Tensor
 
 
 class PairBatches(Dataset[PairBatch]):
@@ -78,7 +80,8 @@ class PairBatches(Dataset[PairBatch]):
         order, context = REGIMES[regime](tasks.points, self.plan.members)
         parts = (tasks.points.x, tasks.y.float(), tasks.points.member)
         x, y, member = (part.gather(1, order) for part in parts)
-        return PairBatch(x, y, member, context, self._oracle(tasks.process, x, y, member, context))
+        known = self._oracle(tasks.process, x, y, member, context)
+        return PairBatch(x, y, member, context, known, process=tasks.parameters)
 
     def draw(self, index: int, swap_roles: bool) -> Tasks:
         """Draw the tasks of a batch."""
@@ -105,7 +108,8 @@ class PairBatches(Dataset[PairBatch]):
             total = integer(FEW * plan.members, count - plan.margin, source)
         process = make_process(plan, hyper)
         inferred = member == role.unsqueeze(1)
-        return Tasks(process, draw(process, x, member, normals), Drawn(x, member, inferred, chance, shown, total))
+        points = Drawn(x, member, inferred, chance, shown, total)
+        return Tasks(process, draw(process, x, member, normals), points, hyper)
 
     def _oracle(self, process: Process, x: Tensor, y: Tensor, member: Tensor, context: int) -> Oracle | None:
         if self.knowledge is None:

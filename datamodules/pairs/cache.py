@@ -30,9 +30,10 @@ CONTEXT, TARGET = 0, 1
 
 
 class PairCache:
-    """HDF5 cache: for each split the arrays ``x, y, k, role``, ``(tasks, points)``, and the oracle.
+    """HDF5 cache: for each split the arrays ``x, y, k, role``, ``(tasks, points)``, the oracle and ``process``.
 
-    ``k`` is the member of a point, and ``role`` is 0 for context and 1 for a target. Shorter tasks are padded with NaN;
+    ``k`` is the member of a point, and ``role`` is 0 for context and 1 for a target; ``process`` holds the parameters of
+    the process of each task, which files of earlier versions lack. Shorter tasks are padded with NaN;
     ``points`` and ``context`` hold the size of each batch. The configuration of the tasks is in the file's attributes.
 
     Args:
@@ -139,7 +140,8 @@ def _read(group: h5py.Group, index: int) -> PairBatch:
     if "joint" in group:
         joint = torch.from_numpy(group["joint"][tasks])
         known = Oracle(cells("mean", context), cells("log_density", context), joint)
-    return PairBatch(cells("x"), cells("y"), cells("k").long(), context, known)
+    process = torch.from_numpy(group["process"][tasks]) if "process" in group else None
+    return PairBatch(cells("x"), cells("y"), cells("k").long(), context, known, process=process)
 
 
 def _fill(part: Part, split: str, batches: PairBatches) -> list[str]:
@@ -151,6 +153,8 @@ def _fill(part: Part, split: str, batches: PairBatches) -> list[str]:
         types |= {"mean": "f4", "log_density": "f4"}
     with signals_held():
         group = part.file.create_group(split)
+        ranges = len(batches.plan.ranges)
+        group.create_dataset("process", (count * size, ranges), "f4", chunks=(size, ranges), fletcher32=True)
         if batches.knowledge is not None:
             group.create_dataset("joint", (count * size,), "f4", chunks=(size,), fletcher32=True)
         for name, kind in types.items():
@@ -177,6 +181,8 @@ def _put(group: h5py.Group, batch: PairBatch, number: int, size: int) -> None:
     group["k"][tasks, :points] = batch.member.numpy()
     group["role"][tasks, :context] = CONTEXT
     group["role"][tasks, context:] = TARGET
+    if batch.process is not None:
+        group["process"][tasks] = batch.process.numpy()
     if batch.oracle is not None:
         group["mean"][tasks, context:points] = batch.oracle.mean.numpy()
         group["log_density"][tasks, context:points] = batch.oracle.log_density.numpy()
@@ -186,7 +192,8 @@ def _put(group: h5py.Group, batch: PairBatch, number: int, size: int) -> None:
 def _digest(batch: PairBatch) -> str:
     """SHA-256 of the arrays of a batch in the file."""
     digest = hashlib.sha256(str((batch.context, tuple(batch.x.shape))).encode())
-    for values in (batch.x, batch.y, batch.member, *(batch.oracle or ())):
+    parts = (batch.x, batch.y, batch.member, *(batch.oracle or ()), batch.process)
+    for values in (part for part in parts if part is not None):
         kind = torch.int64 if values is batch.member else torch.float32
         digest.update(values.to(kind).contiguous().numpy().data)
     return digest.hexdigest()
@@ -207,6 +214,8 @@ def _check_arrays(file: h5py.File, split: str, count: int) -> None:
     for name, kinds in names.items():
         if array(group, name, kinds, 2).shape != x.shape:
             raise DataError(f"{split}/{name} must be of the shape of x, {x.shape}, it is {group[name].shape}")
+    if "process" in group and len(array(group, "process", "f", 2)) != len(x):
+        raise DataError(f"{split}/process must have {len(x)} rows")
     if any(len(size) != count for size in sizes) or len(x) % count:
         raise DataError(f"{split} must hold {count} batches of equal size, points has {len(sizes[0])} entries")
     points, context = sizes[0][()], sizes[1][()]

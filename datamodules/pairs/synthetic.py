@@ -6,7 +6,8 @@ from torch.utils.data import DataLoader
 from datamodules.counter import CounterLoader, endless, shared
 from datamodules.pairs.batches import PairBatches
 from datamodules.pairs.cache import CachedPairs, Facts, PairCache
-from datamodules.pairs.kinds import KINDS, Kind, PairPlan, grid
+from datamodules.pairs.exact import exact
+from datamodules.pairs.kinds import KINDS, Kind, PairPlan, grid, make_process
 from datamodules.pairs.options import Shown
 from datamodules.pairs.regimes import Regime
 from datamodules.pairs.synthetic_options import (
@@ -20,6 +21,7 @@ from datamodules.pairs.synthetic_options import (
 )
 from tabattn.contract.batches import PairBatch, Scaling
 from tabattn.contract.checks import NotInCheckpoints, check_least
+from tabattn.contract.views import ExactDensity
 from tabattn.storage.earlier import Movable
 
 SPLITS = ("train", "val", "test")
@@ -124,6 +126,21 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
     def scaling(self) -> Scaling:
         """Range of locations, and mean and standard deviation of values over all tasks."""
         return Scaling(*self.plan.x_range, 0.0, self.plan.spread)
+
+    def exact(self, batch: PairBatch) -> ExactDensity | None:
+        """Exact density of each target of a batch given its context, whatever its layout.
+
+        It knows what ``evaluation.oracle`` says: the process of each task, or only the distribution of processes.
+
+        Args:
+            batch: Tasks of this datamodule, on the CPU.
+
+        Returns:
+            The densities; None if the tasks are of a cache file that does not hold their processes.
+        """
+        if self.oracle == "marginal":
+            return exact((make_process(self.plan, row.expand(len(batch.x), -1)) for row in grid(self.plan)), batch)
+        return None if batch.process is None else exact([make_process(self.plan, batch.process)], batch)
 
     def prepare_data(self) -> None:
         """Write the cache file, or check that it holds these tasks."""

@@ -63,6 +63,8 @@ class PairBatch(NamedTuple):
         padding: Padding mask, ``(batch, points)`` boolean; True = a filler point, neither shown nor predicted nor
             scored. None = no padding.
         task: Number of each task in the data, ``(batch,)`` long, such as the first row of its window; None = synthetic.
+        process: Parameters of the process that made each task, ``(batch, any)``, which its datamodule reads
+            (``exact``), and no network; None = unknown.
     """
 
     x: Tensor
@@ -72,12 +74,14 @@ class PairBatch(NamedTuple):
     oracle: Oracle | None = None
     padding: Tensor | None = None
     task: Tensor | None = None
+    process: Tensor | None = None
 
     def first(self, count: int) -> Self:
         """Return the first ``count`` tasks of the batch, without their oracle."""
         x, y, member = (part[:count] for part in self[:3])
-        padding, task = (None if part is None else part[:count] for part in (self.padding, self.task))
-        return self._replace(x=x, y=y, member=member, oracle=None, padding=padding, task=task)
+        rest = (None if part is None else part[:count] for part in (self.padding, self.task, self.process))
+        padding, task, process = rest
+        return self._replace(x=x, y=y, member=member, oracle=None, padding=padding, task=task, process=process)
 
     def unscored(self) -> Self:
         """Return the batch with the values of all targets unknown (NaN), so that none is scored."""

@@ -60,6 +60,20 @@ class OutputCurve(NamedTuple):
     found: Tensor
 
 
+class ExactDensity(NamedTuple):
+    """Exact density of the targets of a batch: a mixture of Gaussians, of one component where the process is known.
+
+    Attributes:
+        weights: Weight of each component, ``(batch, components)``.
+        means: Means, ``(batch, targets, components)``; NaN = padding.
+        stds: Standard deviations, noise included, of that shape.
+    """
+
+    weights: Tensor
+    means: Tensor
+    stds: Tensor
+
+
 class ScoredColumn(NamedTuple):
     """Truth and predictions of a target column, over all rows that were scored.
 

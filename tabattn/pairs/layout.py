@@ -142,4 +142,5 @@ def _arrange(
         context=context,
         padding=~exists,
         task=batch.task,
+        process=batch.process,
     )
