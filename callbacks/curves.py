@@ -1,9 +1,10 @@
-"""Plots of inferred sequences: whole trajectories, and the attention of a single step."""
+"""Plots of inferred sequences: whole trajectories, beside the exact density where it is known."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -11,19 +12,21 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabattn.pairs import Attended, Trajectories
+from tabattn.contract.views import ExactDensity
+from tabattn.pairs import Trajectories
+from tabattn.pairs.mixtures import quantiles
 
 DPI = 120
 PANEL = (5.2, 3.1)
 """Width and height of the panel of one task, in inches."""
 GIVEN, TRUTH, CONTEXT, MEAN, SAMPLE = "black", "#e4695f", "red", "gold", "#8ec9ee"
-EDGE, TARGET, LOOKED = "#8a6d00", "limegreen", "darkorange"
+EDGE, EXACT = "#8a6d00", "#1b7837"
 BANDS = {"90 % interval": (0, 4, "#dcebf7"), "50 % interval": (1, 3, "#bcd9f0")}
 """Prediction intervals: the indices of the quantiles at both ends, and a colour."""
-TOP, MOST = 5, 10
-"""Number of strongest keys of each head that are counted, and most keys that are drawn."""
 
 Floats = NDArray[np.float64]
+Marks = dict[str, Line2D | Patch]
+"""Legend entries by their texts."""
 
 
 class Task(NamedTuple):
@@ -39,6 +42,7 @@ class Task(NamedTuple):
         mean: The trajectory of means; None = not drawn.
         samples: Drawn trajectories, ``(samples, targets)``.
         quantiles: Quantiles of the predictions, ``(levels, targets)``.
+        exact: Mean and 5 % and 95 % quantiles of the exact density, ``(3, targets)``; None = unknown.
     """
 
     x: Floats
@@ -50,6 +54,7 @@ class Task(NamedTuple):
     mean: Floats | None
     samples: Floats
     quantiles: Floats
+    exact: Floats | None = None
 
     def given(self, of: float) -> bool:
         """Whether all of a sequence is context, so that none of it is a target."""
@@ -63,12 +68,12 @@ class Task(NamedTuple):
         return x[order], y[order]
 
 
-def task_of(found: Trajectories, number: int) -> Task:
-    """Extract one task of a batch, without its padding."""
+def task_of(found: Trajectories, number: int, exact: ExactDensity | None = None) -> Task:
+    """Extract one task of a batch, without its padding; ``exact`` is the density of its targets, if known."""
     context = found.batch.context
     x, y, member = (part[number].double().cpu().numpy() for part in (found.batch.x, found.batch.y, found.batch.member))
-    quantiles = _array(found.quantiles[:, number])
-    observed, predicted = np.isfinite(y[:context]), np.isfinite(quantiles[0])
+    bands = _array(found.quantiles[:, number])
+    observed, predicted = np.isfinite(y[:context]), np.isfinite(bands[0])
     return Task(
         x=x[:context][observed],
         y=y[:context][observed],
@@ -78,23 +83,31 @@ def task_of(found: Trajectories, number: int) -> Task:
         target_member=member[context:][predicted],
         mean=None if found.mean is None else _array(found.mean[number])[predicted],
         samples=_array(found.samples[:, number])[:, predicted],
-        quantiles=quantiles[:, predicted],
+        quantiles=bands[:, predicted],
+        exact=None if exact is None else exact_bands(exact, number)[:, predicted],
     )
 
 
-def draw_trajectories(found: Trajectories, title: str) -> Figure:
-    """Plot every task of a batch, each in its own panel."""
-    tasks = [task_of(found, number) for number in range(len(found.batch.x))]
+def exact_bands(exact: ExactDensity, number: int) -> Floats:
+    """Mean and 5 % and 95 % quantiles of the targets of a task, ``(3, targets)``; NaN for padding."""
+    weights, means, stds = exact.weights[number], exact.means[number], exact.stds[number]
+    ends = quantiles(weights.expand_as(means), means.nan_to_num(0.0), stds.nan_to_num(1.0))
+    low, high = (end.masked_fill(means.isnan().any(-1), torch.nan) for end in (ends[0], ends[-1]))
+    return _array(torch.stack([(weights * means).sum(-1), low, high]))
+
+
+def draw_trajectories(tasks: Sequence[tuple[str, Task]], title: str) -> Figure:
+    """Plot tasks by name, each in its own panel."""
     figure, panels = sheet(len(tasks), title)
-    for number, (axes, task) in enumerate(zip(panels, tasks, strict=True)):
+    for axes, (name, task) in zip(panels, tasks, strict=True):
         draw_task(axes, task)
-        axes.set_title(f"task {number}{_error(task)}", fontsize=9)
-    legend(figure, tasks)
+        axes.set_title(f"{name}{_error(task)}", fontsize=9)
+    legend(figure, [task for _, task in tasks])
     return figure
 
 
 def draw_task(axes: Axes, task: Task) -> None:
-    """Plot a task: given sequence black, truth red, mean golden, samples light blue over intervals."""
+    """Plot a task: given sequence black, truth red, mean golden, samples light blue over intervals, exact green."""
     for of in np.unique(task.target_member):
         mine = np.flatnonzero(task.target_member == of)
         mine = mine[np.argsort(task.target_x[mine], kind="stable")]
@@ -103,66 +116,23 @@ def draw_task(axes: Axes, task: Task) -> None:
             axes.fill_between(task.target_x[mine], *ends, color=colour, linewidth=0, zorder=1)
     for sample in task.samples:
         axes.scatter(task.target_x, sample, s=7, color=SAMPLE, linewidth=0, zorder=2)
-    _draw_sequences(axes, task)
+    draw_sequences(axes, task)
     if task.mean is not None:
         axes.scatter(task.target_x, task.mean, s=17, color=MEAN, edgecolor=EDGE, linewidth=0.5, zorder=5)
-    _limit(axes, [task.y, task.target_y, task.samples, *([] if task.mean is None else [task.mean])])
+    if task.exact is not None:
+        draw_exact(axes, task.target_x, task.target_member, task.exact)
+    also = [part for part in (task.mean, task.exact) if part is not None]
+    limit(axes, [task.y, task.target_y, task.samples, *also])
     label(axes)
 
 
-def draw_step(found: Trajectories, number: int, step: int, looked: Attended, title: str) -> Figure:
-    """Plot the attention of a network when it predicted one target.
-
-    Args:
-        found: The trajectories.
-        number: Index of the task.
-        step: Number of targets predicted before.
-        looked: Attention weights of the target over the points that the network had been given by then.
-        title: Heading of the picture.
-    """
-    task = task_of(found, number)
-    values = found.samples[0] if found.mean is None else found.mean
-    context = found.batch.context
-    x, y = _array(found.batch.x[number]), _array(found.batch.y[number])
-    y[context:] = _array(values[number])
-    walked = context + found.path[number, : step + 1].cpu().numpy()
-    order = np.concatenate([np.arange(context), walked])
-    x, y = x[order], y[order]
-    figure, (axes,) = sheet(1, title)
-    _draw_sequences(axes, task)
-    axes.scatter(
-        x[context : context + step],
-        y[context : context + step],
-        s=17,
-        color=MEAN,
-        edgecolor=EDGE,
-        linewidth=0.5,
-        zorder=4,
-    )
-    keys = most_attended(looked.weights)
-    axes.scatter(x[keys], y[keys], s=44, color=LOOKED, edgecolor="white", linewidth=0.6, zorder=5)
-    axes.scatter(x[context + step], y[context + step], s=60, color=TARGET, edgecolor="black", linewidth=0.6, zorder=6)
-    _limit(axes, [task.y, task.target_y, y[context : context + step + 1]])
-    label(axes)
-    marks = {"predicted point": _dot(TARGET), "most attended": _dot(LOOKED), "predicted before": _dot(MEAN, EDGE)}
-    _legend(figure, {**_sequence_marks(), **marks})
-    return figure
-
-
-def most_attended(weights: Tensor) -> list[int]:
-    """Keys that are most often among the ``TOP`` of a head, at most ``MOST``.
-
-    Args:
-        weights: Weights of one query, ``(heads, keys)``; a weight of 0 never counts.
-
-    Returns:
-        Indices of keys; of those that occur equally often, the one with most weight is first.
-    """
-    best = weights.topk(min(TOP, weights.shape[1]), dim=1)
-    counts = weights.new_zeros(weights.shape[1])
-    counts.index_add_(0, best.indices.flatten(), (best.values > 0).to(counts).flatten())
-    keys = sorted(range(len(counts)), key=lambda key: (counts[key].item(), weights[:, key].sum().item()), reverse=True)
-    return [key for key in keys[:MOST] if counts[key] > 0]
+def draw_exact(axes: Axes, x: Floats, member: Floats, exact: Floats) -> None:
+    """Plot the exact density of targets: its mean as a dashed line, the ends of its 90 % interval as dotted ones."""
+    for of in np.unique(member):
+        mine = np.flatnonzero(member == of)
+        mine = mine[np.argsort(x[mine], kind="stable")]
+        for values, style, width in zip(exact, ("--", ":", ":"), (1.2, 1.0, 1.0), strict=True):
+            axes.plot(x[mine], values[mine], color=EXACT, linestyle=style, linewidth=width, zorder=6)
 
 
 def sheet(panels: int, title: str, across: int = 2) -> tuple[Figure, list[Axes]]:
@@ -196,15 +166,19 @@ def label(axes: Axes, x: str = "location x", y: str = "value y") -> None:
 
 def legend(figure: Figure, tasks: Sequence[Task]) -> None:
     """Add the legend of ``draw_task`` below a figure."""
-    marks: dict[str, Line2D | Patch] = dict(_sequence_marks())
+    marks = sequence_marks(tasks)
     if any(task.mean is not None for task in tasks):
-        marks["mean trajectory"] = _dot(MEAN, EDGE)
+        marks["mean trajectory"] = dot(MEAN, EDGE)
     if any(len(task.samples) for task in tasks):
-        marks["samples"] = _dot(SAMPLE)
-    _legend(figure, {**marks, **{name: Patch(color=colour) for name, (_, _, colour) in reversed(BANDS.items())}})
+        marks["samples"] = dot(SAMPLE)
+    marks |= {name: Patch(color=colour) for name, (_, _, colour) in reversed(BANDS.items())}
+    if any(task.exact is not None for task in tasks):
+        marks |= exact_marks()
+    draw_legend(figure, marks)
 
 
-def _draw_sequences(axes: Axes, task: Task) -> None:
+def draw_sequences(axes: Axes, task: Task) -> None:
+    """Plot the true sequences of a task: those given black, those to infer red with their context as dots."""
     for of in np.unique(np.concatenate([task.member, task.target_member])):
         x, y = task.sequence(of)
         if task.given(of):
@@ -214,24 +188,36 @@ def _draw_sequences(axes: Axes, task: Task) -> None:
             axes.scatter(task.x[task.member == of], task.y[task.member == of], s=17, color=CONTEXT, zorder=4)
 
 
-def _sequence_marks() -> dict[str, Line2D | Patch]:
+def sequence_marks(tasks: Sequence[Task]) -> Marks:
+    """Legend entries of ``draw_sequences``."""
+    marks: Marks = {}
+    if any(task.given(of) for task in tasks for of in np.unique(task.member)):
+        marks["given sequence"] = Line2D([], [], color=GIVEN, linewidth=1.4, marker=".", markersize=4)
+    return {**marks, "truth": Line2D([], [], color=TRUTH, linewidth=1.4), "context": dot(CONTEXT)}
+
+
+def exact_marks() -> Marks:
+    """Legend entries of ``draw_exact``."""
     return {
-        "given sequence": Line2D([], [], color=GIVEN, linewidth=1.4, marker=".", markersize=4),
-        "truth": Line2D([], [], color=TRUTH, linewidth=1.4),
-        "context": _dot(CONTEXT),
+        "exact mean": Line2D([], [], color=EXACT, linewidth=1.4, linestyle="--"),
+        "exact 90 % interval": Line2D([], [], color=EXACT, linewidth=1.4, linestyle=":"),
     }
 
 
-def _dot(colour: str, edge: str | None = None) -> Line2D:
+def dot(colour: str, edge: str | None = None) -> Line2D:
+    """Legend entry of points."""
     return Line2D([], [], color=colour, marker="o", linestyle="", markersize=5, markeredgecolor=edge or colour)
 
 
-def _legend(figure: Figure, marks: dict[str, Line2D | Patch]) -> None:
-    columns = len(marks) if figure.get_figwidth() > 8 else -(-len(marks) // 2)
+def draw_legend(figure: Figure, marks: Marks) -> None:
+    """Add a legend below a figure, in as many lines as its width needs."""
+    room = figure.get_figwidth() - 0.3
+    columns = max(1, min(len(marks), int(room / (0.45 + 0.068 * max(map(len, marks))))))
+    columns = -(-len(marks) // -(-len(marks) // columns))
     figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=columns, fontsize=8, frameon=False)
 
 
-def _limit(axes: Axes, values: Iterable[Floats]) -> None:
+def limit(axes: Axes, values: Iterable[Floats]) -> None:
     """Fit the vertical axis to the values; prediction intervals may be too wide for it."""
     finite = np.concatenate([part[np.isfinite(part)] for part in values])
     if not finite.size:
@@ -248,7 +234,12 @@ def _error(task: Task) -> str:
     errors = errors[np.isfinite(errors)]
     if not errors.size:
         return ": no finite prediction"
-    return f": first error {errors[0]:+.2f}, RMSE {np.sqrt(np.mean(errors**2)):.2f}"
+    best = "" if task.exact is None else f" (exact {_root_mean_square(task.exact[0] - task.target_y):.2f})"
+    return f": first error {errors[0]:+.2f}, RMSE {_root_mean_square(errors):.2f}{best}"
+
+
+def _root_mean_square(errors: Floats) -> float:
+    return float(np.sqrt(np.nanmean(errors**2)))
 
 
 def _array(values: Tensor) -> Floats:

@@ -35,7 +35,7 @@ class FirstBatch(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._keep_first(trainer, "validation", batch)
+        self.keep(trainer, "validation", batch, batch_idx)
 
     def on_test_batch_end(
         self,
@@ -46,7 +46,7 @@ class FirstBatch(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._keep_first(trainer, "test", batch)
+        self.keep(trainer, "test", batch, batch_idx)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._look(trainer, pl_module, "validation")
@@ -54,7 +54,8 @@ class FirstBatch(Callback, ABC):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._look(trainer, pl_module, "test")
 
-    def _keep_first(self, trainer: Trainer, split: str, batch: Any) -> None:
+    def keep(self, trainer: Trainer, split: str, batch: Any, number: int) -> None:
+        """Keep the first items of the first batch that comes; called with each batch and its number on this rank."""
         if trainer.is_global_zero and split not in self.probes:
             self.probes[split] = probe.cut(batch, self.items)
 

@@ -1,6 +1,6 @@
 """Probe: a forward pass of a task's network on a small batch that leaves the training bit-identical."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,15 +13,15 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 
-def cut(batch: Any, items: int) -> Any:
-    """Copy the first items of a batch to the CPU.
+def cut(batch: Any, items: int | Sequence[int]) -> Any:
+    """Copy the first items of a batch, or some of them, to the CPU.
 
     The leading size of the first tensor is taken as the batch size; every tensor that leads with it is cut, and all
     else is kept.
 
     Args:
         batch: Tensors in any nesting of tuples, NamedTuples, lists, dicts and dataclasses.
-        items: How many items to keep.
+        items: How many items to keep, or their numbers.
 
     Returns:
         The same structure, owning its memory.
@@ -34,8 +34,10 @@ def cut(batch: Any, items: int) -> Any:
     if not sizes:
         raise ValueError(f"a probe needs a batch with at least one tensor that has axes, got {type(batch).__name__}")
 
+    chosen = slice(items) if isinstance(items, int) else list(items)
+
     def first(tensor: Tensor) -> Tensor:
-        kept = tensor[:items] if tensor.dim() and len(tensor) == sizes[0] else tensor
+        kept = tensor[chosen] if tensor.dim() and len(tensor) == sizes[0] else tensor
         return kept.detach().to("cpu", copy=True)
 
     return apply_to_collection(batch, Tensor, first)

@@ -32,9 +32,9 @@ CONTEXT, TARGET = 0, 1
 class PairCache:
     """HDF5 cache: for each split the arrays ``x, y, k, role``, ``(tasks, points)``, the oracle and ``process``.
 
-    ``k`` is the member of a point, and ``role`` is 0 for context and 1 for a target; ``process`` holds the parameters of
-    the process of each task, which files of earlier versions lack. Shorter tasks are padded with NaN;
-    ``points`` and ``context`` hold the size of each batch. The configuration of the tasks is in the file's attributes.
+    ``k`` is the member of a point, and ``role`` is 0 for context and 1 for a target; ``process`` holds the parameters
+    of the process of each task, which files of earlier versions lack. Shorter tasks are padded with NaN; ``points`` and
+    ``context`` hold the size of each batch. The configuration of the tasks is in the file's attributes.
 
     Args:
         path: The file.

@@ -1,6 +1,6 @@
 """Inference between sequences: networks, task, layout and trajectories."""
 
-from tabattn.pairs.attended import Attended, attended
+from tabattn.pairs.attended import Attended, attended, target_layers
 from tabattn.pairs.layout import lay_out
 from tabattn.pairs.mixtures import LEVELS
 from tabattn.pairs.network import NetworkFactory, PairNetwork
@@ -27,5 +27,6 @@ __all__ = [
     "Trajectories",
     "attended",
     "lay_out",
+    "target_layers",
     "trajectories",
 ]

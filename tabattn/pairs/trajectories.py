@@ -1,6 +1,7 @@
 """Trajectories: autoregressive inference of sequences."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,14 @@ class Trajectories(NamedTuple):
     mean: Tensor | None
     samples: Tensor
     quantiles: Tensor
+
+    def select(self, tasks: Sequence[int]) -> "Trajectories":
+        """Return the trajectories of some tasks of the batch, by their indices there."""
+        chosen, batch = list(tasks), self.batch
+        parts: dict[str, Any] = {name: part for name, part in batch._asdict().items() if isinstance(part, Tensor)}
+        laid = batch._replace(**{name: part[chosen] for name, part in parts.items()}, oracle=None)
+        mean = None if self.mean is None else self.mean[chosen]
+        return Trajectories(laid, self.path[chosen], mean, self.samples[:, chosen], self.quantiles[:, chosen])
 
 
 @torch.no_grad()

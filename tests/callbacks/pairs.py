@@ -39,6 +39,9 @@ class TinyPairs(LightningModule):
 
     test_step = validation_step
 
+    def predict_step(self, batch: PairBatch) -> Trajectories:
+        return self.trajectories(batch)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=0.01)
 

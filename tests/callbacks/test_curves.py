@@ -1,25 +1,30 @@
 """Plots of trajectories: points and colours."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from callbacks.curves import (
     CONTEXT,
-    LOOKED,
+    EXACT,
+    GIVEN,
     MEAN,
     SAMPLE,
-    TARGET,
-    draw_step,
+    Task,
     draw_trajectories,
-    most_attended,
+    exact_bands,
     task_of,
 )
 from callbacks.heatmaps import render
+from callbacks.steps import LARGEST, LOOKED, TARGET, draw_step, most_attended
 from tabattn.contract.batches import PairBatch
+from tabattn.contract.views import ExactDensity
 from tabattn.pairs import Attended, Trajectories
 
 
@@ -33,6 +38,14 @@ def found(mean: bool = True, samples: int = 2) -> Trajectories:
     batch = PairBatch(x, y, member, 4)
     path = torch.arange(3).expand(2, 3)
     return Trajectories(batch, path, values if mean else None, values.expand(samples, 2, 3), quantiles)
+
+
+def named(drawn: Trajectories, exact: ExactDensity | None = None) -> list[tuple[str, Task]]:
+    return [(f"task {number}", task_of(drawn, number, exact)) for number in range(2)]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def has(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], colour: str) -> bool:
@@ -55,7 +68,7 @@ def test_a_task_has_no_padding() -> None:
 
 @pytest.mark.parametrize(("mean", "samples"), [(True, 2), (False, 2), (True, 0)])
 def test_only_what_was_inferred_is_drawn(mean: bool, samples: int) -> None:
-    figure = draw_trajectories(found(mean, samples), "title")
+    figure = draw_trajectories(named(found(mean, samples)), "title")
     pixels = render(figure)
     assert has(pixels, CONTEXT)
     assert has(pixels, MEAN) == mean
@@ -67,7 +80,7 @@ def test_only_what_was_inferred_is_drawn(mean: bool, samples: int) -> None:
 
 def test_a_step_shows_its_target_and_the_points_it_looked_at() -> None:
     weights = torch.tensor([[0.1, 0.2, 0.0, 0.3, 0.4]])
-    figure = draw_step(found(), 0, 1, Attended("layer", weights), "title")
+    figure = draw_step(found(), 0, [Attended(2, "layer", weights)], None, "title")
     pixels = render(figure)
     assert all(has(pixels, colour) for colour in (TARGET, LOOKED, CONTEXT, MEAN))
     drawn = {
@@ -94,5 +107,68 @@ def test_targets_of_unknown_value_and_flat_ones_are_drawn() -> None:
     y = some.batch.y.clone()
     y[:, 4:] = math.nan
     y[:, :4] = 1.0
-    pixels = render(draw_trajectories(some._replace(batch=some.batch._replace(y=y)), "title"))
+    pixels = render(draw_trajectories(named(some._replace(batch=some.batch._replace(y=y))), "title"))
     assert has(pixels, MEAN)
+
+
+def has_colour(dots: Any, colour: str) -> bool:
+    face = dots.get_facecolor()
+    return bool(len(face)) and bool(np.allclose(face[0, :3], to_rgb(colour)))
+
+
+def exact_density() -> ExactDensity:
+    """Mixtures of two Gaussians for the targets of ``found``, one of which is padding."""
+    means = torch.arange(12.0, dtype=torch.double).view(2, 3, 2)
+    means[1, 2] = math.nan
+    return ExactDensity(torch.tensor([[0.25, 0.75], [1.0, 0.0]]).double(), means, torch.full_like(means, 0.5))
+
+
+def test_exact_bands_are_the_mean_and_quantiles_of_a_mixture() -> None:
+    exact = exact_density()
+    mean, low, high = exact_bands(exact, 0)
+    mixture = MixtureSameFamily(Categorical(exact.weights[:1]), Normal(exact.means[0], exact.stds[0]))
+    np.testing.assert_allclose(mean, mixture.mean)
+    for ends, level in ((low, 0.05), (high, 0.95)):
+        np.testing.assert_allclose(mixture.cdf(torch.as_tensor(ends)), level, atol=1e-6)
+    assert np.isnan(exact_bands(exact, 1)[:, 2]).all()
+
+
+def test_the_exact_density_is_drawn_beside_the_prediction() -> None:
+    with_exact = draw_trajectories(named(found(), exact_density()), "title")
+    lines = [line for line in with_exact.axes[0].lines if line.get_color() == EXACT]
+    expected = exact_bands(exact_density(), 0)
+    for line, values in zip(lines, expected, strict=True):
+        np.testing.assert_allclose(line.get_xydata(), np.stack([[4, 5, 6], values], 1))
+    assert [line.get_linestyle() for line in lines] == ["--", ":", ":"]
+    low, high = with_exact.axes[0].get_ylim()
+    assert low < expected.min() < expected.max() < high
+    assert has(render(with_exact), EXACT)
+    missed = np.sqrt(np.mean((expected[0] - [4, 5, 6]) ** 2))
+    assert with_exact.axes[0].get_title() == f"task 0: first error +0.50, RMSE 0.50 (exact {missed:.2f})"
+    assert texts(with_exact)[-2:] == ["exact mean", "exact 90 % interval"]
+    without = draw_trajectories(named(found()), "title")
+    assert not any("exact" in text for text in texts(without))
+
+
+def test_single_sequences_have_no_given_one() -> None:
+    single = found()._replace(batch=found().batch._replace(member=torch.zeros(2, 7).long()))
+    assert "given sequence" not in texts(draw_trajectories(named(single), "title"))
+    assert "given sequence" in texts(draw_trajectories(named(found()), "title"))
+
+
+def test_each_head_of_each_layer_has_a_panel_with_points_by_weight() -> None:
+    weights = torch.tensor([[0.5, 0.25, 0.0, 0.25, 0.0], [0.0, 0.0, 0.999, 0.0, 0.001]])
+    looks = [Attended(2, name, weights) for name in ("first", "second")]
+    figure = draw_step(found(), 0, looks, [1, 0], "title")
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"{layer}\nhead {head}, largest weight {weight}"
+        for layer in ("first", "second")
+        for head, weight in ((1, "1.00"), (0, "0.50"))
+    ]
+    for axes, areas in zip(figure.axes[:2], ([LARGEST], [LARGEST, LARGEST / 2, LARGEST / 2]), strict=True):
+        (dots,) = [each for each in axes.collections if has_colour(each, LOOKED)]
+        assert dots.get_sizes().tolist() == pytest.approx(areas)
+    assert "attended (area: weight)" in texts(figure)
+    assert has(render(figure), GIVEN)
+    nothing = draw_step(found(), 0, [Attended(1, "layer", torch.zeros(1, 4))], [0], "title")
+    assert not any(len(each.get_offsets()) for each in nothing.axes[0].collections if has_colour(each, LOOKED))

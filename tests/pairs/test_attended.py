@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from tabattn.attention import as_factory
 from tabattn.pairs import (
     TNPA,
     TNPD,
@@ -14,6 +15,7 @@ from tabattn.pairs import (
     Trajectories,
     attended,
     lay_out,
+    target_layers,
     trajectories,
 )
 from tests.pairs.tasks import tasks
@@ -44,6 +46,48 @@ def test_each_step_shares_its_attention_among_the_points_known_then(kind: Any, m
         torch.testing.assert_close(look.weights.sum(1), torch.ones(2))
         assert not look.weights[:, ~there[: look.weights.shape[1]]].any()
         assert look.layer in dict(network.named_modules())
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_any_step_and_layer_can_be_recorded(kind: Any) -> None:
+    network, found = drawn(kind)
+    layers = target_layers(network, ".")
+    assert len(layers) == (1 if kind is SeedNetwork else 2)
+    seen = attended(network, found, 0, [3, 1], ".")
+    assert [(look.step, look.layer) for look in seen] == [(step, layer) for step in (1, 3) for layer in layers]
+    last = attended(network, found, 0, 3)
+    assert [look.step for look in last] == [1, 2, 3]
+    torch.testing.assert_close(seen[-1].weights, last[-1].weights)
+    if len(layers) > 1:
+        assert not seen[-1].weights.allclose(seen[-2].weights)
+    assert attended(network, found, 0, [999]) == []
+    with pytest.raises(
+        ValueError, match=r"layers='none' matches no layer in which targets attend; there are: .*mechanism"
+    ):
+        target_layers(network, "none")
+
+
+@pytest.mark.parametrize("mechanism", ["Local", "Linear", "Inducing", "Pooling"])
+def test_layers_are_those_in_which_targets_attend(mechanism: str) -> None:
+    """Not those between context points, where a mechanism answers these alone."""
+    torch.manual_seed(0)
+    network = TNPD(as_factory(mechanism), dim=8, heads=2, hidden=8, layers=3)
+    asked = InferenceOptions(samples=1, context_p=2, num_steps=3)
+    found = trajectories(network, lay_out(tasks(), asked), asked)
+    context = found.batch.context
+    for look in attended(network, found, 0, 3, "."):
+        torch.testing.assert_close(look.weights.sum(1), torch.ones(2))
+        assert look.weights.shape[1] == context + look.step - 1
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_trajectories_of_some_tasks(kind: Any) -> None:
+    network, found = drawn(kind, samples=3)
+    some = found.select([2, 0])
+    assert torch.equal(some.batch.x, found.batch.x[[2, 0]])
+    assert torch.equal(some.samples.nan_to_num(), found.samples[:, [2, 0]].nan_to_num())
+    assert torch.equal(some.quantiles.nan_to_num(), found.quantiles[:, [2, 0]].nan_to_num())
+    torch.testing.assert_close(attended(network, some, 0, 2)[1].weights, attended(network, found, 2, 2)[1].weights)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
