@@ -10,6 +10,7 @@ from callbacks.output_curves import OutputCurves
 from callbacks.prediction_plots import PredictionPlots
 from callbacks.projections import Projections
 from callbacks.queries_keys import QueryKeyRecorder
+from callbacks.task_examples import TaskExamples
 from callbacks.time_budget import TimeBudget
 from callbacks.trajectories import Trajectories
 from callbacks.weights import Weights
@@ -27,6 +28,7 @@ __all__ = [
     "PredictionPlots",
     "Projections",
     "QueryKeyRecorder",
+    "TaskExamples",
     "TimeBudget",
     "Trajectories",
     "Weights",

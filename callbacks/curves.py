@@ -1,6 +1,6 @@
 """Plots of inferred sequences: whole trajectories, beside the exact density where it is known."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -120,34 +120,42 @@ def draw_task(axes: Axes, task: Task) -> None:
     if task.mean is not None:
         axes.scatter(task.target_x, task.mean, s=17, color=MEAN, edgecolor=EDGE, linewidth=0.5, zorder=5)
     if task.exact is not None:
-        draw_exact(axes, task.target_x, task.target_member, task.exact)
+        draw_exact(axes, task.target_x, task.target_member, task.exact, lambda member: EXACT)
     also = [part for part in (task.mean, task.exact) if part is not None]
     limit(axes, [task.y, task.target_y, task.samples, *also])
     label(axes)
 
 
-def draw_exact(axes: Axes, x: Floats, member: Floats, exact: Floats) -> None:
-    """Plot the exact density of targets: its mean as a dashed line, the ends of its 90 % interval as dotted ones."""
+def draw_exact(axes: Axes, x: Floats, member: Floats, exact: Floats, colours: Callable[[int], str]) -> None:
+    """Plot the exact density of targets: its mean as a dashed line, the ends of its 90 % interval as dotted ones.
+
+    Args:
+        axes: Panel.
+        x: Locations of the targets, ``(targets,)``.
+        member: Their members.
+        exact: Mean and both ends, ``(3, targets)``.
+        colours: Colour of the lines of a member.
+    """
     for of in np.unique(member):
         mine = np.flatnonzero(member == of)
         mine = mine[np.argsort(x[mine], kind="stable")]
         for values, style, width in zip(exact, ("--", ":", ":"), (1.2, 1.0, 1.0), strict=True):
-            axes.plot(x[mine], values[mine], color=EXACT, linestyle=style, linewidth=width, zorder=6)
+            axes.plot(x[mine], values[mine], color=colours(int(of)), linestyle=style, linewidth=width, zorder=6)
 
 
 def sheet(panels: int, title: str, across: int = 2) -> tuple[Figure, list[Axes]]:
     """Create a figure with a grid of panels, and room for a heading and a legend."""
     across = min(across, panels)
     up = -(-panels // across)
-    width, height = across * PANEL[0], up * PANEL[1] + 1.05
+    width, height = across * PANEL[0], up * PANEL[1] + (1.05 if across == 1 else 1.25)
     figure = Figure((width, height), dpi=DPI)
     grid = figure.subplots(up, across, squeeze=False).flatten()
     figure.subplots_adjust(
-        left=0.6 / width,
+        left=0.66 / width,
         right=1 - 0.15 / width,
-        bottom=(0.9 if across == 1 else 0.7) / height,
+        bottom=0.9 / height,
         top=1 - 0.6 / height,
-        wspace=0.17,
+        wspace=0.19,
         hspace=0.36,
     )
     figure.suptitle(title, fontsize=10, y=1 - 0.1 / height)
@@ -196,11 +204,11 @@ def sequence_marks(tasks: Sequence[Task]) -> Marks:
     return {**marks, "truth": Line2D([], [], color=TRUTH, linewidth=1.4), "context": dot(CONTEXT)}
 
 
-def exact_marks() -> Marks:
+def exact_marks(colour: str = EXACT) -> Marks:
     """Legend entries of ``draw_exact``."""
     return {
-        "exact mean": Line2D([], [], color=EXACT, linewidth=1.4, linestyle="--"),
-        "exact 90 % interval": Line2D([], [], color=EXACT, linewidth=1.4, linestyle=":"),
+        "exact mean": Line2D([], [], color=colour, linewidth=1.4, linestyle="--"),
+        "exact 90 % interval": Line2D([], [], color=colour, linewidth=1.4, linestyle=":"),
     }
 
 

@@ -11,7 +11,9 @@ from callbacks.board import writers
 from tabattn.storage.files import write_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 FOLDER = "figures"
 
@@ -27,13 +29,11 @@ def show(trainer: Trainer, folder: Path, split: str, group: str, name: str, figu
     Args:
         trainer: Trainer of the run.
         folder: Folder of its pictures.
-        split: ``validation`` or ``test``.
+        split: ``validation``, ``test``, ``predict`` or ``fit``.
         group: Group of the picture on TensorBoard.
         name: Name of the picture.
         figure: The picture.
     """
-    from matplotlib.image import imsave
-
     from callbacks.heatmaps import render
 
     image = render(figure)
@@ -44,9 +44,26 @@ def show(trainer: Trainer, folder: Path, split: str, group: str, name: str, figu
         return
     home = folder / f"{split}_{trainer.global_step:06d}"
     home.mkdir(parents=True, exist_ok=True)
+    _write(home / f"{_file_name(name)}.png", image)
+
+
+def write_png(path: Path, figure: "Figure") -> None:
+    """Write a picture as a PNG file, atomically.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from callbacks.heatmaps import render
+
+    _write(path, render(figure))
+
+
+def _write(path: Path, image: "NDArray[np.uint8]") -> None:
+    from matplotlib.image import imsave
+
     buffer = io.BytesIO()
     imsave(buffer, image, format="png")
-    write_file(home / f"{_file_name(name)}.png", buffer.getbuffer())
+    write_file(path, buffer.getbuffer())
 
 
 def _file_name(name: str) -> str:

@@ -35,6 +35,9 @@ BELOW: dict[str, set[str]] = {
     "tabattn.convert": {*BRICKS, "tabattn.tasks", "tabattn.upgrade", *TASKS},
     "datamodules": {"tabattn.contract", "tabattn.storage", *DATA},
     **{kind: {"tabattn.contract", "tabattn.storage", "datamodules", "datamodules.tables"} for kind in DATA},
+    "datamodules.pairs.__main__": {
+        *("tabattn.contract", "tabattn.storage", "tabattn.training", "callbacks", "datamodules", "datamodules.pairs")
+    },
     "datamodules.zoo": {*BRICKS - {"tabattn.attention", "tabattn.nn"}, "datamodules", "datamodules.tables"},
     "callbacks": {*BRICKS, "tabattn.optim", "tabattn.pairs", "datamodules", "datamodules.sparsity"},
     "tabattn.cli": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.training"},

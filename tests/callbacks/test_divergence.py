@@ -24,7 +24,7 @@ TASKS = {
 }
 ALL = {
     "prior": ("AttentionMaps", "Embeddings", "History", "Weights"),
-    "pairs": ("AttentionMaps", "Embeddings", "Weights", "Trajectories", "History"),
+    "pairs": ("AttentionMaps", "Embeddings", "Weights", "Trajectories", "TaskExamples", "History"),
     "reconstruction": ("AttentionMaps", "Embeddings", "PredictionPlots", "Weights", "History"),
     "zoo": ("AttentionMaps", "OutputCurves", "Weights", "History"),
 }
