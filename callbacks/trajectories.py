@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from callbacks import probe
 from callbacks.first_batch import FirstBatch
 from callbacks.pictures import folder_of, show
+from tabattn.contract.checks import check_expression
 from tabattn.contract.views import ExactDensity
 from tabattn.pairs import Trajectories as Found
 from tabattn.pairs import attended, target_layers
@@ -73,6 +74,7 @@ class Trajectories(FirstBatch):
             raise ValueError(f"attention_steps must be at least 0, got {attention_steps}")
         _check_numbers("attention_steps", attention_steps, 1)
         _check_numbers("heads", heads, 0)
+        check_expression("layers", layers)
         if not 0 <= attention_tasks <= count:
             raise ValueError(f"attention_tasks must be in [0, {count}], the number of tasks, got {attention_tasks}")
         super().__init__(every, count)

@@ -9,6 +9,7 @@ import yaml
 
 import callbacks  # noqa: F401  (makes the names of the commands known)
 import datamodules  # noqa: F401
+from datamodules.pairs.__main__ import main as plot
 from tabattn import tasks
 from tabattn.attention.__main__ import table
 from tabattn.training.cli import CLI, main
@@ -22,6 +23,9 @@ BLOCKS = [
 LINKS = sorted({(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^):]+)\)", text)})
 COMMANDS = [
     line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.startswith("python train.py")
+]
+PLOTS = [
+    line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if "datamodules.pairs --plot" in line
 ]
 HELP = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if ".help" in line]
 
@@ -55,6 +59,13 @@ def test_commands_build(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
     cli = CLI(args=[*words, *small, f"--run.root={tmp_path}"], run=False)
     config = yaml.safe_load(Path(next(w for w in words if w.endswith(".yaml"))).read_text())
     assert type(cli.model).__name__ == config["model"]["class_path"]
+
+
+@pytest.mark.parametrize("command", PLOTS)
+def test_plots_are_written(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plot([*shlex.split(command)[3:], "--tasks=1"]) == 0
+    assert len(list(tmp_path.glob("*.png"))) == 1
 
 
 @pytest.mark.parametrize("command", HELP)

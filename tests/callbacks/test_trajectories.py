@@ -180,6 +180,7 @@ def test_other_ranks_do_not_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"attention_steps": -1}, "attention_steps must be at least 0, got -1"),
         ({"attention_steps": [0]}, r"attention_steps must be distinct numbers from 1, at least one, got \[0\]"),
         ({"attention_tasks": 5}, r"attention_tasks must be in \[0, 4\], the number of tasks, got 5"),
+        ({"layers": "("}, "layers must be a regular expression"),
         ({"heads": [1, 1]}, r"heads must be distinct numbers from 0, at least one, got \[1, 1\]"),
     ],
 )
