@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 Flags = NDArray[np.bool_]
 """Whether each column holds category codes, ``(columns,)``."""
@@ -46,9 +47,21 @@ def gradient_boosting(categorical: Flags, seed: int) -> Any:
     return HistGradientBoostingClassifier(categorical_features=categorical, random_state=seed)
 
 
+def decision_tree(categorical: Flags, seed: int) -> Any:
+    """Decision tree with scikit-learn's defaults, which reads missing cells."""
+    return DecisionTreeClassifier(random_state=seed)
+
+
 BASELINES: dict[str, Callable[[Flags, int], Any]] = {
     "logistic regression": logistic_regression,
     "random forest (100)": random_forest,
     "nearest neighbours": nearest_neighbours,
     "gradient boosting": gradient_boosting,
 }
+
+LEVELS: dict[str, Callable[[Flags, int], Any]] = {
+    "random forest (100)": random_forest,
+    "nearest neighbours": nearest_neighbours,
+    "decision tree": decision_tree,
+}
+"""Classical methods beside in-context classifiers in plots, as in the attention fork of nanoTabPFN."""

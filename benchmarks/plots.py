@@ -2,7 +2,9 @@
 
 Histories in folders that differ only in their last part, such as ``Local/version_0`` and ``Local/version_1``, are
 repetitions: the plots show their mean, with a band of one standard deviation on either side. A file with another name
-than ``history.csv`` is a group of its own.
+than ``history.csv`` is a group of its own. With ``--tables``, the plots of ROC AUC have lines at the level of classical
+methods (random forest, nearest neighbours, decision tree), on the validation folds of these tables, as a training with
+``--data.tables`` and the same seed has them.
 """
 
 import argparse
@@ -19,13 +21,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from benchmarks.baselines import LEVELS
 from benchmarks.reports import FOLDER, writable_folder
 from callbacks.labels import drawable, without_mathematics
+from tabattn.contract.errors import DataError
 
 Histories = Mapping[str, list[pd.DataFrame]]
 """Histories of repeated runs, by the name of the group."""
 
 OUT = FOLDER / "plots"
+AUC = "ROC AUC"
+"""Column of a history with the mean ROC AUC of the validation."""
 
 POINTS = 60
 """Points of a curve; a noisy curve is averaged within this many parts of the run."""
@@ -51,8 +57,8 @@ class Kind(NamedTuple):
 KINDS = {
     "loss_step": Kind("step", "train loss", "training step", "train loss", True),
     "loss_time": Kind("cumulative time", "train loss", "training time, s", "train loss", True),
-    "auc_step": Kind("step", "ROC AUC", "training step", "validation ROC AUC", False),
-    "auc_time": Kind("cumulative time", "ROC AUC", "training time, s", "validation ROC AUC", False),
+    "auc_step": Kind("step", AUC, "training step", "validation ROC AUC", False),
+    "auc_time": Kind("cumulative time", AUC, "training time, s", "validation ROC AUC", False),
 }
 """Kinds of plots by file name."""
 
@@ -115,7 +121,7 @@ def plot_curves(histories: Histories, kind: Kind, path: Path, levels: Mapping[st
             continue
         axes.plot(x, means, label=drawable(name), **style)
         axes.fill_between(x, means - stds, means + stds, color=style["color"], alpha=0.09, linewidth=0)
-    for (name, level), line in zip((levels or {}).items(), ("dotted", "dashdot"), strict=False):
+    for (name, level), line in zip((levels or {}).items(), ("dotted", "dashdot", (0, (6, 2))), strict=False):
         axes.axhline(level, color="#555555", linestyle=line, linewidth=1.2, label=drawable(name))
     axes.set_xlim(left=0)
     if len(without) < len(histories):
@@ -206,6 +212,17 @@ def _save(figure: Figure, axes: Axes, path: Path) -> None:
     FigureCanvasAgg(figure).print_png(str(path))  # type: ignore[no-untyped-call]
 
 
+def levels(tables: Sequence[str], seed: int) -> dict[str, float]:
+    """Mean ROC AUC of classical methods on the validation folds of real tables, by name."""
+    from benchmarks.protocols import fitted, mean_auc
+    from datamodules.prior.options import DEFAULT_FOLDS
+    from datamodules.tables.real import Folds, load_tables
+
+    real = load_tables(tuple(tables), DEFAULT_FOLDS.max_rows, seed)
+    folds, classes = Folds.of(real, DEFAULT_FOLDS.folds, seed).val, max(len(table.classes) for table in real)
+    return {name: mean_auc(fitted(make, classes, seed), folds, classes) for name, make in LEVELS.items()}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the histories; write the plots and ``summary.md``, and print the summary."""
     parser = argparse.ArgumentParser(
@@ -216,18 +233,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("histories", type=Path, nargs="+", metavar="history.csv")
     parser.add_argument("--out", type=writable_folder, default=OUT, help=f"folder to write to (default: {OUT})")
+    parser.add_argument("--tables", nargs="+", default=[], help="real tables of the validation, for lines of baselines")
+    parser.add_argument("--seed", type=int, default=0, help="that of the trainings, for the folds (default: 0)")
     options = parser.parse_args(argv)
     try:
         histories = read(options.histories)
-    except ValueError as ex:
+        lines = levels(options.tables, options.seed) if options.tables else {}
+    except (ValueError, DataError) as ex:
         parser.error(str(ex))
     for name, kind in KINDS.items():
-        if without := plot_curves(histories, kind, options.out / f"{name}.png"):
+        if without := plot_curves(histories, kind, options.out / f"{name}.png", lines if kind.y == AUC else {}):
             sys.stderr.write(f"{name}.png is without {', '.join(without)}: no values of {kind.y!r} in every run\n")
     text = markdown(summary(histories))
+    text += "".join(f"\nROC AUC of {name}: {level:.4f}\n" for name, level in lines.items())
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "summary.md").write_text(text)
     sys.stdout.write(text)
+    sys.stderr.write(f"written to {options.out}\n")
 
 
 if __name__ == "__main__":

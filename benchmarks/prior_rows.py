@@ -11,7 +11,7 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 
-from benchmarks.baselines import BASELINES
+from benchmarks.baselines import LEVELS
 from benchmarks.measure import median_seconds, peak_bytes
 from benchmarks.prior_rows_report import report
 from benchmarks.prior_variants import Runner, save, step
@@ -44,12 +42,6 @@ COMPARED = ["Softmax", "Local", "Inducing", "Pooling", "Linear", "Nystrom", "Ent
 SIZES: dict[str, Any] = {"dim": 64, "heads": 4, "hidden": 128, "layers": 3, "classes": 4}
 FEATURES, TARGETS, HELD_OUT = 8, 200, 10**6
 """Features of the synthetic tables, target rows of all tables, and the first seed of tables to score on."""
-
-CLASSICAL: dict[str, Callable[[Any, int], Any]] = {
-    "random forest (100)": BASELINES["random forest (100)"],
-    "nearest neighbours": BASELINES["nearest neighbours"],
-    "decision tree": lambda categorical, seed: make_pipeline(DecisionTreeClassifier(random_state=seed)),
-}
 
 
 class Task(NamedTuple):
@@ -202,7 +194,7 @@ def classical_rows(name: str, found: list[Task], options: argparse.Namespace) ->
                 continue
             x, y = cut[0].x[0].numpy(), cut[0].y[0].numpy()
             begun = time.perf_counter()
-            model = CLASSICAL[name](cut[1], options.seed).fit(x[:rows], y[:rows])
+            model = LEVELS[name](cut[1], options.seed).fit(x[:rows], y[:rows])
             probabilities = np.zeros((TARGETS, task.y.max() + 1))
             probabilities[:, model.classes_] = model.predict_proba(x[rows:])
             seconds.append(time.perf_counter() - begun)
@@ -225,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             network = trained(name, options)
         results += network_rows(Path(name).stem, network, found, options)
         sys.stderr.write(f"{name} done\n")
-    for name in CLASSICAL:
+    for name in LEVELS:
         results += classical_rows(name, found, options)
     columns = list(dict.fromkeys(key for line in results for key in line))
     with (options.out / "prior_rows.csv").open("w", newline="") as file:

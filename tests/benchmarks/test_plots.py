@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
 
-from benchmarks.plots import KINDS, curve, main, markdown, read, summary
+from benchmarks.plots import AUC, KINDS, curve, main, markdown, read, summary
+from datamodules.tables.real import Folds, load_tables
 
 
 def history(steps: int = 4, loss: float = 1.0, second: float = 0.5, **columns: Any) -> pd.DataFrame:
@@ -78,6 +81,33 @@ def test_the_program_draws_and_says_what_is_missing(tmp_path: Path, capsys: pyte
     assert told.out.splitlines()[2].startswith("| Local | 1 | 4.0 |")
     assert "auc_step.png is without Local: no values of 'ROC AUC' in every run" in told.err
     assert {file.name for file in (tmp_path / "plots").iterdir()} == {"loss_step.png", "loss_time.png", "summary.md"}
+
+
+def test_lines_of_classical_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "history.csv", history(4, **{AUC: [0.5, 0.6, 0.7, 0.8]}))
+    plain, lined = tmp_path / "plain", tmp_path / "lined"
+    main([str(path), f"--out={plain}"])
+    main([str(path), f"--out={lined}", "--tables", "sklearn:iris"])
+    assert (plain / "loss_step.png").read_bytes() == (lined / "loss_step.png").read_bytes()
+    assert (plain / "auc_step.png").read_bytes() != (lined / "auc_step.png").read_bytes()
+    text = (lined / "summary.md").read_text()
+    iris = load_tables("sklearn:iris", 1000, 0)
+    folds = Folds.of(iris, 5, 0).val
+    forest = np.concatenate(
+        [
+            RandomForestClassifier(100, random_state=0)
+            .fit(fold.x[0, : fold.context], fold.y[0, : fold.context])
+            .predict_proba(fold.x[0, fold.context :])
+            for fold in folds
+        ]
+    )
+    truth = np.concatenate([fold.y[0, fold.context :] for fold in folds])
+    assert f"ROC AUC of random forest (100): {roc_auc_score(truth, forest, multi_class='ovr'):.4f}" in text
+    assert "ROC AUC of decision tree: 0." in text
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main([str(path), f"--out={lined}", "--tables", "none.csv"])
+    assert "none.csv" in capsys.readouterr().err
 
 
 def test_what_is_no_history_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks import prior_rows
+from benchmarks.baselines import LEVELS
 from benchmarks.prior_rows import arguments, auc, main, tasks
 
 SMALL = ["--rows", "20", "40", "--steps", "2", "--count", "1", "--repeats", "1"]
@@ -23,7 +24,7 @@ def test_costs_and_scores_of_each_attention(tmp_path: Path, monkeypatch: pytest.
     options = ["--mechanisms", "Softmax", "Linear", *SMALL, "--tables", "sklearn:iris", "--out", str(tmp_path)]
     main(options)
     found = pd.read_csv(tmp_path / "prior_rows.csv")
-    assert list(found["name"]) == [name for name in ("Softmax", "Linear", *prior_rows.CLASSICAL) for _ in range(2)]
+    assert list(found["name"]) == [name for name in ("Softmax", "Linear", *LEVELS) for _ in range(2)]
     own = found[found["name"].isin(["Softmax", "Linear"])]
     assert (own[["step_seconds", "prediction_seconds", "step_mib", "prediction_mib"]] > 0).all(axis=None)
     assert (own["step_mib"] > own["prediction_mib"]).all()
