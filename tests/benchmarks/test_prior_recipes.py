@@ -1,7 +1,10 @@
 """Recipes of the prior at equal CPU time: every one trains, and begins with the predictions of its start."""
 
 import csv
+import itertools
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,6 +60,27 @@ def test_tensors_of_another_shape_are_refused() -> None:
         take_over(network, {"scale": torch.ones(1)})
 
 
+def test_the_learning_rate_rises_and_falls_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that ticks once a step stands for the CPU time."""
+    factors: list[float] = []
+
+    def step(runner: Any, batch: Any, factor: float, clip: float) -> torch.Tensor:
+        factors.append(factor)
+        return torch.tensor(float(len(factors)))
+
+    clock = itertools.count()
+    monkeypatch.setattr(prior_recipes, "step", step)
+    monkeypatch.setattr(time, "process_time", lambda: float(next(clock)))
+    batch = SimpleNamespace(x=torch.zeros(3, 1, 1))
+    steps, tables, loss = prior_recipes.train(None, itertools.repeat(batch), 201.0)
+    assert (steps, tables) == (200, 600)
+    assert max(factors) == pytest.approx(1, abs=0.06)
+    assert factors[:3] == sorted(factors[:3])
+    assert factors[0] < 0.15
+    assert factors[-1] < 0.01
+    assert loss == pytest.approx(150.5, abs=1)
+
+
 def test_nested_mappings_are_merged() -> None:
     one: dict[str, Any] = {"a": {"x": 1, "y": 2}, "b": 3}
     assert merged(one, {"a": {"y": 4}, "b": {"z": 5}}) == {"a": {"x": 1, "y": 4}, "b": {"z": 5}}
@@ -82,6 +106,7 @@ def test_a_recipe_is_trained_scored_and_not_done_twice(
     assert [line["recipe"] for line in lines] == ["start", "one"]
     assert [int(line["steps"]) > 0 for line in lines] == [False, True]
     assert all(0 <= float(line["auc"]) <= 1 for line in lines)
+    assert 0 < float(lines[1]["loss"]) < 10
     before, after = (load_network(tmp_path / "out" / f"{name}_1.ckpt") for name in ("start", "one"))
     assert torch.equal(before.norm.weight, load_network().norm.weight)
     assert not torch.equal(before.norm.weight, after.norm.weight)

@@ -9,7 +9,7 @@ from datamodules.counter import generator
 from datamodules.prior import scm_layers
 from datamodules.prior.scm_layers import draw_layer
 from datamodules.prior.scm_options import KINDS, NetworkOptions
-from datamodules.prior.scm_rough import forest_layer, fourier_layer, lookup_layer
+from datamodules.prior.scm_rough import _sources, forest_layer, fourier_layer, lookup_layer
 
 SEEDS = range(8)
 
@@ -119,3 +119,15 @@ def test_half_of_the_layers_read_few_nodes() -> None:
         read.append(moved)
     assert set(read) <= {1, 2, 3, 4}
     assert len(set(read)) > 1
+
+
+def test_an_output_reads_all_nodes_or_one_to_four() -> None:
+    counts = [_sources(9, 3, generator(seed)).shape for seed in range(80)]
+    assert {shape[0] for shape in counts} == {3}
+    assert {shape[1] for shape in counts} == {1, 2, 3, 4, 9}
+    assert 25 < sum(shape[1] == 9 for shape in counts) < 55
+
+
+def test_probabilities_that_add_up_to_one_are_taken_whatever_rounding_makes_of_them() -> None:
+    options = NetworkOptions(trees=0.1, interactions=0.1, rules=0.1, forests=0.3, lookups=0.3, fourier=0.1)
+    assert sum(getattr(options, kind) for kind in KINDS) > 1
