@@ -17,6 +17,9 @@ READY_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDP
 """Kernels without preparation for a new shape. cuDNN's, which torch prefers on recent GPUs, builds a plan for each
 shape in 0.1 s or more, which makes training on tables of varying sizes many times slower."""
 
+PADDED = 128
+"""Number of keys from which a CPU computes narrow values padded to the width of queries."""
+
 LONG = 4096
 """Number of keys from which cuDNN's kernel is allowed, as its speed then outweighs the time of its plans."""
 
@@ -41,7 +44,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
         weights = torch.matmul(q * q.shape[-1] ** -0.5, k.mT).softmax(dim=-1)
         kept, share = keep(weights.shape, dropout, weights.device)
         return torch.matmul(weights * kept, v) / share
-    return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
+    # The fused CPU kernel takes values of the queries' width only; its alternative keeps all scores in memory.
+    lacking = q.shape[-1] - v.shape[-1]
+    if lacking <= 0 or k.shape[-2] < PADDED:
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
+    return F.scaled_dot_product_attention(q, k, F.pad(v, (0, lacking)), mask, dropout_p=dropout)[..., : v.shape[-1]]
 
 
 def in_launches(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, limit: int) -> Tensor:
