@@ -24,6 +24,7 @@ from tqdm import tqdm
 from benchmarks.graphs import GraphedTraining, Places
 from benchmarks.measure import on_device, provenance
 from benchmarks.reports import add_out, check_checkout, check_device, check_least, publish, writable_folder
+from benchmarks.tnp_costs import costs
 from benchmarks.tnp_networks import MUON, SIZES, WAVES, Entrant, LogDensity, biased, entrants
 from datamodules import SyntheticPairs
 from datamodules.pairs import SyntheticEvaluation
@@ -141,7 +142,11 @@ def report(options: argparse.Namespace, scores: Mapping[str, list[float]], secon
         text,
         "",
     ]
-    return "\n".join([*head, *table(scores, seconds), ""])
+    lines = [*head, *table(scores, seconds), ""]
+    if options.biased:
+        lines += ["A forward and a backward pass on a CPU, processor time, and what is kept for the backward pass:", ""]
+        lines += [*costs(biased(0, torch.device("cpu")), BATCH), ""]
+    return "\n".join(lines)
 
 
 def _training(options: argparse.Namespace) -> str:

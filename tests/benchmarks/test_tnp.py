@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.reports import FOLDER
 from benchmarks.tnp import arguments, table
+from benchmarks.tnp_costs import costs
 from benchmarks.tnp_networks import biased
 
 SECONDS = {"original": 0.04, "ours": 0.02}
@@ -56,3 +57,12 @@ def test_a_comparison_of_the_bias_has_no_other_entrants(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         arguments(["--biased", "--equal"])
     assert "--biased compares networks of this project alone, without --equal" in capsys.readouterr().err
+
+
+def test_costs_have_a_time_and_a_size_for_each_number_of_points() -> None:
+    head, _, *rows = (row.strip("| ").split(" | ") for row in costs(biased(0, torch.device("cpu")), 8, (6, 24)))
+    assert head == ["network", "6 points, ms", "MiB", "24 points, ms", "MiB"]
+    assert len(rows) == 4
+    for row in rows:
+        assert 0 < float(row[2]) < float(row[4])
+    assert [float(row[4]) for row in rows] == sorted(float(row[4]) for row in rows)
