@@ -3,13 +3,16 @@
 With a file, the table between the marks ``<!-- mechanisms -->`` and ``<!-- end of mechanisms -->`` is replaced in it.
 """
 
+import argparse
 import inspect
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tabattn.attention import MECHANISMS, Mechanism
 
+MARKS = r"(<!-- mechanisms -->\n).*?(<!-- end of mechanisms -->)"
 FACTS = ("Cost", "Exactness", "Source")
 """Lines every mechanism's docstring has: a label, a colon and text up to the next label or an empty line."""
 
@@ -35,11 +38,23 @@ def _row(name: str, mechanism: type[Mechanism]) -> list[str]:
     return [f"`{name}`", what.rstrip("."), cost, exactness, arguments, source]
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        page = Path(sys.argv[1])
-        marks = r"(<!-- mechanisms -->\n).*?(<!-- end of mechanisms -->)"
-        shown = table()
-        page.write_text(re.sub(marks, lambda mark: mark[1] + shown + mark[2], page.read_text(), flags=re.DOTALL))
-    else:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table, or write it into a file between its marks."""
+    parser = argparse.ArgumentParser(prog="python -m tabattn.attention", description=__doc__, allow_abbrev=False)
+    parser.add_argument("file", type=Path, nargs="?", help="page to write the table into (default: print it)")
+    options = parser.parse_args(argv)
+    if options.file is None:
         sys.stdout.write(table())
+        return
+    if not options.file.is_file():
+        parser.error(f"there is no file {options.file}")
+    page = options.file.read_text(encoding="utf-8")
+    if not re.search(MARKS, page, flags=re.DOTALL):
+        parser.error(f"{options.file} has no lines <!-- mechanisms --> and <!-- end of mechanisms -->")
+    shown = table()
+    options.file.write_text(re.sub(MARKS, lambda mark: mark[1] + shown + mark[2], page, flags=re.DOTALL), "utf-8")
+    sys.stdout.write(f"{options.file} is up to date\n")
+
+
+if __name__ == "__main__":
+    main()
