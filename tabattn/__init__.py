@@ -4,15 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tabattn.pairs.estimator import SequenceInferrer
     from tabattn.prior.estimator import TabularClassifier
     from tabattn.reconstruction.estimator import NPTClassifier, NPTRegressor, TabularImputer
 
 __version__ = "0.1.0"
-__all__ = ["NPTClassifier", "NPTRegressor", "TabularClassifier", "TabularImputer", "__version__"]
+__all__ = ["NPTClassifier", "NPTRegressor", "SequenceInferrer", "TabularClassifier", "TabularImputer", "__version__"]
 
-_HOMES = {"TabularClassifier": "tabattn.prior.estimator"} | dict.fromkeys(
-    ("NPTClassifier", "NPTRegressor", "TabularImputer"), "tabattn.reconstruction.estimator"
-)
+_HOMES = {
+    "SequenceInferrer": "tabattn.pairs.estimator",
+    "TabularClassifier": "tabattn.prior.estimator",
+} | dict.fromkeys(("NPTClassifier", "NPTRegressor", "TabularImputer"), "tabattn.reconstruction.estimator")
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,9 @@ def test_a_table_is_what_its_script_makes(made: Callable[[], pd.DataFrame], kept
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "made.csv"), pd.read_csv(kept))
 
 
-@pytest.mark.parametrize("name", ["prior", "pairs", "reconstruction", pytest.param("zoo", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["prior", "pairs", "reconstruction", "sequence_inferrer", pytest.param("zoo", marks=pytest.mark.slow)]
+)
 def test_the_script_of_a_task_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,11 +13,11 @@ BRICKS = {"tabattn.attention", "tabattn.contract", "tabattn.metafeatures", "taba
 TASKS = {f"tabattn.{path.parent.name}" for path in (ROOT / "tabattn").glob("*/task.py")}
 DATA = {f"datamodules.{path.parent.name}" for path in (ROOT / "datamodules").glob("*/__init__.py")}
 
-ESTIMATOR = "tabattn.reconstruction.estimator"
-"""Trains a network of its task on a table that it is given, and so needs loaders."""
+ESTIMATOR, INFERRER = "tabattn.reconstruction.estimator", "tabattn.pairs.estimator"
+"""Each trains a network of its task on tables that it is given, and so needs loaders."""
 
 BELOW: dict[str, set[str]] = {
-    "tabattn": {*TASKS, ESTIMATOR},
+    "tabattn": {*TASKS, ESTIMATOR, INFERRER},
     "tabattn.attention": set(),
     "tabattn.contract": set(),
     "tabattn.metafeatures": {"tabattn.contract"},
@@ -27,6 +27,7 @@ BELOW: dict[str, set[str]] = {
     "tabattn.task": {*BRICKS, "tabattn.optim"},
     **{task: {*BRICKS, "tabattn.optim", "tabattn.task"} for task in TASKS},
     ESTIMATOR: {*BRICKS, "tabattn.optim", "tabattn.reconstruction", "datamodules", "datamodules.reconstruction"},
+    INFERRER: {*BRICKS, "tabattn.optim", "tabattn.pairs", "datamodules", "datamodules.pairs"},
     "tabattn.zoo": {*BRICKS, "tabattn.optim", "tabattn.task"},
     "tabattn.sparsity": {*BRICKS, "tabattn.optim", "tabattn.task"},
     "tabattn.tasks": {"tabattn.task", *TASKS},

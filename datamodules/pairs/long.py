@@ -95,19 +95,19 @@ class LongPairs(TaskPairs):
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
         y = (tasks.y - mean[tasks.member]) / std[tasks.member]
         least = 1 + max(options.shown[1] for options in self.options.values())
-        self.tasks = tasks._replace(x=_counted(tasks) if series.from_start else tasks.x, y=y, least=least)
+        self.tasks = tasks._replace(x=counted(tasks) if series.from_start else tasks.x, y=y, least=least)
         stages = dict(zip(("train", "val", "test", "predict"), (*parts, parts[2]), strict=True))
         self.numbers = {stage: self.usable(stage, part) for stage, part in stages.items()}
-        self.scaling = _scaling(self.tasks.x, torch.isin(tasks.task, self.numbers["train"]))
+        self.scaling = axis_of(self.tasks.x, torch.isin(tasks.task, self.numbers["train"]))
 
 
-def _counted(tasks: "Observations") -> Tensor:
+def counted(tasks: "Observations") -> Tensor:
     """Places counted from the first point of their task."""
     start = torch.full((len(tasks.first),), torch.inf, dtype=tasks.x.dtype)
     return tasks.x - start.scatter_reduce(0, tasks.task, tasks.x, "amin")[tasks.task]
 
 
-def _scaling(x: Tensor, training: Tensor) -> Scaling:
+def axis_of(x: Tensor, training: Tensor) -> Scaling:
     """The ends of the axis in training.
 
     Raises:

@@ -85,7 +85,7 @@ def read_long(
         DataError: The file cannot be read.
     """
     frame, path = read_table(source)
-    task, member, x, y = (frame[find_column(frame, name, path)] for name in _roles(columns))
+    task, member, x, y = (frame[find_column(frame, name, path)] for name in named_roles(columns))
     for column in (task, member):
         if column.isna().any():
             row = int(column.isna().argmax())
@@ -100,10 +100,10 @@ def read_long(
     rows = codes >= 0
     table = pd.DataFrame({"task": pd.factorize(task[rows])[0], "member": codes[rows]})
     table["x"], table["y"] = places(x, unit)[rows], numbers(y, path)[rows]
-    return names, _arranged(table.sort_values(["task", "member", "x"], kind="stable"), len(names))
+    return names, arranged(table.sort_values(["task", "member", "x"], kind="stable"), len(names))
 
 
-def _roles(columns: Roles) -> LongNames:
+def named_roles(columns: Roles) -> LongNames:
     """Columns by their roles.
 
     Raises:
@@ -119,7 +119,8 @@ def _roles(columns: Roles) -> LongNames:
     return LongNames(**columns)
 
 
-def _arranged(table: pd.DataFrame, members: int) -> Observations:
+def arranged(table: pd.DataFrame, members: int) -> Observations:
+    """Observations of a table with the columns task and member (numbers from 0), x and y, sorted by the first three."""
     x, y, member, task = (torch.from_numpy(np.array(table[name])) for name in ("x", "y", "member", "task"))
     member, task = member.long(), task.long()
     tasks = int(task.max()) + 1

@@ -120,28 +120,36 @@ class TablePairs(TaskPairs):
         axis, values = torch.from_numpy(series.x), torch.from_numpy(series.y)
         mean, std = standardise(values, slice(borders[0], borders[1]), series.names)
         self.mean, self.std = tuple(mean.tolist()), tuple(std.tolist())
-        cycle = windows.cycle
-        origin = axis if cycle is None else (axis / cycle).floor() * cycle
-        self.tasks = Windows(axis, origin, ((values - mean) / std).float(), windows.length)
+        self.tasks = Windows(axis, origins(axis, windows.cycle), ((values - mean) / std).float(), windows.length)
         self.complete = bool(values.isfinite().all())
         starts = _starts(borders, windows)
         self.numbers = {stage: self.usable(stage, part) for stage, part in starts.items()}
-        self.scaling = self._scaling(windows)
+        self.scaling = axis_of(self.tasks, self.numbers["train"], windows)
 
-    def _scaling(self, windows: WindowOptions) -> Scaling:
-        """Ends of the axis in the training windows.
 
-        Raises:
-            ValueError: The axis rises within no window.
-        """
-        train = self.numbers["train"]
-        ends = float((self.tasks.axis[train + windows.length - 1] - self.tasks.origin[train]).max())
-        if not ends > 0:
-            rows = f"a window of {windows.length} rows"
-            raise ValueError(f"x column {windows.x!r} must rise within {rows}, but does not in any")
-        # Networks see places by waves of twice the axis and its halves: the cycle is then one of them.
-        cycle = windows.cycle
-        return Scaling(0.0, ends if cycle is None else cycle * 2.0 ** math.ceil(math.log2(ends / cycle)))
+def origins(axis: Tensor, cycle: float | None) -> Tensor:
+    """Location that becomes 0 in a window that starts at each location: itself, or the start of its cycle."""
+    return axis if cycle is None else (axis / cycle).floor() * cycle
+
+
+def axis_of(tasks: Windows, first: Tensor, windows: WindowOptions) -> Scaling:
+    """Ends of the axis in windows.
+
+    Args:
+        tasks: All windows.
+        first: First rows of those to train on.
+        windows: Options of the axis.
+
+    Raises:
+        ValueError: The axis rises within no window.
+    """
+    ends = float((tasks.axis[first + windows.length - 1] - tasks.origin[first]).max())
+    if not ends > 0:
+        rows = f"a window of {windows.length} rows"
+        raise ValueError(f"x column {windows.x!r} must rise within {rows}, but does not in any")
+    # Networks see places by waves of twice the axis and its halves: the cycle is then one of them.
+    cycle = windows.cycle
+    return Scaling(0.0, ends if cycle is None else cycle * 2.0 ** math.ceil(math.log2(ends / cycle)))
 
 
 def _starts(borders: tuple[int, ...], windows: WindowOptions) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Gaussian mixtures as tensors, and their quantiles."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, Normal
@@ -17,13 +19,13 @@ def components(density: Distribution) -> tuple[Tensor, Tensor, Tensor]:
     return torch.ones_like(density.mean)[..., None], density.mean[..., None], density.stddev[..., None]
 
 
-def quantiles(weights: Tensor, means: Tensor, stds: Tensor) -> Tensor:
-    """Quantiles of mixtures of Gaussians ``(..., components)`` at ``LEVELS``, ``(levels, ...)``."""
+def quantiles(weights: Tensor, means: Tensor, stds: Tensor, probabilities: Sequence[float] = LEVELS) -> Tensor:
+    """Quantiles of mixtures of Gaussians ``(..., components)``, ``(probabilities, ...)``."""
     shares = weights / weights.sum(-1, keepdim=True)
     mixture = MixtureSameFamily(Categorical(shares, validate_args=False), Normal(means, stds, validate_args=False))
     ends = torch.stack([(means - 6 * stds).amin(-1), (means + 6 * stds).amax(-1)])
-    low, high = (end.expand(len(LEVELS), *end.shape) for end in ends)
-    levels = torch.tensor(LEVELS, device=means.device, dtype=means.dtype).view(-1, *[1] * (means.dim() - 1))
+    low, high = (end.expand(len(probabilities), *end.shape) for end in ends)
+    levels = torch.tensor(probabilities, device=means.device, dtype=means.dtype).view(-1, *[1] * (means.dim() - 1))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         below = mixture.cdf(middle) < levels

@@ -26,6 +26,7 @@ from tabattn.pairs import (
     lay_out,
     trajectories,
 )
+from tabattn.pairs.beyond import about_beyond
 from tabattn.pairs.earlier import MOVED, upgrade
 from tabattn.pairs.metrics import PairScores
 from tabattn.pairs.predictions import prediction_table
@@ -35,8 +36,6 @@ from tabattn.task import Task
 
 CHAINED = 2
 """Tasks of each test batch whose trajectories are scored; each target takes a forward pass."""
-MARGIN = 0.01
-"""Tolerated distance of a location from the range of training, as a share of the axis, before a warning."""
 
 
 class PairInference(Task):
@@ -224,16 +223,10 @@ class PairInference(Task):
 
     def _watch(self, batch: PairBatch) -> None:
         """Warn, once, of locations outside the range of training."""
-        low, high, *_ = self.network.scaling
-        edge = MARGIN * (high - low)
-        least, most = batch.x.min().item(), batch.x.max().item()
-        if not self.warned and (least < low - edge or most > high + edge):
+        told = about_beyond(self.network.scaling, batch.x.min().item(), batch.x.max().item())
+        if told and not self.warned:
             self.warned = True
-            warnings.warn(  # Each rank warns of its own batches.
-                f"x leaves the range of training [{low:g}, {high:g}]: it goes from {least:g} to {most:g}, "
-                "where densities are guesses and often too sure",
-                stacklevel=2,
-            )
+            warnings.warn(told, stacklevel=2)  # Each rank warns of its own batches.
 
     def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
         """Location, value, member and role of each token of a layer that outputs observations."""

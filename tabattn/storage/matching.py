@@ -15,6 +15,9 @@ from tabattn.storage.weights import of_fixed_shape
 FEW = 0.5
 """Share of matching tensors below which a warning is given."""
 
+NETWORKS = (weight_files.FORMAT, "tabattn.pairs")
+"""Kinds of weight files that hold the network of a task, whose name is their last word."""
+
 LISTED = 4
 """Most names of tensors in a message."""
 
@@ -68,10 +71,10 @@ def network_weights(path: str, task: type[LightningModule] | None = None) -> dic
     """
     if path.endswith(".safetensors"):
         try:
-            given = weight_files.read(path)[0]
+            given, _, written = weight_files.read_any(path, NETWORKS)
         except ValueError as ex:
             raise DataError(f"init_from: {ex}") from ex
-        kind = weight_files.FORMAT.rpartition(".")[2]
+        kind = written.rpartition(".")[2]
         if task is not None and all(vars(base).get("task_name") != kind for base in task.__mro__):
             raise DataError(f"init_from: {path} holds weights of the task {kind}, the model is {task.__name__}")
     else:

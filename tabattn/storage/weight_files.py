@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ def read(path: str | Path, kind: str = FORMAT) -> tuple[dict[str, Tensor], dict[
     Raises:
         ValueError: The file is damaged, of another kind, or of a later version.
     """
+    return read_any(path, (kind,))[:2]
+
+
+def read_any(path: str | Path, kinds: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """Read a weight file of one of several kinds, as ``read`` does; returns its kind too."""
     try:
         whole = verify(path)
         with safe_open(path, "pt") as file:
@@ -49,8 +54,10 @@ def read(path: str | Path, kind: str = FORMAT) -> tuple[dict[str, Tensor], dict[
         raise ValueError(f"{path} is damaged or no safetensors file: {ex}") from ex
     if "sealed" in text and not whole:
         raise ValueError(f"{path} is damaged: its checksum is gone")
-    if text.get("format") != kind:
-        raise ValueError(f"{path} was not written by tabattn: its format is {text.get('format')!r}, not {kind!r}")
+    kind = str(text.get("format"))
+    if kind not in kinds:
+        named = " or ".join(map(repr, kinds))
+        raise ValueError(f"{path} was not written by tabattn: its format is {kind!r}, not {named}")
     if text.get("version") != str(VERSION):
         raise ValueError(f"{path} has version {text.get('version')}, this package reads version {VERSION}")
     try:
@@ -59,4 +66,4 @@ def read(path: str | Path, kind: str = FORMAT) -> tuple[dict[str, Tensor], dict[
         raise ValueError(f"{path} has a damaged header") from ex
     if not isinstance(header, dict):
         raise ValueError(f"{path} has a damaged header")
-    return tensors, header
+    return tensors, header, kind

@@ -1,32 +1,18 @@
 """Fitting of an ensemble: splits of the rows, trainings, and the contexts of predictions."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tabattn.contract.cells import Column
+from tabattn.optim.fitting import settled
 from tabattn.reconstruction.estimator.batches import BORROWED, HeldOutRows, Hiding, TrainingRows, contexts_of
 from tabattn.reconstruction.estimator.cells import held_out
 from tabattn.reconstruction.estimator.members import Members
 from tabattn.reconstruction.estimator.training import Training, train
-from tabattn.storage.described import plain_defaults
 
 SEED_STEP = 1000
 """Distance between the seeds of two members."""
-
-ALONE = threading.RLock()
-"""Lock of trainings: they seed global random numbers, which another thread would draw from."""
-
-
-@contextmanager
-def settled() -> Iterator[None]:
-    """Context of one training at a time, whatever modes and defaults of torch the caller has set."""
-    with ALONE, plain_defaults(), torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 @settled()

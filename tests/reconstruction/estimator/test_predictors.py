@@ -12,12 +12,12 @@ from torch.distributions import Normal
 from tabattn.contract.columns import TableEncoder
 from tabattn.contract.errors import DivergenceError
 from tabattn.nn.densities import mixture
+from tabattn.optim.fitting import BestAverage
 from tabattn.reconstruction import ProcessTransformer
 from tabattn.reconstruction.estimator import NPTClassifier, NPTRegressor
 from tabattn.reconstruction.estimator import regressor as regressor_file
 from tabattn.reconstruction.estimator.batches import HeldOutRows, Hiding, TrainingRows, contexts_of, partition
 from tabattn.reconstruction.estimator.cells import columns_of, held_out, in_units, standardised
-from tabattn.reconstruction.estimator.training import BestAverage
 from tests.reconstruction.estimator.tiny import TINY, classifier, regressor
 
 QUICK = replace(TINY, decay=0.5)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from tabattn.optim.fitting import BestAverage
 from tabattn.reconstruction.estimator import CLASSIFICATION, NPTClassifier, NPTRegressor
-from tabattn.reconstruction.estimator.training import BestAverage
 from tests.reconstruction.estimator.tiny import regressor
 
 X = np.random.default_rng(0).normal(size=(30, 3))
