@@ -1,44 +1,27 @@
 """Command that writes in-context tasks to HDF5 files: ``python -m datamodules.dump --help``."""
 
 import argparse
-import platform
 import sys
 from collections.abc import Iterable, Iterator
-from importlib import metadata
-from pathlib import Path
-from typing import Any, NamedTuple
 
-import h5py
-import numpy as np
-import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from datamodules.commands import status_of
-from datamodules.prior.cut import CutBatches, CutOptions, TaskCutter, split_rows
+from datamodules.prior.cut import CutOptions
 from datamodules.prior.dump.arguments import parser, refuse, shares, single, span
+from datamodules.prior.dump.jobs import Job, Parts, facts, table_jobs
 from datamodules.prior.dump.read import Dump
-from datamodules.prior.dump.write import DumpPlan, write_dump
+from datamodules.prior.dump.write import DumpPlan
 from datamodules.prior.scm_options import DEFAULT_OPTIONS
 from datamodules.prior.synthetic import ScmBatches, TableSizes
 from datamodules.prior.tabicl import TabiclBatches, TabiclKind
 from datamodules.tables.real import load_table
 from tabattn.contract.batches import TableBatch
-from tabattn.contract.checks import check_least, check_range, check_shares
-
-STREAMS = {"train": 1, "test": 2}
-"""Stream of random numbers of the tasks of each part."""
+from tabattn.contract.checks import check_range, check_shares
 
 TABLE_FLAGS = ("target", "split", "held_out", "keep_labels", "keep_columns", "fixed_columns", "cache_dir")
 """Arguments of tasks cut from a table only."""
-
-
-class Job(NamedTuple):
-    """One dump to write."""
-
-    path: Path
-    batches: Dataset[TableBatch]
-    plan: DumpPlan
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,8 +43,8 @@ def _run(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{options.check}: whole, its checksum matches\n")
         return
     for job in _table_jobs(options) if options.source else [_prior_job(options)]:
-        checksum = write_dump(job.path, job.batches, job.plan, options.overwrite, _Bar(job))
-        sys.stdout.write(f"{job.path}: {job.plan.tasks} tasks, sha256 {checksum}\n")
+        written = job.write(options.overwrite, _Bar)
+        sys.stdout.write(f"{written.path}: {written.tasks} tasks, sha256 {written.sha256}\n")
 
 
 class _Bar:
@@ -91,21 +74,8 @@ def _table_jobs(options: argparse.Namespace) -> list[Job]:
         options.fixed_columns,
     )
     table = load_table(options.source, options.target, options.cache_dir)
-    parts = dict(zip(STREAMS, split_rows(table, held_out, options.seed), strict=True))
-    tested = round(held_out * options.tasks)
-    both = options.split in (None, "both")
-    counts = {"train": options.tasks - tested, "test": tested} if both else {options.split: options.tasks}
-    jobs = []
-    for part, count in counts.items():
-        check_least(**{f"tasks of the {part} part": (count, 1)})
-        path = options.out.with_name(f"{options.out.stem}_{part}{options.out.suffix}") if both else options.out
-        cutter = TaskCutter(table, parts[part], cut, options.seed, STREAMS[part])
-        facts = _facts(options, "table", source=options.source, part=part, held_out=held_out, **cut._asdict())
-        facts["provenance"] = table.provenance
-        width = cut.features or table.x.shape[1]
-        plan = DumpPlan(count, options.batch_size, cut.rows, width, len(table.classes), facts)
-        jobs.append(Job(path, CutBatches(cutter, options.batch_size, None), plan))
-    return jobs
+    parts = Parts(options.split or "both", held_out, options.seed)
+    return table_jobs(options.out, table, cut, options.tasks, parts, options.batch_size)
 
 
 def _prior_job(options: argparse.Namespace) -> Job:
@@ -127,28 +97,9 @@ def _prior_job(options: argparse.Namespace) -> Job:
         kind: TabiclKind = options.kind or "mix_scm"
         name = f"tabicl {kind}"
         batches = TabiclBatches(kind, rows, features, classes[1], context, options.batch_size, options.seed)
-    facts = _facts(options, name, rows=rows, features=features, classes=classes, context=context)
-    plan = DumpPlan(options.tasks, options.batch_size, rows[1], features[1], classes[1], facts)
+    told = facts(name, options.seed, rows=rows, features=features, classes=classes, context=context)
+    plan = DumpPlan(options.tasks, options.batch_size, rows[1], features[1], classes[1], told)
     return Job(options.out, batches, plan)
-
-
-def _facts(options: argparse.Namespace, prior: str, **arguments: Any) -> dict[str, Any]:
-    """Provenance in the attributes of a file."""
-    versions = {
-        "tabattn": _version(),
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "h5py": h5py.__version__,
-    }
-    return {"prior": prior, "seed": options.seed, "versions": versions, "arguments": arguments}
-
-
-def _version() -> str:
-    try:
-        return metadata.version("tabattn")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 if __name__ == "__main__":

@@ -30,6 +30,31 @@ Progress = Callable[[Iterable[int], int], Iterable[int]]
 """Progress bar: wraps a loop over batch numbers, given the first one."""
 
 
+class TaskArrays(NamedTuple):
+    """Batch of tasks of any sizes, padded to the largest.
+
+    Attributes:
+        x: Cells, ``(tasks, rows, features)``; NaN = missing.
+        y: Class indices, ``(tasks, rows)``.
+        features: Number of features of each task, ``(tasks,)``.
+        rows: Number of rows of each task.
+        context: Number of context rows of each task.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    features: NDArray[Any]
+    rows: NDArray[Any]
+    context: NDArray[Any]
+
+    @classmethod
+    def of(cls, batch: TableBatch) -> "TaskArrays":
+        """Arrays of a batch of tasks with equal numbers of rows and context rows."""
+        count, rows, width = batch.x.shape
+        features = np.full(count, width) if batch.columns is None else batch.columns.numpy()
+        return cls(batch.x.numpy(), batch.y.numpy(), features, np.full(count, rows), np.full(count, batch.context))
+
+
 class DumpPlan(NamedTuple):
     """Plan of a dump: its sizes and its provenance.
 
@@ -51,7 +76,11 @@ class DumpPlan(NamedTuple):
 
 
 def write_dump(
-    path: Path, batches: Dataset[TableBatch], plan: DumpPlan, overwrite: bool = False, progress: Progress | None = None
+    path: Path,
+    batches: Dataset[TableBatch] | Dataset[TaskArrays],
+    plan: DumpPlan,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> str:
     """Write a dump atomically: it is renamed to its path once complete and verified.
 
@@ -200,17 +229,17 @@ def _begin(file: h5py.File, plan: DumpPlan) -> None:
     file.attrs["written"] = 0
 
 
-def _put(file: h5py.File, batch: TableBatch, plan: DumpPlan, number: int) -> None:
+def _put(file: h5py.File, batch: TableBatch | TaskArrays, plan: DumpPlan, number: int) -> None:
     """Write one batch, padded with zeros, with its checksum, and update the number of batches written."""
+    tasks = TaskArrays.of(batch) if isinstance(batch, TableBatch) else batch
     start = number * plan.batch_size
-    count = min(len(batch.x), plan.tasks - start)
-    _, rows, features = batch.x.shape
+    count = min(len(tasks.x), plan.tasks - start)
+    _, rows, features = tasks.x.shape
     x = np.zeros((count, plan.rows, plan.features), dtype=np.float32)
     y = np.zeros((count, plan.rows), dtype=np.float32)
-    x[:, :rows, :features] = batch.x[:count].numpy()
-    y[:, :rows] = batch.y[:count].numpy()
-    columns = np.full(count, features) if batch.columns is None else batch.columns[:count].numpy()
-    sizes = [columns, np.full(count, rows), np.full(count, batch.context)]
+    x[:, :rows, :features] = tasks.x[:count]
+    y[:, :rows] = tasks.y[:count]
+    sizes = [size[:count] for size in (tasks.features, tasks.rows, tasks.context)]
     arrays = dict(zip(HASHED, [x, y, *(size.astype(np.int32) for size in sizes)], strict=True))
     stop = start + count
     for key, values in arrays.items():

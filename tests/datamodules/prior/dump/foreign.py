@@ -1,4 +1,4 @@
-"""Dumps in the formats of other projects."""
+"""Dumps in the formats of other projects, and reading as these do."""
 
 from pathlib import Path
 from typing import Any
@@ -24,3 +24,14 @@ def original(path: Path, tasks: int = 6, rows: int = 10, **changes: Any) -> Path
             if array is not None:
                 file[key] = array
     return path
+
+
+def as_others_read(path: Path, first: int, count: int) -> tuple[Any, Any, int]:
+    """Cells, labels and context of some tasks by the rules of TFM-Playground's loader."""
+    with h5py.File(path) as file:
+        assert file["problem_type"][()].decode() == "classification"
+        assert int(file["max_num_classes"][0]) >= 2
+        tasks = slice(first, first + count)
+        rows, width = int(file["num_datapoints"][tasks].max()), int(file["num_features"][tasks].max())
+        split = "train_test_split_index" if first % 2 else "single_eval_pos"
+        return file["X"][tasks, :rows, :width], file["y"][tasks, :rows], int(file[split][tasks][0])

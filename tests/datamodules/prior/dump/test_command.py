@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datamodules.prior.dump import __main__ as dump
+from datamodules.prior.dump.jobs import Job
 from datamodules.prior.dump.read import Dump
 
 
@@ -87,7 +88,7 @@ def test_an_interrupt_ends_with_status_130(tmp_path: Path, monkeypatch: pytest.M
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dump, "write_dump", interrupted)
+    monkeypatch.setattr(Job, "write", interrupted)
     assert run("--prior", "scm", "--out", f"{tmp_path}/a.h5") == 130
 
 
