@@ -42,7 +42,8 @@ class ProcessTransformer(CellTransformer):
         most_rows: Most rows of a batch that a Gaussian process conditions on: its time grows with their cube.
         memory_rows: Most rows that it keeps of a table with more than ``most_rows`` rows to learn from, on which it
             conditions in every batch then. The time before the training grows with their cube, and memory with their
-            square (10,000 rows: about two minutes on one core and 2 GB for each target). 0 = none.
+            square (10,000 rows: about half a minute of one core and 0.7 GB for each process, of which 0.25 GB stay; a
+            number has two processes, a category one). 0 = none.
     """
 
     reads_rows = True

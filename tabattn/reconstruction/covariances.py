@@ -1,4 +1,4 @@
-"""Covariances of Gaussian processes: the kernel, Cholesky factors, and inverses."""
+"""Covariances of Gaussian processes: the kernel, and Cholesky factors."""
 
 from collections.abc import Callable, Sequence
 
@@ -40,31 +40,6 @@ def cholesky_factor(covariance: Tensor) -> Tensor:
             break
         factor, failed = torch.linalg.cholesky_ex(covariance + 10.0**power * raised)
     return factor
-
-
-def covariance_factor(inputs: Tensor, kernel: Kernel, noise: float) -> Tensor:
-    """Cholesky factor of the covariance of rows; the noise is raised tenfold where it is not positive definite."""
-    covariance = inputs.new_empty(len(inputs), len(inputs))
-    for _ in range(RAISES):
-        for start in range(0, len(inputs), BLOCK):
-            covariance[start : start + BLOCK] = kernel(inputs[start : start + BLOCK], inputs)
-        covariance.diagonal().add_(noise)
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        if not failed:
-            break
-        noise *= 10
-    return factor
-
-
-def inverse_diagonal(factor: Tensor) -> Tensor:
-    """Diagonal of the inverse of a matrix from its Cholesky factor, ``(rows,)``, some columns at a time."""
-    diagonal = factor.new_empty(len(factor))
-    for start in range(0, len(factor), BLOCK):
-        rest = factor[start:, start:]
-        columns = torch.eye(len(rest), min(BLOCK, len(rest)), dtype=factor.dtype, device=factor.device)
-        solved = torch.linalg.solve_triangular(rest, columns, upper=False)
-        diagonal[start : start + BLOCK] = solved.square().sum(0)
-    return diagonal
 
 
 def thinned(rows: Tensor, most: int) -> Tensor:

@@ -5,7 +5,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from tabattn.reconstruction.covariances import BLOCK, Kernel, covariance_factor, inverse_diagonal
+from tabattn.reconstruction.block_cholesky import CholeskyFactor, covariance_factor
+from tabattn.reconstruction.covariances import BLOCK, Kernel
 
 KEPT = 16
 """Most sets of rows whose predictions are kept."""
@@ -50,10 +51,11 @@ class Memory:
             noise: Variance of the noise.
         """
         factor = covariance_factor(inputs, kernel, noise)
-        weights = torch.cholesky_solve(labels, factor)
-        variance = 1 / inverse_diagonal(factor)
+        weights = factor.cholesky_solve(labels)
+        variance = 1 / factor.inverse_diagonal()
         parts = number[:, None].double(), inputs, weights, labels - weights * variance[:, None], variance[:, None]
-        self._take(torch.cat(parts, dim=1), factor.float())
+        factor.single(inputs.device)
+        self._take(torch.cat(parts, dim=1), factor)
 
     def packed(self) -> Tensor:
         """Return all of it as one matrix, from which ``load`` restores it."""
@@ -77,7 +79,7 @@ class Memory:
         own = self._packed
         return not (own.is_meta or packed.is_meta) and torch.equal(own, packed.to(own))
 
-    def _take(self, packed: Tensor, factor: Tensor | None) -> None:
+    def _take(self, packed: Tensor, factor: CholeskyFactor | None) -> None:
         self._packed, self._factor = packed, factor
         self._kept: tuple[tuple[Tensor, tuple[Tensor, Tensor]], ...] = ()
         number, self.inputs, self.weights, self.mean, variance = self._packed.split(self.sizes, dim=1)
@@ -86,7 +88,9 @@ class Memory:
     def to(self, device: torch.device) -> None:
         """Move it to a device, for good."""
         if self._packed.device != device:
-            self._take(self._packed.to(device), None if self._factor is None else self._factor.to(device))
+            if self._factor is not None:
+                self._factor.single(device)
+            self._take(self._packed.to(device), self._factor)
 
     def places(self, row: Tensor) -> Tensor:
         """Find rows by their number: places in the memory, ``(rows,)`` long; -1 = it does not hold the row."""
@@ -116,12 +120,12 @@ class Memory:
 
     def _predicted(self, inputs: Tensor, kernel: Kernel, noise: float) -> tuple[Tensor, Tensor]:
         if self._factor is None:
-            self._factor = covariance_factor(self.inputs, kernel, noise).float()
+            self._factor = covariance_factor(self.inputs, kernel, noise)
+            self._factor.single(self.inputs.device)
         means, known = [], []
         for block in inputs.split(BLOCK):
             cross = kernel(block, self.inputs)
             means.append(cross @ self.weights)
-            solved = torch.linalg.solve_triangular(self._factor, cross.T.float(), upper=False)
-            known.append(solved.square().sum(0).double())
+            known.append(self._factor.solve(cross.T.float()).square().sum(0).double())
         empty = inputs.new_zeros(0, self.weights.shape[1])
         return torch.cat([empty, *means]), torch.cat([empty[:, 0], *known])

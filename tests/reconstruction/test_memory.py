@@ -19,8 +19,8 @@ from datamodules.reconstruction import ContextOptions
 from datamodules.reconstruction.options import LookupOptions
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.reconstruction import ProcessTransformer
+from tabattn.reconstruction.block_cholesky import covariance_factor
 from tabattn.reconstruction.class_process import ClassProcess
-from tabattn.reconstruction.covariances import BLOCK, covariance_factor, inverse_diagonal
 from tabattn.reconstruction.estimator import NPTRegressor
 from tabattn.reconstruction.leave_out import prediction
 from tabattn.reconstruction.memory import KEPT, Memory
@@ -345,30 +345,3 @@ def test_a_fit_validates_averages_without_factoring_again(monkeypatch: pytest.Mo
     model.fit(data[["a", "b"]].to_numpy(), data["y"].to_numpy())
     assert len(model.validation_losses_[0]) == 3
     assert sizes == [56, 56]
-
-
-def test_factors_and_diagonals_are_computed_in_blocks() -> None:
-    rows = BLOCK + 7
-    x = torch.randn(rows, 2, generator=torch.Generator().manual_seed(0)).double()
-
-    def kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (-torch.cdist(a, b)).exp()
-
-    factor = covariance_factor(x, kernel, 0.1)
-    covariance = kernel(x, x) + 0.1 * torch.eye(rows).double()
-    close(factor @ factor.T, covariance)
-    close(inverse_diagonal(factor), covariance.inverse().diagonal())
-    memory = Memory(2, 1)
-    memory.fill(torch.arange(rows), x, x[:, :1], kernel, 0.1)
-    memory.load(memory.packed())
-    mean, known = memory.predict(x[:5] + 0.5, kernel, 0.1)
-    cross = kernel(x[:5] + 0.5, x)
-    close(mean, cross @ covariance.inverse() @ x[:, :1])
-    close(known, (cross @ covariance.inverse() * cross).sum(1), atol=1e-4, rtol=1e-4)
-
-
-def test_the_noise_is_raised_where_a_covariance_is_not_positive_definite() -> None:
-    x = torch.zeros(4, 1).double()
-    factor = covariance_factor(x, lambda a, b: -0.05 * torch.ones(len(a), len(b)).double(), 0.03)
-    close(factor @ factor.T, (0.3 * torch.eye(4) - 0.05).double(), atol=1e-6, rtol=0.0)
-    assert factor.isfinite().all()
