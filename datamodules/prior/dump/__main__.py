@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from torch.utils.data import Dataset
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -39,12 +40,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     if options.check is not None:
-        Dump(options.check).verify()
-        sys.stdout.write(f"{options.check}: whole, its checksum matches\n")
+        _check(options.check, options.plot)
         return
+    if options.plot is not None:
+        raise ValueError("--plot goes with --check only")
     for job in _table_jobs(options) if options.source else [_prior_job(options)]:
         written = job.write(options.overwrite, _Bar)
         sys.stdout.write(f"{written.path}: {written.tasks} tasks, sha256 {written.sha256}\n")
+
+
+def _check(path: Path, plot: Path | None) -> None:
+    """Compare a file with its checksum, and show what is in it; to be shown, it needs none."""
+    dump = Dump(path)
+    summed = plot is None or "sha256" in dump.attributes
+    if summed:
+        dump.verify()
+    told = "whole, its checksum matches" if summed else f"{len(dump)} tasks; it has no checksum"
+    sys.stdout.write(f"{path}: {told}\n")
+    if plot is not None:
+        from datamodules.prior.dump.plot import show
+
+        picture = path.with_suffix(".png") if plot == Path() else plot
+        sys.stdout.write(show(dump, picture))
+        sys.stdout.write(f"picture: {picture}\n")
 
 
 class _Bar:

@@ -13,6 +13,8 @@ examples:
     python -m datamodules.dump --source openml:179 --tasks 500 --rows 100 --context 80 --features 13 --out adult.h5
   tables of the synthetic prior, in sizes drawn from ranges:
     python -m datamodules.dump --prior scm --tasks 10000 --rows 30 120 --features 2 12 --context 0.3 0.9 --out scm.h5
+  what is in a file, of this or another project:
+    python -m datamodules.dump --check scm.h5 --plot
 
 An interrupted command goes on where it was when it is given again. Exit status: 0 written, 2 wrong arguments,
 3 the table cannot be read or the file not written, 130 interrupted.
@@ -33,6 +35,14 @@ def parser() -> argparse.ArgumentParser:
     origin.add_argument("--prior", choices=("scm", "tabicl"), help="synthetic tables: ours, or of the extra `priors`")
     origin.add_argument("--check", type=Path, metavar="FILE", help="compare a file with its checksum, write nothing")
     add = command.add_argument
+    add(
+        "--plot",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="PNG",
+        help="with --check: what is in the file, as a table and a picture (default: FILE's name with .png)",
+    )
     add("--out", type=Path, default=Path("tasks.h5"), help="file to write (default: %(default)s)")
     add("--tasks", type=_count, default=500, help="number of tasks (default: %(default)s)")
     add("--rows", type=int, nargs="+", help="rows of a task (default: 100); of a prior: fewest, most (30 120)")

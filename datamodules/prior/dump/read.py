@@ -79,16 +79,32 @@ class Dump:
         with self.reader.explained():
             file = self.reader.file()
             x = np.concatenate([file["X"][piece[0] : piece[-1] + 1, :rows, :width] for piece in pieces])
-            y = np.concatenate([file["y"][piece[0] : piece[-1] + 1, :rows] for piece in pieces])
-            if not ((y >= 0) & (y < self.sizes.classes) & (y == np.floor(y))).all():
-                first, last = tasks[0], tasks[-1]
-                raise DataError(f"labels of tasks {first} to {last} are not 0 to {self.sizes.classes - 1}")
-            labels = y.astype(np.int64)
             self._check_cells(x, tasks)
+        labels = self.labels(tasks)
         features = torch.from_numpy(self.sizes.features[tasks])
         columns = features if int(features.min()) < width else None
         answered = answerable(torch.from_numpy(labels), context, self.sizes.classes)
         return TableBatch(torch.from_numpy(x.astype(np.float32, copy=False)), answered, context, columns)
+
+    def labels(self, tasks: Ints) -> Ints:
+        """Read the labels of tasks, ``(tasks, rows)``; those of absent rows of shorter tasks are 0.
+
+        Args:
+            tasks: Indices of the tasks, ascending.
+
+        Raises:
+            DataError: The file is damaged, or a label is no class.
+        """
+        rows = self.sizes.rows[tasks]
+        pieces = np.split(tasks, np.flatnonzero(np.diff(tasks) != 1) + 1)
+        with self.reader.explained():
+            file = self.reader.file()
+            y = np.concatenate([file["y"][piece[0] : piece[-1] + 1, : rows.max()] for piece in pieces])
+            y = np.where(np.arange(y.shape[1]) < rows[:, None], y, 0)
+            if not ((y >= 0) & (y < self.sizes.classes) & (y == np.floor(y))).all():
+                first, last = tasks[0], tasks[-1]
+                raise DataError(f"labels of tasks {first} to {last} are not 0 to {self.sizes.classes - 1}")
+        return y.astype(np.int64)
 
     def _check_cells(self, x: NDArray[Any], tasks: Ints) -> None:
         """Refuse cells whose squares overflow single precision; NaN = missing."""
