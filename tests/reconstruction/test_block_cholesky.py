@@ -103,3 +103,14 @@ def test_the_noise_is_raised_where_a_covariance_is_not_positive_definite(
     factor = whole(covariance_factor(x, lambda a, b: -0.05 * torch.ones(len(a), len(b)).double(), 0.03))
     close(factor @ factor.T, (0.3 * torch.eye(4) - 0.05).double(), atol=1e-6, rtol=0.0)
     assert factor.isfinite().all()
+
+
+def test_the_noise_is_raised_where_the_first_block_alone_is_not_positive_definite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(block_cholesky, "SIDE", 2)
+    x = torch.tensor([0.0, 0.0, 1.0, 1.0]).double()[:, None]
+    factor = whole(covariance_factor(x, lambda a, b: -0.05 * (a == 0).double() @ (b == 0).double().T, 0.03))
+    expected = 0.3 * torch.eye(4).double()
+    expected[:2, :2] -= 0.05
+    close(factor @ factor.T, expected)

@@ -31,6 +31,10 @@ class NPTPredictor(BaseEstimator):  # type: ignore[misc]
     category that ``fit`` has not seen is a missing cell. Rows to predict attend to the rows of ``fit`` alone, so a
     prediction does not depend on the other rows.
 
+    The default network, ``ProcessTransformer``, corrects Gaussian processes. Of more than 1000 rows to train on, these
+    condition on up to 10,000, evenly spaced, whose covariance bounds time and memory of a ``fit`` (``memory_rows``, an
+    option of the network in ``settings``).
+
     Args:
         attention: Mechanism between rows, by name or as a class.
         attribute_attention: Mechanism between the columns of a row.
