@@ -1,14 +1,15 @@
 """In-context classifiers by number of context rows: ``python -m benchmarks.prior_rows``.
 
 Seconds and memory of a training step and of a prediction, and ROC AUC, of networks that differ in the attention between
-context rows. Each is trained here for the same number of steps on the same synthetic tables, and kept in the folder of
-the results, so that a second run goes on where the first was; or they are given as ``--checkpoints``. Scores are those
+context rows. Each is trained here for the same number of steps on the same synthetic tables, or they are given as
+``--checkpoints``. Networks and results are kept in the folder as they are made: the same command goes on after an
+interruption, and measures nothing twice. Scores are those
 of synthetic tables that no network was trained on, and of ``--tables``; a table has the same target rows behind every
 number of context rows. Classical methods are fitted to the context rows.
 """
 
 import argparse
-import csv
+import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -36,6 +38,7 @@ from tabattn.contract.columns import recode, to_single
 from tabattn.optim import MuonAdamW
 from tabattn.prior.network import PriorNetwork
 from tabattn.prior.weights import load_network
+from tabattn.storage.files import write_file
 from tabattn.tasks import PriorClassification
 
 COMPARED = ["Softmax", "Local", "Inducing", "Pooling", "Linear", "Nystrom", "Entmax"]
@@ -203,6 +206,23 @@ def classical_rows(name: str, found: list[Task], options: argparse.Namespace) ->
         yield line | {f"auc {each}": float(np.mean(values)) for each, values in scores.items()}
 
 
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments that results depend on, in plain values."""
+    names = ("rows", "steps", "seed", "count", "tables", "repeats", "threads")
+    return {name: getattr(options, name) for name in names}
+
+
+def lines_of(name: str, found: list[Task], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Lines of the results of a network, a checkpoint or a classical method."""
+    if name in LEVELS:
+        yield from classical_rows(name, found, options)
+    elif options.checkpoints:
+        network = load_network(None if name == "shipped" else name).eval()
+        yield from network_rows(Path(name).stem, network, found, options)
+    else:
+        yield from network_rows(name, trained(name, options), found, options)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, time and score; write the results as CSV, Markdown and a picture."""
     options = arguments(argv)
@@ -210,20 +230,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     found = tasks(options)
     results: list[dict[str, Any]] = []
-    for name in [str(path) for path in options.checkpoints or ()] or options.mechanisms:
-        if options.checkpoints:
-            network: Any = load_network(None if name == "shipped" else name).eval()
-        else:
-            network = trained(name, options)
-        results += network_rows(Path(name).stem, network, found, options)
+    for name in [*([str(path) for path in options.checkpoints or ()] or options.mechanisms), *LEVELS]:
+        kept = options.out / f"{Path(name).stem}.json"
+        if not kept.is_file() or (stored := json.loads(kept.read_text()))["settings"] != settings(options):
+            stored = {"settings": settings(options), "lines": list(lines_of(name, found, options))}
+            write_file(kept, json.dumps(stored).encode())
+        results += stored["lines"]
         sys.stderr.write(f"{name} done\n")
-    for name in LEVELS:
-        results += classical_rows(name, found, options)
-    columns = list(dict.fromkeys(key for line in results for key in line))
-    with (options.out / "prior_rows.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(results)
+    pd.DataFrame(results).to_csv(options.out / "prior_rows.csv", index=False)
     sys.stdout.write(report(options))
 
 

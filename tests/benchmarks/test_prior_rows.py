@@ -33,6 +33,13 @@ def test_costs_and_scores_of_each_attention(tmp_path: Path, monkeypatch: pytest.
     text = (tmp_path / "prior_rows.md").read_text()
     assert "## ROC AUC, iris" in text
     assert (tmp_path / "prior_rows.png").stat().st_size > 10_000
+    with monkeypatch.context() as patch:  # the second time nothing is measured
+        patch.setattr(prior_rows, "lines_of", lambda *_: pytest.fail("measured again"))
+        main(options)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "prior_rows.csv"), found)
+    with pytest.raises(pytest.fail.Exception, match="measured again"), monkeypatch.context() as patch:
+        patch.setattr(prior_rows, "lines_of", lambda *_: pytest.fail("measured again"))
+        main([*options, "--count", "2"])
     kept = tmp_path / "Softmax_2_0.ckpt"
     written = kept.stat().st_mtime_ns
     main(["--checkpoints", str(kept), *SMALL, "--out", str(tmp_path / "again")])
