@@ -68,6 +68,20 @@ def test_another_layout_has_a_posterior_of_its_own() -> None:
     assert len(member) == 4
 
 
+def test_a_context_point_without_a_value_is_not_read() -> None:
+    data = made()
+    batch = next(iter(data.test_dataloader()))
+    padding = torch.zeros_like(batch.x, dtype=torch.bool)
+    padding[2, 4] = True
+    lacking = data.exact(batch._replace(y=batch.y.masked_fill(padding, torch.nan)))
+    padded, whole = data.exact(batch._replace(padding=padding)), data.exact(batch)
+    assert lacking is not None
+    assert padded is not None
+    assert whole is not None
+    torch.testing.assert_close(lacking.means, padded.means)
+    assert not lacking.means[2].allclose(whole.means[2])
+
+
 def test_unknown_targets_have_one_too() -> None:
     data = made()
     batch = next(iter(data.test_dataloader()))
