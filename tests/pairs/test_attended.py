@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tabattn.attention import as_factory
+from tabattn.attention.capture import capture
 from tabattn.pairs import (
     TNPA,
     TNPD,
@@ -65,6 +66,27 @@ def test_any_step_and_layer_can_be_recorded(kind: Any) -> None:
         ValueError, match=r"layers='none' matches no layer in which targets attend; there are: .*mechanism"
     ):
         target_layers(network, "none")
+
+
+def test_attention_is_that_of_a_pass_with_the_values_predicted_before() -> None:
+    network, found = drawn(TNPD, samples=0)
+    batch, context = found.batch, found.batch.context
+    seen = attended(network, found, 0, [3])
+    assert found.mean is not None
+    y = torch.cat([batch.y[:1, :context], found.mean[:1, :2]], 1)
+    with capture(network) as maps:
+        network(batch.x[:1, : context + 3], y, batch.member[:1, : context + 3], context + 2)
+    weights = maps[seen[0].layer][-1].weights
+    assert weights is not None
+    torch.testing.assert_close(seen[0].weights, weights[0, :, -1])
+
+
+def test_without_context_there_is_nothing_to_attend_to_at_first() -> None:
+    torch.manual_seed(0)
+    network, asked = TNPD(dim=8, heads=2, hidden=8, layers=2), InferenceOptions(samples=1, context_p=0, num_steps=3)
+    batch = tasks()
+    found = trajectories(network, lay_out(batch._replace(member=torch.zeros_like(batch.member)), asked), asked)
+    assert [look.weights.shape[1] for look in attended(network, found, 0, 3)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("mechanism", ["Local", "Linear", "Inducing", "Pooling"])

@@ -49,12 +49,19 @@ def test_options_change_a_configuration(drawn: list[Example], capsys: pytest.Cap
 
 
 def test_the_tasks_of_a_table_are_plotted(drawn: list[Example], capsys: pytest.CaptureFixture[str]) -> None:
-    """Test batches are few: several tasks come from each. A configuration describes a model and more, which is left."""
+    """A configuration describes a model and more, which is left."""
     assert main([f"--config={TABLE}", f"--data.path={ROOMS}", "--data.batch_size=2", "--tasks=3"]) == 0
     assert "3 training and 3 test tasks of TablePairs" in capsys.readouterr().out
     assert all(example.exact is None for example in drawn)
     tests = [example.batch.task[example.number].item() for example in drawn[3:] if example.batch.task is not None]
     assert len(set(tests)) == 3
+
+
+def test_of_few_batches_several_tasks_are_plotted(drawn: list[Example]) -> None:
+    words = ["--data.evaluation.test_batches=2", "--data.batch_size=2", "--tasks=3"]
+    assert main(words) == 0
+    assert [example.number for example in drawn] == [0, 0, 0, 0, 0, 1]
+    assert len({example.batch.y[example.number, 0].item() for example in drawn}) == 6
 
 
 @pytest.mark.parametrize(
