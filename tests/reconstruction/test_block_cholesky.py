@@ -114,3 +114,12 @@ def test_the_noise_is_raised_where_the_first_block_alone_is_not_positive_definit
     expected = 0.3 * torch.eye(4).double()
     expected[:2, :2] -= 0.05
     close(factor @ factor.T, expected)
+
+
+def test_a_memory_that_moves_takes_its_factor_along() -> None:
+    memory = Memory(2, 1)
+    memory.fill(torch.arange(ROWS), inputs(), inputs()[:, :1], kernel, NOISE)
+    memory.to(torch.device("meta"))
+    assert memory.inputs.is_meta
+    assert memory._factor is not None
+    assert all(row.is_meta for row in memory._factor.rows)
