@@ -25,6 +25,7 @@ from tabattn.attention.swap import (
     replacements,
     swapped,
 )
+from tabattn.contract.checks import nearest
 from tabattn.storage.projection_loading import load_projections, read_learned
 
 ITEMS = 4
@@ -102,6 +103,32 @@ class AttentionSwap(Callback):
         if self.projections is not None:
             self._keep_learned(self.projections)
         self.records = {path: [] for path in self.layers}
+        self._check_folder(trainer)
+        self._check_metric(trainer, pl_module)
+
+    def _check_folder(self, trainer: Trainer) -> None:
+        """Refuse a folder that cannot be written to."""
+        from datamodules.commands import check_target
+
+        try:
+            check_target(self._folder(trainer) / "attention_swap.csv", overwrite=True)
+        except ValueError as ex:
+            raise MisconfigurationException(f"AttentionSwap: {ex}") from ex
+
+    def _folder(self, trainer: Trainer) -> Path:
+        return Path(self.out or trainer.log_dir or trainer.default_root_dir)
+
+    def _check_metric(self, trainer: Trainer, model: LightningModule) -> None:
+        """Refuse a metric that a test of one batch does not log; those of a part, such as a table, may come later."""
+        data: Any = getattr(trainer, "datamodule", None)
+        # Loaders that were given as such may have workers, which serve one reader at a time.
+        if self.metric is None or self.metric.count("/") > 1 or data is None:
+            return
+        with self._running(trainer, model), isolate_rng():
+            metrics = _tester(trainer, 1).test(model, datamodule=data, verbose=False)[0]
+        # The end of a test moves the module to the CPU.
+        model.to(trainer.strategy.root_device)
+        self._chosen(metrics)
 
     def _keep_learned(self, projections: str) -> None:
         """Leave the layers without projections as they are."""
@@ -144,7 +171,8 @@ class AttentionSwap(Callback):
         """Test every variant, and write the comparison after each."""
         if self.running:
             return
-        folder = Path(self.out or trainer.log_dir or trainer.default_root_dir)
+        self._chosen(trainer.logged_metrics)
+        folder = self._folder(trainer)
         results: list[Result] = []
         with self._running(trainer, pl_module):
             for name, mechanisms, found in self._variants(pl_module):
@@ -203,16 +231,7 @@ class AttentionSwap(Callback):
         self, trainer: Trainer, model: LightningModule, name: str, made: dict[str, Sparsefinder], found: Agreement
     ) -> Result:
         """Test a variant by a trainer of its own, on the same data with the same seed."""
-        inner = Trainer(
-            accelerator=trainer.accelerator,
-            devices=1,
-            precision=trainer.precision,
-            limit_test_batches=trainer.limit_test_batches,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        inner = _tester(trainer, trainer.limit_test_batches)
         data: Any = getattr(trainer, "datamodule", None)
         given = {"datamodule": data} if data is not None else {"dataloaders": trainer.test_dataloaders}
         made = {path: mechanism.to(model.device) for path, mechanism in made.items()}
@@ -223,12 +242,15 @@ class AttentionSwap(Callback):
             seconds = time.perf_counter() - start
         return Result(name, found, metrics[self._chosen(metrics)], seconds, dict(metrics))
 
-    def _chosen(self, metrics: Mapping[str, float]) -> str:
+    def _chosen(self, metrics: Mapping[str, Any]) -> str:
         """Name of the metric to compare by."""
+        if not metrics:
+            raise MisconfigurationException("AttentionSwap: the test logs no metric to compare by")
         if self.metric is not None:
             if self.metric not in metrics:
+                hint = nearest(self.metric, metrics)
                 raise MisconfigurationException(
-                    f"AttentionSwap: metric must be one of {', '.join(metrics)}, got {self.metric!r}"
+                    f"AttentionSwap: metric must be one of {', '.join(metrics)}, got {self.metric!r}{hint}"
                 )
             return self.metric
         named = [name for name in metrics if not name.endswith("loss")] or list(metrics)
@@ -241,6 +263,20 @@ class AttentionSwap(Callback):
         write(folder, results, figure)
         for writer in writers(trainer):
             writer.add_figure("attention_swap", figure, close=False)
+
+
+def _tester(trainer: Trainer, batches: int | float) -> Trainer:
+    """Trainer that tests a number of batches, or a share of them, as another one would, and shows nothing."""
+    return Trainer(
+        accelerator=trainer.accelerator,
+        devices=1,
+        precision=trainer.precision,
+        limit_test_batches=batches,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 def _grouping(text: str) -> tuple[str, float | None]:

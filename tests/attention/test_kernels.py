@@ -167,6 +167,8 @@ def test_blocks_hold_every_edge_and_few_others():
     far = Blocks.of(own + 2**40, theirs + 2**40 + flex.LANES)
     assert torch.equal(far.mask().to_dense().bool(), meet)
     assert not Blocks.of(own, -1 - theirs).key_counts.any()
+    # Hidden keys are in no lane, the last ones neither.
+    assert not Blocks.of(own + flex.LANES - 16, -1 - theirs).key_counts.any()
 
 
 @pytest.mark.parametrize("count", [1, 127, 128, 129, 600])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import LightningModule
+from lightning import LightningDataModule, LightningModule
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from callbacks.swap_results import Result, drawn, write
 from tabattn.attention import Entmax, Softmax
 from tabattn.attention.graphs import HeadProjection
 from tabattn.attention.swap import Agreement, _OneSequence, agreement, entmax_layers, of_sparsity, probes, replacements
+from tabattn.contract.errors import DataError
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.storage.projection_files import LayerProjection, write_projections
 
@@ -157,6 +158,88 @@ def test_an_unknown_metric_is_named(tmp_path: Path) -> None:
         MisconfigurationException, match="metric must be one of test/loss, test/part/error, test/error, got 'auc'"
     ):
         run(tmp_path, Mixed(), metric="auc", baselines=[])
+    assert not list(tmp_path.iterdir())
+
+
+class Batches(LightningDataModule):
+    """Two batches of vectors."""
+
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        rng = torch.Generator().manual_seed(1)
+        data: Any = [torch.randn(4, 24, 8, generator=rng) for _ in range(2)]
+        return DataLoader(data, batch_size=None)
+
+
+class Counted(Mixed):
+    """Counts the batches of its tests, and has a score of a part that only the second batch has."""
+
+    batches = 0
+
+    def test_step(self, x: Tensor, index: int) -> None:
+        self.batches += 1
+        super().test_step(x, index)
+        if index == 1:
+            self.log("test/second/error", x.mean())
+
+
+@pytest.mark.parametrize(
+    ("metric", "batches", "hint"),
+    [("test/eror", 1, r" \(did you mean 'test/error'\?\)"), ("test/second/eror", 2, "")],
+)
+def test_an_unknown_metric_is_refused_before_the_test_or_of_a_part_after_it(
+    tmp_path: Path, metric: str, batches: int, hint: str
+) -> None:
+    task = Counted()
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        callbacks=[AttentionSwap(out=str(tmp_path), metric=metric, baselines=[])],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with pytest.raises(MisconfigurationException, match=f"metric must be one of .*, got '{metric}'{hint}"):
+        trainer.test(task, datamodule=Batches(), verbose=False)
+    assert task.batches == batches
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_metric_that_is_asked_for_is_compared_by_and_the_test_is_that_of_a_run_without_it(tmp_path: Path) -> None:
+    found = []
+    for metric in (None, "test/loss", "test/second/error"):
+        task, folder = Counted(), tmp_path / str(len(found))
+        trainer = Trainer(
+            accelerator="cpu",
+            logger=False,
+            callbacks=[AttentionSwap(out=str(folder), metric=metric, baselines=[])],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        data = Batches()
+        scores = trainer.test(task, datamodule=data, verbose=False)
+        assert task.trainer is data.trainer is trainer
+        with (folder / "attention_swap.csv").open() as file:
+            row = next(csv.DictReader(file))
+        assert row["metric"] == row[metric or "test/error"]
+        assert trainer.state.fn == "test"
+        found.append((scores, {**row, "metric": "", "seconds": ""}))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_test_without_metrics_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mixed, "log", lambda *_, **__: None)
+    with pytest.raises(MisconfigurationException, match="the test logs no metric to compare by"):
+        run(tmp_path, Mixed(), baselines=[])
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_test(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    task = Counted()
+    with pytest.raises(DataError, match=r"file/attention_swap\.csv cannot be written"):
+        run(tmp_path / "file", task)
+    (tmp_path / "attention_swap.csv").mkdir()
+    with pytest.raises(MisconfigurationException, match=r"AttentionSwap: .*attention_swap\.csv is no file"):
+        run(tmp_path, task)
+    assert task.batches == 0
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,19 @@ def test_the_sweep_is_of_the_projections_that_are_trained() -> None:
     assert first == second
 
 
+def test_checkpoints_are_selected_by_the_graph_and_not_by_the_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss may fall while the graph gets worse; recall alone is highest where all pairs are in the graph."""
+    flags = [f"--config={FOLDER / 'projections.yaml'}", f"--data.path={file(tmp_path)}"]
+    monkeypatch.chdir(tmp_path)
+    cli = CLI([*flags, "--trainer.max_epochs=1", *QUIET], run=False)
+    kept = cli.trainer.checkpoint_callback  # type: ignore[attr-defined]
+    assert (kept.monitor, kept.mode) == ("val/f1", "max")
+    cli.trainer.fit(cli.model, cli.datamodule)  # type: ignore[attr-defined]
+    assert float(kept.best_model_score) == pytest.approx(float(cli.trainer.callback_metrics["val/f1"]))  # type: ignore[attr-defined]
+
+
 def test_the_optimizer_is_that_of_a_training_from_python() -> None:
     default = SparsefinderProjections.optimizer
     config = yaml.safe_load((FOLDER / "projections.yaml").read_text())["optimizer"]
