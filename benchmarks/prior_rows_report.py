@@ -77,7 +77,9 @@ def _heading(options: argparse.Namespace) -> str:
         what = (
             f"`PriorNetwork` (64 wide, 3 layers) with each attention between context rows, trained for {options.steps} "
             f"steps on the same synthetic tables of 40 to 1000 rows, seed {options.seed}. Target rows look at context "
-            "rows by the same attention where it can answer them, else by Softmax."
+            "rows by the same attention where it can answer them, else by Softmax. So few steps are around those at which a "
+            "network begins to read its context, some sooner than others: the scores compare networks after equal steps "
+            "and with one seed, not attentions at their best; times and memory do not depend on that."
         )
     return (
         "# In-context classifiers by number of context rows\n\n"
