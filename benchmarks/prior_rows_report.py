@@ -20,6 +20,10 @@ PARTS = {
 """Title and decimals of each table of costs, by the column of the results."""
 
 
+WIDTH = 3
+"""Panels of the picture in a row."""
+
+
 def report(options: argparse.Namespace) -> str:
     """Write ``prior_rows.md`` and ``prior_rows.png`` into the folder of the results, and return the text.
 
@@ -48,8 +52,12 @@ def draw(results: pd.DataFrame, scores: list[str], options: argparse.Namespace) 
         "step_mib": "training step, MiB",
     }
     shown |= {column: f"ROC AUC, {drawable(column.removeprefix('auc '))}" for column in scores}
-    figure = Figure((4.4 * len(shown), 4.2), dpi=130, layout="constrained")
-    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    height = -(-len(shown) // WIDTH)
+    figure = Figure((4.4 * WIDTH, 3.6 * height + 0.6), dpi=110, layout="constrained")
+    grid = figure.subplots(height, WIDTH, squeeze=False).ravel()
+    for axes in grid[len(shown) :]:
+        axes.remove()
+    panels = grid[: len(shown)]
     networks = list(dict.fromkeys(results.loc[results["step_seconds"].notna(), "name"]))
     for axes, (column, title) in zip(panels, shown.items(), strict=True):
         for name, own in results.groupby("name", sort=False):
@@ -77,21 +85,21 @@ def _heading(options: argparse.Namespace) -> str:
         what = (
             f"`PriorNetwork` (64 wide, 3 layers) with each attention between context rows, trained for {options.steps} "
             f"steps on the same synthetic tables of 40 to 1000 rows, seed {options.seed}. Target rows look at context "
-            "rows by the same attention where it can answer them, else by Softmax. So few steps are around those at which a "
-            "network begins to read its context, some sooner than others: the scores compare networks after equal steps "
-            "and with one seed, not attentions at their best; times and memory do not depend on that."
+            "rows by the same attention where it can answer them, else by Softmax. In so few steps some networks have "
+            "begun to read their context and others have not: the scores compare networks after equal steps, with one "
+            "seed, not attentions at their best. Times and memory do not depend on that."
         )
     return (
         "# In-context classifiers by number of context rows\n\n"
         f"Written by `python -m benchmarks.prior_rows` on {provenance(torch.device('cpu'))}. {what} Scores: 200 target "
         f"rows of each of {options.count} synthetic tables of 8 features and 2 classes that no network was trained on"
-        f"{''.join(f', and of {source}' for source in map(_name, options.tables))}; the same rows behind every context "
+        f"{''.join(f', of {source}' for source in map(_name, options.tables))}; the same rows behind every context "
         "size. Seconds of classical methods include the fit.\n"
     )
 
 
 def _name(source: str) -> str:
-    return source.rpartition("/")[2]
+    return source.rpartition("/")[2].partition(".")[0]
 
 
 def _table(results: pd.DataFrame, column: str, digits: int) -> str:
