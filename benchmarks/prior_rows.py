@@ -31,7 +31,8 @@ from benchmarks.reports import check_least, writable_folder
 from datamodules.prior.options import BatchOptions
 from datamodules.prior.scm_options import DEFAULT_OPTIONS
 from datamodules.prior.synthetic import ScmBatches, SyntheticPrior, TableSizes
-from datamodules.tables.real import RealTable, load_table
+from datamodules.tables.collections import load_frames
+from datamodules.tables.real import RealTable, encode_frame
 from tabattn.attention import MECHANISMS
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.columns import recode, to_single
@@ -79,7 +80,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=600, help="of each training (default: 600)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and training tables (default: 0)")
     parser.add_argument("--count", type=int, default=10, help="synthetic tables to score on (default: 10)")
-    parser.add_argument("--tables", nargs="*", default=[], help="tables to score on too: a file, sklearn:, openml:")
+    parser.add_argument(
+        "--tables", nargs="*", default=[], help="tables to score on too: a file, sklearn:, openml:, a folder"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="timed runs, of which the median counts (default: 3)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=writable_folder, default=Path("runs/prior_rows"), help="folder of the results")
@@ -125,7 +128,8 @@ def tasks(options: argparse.Namespace) -> list[Task]:
     for index in range(options.count):
         batch = drawn[index]
         found.append(Task("synthetic", batch.x[0].numpy().astype(float), batch.y[0].numpy(), np.zeros(FEATURES, bool)))
-    return found + [_shuffled(load_table(source), options.seed) for source in options.tables]
+    frames = [(frame, source) for source in options.tables for frame in load_frames(source)]
+    return found + [_shuffled(encode_frame(frame, source), options.seed) for frame, source in frames]
 
 
 def _shuffled(table: RealTable, seed: int) -> Task:

@@ -216,3 +216,58 @@ def _names(attribute: Any) -> list[str]:
     """Column names in an attribute of the description, which has none, one, a list, or several in one text."""
     entries = [attribute] if isinstance(attribute, str) else attribute or []
     return [part.strip() for entry in entries for part in entry.split(",") if part.strip()]
+
+
+class SuiteTask(NamedTuple):
+    """Task of a suite: its id and kind, the id and name of its data set, its target, and stated sizes."""
+
+    number: int
+    kind: str
+    data_set: int
+    name: str
+    target: str | None
+    known: dict[str, float]
+
+
+def suite(name: str, cache_dir: str | Path | None = None) -> list[SuiteTask]:
+    """List the tasks of a suite of OpenML by three requests; data sets are not fetched.
+
+    Args:
+        name: Id or alias of the suite.
+        cache_dir: Cache folder; none = ``$OPENML_CACHE_DIR``, else the client's default.
+
+    Raises:
+        DataError: It does not exist, is no suite of tasks, or cannot be fetched.
+    """
+    with _client(cache_dir) as client:
+        try:
+            numbers = client.study.get_suite(name).tasks or []
+            if not numbers:
+                raise DataError(f"OpenML's suite {name} has no tasks")
+            listed = client.tasks.list_tasks(task_id=numbers, output_format="dataframe")
+        except DataError:
+            raise
+        except Exception as ex:
+            raise DataError(_explain(ex, client, name).replace("data set", "suite", 1)) from ex
+    found = {int(line["tid"]): line for line in listed.to_dict("records")}
+    if absent := [number for number in numbers if number not in found]:
+        raise DataError(f"OpenML does not list task {absent[0]} of suite {name}")
+    return [_suite_task(number, found[number]) for number in numbers]
+
+
+def _suite_task(number: int, line: dict[str, Any]) -> SuiteTask:
+    """Task from its line in OpenML's list, whose features count the target."""
+    stated = {
+        "rows": line.get("NumberOfInstances"),
+        "features": line.get("NumberOfFeatures"),
+        "classes": line.get("NumberOfClasses"),
+        "smallest": line.get("MinorityClassSize"),
+    }
+    known = {name: float(value) for name, value in stated.items() if value is not None and pd.notna(value)}
+    if "features" in known:
+        known["features"] -= 1
+    if known.get("rows") and "smallest" in known:
+        known["minority"] = known["smallest"] / known["rows"]
+    target = line.get("target_feature")
+    named = str(target) if pd.notna(target) else None
+    return SuiteTask(number, str(line["task_type"]), int(line["did"]), str(line["name"]), named, known)

@@ -10,8 +10,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from datamodules.tables.collections import load_frames
 from datamodules.tables.source import Source
-from datamodules.tables.sources import load_frame
+from datamodules.tables.sources import Frame, load_frame
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.checks import check_seed
 from tabattn.contract.columns import TableEncoder, encode_labels, recode, to_single
@@ -56,7 +57,19 @@ def load_table(source: Source, target: str | None = None, cache_dir: str | Path 
         ValueError: No such source or target, or no column that varies.
         DataError: The table cannot be read or fetched.
     """
-    frame = load_frame(source, target, cache_dir)
+    return encode_frame(load_frame(source, target, cache_dir), source)
+
+
+def encode_frame(frame: Frame, source: Source) -> RealTable:
+    """Encode a real table as numbers.
+
+    Args:
+        frame: The table.
+        source: Its source, for messages.
+
+    Raises:
+        ValueError: No column varies.
+    """
     encoder = TableEncoder()
     x = encoder.fit_encode(frame.x, source)
     if not len(encoder.columns_):
@@ -76,8 +89,8 @@ def load_table(source: Source, target: str | None = None, cache_dir: str | Path 
 def load_tables(sources: Source | tuple[Source, ...], max_rows: int, seed: int) -> list[RealTable]:
     """Load several real tables by their sources; large ones as a stratified sample of rows.
 
-    DataFrames are called by their ``attrs["name"]``, else ``table``, ``table 2`` and so on; the last column is the
-    target.
+    A suite of OpenML and a folder are several tables, see ``load_frames``. DataFrames are called by their
+    ``attrs["name"]``, else ``table``, ``table 2`` and so on; the last column is the target.
 
     Raises:
         ValueError: As for ``load_table``, or two tables have the same name.
@@ -85,8 +98,14 @@ def load_tables(sources: Source | tuple[Source, ...], max_rows: int, seed: int) 
     """
     if not isinstance(sources, list | tuple):
         sources = (sources,)
-    tables = [stratified_rows(load_table(source), max_rows, seed) for source in sources]
-    frames = [(place, source) for place, source in enumerate(sources) if isinstance(source, pd.DataFrame)]
+    tables: list[RealTable] = []
+    frames = []
+    for source in sources:
+        if isinstance(source, pd.DataFrame):
+            frames.append((len(tables), source))
+        for frame in load_frames(source):
+            own = frame.provenance["source"] if isinstance(source, str) else source
+            tables.append(stratified_rows(encode_frame(frame, own), max_rows, seed))
     unnamed = [place for place, frame in frames if "name" not in frame.attrs]
     for count, place in enumerate(unnamed[1:], 2):
         tables[place] = tables[place]._replace(name=f"table {count}")

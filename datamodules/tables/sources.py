@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from sklearn import datasets
 
+from datamodules.tables import filters as bounds
 from datamodules.tables.arff_files import DECLARED
 from datamodules.tables.files import read_file, read_table, stem
 from datamodules.tables.openml import fetch
@@ -63,8 +64,8 @@ def load_frame(source: Source, target: str | None = None, cache_dir: str | Path 
 
     Args:
         source: ``sklearn:<name>``, ``openml:<id or name>``, ``poker:<hands>`` (generated), or the path of a file (csv,
-            tsv, arff, parquet, each plain or with .gz); ``::<column>`` behind any of them names the target. Or a
-            DataFrame.
+            tsv, arff, parquet, each plain or with .gz); ``::<column>`` behind any of them names the target, and filters
+            before that bound its sizes (``:rows=..2000:classes=2``). Or a DataFrame.
         target: Target column; none = the source's ``::<column>``, else OpenML's default, else the last column.
         cache_dir: Cache folder of OpenML; none = ``$OPENML_CACHE_DIR``, else OpenML's default.
 
@@ -72,7 +73,7 @@ def load_frame(source: Source, target: str | None = None, cache_dir: str | Path 
         ValueError: No such source or target, or a target without two classes or with missing labels.
         DataError: The table cannot be read or fetched.
     """
-    raw = load_columns(source, cache_dir)
+    raw, filters = _filtered(source, cache_dir)
     place, chosen = raw.place, target or raw.target
     if raw.named and target not in (None, raw.target):
         raise ValueError(f"two targets were given for {place}: {raw.target!r} and {target!r}")
@@ -98,6 +99,7 @@ def load_frame(source: Source, target: str | None = None, cache_dir: str | Path 
         "sha256": content_hash(raw.columns),
         **raw.facts,
     }
+    bounds.check(filters, x, y, place)
     categorical = tuple(name for name, column in x.items() if not is_numeric(column))
     return Frame(raw.name, x, y, categorical, provenance)
 
@@ -109,11 +111,22 @@ def load_columns(source: Source, cache_dir: str | Path | None = None) -> Columns
         ValueError: No such source.
         DataError: The table cannot be read or fetched.
     """
+    raw, filters = _filtered(source, cache_dir)
+    if filters and raw.target in raw.columns.columns:
+        bounds.check(filters, raw.columns.drop(columns=raw.target), raw.columns[raw.target], raw.place)
+    elif filters:
+        raise ValueError(f"filters of {raw.place} need a target: name one as ::<column>{listed(raw.columns.columns)}")
+    return raw
+
+
+def _filtered(source: Source, cache_dir: str | Path | None) -> tuple[Columns, bounds.Filters]:
+    """Columns of a table, and the filters of its source, which are to be checked."""
     if not isinstance(source, str):
-        return _at_hand(source)
-    place, _, suffix = source.partition("::")
+        return _at_hand(source), {}
+    whole, _, suffix = source.partition("::")
+    place, filters = bounds.parse(whole)
     raw = _load(place, cache_dir)
-    return raw._replace(target=suffix, named=True) if suffix else raw
+    return (raw._replace(target=suffix, named=True) if suffix else raw), filters
 
 
 def content_hash(frame: pd.DataFrame) -> str:
@@ -133,6 +146,8 @@ def _load(place: str, cache_dir: str | Path | None) -> Columns:
     if kind == "openml" and colon:
         if not name:
             raise ValueError("openml: needs the id or the name of a data set, such as openml:31")
+        if name.startswith("suite/"):
+            raise ValueError(f"{place} is several tables, where one is asked for: name one of its data sets")
         fetched = fetch(name, cache_dir)
         return Columns(fetched.name, place, fetched.frame, fetched.target, False, fetched.facts)
     if kind == "poker" and colon:
@@ -140,6 +155,8 @@ def _load(place: str, cache_dir: str | Path | None) -> Columns:
     if not place:
         raise ValueError("a table must be sklearn:<name>, openml:<id or name>, poker:<hands> or a file, got ''")
     path = Path(place)
+    if path.is_dir():
+        raise ValueError(f"{place} is a folder, where one table is asked for: name a file in it")
     if colon and kind.isalpha() and len(kind) > 1 and not path.exists():
         raise ValueError(
             f"no table is called {place!r}: a source is sklearn:<name>, openml:<id or name>, poker:<hands> or a file"

@@ -79,6 +79,41 @@ class Stub:
             f"{quality}{quality.replace('Instances', 'Classes')}</oml:dataset></oml:data>".encode()
         )
 
+    def add_suite(self, number: int, tasks: list[dict[str, str]]) -> None:
+        """Serve a suite; a task has ``task_id``, ``did``, ``name``, ``task_type``, its target and qualities."""
+        numbers = [task["task_id"] for task in tasks]
+        ids = "".join(f"<oml:task_id>{each}</oml:task_id>" for each in numbers)
+        facts = {"id": number, "main_entity_type": "task", "name": "s", "description": "s", "status": "active"}
+        facts |= {"creation_date": "2026", "creator": 1}
+        told = "".join(f"<oml:{key}>{value}</oml:{key}>" for key, value in facts.items())
+        self.answers[f"/api/v1/xml/study/{number}"] = Answer(
+            f"<oml:study {NAMESPACE}>{told}<oml:tasks>{ids}</oml:tasks></oml:study>".encode()
+        )
+        listed = "".join(map(_task, tasks))
+        self.answers[f"/api/v1/xml/task/list/task_id/{','.join(numbers)}/limit/10000/offset/0"] = Answer(
+            f"<oml:tasks {NAMESPACE}>{listed}</oml:tasks>".encode()
+        )
+        procedure = "<oml:ttid>1</oml:ttid><oml:name>folds</oml:name><oml:type>crossvalidation</oml:type>"
+        listed = "".join(
+            f"<oml:estimationprocedure><oml:id>{each}</oml:id>{procedure}</oml:estimationprocedure>" for each in (1, 2)
+        )
+        self.answers["/api/v1/xml/estimationprocedure/list"] = Answer(
+            f"<oml:estimationprocedures {NAMESPACE}>{listed}</oml:estimationprocedures>".encode()
+        )
+
+
+def _task(task: dict[str, str]) -> str:
+    facts = {key: task[key] for key in ("task_id", "did", "name", "task_type")} | {"status": "active"}
+    facts["task_type_id"] = "1" if "Classification" in task["task_type"] else "2"
+    rest = {key: value for key, value in task.items() if key not in facts and key != "target_feature"}
+    return (
+        "<oml:task>"
+        + "".join(f"<oml:{key}>{value}</oml:{key}>" for key, value in facts.items())
+        + f'<oml:input name="target_feature">{task["target_feature"]}</oml:input>'
+        + "".join(f'<oml:quality name="{key}">{value}</oml:quality>' for key, value in rest.items())
+        + "</oml:task>"
+    )
+
 
 def error(code: int, message: str) -> bytes:
     """An error in the words of OpenML."""

@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 
 import train  # noqa: F401  (makes the names of tasks and datamodules known)
+from datamodules.tables import collections
 from datamodules.tables import openml as source
+from datamodules.tables.collections import load_frames
 from datamodules.tables.sources import load_frame
 from tabattn.contract.errors import DataError
 from tabattn.training.cli import main
@@ -287,3 +289,48 @@ def test_a_command_ends_with_status_3_and_leaves_home_alone(stub: Stub, tmp_path
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, **home}, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (3, f"error: data set 7 does not exist on OpenML ({stub.host})\n")
     assert not (tmp_path / "home" / ".cache" / "openml").exists()
+
+
+def task(number: int, name: str, rows: int = 4, features: int = 4, **changes: str) -> dict[str, str]:
+    sizes = {"NumberOfInstances": rows, "NumberOfFeatures": features, "NumberOfClasses": 2, "MinorityClassSize": 2}
+    known = {"task_id": f"{number + 100}", "did": f"{number}", "name": name, "target_feature": "play"}
+    return {**known, "task_type": "Supervised Classification", **{k: str(v) for k, v in sizes.items()}, **changes}
+
+
+def test_a_suite_is_several_tables_with_the_targets_of_its_tasks(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(collections, "rank_zero_info", said.append)
+    for number, name in enumerate(["weather", "large", "house", "weather"], 7):
+        stub.add(number, name)
+    house = task(9, "house", task_type="Supervised Regression")
+    stub.add_suite(
+        457,
+        [
+            task(7, "weather"),
+            task(8, "large", rows=5000),
+            house,
+            task(7, "weather", task_id="111"),
+            task(10, "weather"),
+        ],
+    )
+    frames = list(load_frames("openml:suite/457:rows=..2000:features=2..3:minority=.5:classes=2"))
+    assert [frame.name for frame in frames] == ["weather (7)", "weather (10)"]
+    assert said == [
+        "large of openml:suite/457 is left out: its number of rows is 5000, not rows=..2000",
+        "house of openml:suite/457 is left out: OpenML's task 109 is Supervised Regression",
+        "weather (7) of openml:suite/457 is left out: its data set and target are those of another task",
+        "2 of the 5 tables of openml:suite/457 are taken",
+    ]
+    assert not any("/8" in request or "/9" in request for request in stub.requests if "download" in request)
+
+
+def test_a_suite_of_which_nothing_passes(stub: Stub) -> None:
+    stub.add(7)
+    stub.add_suite(457, [task(7, "weather")])
+    with pytest.raises(ValueError, match=r"none of the 1 tables of openml:suite/457 passes rows=5\.\.:classes=2$"):
+        list(load_frames("openml:suite/457:rows=5..:classes=2"))
+    assert not any("download" in request for request in stub.requests)
+    with pytest.raises(ValueError, match="openml:suite/457 is several tables, where one is asked for"):
+        load_frame("openml:suite/457")
+    with pytest.raises(DataError, match=r"suite 458 does not exist on OpenML"):
+        list(load_frames("openml:suite/458"))
