@@ -35,7 +35,7 @@ class Range(NamedTuple):
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
     def __str__(self) -> str:
-        low, high = ("" if bound is None else f"{bound:g}" for bound in self)
+        low, high = ("" if bound is None else f"{bound:.10g}" for bound in self)
         return low if low == high else f"{low}..{high}"
 
 
@@ -86,7 +86,7 @@ def misfit(filters: Filters, known: Measures) -> str | None:
     """First known measure that is out of bounds, in words; None = there is none."""
     for name, bounds in filters.items():
         if name in known and not bounds.holds(known[name]):
-            return f"its {FILTERS[name]} is {known[name]:.4g}, not {name}={bounds}"
+            return f"its {FILTERS[name]} is {round(known[name], 4):.10g}, not {name}={bounds}"
     return None
 
 
