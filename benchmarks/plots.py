@@ -90,6 +90,22 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
+def _with_steps(histories: Histories) -> dict[str, list[pd.DataFrame]]:
+    """Histories without those of runs that ended before their first step, which are told."""
+    kept = {}
+    for name, frames in histories.items():
+        filled = [frame for frame in frames if len(frame)]
+        if len(filled) < len(frames):
+            sys.stderr.write(
+                f"{name}: {len(frames) - len(filled)} of {len(frames)} histories without a step left out\n"
+            )
+        if filled:
+            kept[name] = filled
+    if not kept:
+        raise ValueError("no history has a step")
+    return kept
+
+
 def curve(frames: Sequence[pd.DataFrame], kind: Kind) -> tuple[NDArray[np.float64], ...]:
     """Mean and standard deviation over runs, on the range that all runs cover; the latter is NaN for one run.
 
@@ -237,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="that of the trainings, for the folds (default: 0)")
     options = parser.parse_args(argv)
     try:
-        histories = read(options.histories)
+        histories = _with_steps(read(options.histories))
         lines = levels(options.tables, options.seed) if options.tables else {}
     except (ValueError, DataError) as ex:
         parser.error(str(ex))

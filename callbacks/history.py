@@ -135,7 +135,10 @@ class History(Callback):
         self.memory.restart()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        scores = [None if _of_training(name) else self._score(trainer, name) for name in self.metrics]
+        scores = [
+            None if _of_training(name) or _not_yet(trainer, name) else self._score(trainer, name)
+            for name in self.metrics
+        ]
         if self.row is not None and not trainer.sanity_checking:
             both = zip(self.row.scores, scores, strict=True)
             scores = [trained if score is None else score for trained, score in both]
@@ -189,6 +192,15 @@ class History(Callback):
 
 def _of_training(name: str | None) -> bool:
     return name is not None and name.startswith(TRAINING)
+
+
+def _not_yet(trainer: Trainer, name: str | None) -> bool:
+    """Whether a metric of a part, such as that of a table, may be of batches after those of a sanity check."""
+    if name is None or name in trainer.callback_metrics or not trainer.sanity_checking:
+        return False
+    first, _, score = name.partition("/")
+    whole = f"{first}/{score.rpartition('/')[2]}"
+    return whole in trainer.callback_metrics and trainer.num_sanity_val_batches != trainer.num_val_batches
 
 
 def _drop_half_row(path: Path) -> None:

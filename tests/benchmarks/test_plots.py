@@ -83,6 +83,21 @@ def test_the_program_draws_and_says_what_is_missing(tmp_path: Path, capsys: pyte
     assert {file.name for file in (tmp_path / "plots").iterdir()} == {"loss_step.png", "loss_time.png", "summary.md"}
 
 
+def test_runs_without_a_step_are_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = written(tmp_path / "Local/version_0/history.csv", history(0))
+    path = written(tmp_path / "Local/version_1/history.csv", history())
+    other = written(tmp_path / "Softmax/version_0/history.csv", history(0))
+    main([str(empty), str(path), str(other), f"--out={tmp_path / 'plots'}"])
+    told = capsys.readouterr()
+    assert told.out.splitlines()[2].startswith("| Local | 1 | 4.0 |")
+    assert "Softmax" not in told.out
+    assert "Local: 1 of 2 histories without a step left out\nSoftmax: 1 of 1 histories" in told.err
+    with pytest.raises(SystemExit, match="2"):
+        main([str(empty), f"--out={tmp_path / 'none'}"])
+    assert "no history has a step" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_lines_of_classical_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path / "history.csv", history(4, **{AUC: [0.5, 0.6, 0.7, 0.8]}))
     plain, lined = tmp_path / "plain", tmp_path / "lined"

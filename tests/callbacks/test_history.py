@@ -143,6 +143,36 @@ def test_a_score_that_does_not_exist_is_refused_before_training(tmp_path: Path, 
     assert table(tmp_path) == []
 
 
+class OfTables(TimedTask):
+    """Logs a score of each of two tables, one table a batch."""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        super().validation_step(batch)
+        self.log(f"val/table{batch_idx}/auroc", 0.5, batch_size=len(batch.y))
+
+
+def fit_of_tables(folder: Path, clock: FakeTime, metric: str, sanity: int) -> None:
+    run = trainer(folder, [History(metric=("val/auroc", metric))], num_sanity_val_steps=sanity)
+    run.fit(OfTables(clock), TimedLoader(clock), loader(2))
+
+
+@pytest.mark.parametrize("sanity", [1, 2, 0])
+def test_scores_of_tables_that_a_sanity_check_does_not_reach(tmp_path: Path, clock: FakeTime, sanity: int) -> None:
+    fit_of_tables(tmp_path, clock, "val/table1/auroc", sanity)
+    assert [row["val/table1/auroc"] for row in table(tmp_path)] == ["", "", "0.5"] * 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "sanity", "rows"), [("val/none/auroc", 2, 0), ("val/none/f1", 1, 0), ("val/none/auroc", 1, 3)]
+)
+def test_scores_of_tables_that_do_not_exist(
+    tmp_path: Path, clock: FakeTime, metric: str, sanity: int, rows: int
+) -> None:
+    with pytest.raises(MisconfigurationException, match=f"logs no '{metric}' but val/"):
+        fit_of_tables(tmp_path, clock, metric, sanity)
+    assert len(table(tmp_path)) == rows
+
+
 def test_a_resumed_run_continues_its_counts(tmp_path: Path, clock: FakeTime) -> None:
     first = fit(tmp_path / "first", clock, History(), max_epochs=1)
     first.run.save_checkpoint(tmp_path / "last.ckpt")
