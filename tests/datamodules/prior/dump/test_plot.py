@@ -104,3 +104,12 @@ def test_what_cannot_be_shown_is_one_line(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == f"error: {tmp_path}/none/a.png cannot be written: No such file or directory\n"
     assert command.main(["--prior", "scm", "--plot"]) == 2
     assert capsys.readouterr().err == "error: --plot goes with --check only\n"
+
+
+def test_labels_of_absent_rows_do_not_count(tmp_path: Path) -> None:
+    y = np.tile(np.asarray([0, 1], np.float32), (6, 5))
+    y[2, 8:] = NAN, -1
+    rows = np.asarray([10, 10, 8, 10, 10, 10], np.int32)
+    found = classes_of(Dump(original(tmp_path / "a.h5", y=y, num_datapoints=rows)))
+    assert found.distinct.tolist() == [2] * 6
+    assert found.largest.tolist() == [0.5] * 6
