@@ -117,15 +117,19 @@ def _cut(content: str, split: SplitOptions) -> list[str]:
 
 
 def _shares(documents: Sequence[str], split: SplitOptions, seed: int, source: str) -> Parts:
-    """Deal distinct documents out in an order that is a function of seed and text, up to each part's share of text."""
+    """Deal distinct documents out in an order that is a function of seed and text, up to each part's share of text.
+
+    A part with a share has at least one document, also where a long one fills the shares of others.
+    """
     order: dict[str, bytes] = {}
     for text in documents:
         order[text] = hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest()
     total, taken = sum(map(len, order)), 0
     held: tuple[set[str], set[str]] = (set(), set())
-    for text in sorted(order, key=order.__getitem__):
-        part = 1 if taken < split.test * total else 0 if taken < (split.test + split.validation) * total else None
-        if part is None:
+    for left, text in zip(range(len(order), 1, -1), sorted(order, key=order.__getitem__), strict=False):
+        missing = split.validation > 0 and not held[0]
+        part = 1 if taken < split.test * total and left > 1 + missing else 0
+        if part == 0 and taken >= (split.test + split.validation) * total and not missing:
             break
         held[part].add(text)
         taken += len(text)

@@ -11,6 +11,7 @@ import callbacks  # noqa: F401  (makes the names of the commands known)
 import datamodules
 from datamodules import LongPairs, SyntheticPairs, SyntheticPrior, TablePairs
 from datamodules.pairs import CacheOptions, ProcessOptions, SyntheticEvaluation
+from datamodules.pairs.cache import EARLIER as UNNAMED
 from datamodules.prior import ScmOptions
 from tabattn.convert import main as convert
 from tabattn.storage import earlier
@@ -207,4 +208,5 @@ def test_a_cache_file_says_what_it_said_in_earlier_versions(tmp_path: Path) -> N
         **{"kind": '"const"', "eval_context": "[3, 3]", "regime": '["interp"]', "val_regime": '["shuffle"]'},
         **{"test_regime": '["forecast"]', "cache_batches": "1", "val_batches": "1", "test_batches": "2"},
         **{"swap_roles": "true", "oracle": '"known"', "batch_size": "2", "seed": "6"},
+        **UNNAMED,
     }

@@ -14,7 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from datamodules import MaskedText
 from datamodules.mlm import MaskOptions, SplitOptions
 from datamodules.mlm.docstrings import docstrings
-from datamodules.mlm.reading import part_of, read
+from datamodules.mlm.reading import _shares, part_of, read
 from datamodules.mlm.sequences import ScoredBatches, Source, TrainingBatches
 from datamodules.mlm.vocabulary import package
 from tabattn.contract.batches import TokenBatch
@@ -121,6 +121,16 @@ def test_documents_are_on_one_side(tmp_path: Path) -> None:
     assert read(str(path), SplitOptions(validation=0.25, test=0.25), 1, tmp_path).parts != text.parts
     lines = read(str(path), SplitOptions("lines", 0.0, 0.5), 0, tmp_path)
     assert [len(part) for part in lines.parts] == [40, 0, 40]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_long_document_leaves_text_to_every_part(seed: int) -> None:
+    documents = ["long " * 2000, *(f"document {number}" for number in range(20))]
+    train, validation, test = _shares(documents, SplitOptions("paragraphs", 0.05, 0.05), seed, "a file")
+    assert train
+    assert validation
+    assert test
+    assert sorted(train + validation + test) == sorted(documents)
 
 
 def test_names_of_files_tell_their_part(tmp_path: Path) -> None:
