@@ -25,7 +25,7 @@ PREFIX = "network."
 ATTENTIONS = ("attention", "target_attention")
 """Network arguments that are mechanisms."""
 
-SHIPPED = ("const",)
+SHIPPED = ("const", "rbf_const_2D", "rbf_rbf_2D")
 """Kinds of synthetic pairs for which weights ship with the package."""
 
 

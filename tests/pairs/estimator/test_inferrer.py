@@ -1,6 +1,7 @@
 """SequenceInferrer: laws of its predictions, scikit-learn's conventions, and what the task of pairs predicts."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from sklearn.exceptions import NotFittedError
 from datamodules import TablePairs
 from datamodules.pairs import SplitEvaluation
 from tabattn.contract.errors import TableWarning
+from tabattn.optim.fitting import BestAverage, copied
 from tabattn.pairs.estimator import InferrerSettings, LongOptions, SequenceInferrer, WindowOptions
+from tabattn.pairs.estimator.observed import read
+from tabattn.pairs.estimator.tasks import split_tasks, split_windows, windows_of
 from tabattn.tasks import PairInference
 from tests.pairs.estimator.cases import LONG, NETWORK, TINY, WIDE, inferrer, long, wide, window
 
@@ -210,10 +214,44 @@ def test_conventions_of_scikit_learn(fitted: SequenceInferrer) -> None:
 def test_a_fit_that_fails_leaves_the_one_before() -> None:
     model = inferrer().fit(wide())
     before = model.predict(window())
+    kept = dict(vars(model))
     with pytest.raises(ValueError, match="must vary to be standardised"):
-        model.fit(wide().assign(a=1.0, c=2.0))
-    assert model.names_ == ("a", "b")
+        model.set_params(random_state=1).fit(wide().assign(a=1.0, c=2.0))
+    assert vars(model) == kept | {"random_state": 1}
+    unfitted = inferrer()
+    with pytest.raises(ValueError, match="must vary"):
+        unfitted.fit(wide().assign(a=1.0))
+    with pytest.raises(NotFittedError):
+        unfitted.predict(window())
     np.testing.assert_array_equal(model.predict(window()), before)
+
+
+def test_no_task_is_both_trained_and_validated_on() -> None:
+    observed = read(long(), None, LONG, None)
+    for share, held in ((0.25, 3), (0.5, 6), (0.0, 0)):
+        parts = split_tasks(observed, share, 0)
+        assert len(parts["val"]) == held
+        assert sorted([*parts["train"].tolist(), *parts["val"].tolist()]) == list(range(12))
+    windows = windows_of(wide(), None, WIDE, None)[1]
+    parts = split_windows(windows, 0.2, WIDE)
+    assert (int(parts["train"].max()) + 7, int(parts["val"].min())) == (47, 48)
+
+
+def test_the_weights_of_the_best_validation_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Larger log-likelihoods are better: those of training are made to rise and then to fall."""
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def scored(self: BestAverage, trainer: Any, task: Any) -> None:
+        score = torch.tensor((1.0, 3.0, 2.0)[len(kept)])
+        kept.append(copied(task.network))
+        ended(self, SimpleNamespace(callback_metrics={"val/ll": score}, should_stop=False), task)
+
+    ended = BestAverage.on_validation_end
+    monkeypatch.setattr(BestAverage, "on_validation_end", scored)
+    model = inferrer(max_steps=6).fit(wide())
+    assert model.validation_scores_ == [1.0, 3.0, 2.0]
+    for name, value in model.network_.state_dict().items():
+        assert torch.equal(value, kept[1][name])
 
 
 def test_what_is_left_out_is_said() -> None:

@@ -18,7 +18,7 @@ from tabattn.pairs.weights import SHIPPED, load_network, shipped_path
 from tabattn.tasks import PairInference
 from tests.pairs.estimator.cases import NETWORK, TINY
 
-BOUNDS = {"const": 0.75, "rbf_const_2D": 0.0, "rbf_rbf_2D": 0.0}
+BOUNDS = {"const": 0.75, "rbf_const_2D": 0.75, "rbf_rbf_2D": -1.6}
 """Least mean log-likelihood of a target, in nats, of 4 test batches of each kind."""
 
 
@@ -114,7 +114,7 @@ def test_a_pretrained_estimator_is_saved_and_trained_further(tmp_path: Path) -> 
 
 
 def test_unknown_weights_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"shipped weights are const, .*; got 'cosnt'"):
+    with pytest.raises(ValueError, match=r"shipped weights are const, rbf_const_2D, rbf_rbf_2D, .*; got 'cosnt'"):
         pretrained("cosnt")
     with pytest.raises(FileNotFoundError, match="there are no weights at"):
         pretrained(str(tmp_path / "none.safetensors"))
