@@ -54,6 +54,7 @@ def test_targets_are_the_same_behind_every_context(tmp_path: Path) -> None:
     assert long is not None
     assert torch.equal(short[0].y[:, 20:], long[0].y[:, 40:])
     assert torch.equal(short[0].y[:, :20], long[0].y[:, :20])
+    assert long[0].y[0].tolist() == [*task.y[:40], *task.y[-20:]]
     assert short[0].y.shape == (1, 20 + prior_rows.TARGETS)
     assert task.cut(41) is None
 
