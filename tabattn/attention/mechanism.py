@@ -33,6 +33,9 @@ class Mechanism(nn.Module, ABC):
     """Whether a mask may have a row for each query. If not, keys are summarised independently of the queries, and the
     mask must be the same for all queries."""
 
+    reads_keys: ClassVar[bool] = True
+    """Whether the output depends on keys and values, so that the attention map is one over the keys."""
+
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
         check_at_least(1, heads=heads, head_dim=head_dim)

@@ -26,6 +26,7 @@ class Pooling(Mechanism):
     """
 
     cross = False
+    reads_keys = False
 
     def __init__(self, heads: int, head_dim: int, *, points: int = 4, dropout: float = 0.0) -> None:
         super().__init__(heads, head_dim)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tabattn.attention import AttentionFactory, Mechanism, Pooling
+from tabattn.attention import AttentionFactory, Mechanism
 
 
 class DistanceBias(nn.Module):
@@ -80,8 +80,9 @@ def widened(attention: AttentionFactory, features: int) -> Callable[[int, int], 
 
     def make(heads: int, head_dim: int) -> Mechanism:
         mechanism = attention(heads, head_dim + features)
-        if isinstance(mechanism, Pooling):
-            raise ValueError("a distance bias needs a mechanism that reads its keys, Pooling does not")
+        if not mechanism.reads_keys:
+            name = type(mechanism).__name__
+            raise ValueError(f"a distance bias needs a mechanism that reads its keys, {name} does not")
         return mechanism
 
     return make

@@ -129,7 +129,7 @@ def _maps(
             weights = mechanism.weights(q, k, mask)
             weights = weights[:, :, places]
         if weights.shape[-1] != batch.context:
-            able = ", ".join(name for name, each in MECHANISMS.items() if _maps_rows(each))
+            able = ", ".join(name for name, each in MECHANISMS.items() if each.reads_keys)
             raise ValueError(
                 f"{type(mechanism).__name__} has no attention map over rows, so predict.deciding_rows must be 0; "
                 f"these have one: {able}"
@@ -211,9 +211,3 @@ def described(changes: Tensor, targets: Sequence[Column], most: int) -> list[str
                 f"without as many random rows by {rounded(random, 4)}"
             )
     return lines
-
-
-def _maps_rows(mechanism: type[Mechanism]) -> bool:
-    """Whether the weights of a mechanism are those of the keys."""
-    few = torch.zeros(1, 1, 3, 4)
-    return mechanism(1, 4).weights(few, few).shape[-1] == 3

@@ -29,6 +29,14 @@ def crosses(case: str) -> bool:
     return make(case).cross
 
 
+@every
+def test_keys_are_read_or_it_is_declared(case):
+    mechanism, given = make(case).eval(), inputs(case)
+    other = mechanism(given.q, given.k.flip(-1) + 1, given.v.flip(-2) - 1)
+    assert torch.equal(mechanism(given.q, given.k, given.v), other) != mechanism.reads_keys
+    assert (mechanism.weights(given.q, given.k).shape[-1] == given.k.shape[-2]) == mechanism.reads_keys
+
+
 def approximate(case: str) -> bool:
     """Whether the map comes from an iteration, which may leave weights a little below zero."""
     return "iterations" in make(case).arguments()
