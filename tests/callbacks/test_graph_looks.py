@@ -1,12 +1,13 @@
 """Looks of attention graphs in pictures."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from callbacks.graph_looks import called, kept, look, own
 from callbacks.graph_scores import curves
-from callbacks.swap_results import Result, drawn
+from callbacks.swap_results import Result, drawn, write
 from tabattn.attention.graphs import PATTERNS
 from tabattn.attention.swap import Agreement
 
@@ -80,3 +81,16 @@ def test_variants_are_drawn_as_their_patterns() -> None:
     for name, pattern in (("sparsefinder entmax", "entmax"), ("sparsefinder fixed 8", "fixed"), ("window 3", "window")):
         assert (lines[name].get_marker(), lines[name].get_color()) == (look(pattern)["marker"], look(pattern)["color"])
     assert figure.axes[0].get_ylabel() == "test/auroc"
+
+
+def test_results_of_different_metrics_have_all_columns(tmp_path: Path) -> None:
+    agreement = Agreement(*[0.5] * len(Agreement._fields))
+    results = [
+        Result("entmax", agreement, 0.9, 1.0, {"test/auroc": 0.9}),
+        Result("window 3", agreement, 0.8, 1.0, {"test/auroc": 0.8, "test/loss": 1.5}),
+    ]
+    write(tmp_path, results, drawn(results, "test/auroc"))
+    first, entmax, window = (tmp_path / "attention_swap.csv").read_text().splitlines()
+    assert first.endswith("seconds,test/auroc,test/loss")
+    assert entmax.endswith("0.9,")
+    assert window.endswith("0.8,1.5")

@@ -341,3 +341,8 @@ def test_settings_are_checked() -> None:
         with pytest.raises(ValueError, match=words):
             InferrerSettings(**changes)
     assert TINY.scored == "forecast"
+
+
+def test_tasks_of_a_long_table_are_in_the_order_of_their_numbers() -> None:
+    rows = pd.DataFrame({"task": [10, 9, "b", 9.5], "member": "a", "x": 0.0, "y": 1.0})
+    assert read(rows, None, LongOptions(), None).labels == [9, 9.5, 10, "b"]
