@@ -29,7 +29,7 @@ from benchmarks.prior_rows_report import report
 from benchmarks.prior_variants import Runner, save, step
 from benchmarks.reports import check_least, writable_folder
 from datamodules.prior.options import BatchOptions
-from datamodules.prior.scm_options import DEFAULT_OPTIONS
+from datamodules.prior.scm_options import DEFAULT_OPTIONS, ColumnOptions, NetworkOptions, ScmOptions
 from datamodules.prior.synthetic import ScmBatches, SyntheticPrior, TableSizes
 from datamodules.tables.collections import load_frames
 from datamodules.tables.real import RealTable, encode_frame
@@ -44,6 +44,10 @@ from tabattn.tasks import PriorClassification
 
 COMPARED = ["Softmax", "Local", "Inducing", "Pooling", "Linear", "Nystrom", "Entmax"]
 SIZES: dict[str, Any] = {"dim": 64, "heads": 4, "hidden": 128, "layers": 3, "classes": 4}
+EASY = ScmOptions(
+    NetworkOptions(noise=(1e-3, 0.1), layers=(1, 3), trees=0.1), ColumnOptions(categorical=0.1, missing=0.0)
+)
+"""Prior of the first tables, on which networks begin to read their context sooner than on those of the default."""
 FEATURES, TARGETS, HELD_OUT = 8, 200, 10**6
 """Features of the synthetic tables, target rows of all tables, and the first seed of tables to score on."""
 
@@ -77,7 +81,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mechanisms", nargs="+", default=COMPARED, choices=list(MECHANISMS), metavar="NAME")
     parser.add_argument("--checkpoints", nargs="+", type=Path, help="networks to measure instead; 'shipped' = ours")
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 500, 1000, 5000], help="of the context")
-    parser.add_argument("--steps", type=int, default=600, help="of each training (default: 600)")
+    parser.add_argument("--steps", type=int, default=600, help="of each training, on tables that grow (default: 600)")
+    parser.add_argument("--easy", type=int, default=1000, help="steps before, on small, easy tables (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and training tables (default: 0)")
     parser.add_argument("--count", type=int, default=10, help="synthetic tables to score on (default: 10)")
     parser.add_argument(
@@ -87,7 +92,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=writable_folder, default=Path("runs/prior_rows"), help="folder of the results")
     options = parser.parse_args(argv)
-    check_least(parser, options, rows=2, steps=1, seed=0, count=1, repeats=1, threads=1)
+    check_least(parser, options, rows=2, steps=1, easy=0, seed=0, count=1, repeats=1, threads=1)
     options.rows = sorted(set(options.rows))
     for path in options.checkpoints or ():
         if str(path) != "shipped" and not path.is_file():
@@ -97,22 +102,27 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def trained(name: str, options: argparse.Namespace) -> torch.nn.Module:
     """Network with an attention, trained here or in an earlier run."""
-    path = options.out / f"{name}_{options.steps}_{options.seed}.ckpt"
+    path = options.out / f"{name}_{options.easy}_{options.steps}_{options.seed}.ckpt"
     if not path.is_file():
         torch.manual_seed(options.seed)
         task = PriorClassification(partial(PriorNetwork, **SIZES), attention=MECHANISMS[name])
         made = MuonAdamW(task.network.parameters(), lr=0.02, adamw_lr=3e-3, weight_decay=0.01)
         runner = Runner(name, task, made, [group["lr"] for group in made.param_groups])
-        batches = training_tables(options.seed, options.steps)
-        for number in range(options.steps):
-            share = number / options.steps
-            step(runner, next(batches), min((number + 1) / 50, (1 - share) / 0.5, 1.0), clip=1.0)
-        save(runner, path, options.steps)
+        whole = options.easy + options.steps
+        batches = training_tables(options.seed, options.easy, options.steps)
+        for number in range(whole):
+            falling = 2 * (whole - number) / options.steps
+            step(runner, next(batches), min((number + 1) / 50, falling, 1.0), clip=1.0)
+        save(runner, path, whole)
     return load_network(str(path)).eval()
 
 
-def training_tables(seed: int, steps: int) -> Iterator[TableBatch]:
-    """Endless training tables of up to 1000 rows, which grow in the first half of the steps."""
+def training_tables(seed: int, easy: int, steps: int) -> Iterator[TableBatch]:
+    """Endless training tables: first small, easy ones, then of up to 1000 rows, which grow in half of the steps."""
+    if easy:
+        sizes: dict[str, Any] = {"rows": (30, 70), "features": (2, 6), "classes": (2, 3)}
+        first = SyntheticPrior(**sizes, scm=EASY, steps_per_epoch=easy, seed=seed)
+        yield from first.train_dataloader()
     limits = BatchOptions(max_cells=8000, grow=steps // 2)
     data = SyntheticPrior(rows=(40, 1000), features=(2, 12), classes=(2, 4), batches=limits, seed=seed)
     while True:
@@ -212,7 +222,7 @@ def classical_rows(name: str, found: list[Task], options: argparse.Namespace) ->
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments that results depend on, in plain values."""
-    names = ("rows", "steps", "seed", "count", "tables", "repeats", "threads")
+    names = ("rows", "steps", "easy", "seed", "count", "tables", "repeats", "threads")
     return {name: getattr(options, name) for name in names}
 
 

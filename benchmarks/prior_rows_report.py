@@ -83,11 +83,11 @@ def _heading(options: argparse.Namespace) -> str:
         what = "Networks of checkpoints."
     else:
         what = (
-            f"`PriorNetwork` (64 wide, 3 layers) with each attention between context rows, trained for {options.steps} "
-            f"steps on the same synthetic tables of 40 to 1000 rows, seed {options.seed}. Target rows look at context "
-            "rows by the same attention where it can answer them, else by Softmax. In so few steps some networks have "
-            "begun to read their context and others have not: the scores compare networks after equal steps, with one "
-            "seed, not attentions at their best. Times and memory do not depend on that."
+            f"`PriorNetwork` (64 wide, 3 layers) with each attention between context rows, trained for {options.easy} "
+            f"steps on small, easy synthetic tables and {options.steps} steps on synthetic tables of 40 to 1000 rows, "
+            f"the same for all, seed {options.seed}. Target rows look at context rows by the same attention where it "
+            "can answer them, else by Softmax. The scores compare networks after so short a training, with one seed, "
+            "not attentions at their best. Times and memory do not depend on that."
         )
     return (
         "# In-context classifiers by number of context rows\n\n"

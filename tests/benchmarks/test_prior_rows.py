@@ -10,7 +10,7 @@ from benchmarks import prior_rows
 from benchmarks.baselines import LEVELS
 from benchmarks.prior_rows import arguments, auc, main, tasks
 
-SMALL = ["--rows", "20", "40", "--steps", "2", "--count", "1", "--repeats", "1"]
+SMALL = ["--rows", "20", "40", "--easy", "1", "--steps", "2", "--count", "1", "--repeats", "1"]
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +38,12 @@ def test_costs_and_scores_of_each_attention(tmp_path: Path, monkeypatch: pytest.
         main(options)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "prior_rows.csv"), found)
     assert prior_rows.settings(arguments([*options, "--count", "2"])) != prior_rows.settings(arguments(options))
-    kept = tmp_path / "Softmax_2_0.ckpt"
+    kept = tmp_path / "Softmax_1_2_0.ckpt"
     written = kept.stat().st_mtime_ns
     main(["--checkpoints", str(kept), *SMALL, "--out", str(tmp_path / "again")])
     assert kept.stat().st_mtime_ns == written
     again = pd.read_csv(tmp_path / "again" / "prior_rows.csv")
-    assert again.loc[0, "name"] == "Softmax_2_0"
+    assert again.loc[0, "name"] == "Softmax_1_2_0"
     assert again.loc[0, "auc synthetic"] == pytest.approx(found.loc[0, "auc synthetic"], abs=1e-6)
 
 
@@ -76,3 +76,10 @@ def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
         arguments(["--checkpoints", "none.ckpt"])
     assert "checkpoints: there is no file none.ckpt" in capsys.readouterr().err
     assert arguments(["--checkpoints", "shipped"]).rows == [100, 500, 1000, 5000]
+
+
+def test_training_tables_are_easy_first_and_then_grow() -> None:
+    tables = prior_rows.training_tables(0, 2, 4)
+    shapes = [next(tables).x.shape for _ in range(8)]
+    assert all(rows <= 70 and features <= 6 for _, rows, features in shapes[:2])
+    assert max(rows for _, rows, _ in shapes[5:]) > 70
