@@ -42,6 +42,18 @@ BELOW: dict[str, set[str]] = {
     "datamodules.zoo": {*BRICKS - {"tabattn.attention", "tabattn.nn"}, "datamodules", "datamodules.tables"},
     "callbacks": {*BRICKS, "tabattn.optim", "tabattn.pairs", "datamodules", "datamodules.sparsity"},
     "tabattn.cli": {"callbacks", "datamodules", "tabattn.tasks", "tabattn.training"},
+    "tabattn.compare": {
+        *BRICKS,
+        "tabattn.optim",
+        "tabattn.training",
+        "tabattn.tasks",
+        "tabattn.cli",
+        "callbacks",
+        "datamodules",
+        "tabattn.task",
+        *TASKS,
+        *DATA,
+    },
     "tabattn.__main__": {"tabattn.cli"},
     "train": {"tabattn.cli"},
 }

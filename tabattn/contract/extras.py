@@ -18,6 +18,8 @@ EXTRAS = {
     "optuna": "sweep",
     "pymoo": "search",
     "cmaes": "search",
+    "jinja2": "report",
+    "bencheval": "report",
 }
 """Extra in ``setup.cfg`` by the module that it installs."""
 

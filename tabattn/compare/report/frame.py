@@ -1,0 +1,225 @@
+"""Results of a comparison, as they are read from its folder."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Machine(NamedTuple):
+    """Machine of a measurement: only rows of equal machines are compared."""
+
+    cpu: str
+    gpu: str | None
+    threads: int | None
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Machine":
+        """Machine of a row, with unknown parts left empty."""
+        return cls(str(told.get("cpu") or "unknown CPU"), told.get("gpu"), told.get("threads"))
+
+    def __str__(self) -> str:
+        threads = "" if self.threads is None else f", {self.threads} thread{'s' if self.threads != 1 else ''}"
+        return f"{f'{self.gpu}, ' if self.gpu else ''}{self.cpu}{threads}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: an attention and a seed, with its result, the reason of its failure, or neither (waiting).
+
+    Attributes:
+        key: Name of its folder.
+        label: Attention with its options.
+        seed: Seed of the training.
+        result: Contents of ``result.json``; None = there is none.
+        reason: Reason of the last failure; None = no failure, or a result.
+        folder: Folder of the cell.
+    """
+
+    key: str
+    label: str
+    seed: int
+    result: Mapping[str, Any] | None
+    reason: str | None
+    folder: Path
+
+    @property
+    def machine(self) -> Machine:
+        """Machine that the cell ran on."""
+        return Machine.of((self.result or {}).get("machine") or {})
+
+    @property
+    def score(self) -> float:
+        """Value of the metric; NaN where there is none."""
+        if self.result is None:
+            return math.nan
+        return number((self.result.get("scores") or {}).get(self.result["metric"]))
+
+    @property
+    def sets(self) -> dict[str, float]:
+        """Value of the metric on each data set."""
+        return {name: number(value) for name, value in ((self.result or {}).get("sets") or {}).items()}
+
+    def path(self, name: str) -> Path | None:
+        """Path of a file that the result names, where it exists."""
+        told = (self.result or {}).get(name)
+        found = None if told is None else self.folder / str(told)
+        return found if found is not None and found.is_file() else None
+
+    def figure(self, name: str) -> float:
+        """A number of the result by its name; NaN where there is none."""
+        return number((self.result or {}).get(name))
+
+
+class Timing(NamedTuple):
+    """Measured step of an attention: time with its range over rounds, share of attention, memory, parameters."""
+
+    step_ms: float
+    low: float
+    high: float
+    share: float
+    memory_mb: float
+    parameters: float
+
+
+class Baseline(NamedTuple):
+    """Score of a method that has no attention, on the same evaluation data.
+
+    Attributes:
+        name: Name of the method.
+        kind: ``baseline``, or ``oracle`` for what the process that made the data would predict.
+        score: Value of the metric; NaN where it failed.
+        sets: Value on each data set.
+        reason: Reason of a failure; None = it did not fail.
+    """
+
+    name: str
+    kind: str
+    score: float
+    sets: Mapping[str, float]
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that the folder of a comparison holds.
+
+    Attributes:
+        folder: The folder.
+        settings: Contents of ``comparison.json``.
+        cells: The cells, in the order of the comparison.
+        metric: Name of the metric.
+        mode: ``max`` where more of the metric is better, ``min`` otherwise.
+        task: Name of the task.
+        timings: Measured steps by attention.
+        timed_on: Machine of the measured steps; None = not measured.
+        baselines: Simple baselines and oracles.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    cells: Sequence[Cell]
+    metric: str
+    mode: str
+    task: str
+    timings: Mapping[str, Timing] = field(default_factory=dict)
+    timed_on: Machine | None = None
+    baselines: Sequence[Baseline] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """Attentions in the order of the comparison."""
+        return list(dict.fromkeys(cell.label for cell in self.cells))
+
+    @property
+    def reference(self) -> str:
+        """Attention that the others are compared to: Softmax, or else the first one."""
+        return "Softmax" if "Softmax" in self.labels else self.labels[0]
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the metric is better, -1 otherwise."""
+        return 1 if self.mode == "max" else -1
+
+
+def number(value: object) -> float:
+    """A number of a JSON file; NaN for anything else, so for null."""
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def read(folder: Path) -> Comparison:
+    """Read the folder of a comparison.
+
+    Raises:
+        ValueError: It is no such folder, a file is damaged, or it has no cell.
+    """
+    settings = _load(folder / "comparison.json")
+    if settings is None:
+        raise ValueError(f"{folder} is not the folder of a comparison: there is no {folder / 'comparison.json'}")
+    cells = [_cell(folder / "cells" / str(key)) for key in settings.get("cells") or ()]
+    if not cells:
+        raise ValueError(f"{folder / 'comparison.json'} names no cells")
+    first = next((cell.result for cell in cells if cell.result is not None), settings)
+    mode = str(first.get("mode", "max"))
+    if mode not in ("max", "min"):
+        raise ValueError(f"mode of the metric must be max or min, got {mode}")
+    metrics = {cell.result["metric"] for cell in cells if cell.result is not None}
+    if len(metrics) > 1:
+        raise ValueError(f"results of one comparison have one metric, got {', '.join(sorted(metrics))}")
+    timing = _load(folder / "timing.json") or {}
+    return Comparison(
+        folder=folder,
+        settings=settings,
+        cells=cells,
+        metric=str(first.get("metric", "score")),
+        mode=mode,
+        task=str(first.get("task", "")),
+        timings={str(row["attention"]): _timing(row) for row in timing.get("rows") or ()},
+        timed_on=Machine.of(timing["machine"]) if timing.get("machine") else None,
+        baselines=[_baseline(row) for row in (_load(folder / "baselines.json") or {}).get("rows") or ()],
+    )
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as ex:
+        raise ValueError(f"{path} is damaged: {ex}") from ex
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds a {type(found).__name__} in place of an object")
+    return found
+
+
+def _cell(folder: Path) -> Cell:
+    told, result = _load(folder / "cell.json"), _load(folder / "result.json")
+    if told is None and result is None:
+        raise ValueError(f"cell {folder.name} of the comparison has neither cell.json nor result.json in {folder}")
+    told = result if result is not None else told
+    assert told is not None
+    label = str(told.get("label") or told["attention"])
+    return Cell(folder.name, label, int(told["seed"]), result, None if result else _failure(folder), folder)
+
+
+def _failure(folder: Path) -> str | None:
+    """Reason of the last failed attempt."""
+    numbered = [path for path in folder.glob("attempts/*/failure.json") if path.parent.name.isdecimal()]
+    if not numbered:
+        return None
+    told = _load(max(numbered, key=lambda path: int(path.parent.name)))
+    return str((told or {}).get("reason") or "unknown reason")
+
+
+def _timing(row: Mapping[str, Any]) -> Timing:
+    names = ("step_ms", "step_ms_low", "step_ms_high", "attention_share", "memory_mb", "parameters")
+    return Timing(*(number(row.get(name)) for name in names))
+
+
+def _baseline(row: Mapping[str, Any]) -> Baseline:
+    sets = {name: number(value) for name, value in (row.get("sets") or {}).items()}
+    reason = row.get("reason")
+    kind = str(row.get("kind", "baseline"))
+    return Baseline(str(row["name"]), kind, number(row.get("score")), sets, None if reason is None else str(reason))
