@@ -10,6 +10,7 @@ import torch
 from benchmarks import (
     adult,
     attention,
+    attention_law,
     convert_parity,
     drop,
     ett,
@@ -46,6 +47,7 @@ Program = Callable[[list[str]], argparse.Namespace]
 PROGRAMS: dict[str, tuple[Program, list[str], str]] = {
     "adult": (adult.arguments, ["table.csv"], ""),
     "attention": (attention.arguments, [], ".md"),
+    "attention_law": (attention_law.arguments, [], ".md"),
     "convert": (convert_parity.arguments, ["--original", "{checkout}"], ".md"),
     "drop": (drop.arguments, [], ".png"),
     "ett": (ett.arguments, ["ETTh1.csv"], ".md"),
