@@ -32,7 +32,7 @@ RATES = (0.01, 0.004)
 """Peak learning rates of MuonAdamW: twice those of ``configs/pairs.yaml``, as the networks are half as wide."""
 WARM = 0.05
 """Share of the steps in which the learning rate rises."""
-DEFAULT = ("Softmax", f"Softmax{BIASED}", "Entmax", "Linear", "Inducing", "Local")
+DEFAULT = ("Softmax", f"Softmax{BIASED}", "Entmax", "Linear", "Inducing")
 LENGTHS = (32, 64, 128, 256, 512)
 
 

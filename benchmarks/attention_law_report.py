@@ -17,7 +17,7 @@ from callbacks.curves import label, sheet
 
 SIZES = {"dim": 32, "heads": 2, "hidden": 64, "layers": 2}
 """Sizes of the networks."""
-OBSERVATIONS = 2048
+OBSERVATIONS = 1024
 """Points of a batch, over all of its tasks."""
 TESTS = 128
 """Tasks to score, at each length the same for all."""
@@ -89,10 +89,10 @@ def report(found: pd.DataFrame, options: argparse.Namespace) -> str:
         "knows the process of each task, minus that of the network, in nats of a target; behind ± the standard error "
         "over seeds. Slope: exponent of the gap by length, least squares of logarithms over lengths and seeds, and its "
         f"standard error; R2: explained variance of the logarithm of the gap. `{BIASED}`: `tokens.distances={WAVES}`. "
-        "With mechanisms that do not serve cross-attention (Local, ...) context points attend to one another by them, "
-        "and targets to the context by Softmax. Milliseconds are processor time. All trainings are short: a gap holds "
-        "what is not learned in so many steps beside what a mechanism cannot express, and long tasks are fewer, as all "
-        "batches have the same number of points. The law is one of this budget."
+        "With mechanisms that do not serve cross-attention, such as Local, context points attend to one another by "
+        "them, and targets to the context by Softmax. Milliseconds are processor time. All trainings are short: a gap "
+        "holds what is not learned in so many steps beside what a mechanism cannot express, and long tasks are fewer, "
+        "as all batches have the same number of points. The law is one of this budget."
     )
     command = f"python -m benchmarks.attention_law --steps {options.steps} --seeds {options.seeds}"
     for name in ("attentions", "lengths"):

@@ -1,8 +1,9 @@
 """Comparison of all mechanisms on sequence pairs: ``python -m benchmarks.pairs_sweep``.
 
 Trains by ``configs/pairs.yaml`` with each mechanism for the same number of steps, and tests on the same tasks: gap to
-the oracle's predictive density, error of the first target, steps per second, and memory of a training step. Further
-arguments go to the command line of each training, such as ``--data.kind=icm``.
+the oracle's predictive density, error of the first target, steps per second, and memory of a training step.
+``--biased`` compares one network with and without a distance bias of attention, trained on every size of the context
+as in the configuration. Further arguments go to the command line of each training, such as ``--data.kind=icm``.
 """
 
 import argparse
@@ -32,6 +33,13 @@ from tabattn.training.cli import CLI
 CONFIG = Path(__file__).parents[1] / "configs" / "pairs.yaml"
 ONE_SIZE = "--data.context=[8,8]"
 """Argument of training with the same number of context points as in the tests only."""
+TOKENS = "--model.network.tokens"
+BIASED = {
+    "no bias": [f"{TOKENS}.distances=0", f"{TOKENS}.relative=false"],
+    "distance bias": [f"{TOKENS}.distances=16", f"{TOKENS}.relative=false"],
+    "distance bias, relative values": [f"{TOKENS}.distances=16", f"{TOKENS}.relative=true"],
+}
+"""Arguments of the networks that ``--biased`` compares, by name."""
 UNWATCHED = [*QUIET, "--trainer.limit_val_batches=0"]
 COLUMNS = ("ll", "gap", "mse", "rmse_first", "coverage90")
 
@@ -58,9 +66,10 @@ class Laps(Callback):
 
 
 def build(name: str, seed: int, options: argparse.Namespace) -> CLI:
-    """Build the network with a mechanism, the tasks and the trainer."""
-    own = [f"--config={CONFIG}", f"--model.attention=tabattn.attention.{name}", f"--seed_everything={seed}"]
-    return CLI([*own, f"--trainer.max_steps={options.steps}", *UNWATCHED, ONE_SIZE, *options.further], run=False)
+    """Build the network with a mechanism, or a network of ``BIASED``, the tasks and the trainer."""
+    chosen = BIASED[name] if options.biased else [f"--model.attention=tabattn.attention.{name}", ONE_SIZE]
+    own = [f"--config={CONFIG}", f"--seed_everything={seed}", f"--trainer.max_steps={options.steps}", *UNWATCHED]
+    return CLI([*own, *chosen, *options.further], run=False)
 
 
 def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
@@ -85,9 +94,14 @@ def train(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]
     }
 
 
+def names(options: argparse.Namespace) -> list[str]:
+    """Names of the networks to train."""
+    return list(BIASED) if options.biased else list(options.attentions)
+
+
 def train_all(options: argparse.Namespace) -> Iterator[dict[str, object]]:
     """Train every network of every seed, in parallel if requested; yield scores and costs as each is done."""
-    jobs = [(name, seed) for seed in range(options.seeds) for name in options.attentions]
+    jobs = [(name, seed) for seed in range(options.seeds) for name in names(options)]
     if options.processes == 1:
         for name, seed in jobs:
             yield {"mechanism": name, "seed": seed, **train(name, seed, options)}
@@ -110,7 +124,7 @@ def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
     """Report in Markdown: means over seeds, with standard errors if there are several."""
     groups = results.groupby("mechanism", sort=False)
     means, errors = groups.mean(numeric_only=True), groups.sem(numeric_only=True)
-    heads = ["mechanism", *COLUMNS, "steps in a second", "MB of a step"]
+    heads = ["network" if options.biased else "mechanism", *COLUMNS, "steps in a second", "MB of a step"]
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for name in means.sort_values("gap").index:
         cells = []
@@ -121,16 +135,22 @@ def report(results: pd.DataFrame, options: argparse.Namespace) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     further = "".join(f" {word}" for word in options.further)
+    chosen = "" if options.biased else f" with `{ONE_SIZE}`"
+    told = (
+        "Distance bias: `tokens.distances=16`; relative values: `tokens.relative=true` with it."
+        if options.biased
+        else "With mechanisms that do not serve cross-attention (Sparse, Local, Pooling, Nystrom), context points "
+        "attend to one another by them, and targets to the context by Softmax."
+    )
     text = (
-        f"{options.steps} steps of `configs/pairs.yaml` with `{ONE_SIZE}`, {options.seeds} seeds; the oracle's "
+        f"{options.steps} steps of `configs/pairs.yaml`{chosen}, {options.seeds} seeds; the oracle's "
         f"log-likelihood is {means['ll_oracle'].iloc[0]:.3f}. `gap`: that minus the log-likelihood of the network, "
-        "nats per target. Seconds are CPU time. With mechanisms that do not serve cross-attention (Sparse, Local, "
-        "Pooling, Nystrom), context points attend to one another by them, and targets to the context by Softmax."
+        f"nats per target. Seconds are CPU time. {told}"
     )
+    further = f"{' --biased' if options.biased else ''}{further}"
     command = f"`python -m benchmarks.pairs_sweep --steps {options.steps} --seeds {options.seeds}{further}`"
-    return "\n".join(
-        ["# Every mechanism on pairs", "", command, "", f"{provenance(device)}.", "", text, "", *lines, ""]
-    )
+    title = "# Distance bias on pairs" if options.biased else "# Every mechanism on pairs"
+    return "\n".join([title, "", command, "", f"{provenance(device)}.", "", text, "", *lines, ""])
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -144,11 +164,15 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1000, help="training steps of each (default: 1000)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each mechanism (default: 1)")
     parser.add_argument("--attentions", nargs="+", choices=list(MECHANISMS), default=list(MECHANISMS), metavar="NAME")
+    parser.add_argument("--biased", action="store_true", help="compare networks with and without distance bias instead")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time (default: 1)")
     add_out(parser, "pairs_sweep.md", [".csv"])
     options, further = parser.parse_known_args(argv)
-    options.further = check_trainings(parser, further, ["--model.attention", "--trainer.max_steps", *UNWATCHED])
+    taken = [word for words in BIASED.values() for word in words] if options.biased else ["--model.attention"]
+    options.further = check_trainings(parser, further, [*taken, "--trainer.max_steps", *UNWATCHED])
+    if options.biased and options.out == parser.get_default("out"):
+        options.out = options.out.with_name("pairs_distances.md")
     check_least(parser, options, steps=1, seeds=1, threads=1, processes=1)
     return options
 
@@ -157,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train with every mechanism and write the report."""
     options = arguments(argv)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for name in options.attentions:  # Build every network once, so that errors show before the trainings.
+    for name in names(options):  # Build every network once, so that errors show before the trainings.
         build(name, 0, options)
     torch.set_num_threads(options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)

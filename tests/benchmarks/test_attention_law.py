@@ -45,7 +45,7 @@ def test_a_single_length_has_no_law_but_a_row() -> None:
 
 def test_tasks_of_all_lengths_have_as_many_points_and_seeds_share_the_test() -> None:
     short, long = draw_tasks(16, 0, 1), draw_tasks(64, 0, 1)
-    assert short.train[0].x.numel() == long.train[0].x.numel() == 2048
+    assert short.train[0].x.numel() == long.train[0].x.numel() == 1024
     assert [len(short.test) * len(batch.x) for batch in short.test] == [128] * 4
     assert short.test[0].context == 8 + 2
     other = draw_tasks(16, 1, 1)
