@@ -22,7 +22,6 @@ from tabattn.contract.views import Shown
 from tabattn.optim import WarmupCosine
 from tabattn.optim.divergence import refuse_diverged, refuse_loaded
 from tabattn.optim.factories import OptimizerFactory, ScheduleFactory, check_factory, described_together
-from tabattn.optim.heap import HeapRelease
 from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, has_modes
 from tabattn.optim.settings import OptimizerSettings
@@ -220,13 +219,13 @@ class Task(Shown, LightningModule):
         return with_schedule(self, optimizer, None if schedule is None else schedule(optimizer))
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the callbacks for exact resume, memory and schedule-free optimizers to a trainer without them."""
+        """Add the callbacks for exact resume and schedule-free optimizers to a trainer without them."""
         callbacks: list[Callback] = cast("Any", self.trainer).callbacks
         present = {type(callback) for callback in callbacks}
         if Resumption not in present:
             # First of the callbacks, as any other may save a checkpoint in its hooks.
             callbacks[:0] = [OptimizerSettings(), Resumption()]
-        return [kind() for kind in (HeapRelease, ScheduleFree) if kind not in present]
+        return [] if ScheduleFree in present else [ScheduleFree()]
 
     def of_data(self, name: str) -> Any:
         """Return a fact of the datamodule, one of ``facts``, or its default.

@@ -7,6 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def gelu(x: Tensor) -> Tensor:
+    """Gaussian error linear unit (GELU), element by element (Hendrycks and Gimpel 2016).
+
+    On a CPU it is computed by PyTorch itself. oneDNN, which PyTorch hands tensors in their natural order of dimensions,
+    keeps an entry for each shape; batches of many shapes would scatter these among their activations, so that freed
+    memory could not be used again.
+    """
+    return F.gelu(x.movedim(-1, 0)).movedim(0, -1) if x.dim() > 1 else F.gelu(x)
+
+
 class Sine(nn.Module):
     """Sine, element by element (Sitzmann et al. 2020)."""
 
@@ -20,7 +30,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
-    "gelu": F.gelu,
+    "gelu": gelu,
     "silu": F.silu,
     "leaky_relu": F.leaky_relu,
     "elu": F.elu,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.nn.cache import KVCache
+from tabattn.nn.gelu import GELU
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.nn.rows import ContextAttention, RowAttention
 
@@ -226,7 +227,7 @@ def table_block(
     features = MultiheadAttention(dim, heads, feature_attention)
     rows = RowAttention(dim, heads, attention, target_attention, readout=readout and not all_rows)
     narrow = nn.Linear(hidden, dim)
-    mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
+    mlp = nn.Sequential(nn.Linear(dim, hidden), GELU(), narrow)
     silence(features.out, narrow, *rows.outputs())
     narrowed = readout and not all_columns
     return Block(

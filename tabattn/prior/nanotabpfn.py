@@ -10,6 +10,7 @@ from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.contract.checks import check_least
 from tabattn.nn.block import Block
 from tabattn.nn.cache import KVCache
+from tabattn.nn.gelu import GELU
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.nn.rows import ContextAttention, rows_of
 from tabattn.prior.classifier_network import (
@@ -64,7 +65,7 @@ class NanoTabPFN(ContextClassifier):
         )
         if layers == 1 and not isinstance(mechanism := attention(heads, dim // heads), Softmax):
             raise ValueError(f"layers must be at least 2 for attention {type(mechanism).__name__}, got 1")
-        self.decoder = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, classes))
+        self.decoder = nn.Sequential(nn.Linear(dim, hidden), GELU(), nn.Linear(hidden, classes))
         attentions = {"feature_attention": feature_attention, "target_attention": target_attention}
         self.arguments = described(heads, dim // heads, attention=attention, **attentions)
         self.arguments |= {"dim": dim, "heads": heads, "hidden": hidden, "layers": layers, "classes": classes}
@@ -127,7 +128,7 @@ def nano_block(
     """
     features = MultiheadAttention(dim, heads, feature_attention)
     rows = SplitRowAttention(dim, heads, attention, target_attention, readout=readout)
-    mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+    mlp = nn.Sequential(nn.Linear(dim, hidden), GELU(), nn.Linear(hidden, dim))
     return Block(dim, rows, mlp, features, norm="after", readout=readout)
 
 

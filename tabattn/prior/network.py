@@ -10,6 +10,7 @@ from tabattn.attention import AttentionFactory, Mechanism, Softmax
 from tabattn.contract.checks import check_least
 from tabattn.nn.block import Block, table_block
 from tabattn.nn.cache import KVCache
+from tabattn.nn.gelu import GELU
 from tabattn.prior.classifier_network import (
     ContextCache,
     ContextClassifier,
@@ -85,7 +86,7 @@ class PriorNetwork(ContextClassifier):
         self.pooling = ColumnPooling(dim, heads, feature_attention) if options.readout == "attention" else None
         read, inner = _read_out(dim, hidden, options)
         self.norm = nn.LayerNorm(read)
-        self.decoder = nn.Sequential(nn.Linear(read, inner), nn.GELU(), nn.Linear(inner, classes))
+        self.decoder = nn.Sequential(nn.Linear(read, inner), GELU(), nn.Linear(inner, classes))
         chosen = {"attention": attention, "feature_attention": feature_attention, "cell_attention": cell_attention}
         self.arguments = described(heads, dim // heads, target_attention=target_attention, **chosen)
         self.arguments |= {"dim": dim, "heads": heads, "hidden": hidden, "layers": layers, "classes": classes}

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Mechanism, Softmax, as_factory
 from tabattn.attention.dropout import Dropout
+from tabattn.nn.gelu import GELU
 
 EPS = 1e-12
 """Term in the denominators of the layer normalisations."""
@@ -36,7 +37,7 @@ class LegacyBlock(nn.Module):
         self.norm, self.mlp_norm = nn.LayerNorm(dim, eps=EPS), nn.LayerNorm(dim, eps=EPS)
         self.dropout = Dropout(dropout)
         wide, narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-        self.mlp = nn.Sequential(wide, nn.GELU(), Dropout(dropout), narrow, Dropout(dropout))
+        self.mlp = nn.Sequential(wide, GELU(), Dropout(dropout), narrow, Dropout(dropout))
         self.mechanism = as_factory(attention)(heads, dim // heads)
         self.outside: Mechanism | None = None if self.mechanism.cross else Softmax(heads, dim // heads)
 

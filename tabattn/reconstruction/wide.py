@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.nn.block import Block, silence
+from tabattn.nn.gelu import GELU
 from tabattn.nn.multihead import MultiheadAttention
 from tabattn.nn.rows import RowAttention
 
@@ -64,5 +65,5 @@ def _compare(attention: MultiheadAttention) -> None:
 def _block(dim: int, rows: RowAttention, hidden: int, dropout: float) -> Block:
     narrow = nn.Linear(hidden, dim)
     silence(narrow, *rows.outputs())
-    mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), narrow)
+    mlp = nn.Sequential(nn.Linear(dim, hidden), GELU(), narrow)
     return Block(dim, rows, mlp, norm="before", dropout=dropout)
