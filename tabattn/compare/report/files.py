@@ -35,7 +35,7 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def as_json(comparison: Comparison, found: Sequence[Group], sets: Sets | None) -> str:
+def as_json(comparison: Comparison, found: Sequence[Group], sets: Sequence[Sets | None]) -> str:
     """Aggregates: ``results``, which a resumed comparison repeats exactly, and ``measured``, by a clock."""
     results = {
         "task": comparison.task,
@@ -47,7 +47,7 @@ def as_json(comparison: Comparison, found: Sequence[Group], sets: Sets | None) -
         "alike": [list(group.alike) for group in found],
         "worse": [list(group.worse) for group in found],
         "baselines": [{**one._asdict(), "sets": dict(one.sets)} for one in comparison.baselines],
-        "sets": None if sets is None else sets.as_dict(),
+        "sets": [None if own is None else own.as_dict() for own in sets],
     }
     measured = [
         {

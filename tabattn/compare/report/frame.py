@@ -36,6 +36,7 @@ class Cell:
         result: Contents of ``result.json``; None = there is none.
         reason: Reason of the last failure; None = no failure, or a result.
         folder: Folder of the cell.
+        metric: Name of the metric.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Cell:
     result: Mapping[str, Any] | None
     reason: str | None
     folder: Path
+    metric: str
 
     @property
     def machine(self) -> Machine:
@@ -53,14 +55,21 @@ class Cell:
     @property
     def score(self) -> float:
         """Value of the metric; NaN where there is none."""
-        if self.result is None:
-            return math.nan
-        return number((self.result.get("scores") or {}).get(self.result["metric"]))
+        return number(self.scores.get(self.metric))
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """All final metrics by name."""
+        return (self.result or {}).get("scores") or {}
 
     @property
     def sets(self) -> dict[str, float]:
-        """Value of the metric on each data set."""
-        return {name: number(value) for name, value in ((self.result or {}).get("sets") or {}).items()}
+        """Value of the metric on each data set: ``<stage>/<set>/<name>`` of ``<stage>/<name>``."""
+        if self.result is not None and self.result["metric"] == self.metric:
+            return {name: number(value) for name, value in (self.result.get("sets") or {}).items()}
+        stage, _, name = self.metric.partition("/")
+        found = {full.removeprefix(f"{stage}/").removesuffix(f"/{name}"): full for full in self.scores if name}
+        return {own: number(self.scores[full]) for own, full in found.items() if full == f"{stage}/{own}/{name}"}
 
     def path(self, name: str) -> Path | None:
         """Path of a file that the result names, where it exists."""
@@ -158,24 +167,20 @@ def read(folder: Path) -> Comparison:
     settings = _load(folder / "comparison.json")
     if settings is None:
         raise ValueError(f"{folder} is not the folder of a comparison: there is no {folder / 'comparison.json'}")
-    cells = [_cell(folder / "cells" / str(key)) for key in settings.get("cells") or ()]
-    if not cells:
+    keys = [str(key) for key in settings.get("cells") or ()]
+    if not keys:
         raise ValueError(f"{folder / 'comparison.json'} names no cells")
-    first = next((cell.result for cell in cells if cell.result is not None), settings)
-    mode = str(first.get("mode", "max"))
-    if mode not in ("max", "min"):
-        raise ValueError(f"mode of the metric must be max or min, got {mode}")
-    metrics = {cell.result["metric"] for cell in cells if cell.result is not None}
-    if len(metrics) > 1:
-        raise ValueError(f"results of one comparison have one metric, got {', '.join(sorted(metrics))}")
+    results = [_load(folder / "cells" / key / "result.json") for key in keys]
+    metric, mode, task = _metric(settings, [result for result in results if result is not None])
+    cells = [_cell(folder / "cells" / key, result, metric) for key, result in zip(keys, results, strict=True)]
     timing = _load(folder / "timing.json") or {}
     return Comparison(
         folder=folder,
         settings=settings,
         cells=cells,
-        metric=str(first.get("metric", "score")),
+        metric=metric,
         mode=mode,
-        task=str(first.get("task", "")),
+        task=task,
         timings={str(row["attention"]): _timing(row) for row in timing.get("rows") or ()},
         timed_on=Machine.of(timing["machine"]) if timing.get("machine") else None,
         baselines=[_baseline(row) for row in (_load(folder / "baselines.json") or {}).get("rows") or ()],
@@ -194,14 +199,29 @@ def _load(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _cell(folder: Path) -> Cell:
-    told, result = _load(folder / "cell.json"), _load(folder / "result.json")
+def _metric(settings: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+    """Metric, its mode and the task; what the comparison says wins over its results."""
+    metrics = sorted({str(result["metric"]) for result in results})
+    if settings.get("metric"):
+        metrics = [str(settings["metric"])]
+    if len(metrics) > 1:
+        raise ValueError(f"results of one comparison have one metric, got {', '.join(metrics)}")
+    first = results[0] if results else {}
+    mode = str(settings.get("mode") or first.get("mode") or "max")
+    if mode not in ("max", "min"):
+        raise ValueError(f"mode of the metric must be max or min, got {mode}")
+    return metrics[0] if metrics else "score", mode, str(settings.get("task") or first.get("task") or "")
+
+
+def _cell(folder: Path, result: Mapping[str, Any] | None, metric: str) -> Cell:
+    told: Mapping[str, Any] | None = _load(folder / "cell.json")
     if told is None and result is None:
         raise ValueError(f"cell {folder.name} of the comparison has neither cell.json nor result.json in {folder}")
-    told = result if result is not None else told
+    told = told or result
     assert told is not None
     label = str(told.get("label") or told["attention"])
-    return Cell(folder.name, label, int(told["seed"]), result, None if result else _failure(folder), folder)
+    reason = None if result else _failure(folder) or told.get("refusal")
+    return Cell(folder.name, label, int(told["seed"]), result, reason, folder, metric)
 
 
 def _failure(folder: Path) -> str | None:

@@ -40,7 +40,7 @@ def failures(comparison: Comparison, group: Group) -> list[str]:
 def table(comparison: Comparison, group: Group) -> list[list[str]]:
     """Rows of cells of the table, the first of which is the head; columns without any number are left out."""
     head = ["attention", comparison.metric, f"difference to {group.reference}"]
-    head += ["seeds", "step, ms", "range", "speed-up", "attention's share", "memory, MB", "parameters", "steps"]
+    head += ["seeds", "step, ms", "range", "speed-up", "attention, %", "memory, MB", "parameters", "steps"]
     places = places_of([line.quality for line in group.lines])
     rows = [_row(line, places) for line in group.lines]
     for one in comparison.baselines:
@@ -63,7 +63,7 @@ def _row(line: Line, places: int) -> list[str]:
         shown(timing.step_ms, 3),
         spread,
         NONE if math.isnan(line.speed_up) else f"{shown(line.speed_up, 3)}x",
-        NONE if math.isnan(timing.share) else f"{timing.share:.0%}",
+        NONE if math.isnan(timing.share) else f"{100 * timing.share:.0f}",
         shown(line.memory_mb, 3),
         NONE if math.isnan(line.parameters) else f"{line.parameters:,.0f}",
         NONE if math.isnan(line.steps) else f"{line.steps:,.0f}",

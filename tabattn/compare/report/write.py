@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from tabattn.compare.report.files import as_csv, as_json
 from tabattn.compare.report.frame import read
+from tabattn.compare.report.html import page
 from tabattn.compare.report.lines import groups
 from tabattn.compare.report.sets import sets_of
 from tabattn.compare.report.text import as_text
+from tabattn.contract.extras import missing
 from tabattn.storage.files import write_file
 
 
@@ -38,10 +40,16 @@ def write(folder: Path, width: int | None = None) -> Report:
     """
     comparison = read(folder)
     found = groups(comparison)
-    sets = sets_of(comparison, found[0])
+    sets = [sets_of(comparison, group) for group in found]
     text = as_text(comparison, found, width or shutil.get_terminal_size().columns)
     files = {"report.csv": as_csv(comparison), "report.json": as_json(comparison, found, sets)}
-    return Report(text, [_publish(folder / name, content) for name, content in files.items()], [])
+    notes = []
+    try:
+        files["report.html"] = page(comparison, found, sets)
+    except ImportError as ex:
+        (folder / "report.html").unlink(missing_ok=True)  # It would show earlier results.
+        notes.append(f"report.html is not written: {missing(ex) or ex}")
+    return Report(text, [_publish(folder / name, content) for name, content in files.items()], notes)
 
 
 def _publish(path: Path, content: str) -> Path:

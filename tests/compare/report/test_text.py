@@ -11,13 +11,19 @@ import pytest
 
 from tabattn.compare.report import write
 from tabattn.compare.report.__main__ import main
+from tabattn.compare.report.files import as_csv, as_json
+from tabattn.compare.report.frame import read
+from tabattn.compare.report.lines import groups
+from tabattn.compare.report.sets import sets_of
+from tabattn.compare.report.text import as_text
 from tests.compare.folders import CPU, edit, fail, make, put, rescore
 
 OTHER = {"cpu": "Intel Xeon 8481C", "gpu": "NVIDIA H100", "cores": 16, "threads": 4, "host": "there"}
 
 
 def text_of(folder: Path, width: int = 300) -> str:
-    return write(folder, width).text
+    comparison = read(folder)
+    return as_text(comparison, groups(comparison), width)
 
 
 def lines_of(text: str) -> dict[str, list[str]]:
@@ -27,8 +33,10 @@ def lines_of(text: str) -> dict[str, list[str]]:
 
 
 def results_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    return found
+    comparison = read(folder)
+    found = groups(comparison)
+    told: dict[str, Any] = json.loads(as_json(comparison, found, [sets_of(comparison, group) for group in found]))
+    return told
 
 
 def small(folder: Path, scores: dict[str, list[float]], **options: Any) -> Path:
@@ -46,12 +54,12 @@ def test_row_of_each_attention(tmp_path: Path) -> None:
     rows = lines_of(text_of(folder))
     assert rows["attention"][:2] == ["test/auroc", "difference to Softmax"]
     head = rows["attention"][2:]
-    assert head[:5] == ["seeds", "step, ms", "range", "speed-up", "attention's share"]
+    assert head[:5] == ["seeds", "step, ms", "range", "speed-up", "attention, %"]
     assert head[5:] == ["memory, MB", "parameters", "steps"]
     # Standard errors: .02 / sqrt(3), .01 / sqrt(3) and .01 / sqrt(3).
     assert rows["Softmax"][:3] == ["0.8200 ± 0.0115", "-", "3"]
     assert rows["Local(window=8)"][:3] == ["0.8300 ± 0.0100", "+0.0100 ± 0.0058", "3"]
-    assert rows["Local(window=8)"][3:] == ["32.0", "31.0 to 34.0", "1.25x", "25%", "310", "251,001", "500"]
+    assert rows["Local(window=8)"][3:] == ["32.0", "31.0 to 34.0", "1.25x", "25", "310", "251,001", "500"]
 
 
 def test_conclusions(tmp_path: Path) -> None:
@@ -112,7 +120,7 @@ def test_failures_are_shown_and_are_not_the_best(tmp_path: Path) -> None:
     assert "1 of 4 cells failed" in text
     assert lines_of(text)["Linear"][:3] == ["0.9000", "+0.1000", "1 of 2"]
     assert "Best quality: Softmax" in text
-    rows = list(csv.DictReader((folder / "report.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(as_csv(read(folder)).splitlines()))
     assert rows[3]["status"] == "failed"
     assert rows[3]["reason"] == "RuntimeError: out of memory"
 
@@ -195,18 +203,16 @@ def test_narrow_terminals_lose_nothing(tmp_path: Path) -> None:
 
 def test_resumed_comparisons_have_equal_reports(tmp_path: Path) -> None:
     for name, attempt in (("a", 1), ("b", 3)):
-        write(make(tmp_path / name, attempt=attempt), 100)
+        make(tmp_path / name, attempt=attempt)
     cell = tmp_path / "b" / "cells" / "0001" / "result.json"
     edit(cell, train_seconds=99.0, peak_memory_mb=1.0)
     edit(tmp_path / "b" / "timing.json", rows=[])
-    text = write(tmp_path / "b", 100).text
     assert results_of(tmp_path / "a")["results"] == results_of(tmp_path / "b")["results"]
-    assert "0.9100 ± 0.0007" in text
+    assert "0.9100 ± 0.0007" in text_of(tmp_path / "b")
 
 
 def test_elo_and_win_rates(tmp_path: Path) -> None:
-    write(make(tmp_path), 100)
-    board = results_of(tmp_path)["results"]["sets"]["board"]
+    board = results_of(make(tmp_path))["results"]["sets"][0]["board"]
     assert board[0]["label"] == "Entmax"
     assert board[-1]["label"] == "Linear"
     for row in board:
@@ -214,7 +220,7 @@ def test_elo_and_win_rates(tmp_path: Path) -> None:
             assert low <= value <= high
         assert row["win_rate"][0] == pytest.approx((4 - row["rank"][0]) / 3)
     assert sum(row["elo"][0] for row in board) / 4 == pytest.approx(1000)
-    assert results_of(tmp_path)["results"]["sets"]["ranking"]["ranks"] == {
+    assert results_of(tmp_path)["results"]["sets"][0]["ranking"]["ranks"] == {
         row["label"]: row["rank"][0] for row in sorted(board, key=lambda row: row["label"] != "Softmax")
     }
 
@@ -247,9 +253,31 @@ def test_results_with_different_metrics_or_modes_are_refused(tmp_path: Path) -> 
     edit(folder / "cells" / "0001" / "result.json", metric="test/loss")
     with pytest.raises(ValueError, match="one metric, got test/auroc, test/loss"):
         write(folder)
-    edit(folder / "cells" / "0000" / "result.json", mode="most")
+    edit(folder / "comparison.json", metric="test/auroc", mode="most")
     with pytest.raises(ValueError, match="must be max or min, got most"):
         write(folder)
+
+
+def test_another_metric(tmp_path: Path) -> None:
+    folder = make(tmp_path, ("Softmax", "Linear"), sets=2, curves=False, maps=False)
+    for path in folder.glob("cells/*/result.json"):
+        scores = json.loads(path.read_text())["scores"]
+        edit(path, scores={**scores, "test/iris/log_loss": 0.5, "test/iris/auroc": 0.9, "test/log_loss_far": 9.0})
+    assert list(results_of(folder)["results"]["sets"][0]["scores"]["Linear"]) == ["set 0", "set 1"]
+    edit(folder / "comparison.json", metric="test/log_loss", mode="min")
+    found = results_of(folder)["results"]
+    assert (found["metric"], found["mode"], found["best"]) == ("test/log_loss", "min", ["Softmax"])
+    assert found["attentions"][0][0]["quality"]["mean"] == pytest.approx(0.09, abs=0.01)
+    assert found["sets"][0]["scores"]["Linear"] == {"iris": {"mean": 0.5, "error": 0.0, "seeds": 3}}
+    edit(folder / "comparison.json", metric="test/none", mode="min")
+    assert "Failed: Softmax, seed 0: test/none is nan" in text_of(folder)
+
+
+def test_refused_cells_are_failures(tmp_path: Path) -> None:
+    folder = small(tmp_path, {"Softmax": [0.8], "Linear": [0.9]})
+    (folder / "cells" / "0100" / "result.json").unlink()
+    edit(folder / "cells" / "0100" / "cell.json", refusal="window must be at least 1, got 0")
+    assert "Failed: Linear, seed 0: window must be at least 1, got 0" in text_of(folder)
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,135 @@
+"""Self-contained HTML page of a comparison: inline pictures, no network, no scripts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from tabattn.compare.report import figures, maps
+from tabattn.compare.report.drawing import Style, styles, unique
+from tabattn.compare.report.frame import Comparison
+from tabattn.compare.report.lines import Group
+from tabattn.compare.report.sets import Board, Sets
+from tabattn.compare.report.text import failures, table
+from tabattn.compare.report.words import NONE, answers, cautions, places_of, question, shown, with_error
+
+COSTS = ("step time, ms", "memory, MB")
+ELO = (0, 2000)
+"""Range of ratings that are shown, around 1000."""
+
+
+def page(comparison: Comparison, found: Sequence[Group], sets: Sequence[Sets | None]) -> str:
+    """Render the page.
+
+    Args:
+        comparison: The comparison.
+        found: Its groups of rows.
+        sets: Scores of each group on single data sets.
+
+    Raises:
+        ImportError: jinja2 is not installed.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    look = styles(comparison.labels, comparison.reference)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files(__package__).joinpath("template.html.j2").read_text())
+    return template.render(
+        title=f"Comparison of attention{f': {comparison.task}' if comparison.task else ''}",
+        question=question(comparison),
+        groups=[
+            _section(comparison, group, own, look, f"g{at}")
+            for at, (group, own) in enumerate(zip(found, sets, strict=True))
+        ],
+        look=look,
+        best=[group.best for group in found],
+        command=str(comparison.settings.get("command") or ""),
+        facts=_facts(comparison),
+        scale=maps.bar(),
+        zero=f"rgb({', '.join(f'{255 * part:.0f}' for part in maps.ZERO[:3])})",
+    )
+
+
+def _section(
+    comparison: Comparison, group: Group, sets: Sets | None, look: Mapping[str, Style], name: str
+) -> dict[str, Any]:
+    """Everything that the page shows of one machine."""
+    curves = figures.curves_of(group)
+    seed, attention = maps.maps_of(group)
+    layers, largest = maps.layers(attention)
+    kinds = [("score", "step"), ("score", "seconds"), ("loss", "step"), ("loss", "seconds")]
+    score = comparison.metric.replace("test/", "val/", 1)
+    pictures = {
+        "pareto": [figures.pareto(comparison, group.lines, cost, look) for cost in COSTS],
+        "learning": [figures.learning(curves, x, y, score if y == "score" else "train/loss", look) for y, x in kinds],
+        "ranks": [figures.critical(sets.ranking, look)] if sets is not None and sets.ranking else [],
+    }
+    head, *rows = table(comparison, group)
+    return {
+        "name": name,
+        "machine": "" if group.machine is None else str(group.machine),
+        "answers": answers(comparison, group),
+        "cautions": cautions(comparison, group),
+        "failures": failures(comparison, group),
+        "head": head,
+        "rows": rows,
+        "best": group.best,
+        "sets": None if sets is None else _sets(comparison, sets),
+        "board": [] if sets is None else [_board(row) for row in sets.board],
+        "ranking": None if sets is None else sets.ranking,
+        "note": "" if sets is None else sets.note,
+        "maps": layers,
+        "largest": shown(largest, 3),
+        "seed": seed,
+        **{
+            kind: [unique(svg, f"{name}-{kind}-{at}") for at, svg in enumerate(svgs) if svg]
+            for kind, svgs in pictures.items()
+        },
+    }
+
+
+def _sets(comparison: Comparison, sets: Sets) -> dict[str, Any]:
+    """Table of scores on single data sets, a row each, with the best attention of each."""
+    labels = list(sets.scores)
+    simple = [one for one in comparison.baselines if one.sets]
+    rows, places = [], places_of([one for own in sets.scores.values() for one in own.values()])
+    for name in sets.names:
+        own = {label: sets.scores[label][name] for label in labels}
+        scored = [label for label in labels if own[label].seeds]
+        best = max(scored, key=lambda label: comparison.sign * own[label].mean) if len(scored) > 1 else None
+        cells = [(with_error(own[label], places), label == best) for label in labels]
+        rows.append([name, *cells, *((shown(one.sets.get(name, float("nan"))), False) for one in simple)])
+    return {"head": ["data set", *labels, *(one.name for one in simple)], "rows": rows}
+
+
+def _board(row: Board) -> list[str]:
+    """Row of the table of Elo, win rates and mean ranks."""
+    return [
+        row.label,
+        "{} ({} to {})".format(*map(_elo, row.elo)),
+        "{:.0%} ({:.0%} to {:.0%})".format(*row.win_rate),
+        "{:.2f} ({:.2f} to {:.2f})".format(*row.rank),
+    ]
+
+
+def _elo(rating: float) -> str:
+    """Rating, as far as it says anything: it has no bound for one that always wins or loses."""
+    low, high = ELO
+    return f"<{low}" if rating < low else f">{high}" if rating > high else f"{rating:.0f}"
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """Settings, versions and machine, by name."""
+    told = comparison.settings
+    found: list[tuple[str, str]] = []
+    for name in ("settings", "steps", "versions", "machine"):
+        part = told.get(name)
+        if isinstance(part, Mapping):
+            found += [(f"{name}: {key}", _plain(value)) for key, value in part.items() if value not in (None, [], {})]
+    return found
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
+        return ", ".join(map(str, value))
+    return json.dumps(value) if isinstance(value, dict | list) else str(value) or NONE

@@ -1,0 +1,118 @@
+"""Attention maps of all mechanisms on the same example, as pictures in one colour scale."""
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+from tabattn.compare.report.lines import Group
+
+LAYERS, HEADS = 4, 4
+"""Most layers and heads that are shown."""
+ZERO = (0.62, 0.62, 0.66, 1.0)
+"""Colour of a weight of exactly 0."""
+GAP = 2
+"""Columns between two heads."""
+
+Maps = Mapping[str, NDArray[np.float32]]
+"""Maps ``(heads, queries, keys)`` by module path."""
+
+
+class Strip(NamedTuple):
+    """Maps of the heads of one attention in one layer, side by side.
+
+    Attributes:
+        label: The attention.
+        image: Picture as a data URI.
+        described: Size of the maps, and the share of weights that are exactly 0.
+    """
+
+    label: str
+    image: str
+    described: str
+
+
+class Layer(NamedTuple):
+    """Maps of all attentions in one layer."""
+
+    name: str
+    strips: list[Strip]
+
+
+def read_maps(path: Path) -> Maps:
+    """Read attention maps.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name].astype(np.float32) for name in file.files if file[name].ndim == 3}
+    except (OSError, ValueError, BadZipFile) as ex:
+        raise ValueError(f"{path} holds no attention maps: {ex}") from ex
+
+
+def maps_of(group: Group) -> tuple[int | None, dict[str, Maps]]:
+    """Maps of each attention, all of the seed that most of them have, and that seed."""
+    paths = {(cell.label, cell.seed): path for cell in group.cells if (path := cell.path("maps")) is not None}
+    seeds = [seed for _, seed in paths]
+    if not seeds:
+        return None, {}
+    seed = max(sorted(set(seeds)), key=seeds.count)
+    found = {line.label: read_maps(paths[line.label, seed]) for line in group.lines if (line.label, seed) in paths}
+    return seed, found
+
+
+def layers(found: Mapping[str, Maps]) -> tuple[list[Layer], float]:
+    """Pictures of some layers, evenly from first to last, in one scale, whose largest weight is returned too."""
+    names = list(dict.fromkeys(name for maps in found.values() for name in maps))
+    chosen = [
+        names[at] for at in np.unique(np.linspace(0, len(names) - 1, min(LAYERS, len(names))).round().astype(int))
+    ]
+    shown = {label: {name: maps[name][:HEADS] for name in chosen if name in maps} for label, maps in found.items()}
+    weights = [part[np.isfinite(part)] for maps in shown.values() for part in maps.values()]
+    largest = max((float(part.max(initial=0.0)) for part in weights), default=0.0) or 1.0
+    return [
+        Layer(name, [_strip(label, maps[name], largest) for label, maps in shown.items() if name in maps])
+        for name in chosen
+    ], largest
+
+
+def colours(weights: NDArray[np.float32], largest: float) -> NDArray[np.float64]:
+    """Colours of weights by their square root, so that one large weight leaves the others visible; 0 is grey."""
+    scaled = np.sqrt(np.clip(np.nan_to_num(weights), 0, None) / largest)
+    found: NDArray[np.float64] = colormaps["magma"](scaled)
+    found[(weights == 0) | ~np.isfinite(weights)] = ZERO
+    return found
+
+
+def _strip(label: str, maps: NDArray[np.float32], largest: float) -> Strip:
+    heads, queries, keys = maps.shape
+    picture = np.zeros((queries, heads * keys + (heads - 1) * GAP, 4))
+    for head, weights in enumerate(maps):
+        left = head * (keys + GAP)
+        picture[:, left : left + keys] = colours(weights, largest)
+    sparse = float((maps == 0).mean()) if maps.size else 0.0
+    told = f"{heads} heads, {queries} queries, {keys} keys" + (f", {sparse:.0%} exactly 0" if sparse else "")
+    return Strip(label, as_uri(picture), told)
+
+
+def bar() -> str:
+    """Colours of the scale from 0 to the largest weight, as a data URI."""
+    return as_uri(colours(np.linspace(1e-6, 1, 128, dtype=np.float32)[None] ** 2, 1.0))
+
+
+def as_uri(picture: NDArray[np.float64]) -> str:
+    """Picture ``(height, width, 4)`` as a data URI."""
+    file = io.BytesIO()
+    imsave(
+        file, np.ascontiguousarray((255 * picture).round().astype(np.uint8)), format="png", metadata={"Software": ""}
+    )
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
