@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def code_version() -> str:
-    """Checksum of the project's Python sources, 16 hexadecimal digits: a changed checkout has another."""
+def code_version(without: Collection[Path] = ()) -> str:
+    """Checksum of the project's Python sources, 16 hexadecimal digits: a changed checkout has another.
+
+    Args:
+        without: Files that are left out.
+    """
     digest = hashlib.sha256()
     for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
+        for path in sorted({*(ROOT / package).rglob("*.py")} - {*without}):
             digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

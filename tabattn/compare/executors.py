@@ -1,0 +1,142 @@
+"""Executors: what starts the workers of a comparison, and says which have ended."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from tabattn.compare import machine
+
+PATIENCE = 60.0
+"""Seconds that a worker has to save its training after it was asked to stop."""
+
+
+class Finished(NamedTuple):
+    """Worker that has ended.
+
+    Attributes:
+        key: Its cell.
+        returncode: Exit status; negative: the signal that ended it.
+        reason: What the executor knows about the end; may be empty.
+    """
+
+    key: str
+    returncode: int
+    reason: str
+
+
+class Executor(Protocol):
+    """What starts workers: ``python -m tabattn.compare.worker DIR KEY`` for each cell that is submitted."""
+
+    slots: int
+    """Cells that may be submitted at a time."""
+
+    def submit(self, key: str) -> None:
+        """Start the worker of a cell, or queue it."""
+
+    def poll(self) -> list[Finished]:
+        """Workers that have ended since the last call."""
+
+    def stop(self) -> None:
+        """Ask all workers to save their trainings and to end, and wait for them."""
+
+
+class Local:
+    """Executor of this machine: a process for each cell, with pinned threads.
+
+    The processes are sessions of their own, so that Ctrl-C reaches only the one that asks them to save and to end.
+
+    Args:
+        folder: Folder of the comparison.
+        slots: Cells at a time.
+        threads: Threads of a cell.
+        gpus: CUDA devices that the cells share, each on one; 0 = as the environment has it.
+    """
+
+    def __init__(self, folder: Path, slots: int, threads: int, gpus: int = 0) -> None:
+        if slots < 1:
+            raise ValueError(f"slots must be at least 1, got {slots}")
+        self.folder = folder
+        self.slots = slots
+        self.threads = threads
+        self.gpus = gpus
+        self._running: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
+
+    def submit(self, key: str) -> None:
+        """Start the worker of a cell."""
+        environment = machine.environment(self.threads)
+        taken = {number for _, number in self._running.values()}
+        place = next(number for number in range(len(taken) + 1) if number not in taken)
+        if self.gpus > 1:
+            given = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+            environment["CUDA_VISIBLE_DEVICES"] = (
+                given[place % len(given)] if len(given) > 1 else str(place % self.gpus)
+            )
+        command = [sys.executable, "-m", "tabattn.compare.worker", str(self.folder), key]
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        self._running[key] = (process, place)
+
+    def poll(self) -> list[Finished]:
+        """Workers that have ended since the last call."""
+        ended = [(key, process.returncode) for key, (process, _) in self._running.items() if process.poll() is not None]
+        for key, _ in ended:
+            del self._running[key]
+        return [Finished(key, code, _reason(code)) for key, code in ended]
+
+    def stop(self) -> None:
+        """Ask all workers to save their trainings and to end; those that do not within a minute are killed."""
+        for process, _ in self._running.values():
+            process.terminate()
+        end = time.monotonic() + PATIENCE
+        for process, _ in self._running.values():
+            try:
+                process.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._running.clear()
+
+
+def _reason(code: int) -> str:
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else ""
+
+
+def executor_of(text: str, folder: Path, threads: int | None, gpu: bool) -> Executor:
+    """Executor by its name on the command line.
+
+    Args:
+        text: ``local``, ``local=SLOTS``.
+        folder: Folder of the comparison.
+        threads: Threads of a cell; None = cores divided by slots.
+        gpu: Whether the cells run on CUDA devices.
+
+    Raises:
+        ValueError: There is no such executor, or its value is wrong.
+    """
+    name, _, value = text.partition("=")
+    if name == "local":
+        gpus = len(machine.gpus()) if gpu else 0
+        return Local(folder, slots_of(value, gpus), threads or threads_of(slots_of(value, gpus)), gpus)
+    raise ValueError(f"--executor must be local or local=SLOTS, got {text!r}")
+
+
+def slots_of(value: str, gpus: int) -> int:
+    """Number of cells at a time: as given, by default one for each GPU, or else for each core.
+
+    Raises:
+        ValueError: It is no number of at least 1.
+    """
+    if not value:
+        return gpus or machine.cores()
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"--executor local=SLOTS: SLOTS must be at least 1, got {value!r}")
+    return int(value)
+
+
+def threads_of(slots: int) -> int:
+    """Threads of a cell, where as many cells run at a time."""
+    return max(1, machine.cores() // slots)
