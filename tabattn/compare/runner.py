@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tabattn.compare.executors import Executor, Finished
 from tabattn.compare.store import State, Store, fail
