@@ -26,7 +26,7 @@ MOST_FILES = 10_000
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package where it is installed, of Python and of the libraries that results depend on, and the name of the GPU if any."""
+    """Versions of this package where installed, of Python and the libraries that results depend on; the GPU if any."""
     found = {"python": platform.python_version(), "system": platform.platform()}
     for name in ("tabattn", *LIBRARIES):
         try:
