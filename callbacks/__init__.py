@@ -3,14 +3,21 @@
 from callbacks.alpha_annealing import AlphaAnnealing
 from callbacks.attention_maps import AttentionMaps
 from callbacks.attention_swap import AttentionSwap
+from callbacks.calibration import Calibration
 from callbacks.embeddings import Embeddings
 from callbacks.graph_scores import GraphScoreTable
+from callbacks.head_similarity import HeadSimilarity
 from callbacks.history import History
+from callbacks.hparams import HParams
+from callbacks.look import Look
 from callbacks.output_curves import OutputCurves
+from callbacks.precision_recall import PrecisionRecall
 from callbacks.prediction_plots import PredictionPlots
 from callbacks.projections import Projections
+from callbacks.provenance import Provenance
 from callbacks.queries_keys import QueryKeyRecorder
 from callbacks.task_examples import TaskExamples
+from callbacks.throughput import Throughput
 from callbacks.time_budget import TimeBudget
 from callbacks.trajectories import Trajectories
 from callbacks.weights import Weights
@@ -20,15 +27,22 @@ __all__ = [
     "AlphaAnnealing",
     "AttentionMaps",
     "AttentionSwap",
+    "Calibration",
     "DivergenceGuard",
     "Embeddings",
     "GraphScoreTable",
+    "HParams",
+    "HeadSimilarity",
     "History",
+    "Look",
     "OutputCurves",
+    "PrecisionRecall",
     "PredictionPlots",
     "Projections",
+    "Provenance",
     "QueryKeyRecorder",
     "TaskExamples",
+    "Throughput",
     "TimeBudget",
     "Trajectories",
     "Weights",

@@ -1,6 +1,5 @@
 """Attention maps on TensorBoard, as pictures and as statistics."""
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks import probe
-from callbacks.board import require_tensorboard, writers
+from callbacks.board import moment, require_tensorboard, writers
 from callbacks.first_batch import FirstBatch
 from callbacks.statistics import spread
 from tabattn.attention import Mechanism
@@ -78,7 +77,7 @@ class AttentionMaps(FirstBatch):
         found = {path: module for path, module in pl_module.named_modules() if isinstance(module, Mechanism)}
         if not found:
             raise MisconfigurationException(f"{type(pl_module).__name__} has no attention mechanism to look at")
-        chosen = {path: module for path, module in found.items() if self._shows(path)}
+        chosen = {path: module for path, module in found.items() if probe.shows(self.layers, path)}
         if not chosen:
             raise MisconfigurationException(
                 f"layers={self.layers!r} matches no attention layer; there are: {', '.join(found)}"
@@ -88,9 +87,6 @@ class AttentionMaps(FirstBatch):
                 raise MisconfigurationException(
                     f"heads must be below {module.heads}, the heads of {path}, got {self.heads}"
                 )
-
-    def _shows(self, path: str) -> bool:
-        return self.layers is None or re.search(self.layers, path) is not None
 
     def look(self, trainer: Trainer, task: LightningModule, split: str, batch: Any) -> None:
         """Run the probe and log every selected layer."""
@@ -111,7 +107,7 @@ class AttentionMaps(FirstBatch):
         """Run the probe, and yield path and maps of each selected layer, once for every call."""
         views = getattr(task, "map_views", lambda *_: None)(batch, self.items, self.max_tokens)
         if views:
-            views = {path: view for path, view in views.items() if self._shows(path)}
+            views = {path: view for path, view in views.items() if probe.shows(self.layers, path)}
             with capture(task, ("q", "k", "mask"), {path: list(view.items) for path, view in views.items()}) as records:
                 probe.run(task, batch)
             for path, call, record in _calls(records):
@@ -121,7 +117,7 @@ class AttentionMaps(FirstBatch):
             probe.run(task, batch)
         names = getattr(task, "token_names", lambda batch: None)(batch) or {}
         for path, call, record in _calls(records):
-            if self._shows(path) and record.weights is not None:
+            if probe.shows(self.layers, path) and record.weights is not None:
                 yield call, Shown(record.weights, record.weights, _names_of(path, record.weights, names))
 
     def _log_layer(self, trainer: Trainer, tag: str, layer: str, shown: "Shown") -> dict[str, float]:
@@ -137,7 +133,7 @@ class AttentionMaps(FirstBatch):
             f"{tag}/max_weight": found.largest.nanmean().item(),
         }
         title = (
-            f"{layer}, step {trainer.global_step}\nmean entropy {scalars[f'{tag}/entropy']:.2f} nats, "
+            f"{moment(trainer, layer)}\nmean entropy {scalars[f'{tag}/entropy']:.2f} nats, "
             f"{scalars[f'{tag}/support']:.1f} of {weights.shape[-1]} keys in use"
         )
         if shown.relation is not None:

@@ -30,6 +30,12 @@ def writers(trainer: Trainer) -> "list[SummaryWriter]":
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
+def moment(trainer: Trainer, name: str) -> str:
+    """Heading of a picture with its training step: ``validation, step 100``; without a step outside of trainings."""
+    fitting = getattr(trainer.state.fn, "value", None) == "fit"
+    return f"{name}, step {trainer.global_step}" if fitting else name
+
+
 class Cadence:
     """Schedule of a callback over validations: the first and every n-th after it, and every test.
 

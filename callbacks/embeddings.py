@@ -146,7 +146,7 @@ class Embeddings(Callback):
     def _gather(self, trainer: Trainer, task: LightningModule, batch: Any) -> None:
         """Run the network on the batch, if it is one of those to sample from, and sample the outputs of the layers."""
         self.position += 1
-        if not self.points or not self._chosen():
+        if not self.points or not probe.evenly(self.position, self.batches, self.total):
             return
         shown = getattr(task, "token_points", lambda layer, batch, output: output)
         describe = getattr(task, "token_metadata", lambda layer, batch, output: None)
@@ -157,12 +157,6 @@ class Embeddings(Callback):
                 raise ValueError(f"layer {layer} yields {type(output).__name__}, not a tensor of tokens: name another")
             points = shown(layer, batch, output)
             self._sample(layer, points, describe(layer, batch, points) or {})
-
-    def _chosen(self) -> bool:
-        """Whether to sample from this batch: ``batches`` are chosen evenly, or the first if the data are endless."""
-        if math.isinf(self.total):
-            return self.position < self.batches
-        return self.position * self.batches % self.total < self.batches
 
     def _sample(self, layer: str, output: Tensor, described: Mapping[str, Sequence[object]]) -> None:
         """Add a sample of the output's tokens, at the same indices for the same shape."""

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
 
 from callbacks.clock import Clock, Memory, Timing
+from callbacks.probe import leading_size
 
 FILE = "history.csv"
 
@@ -52,8 +51,8 @@ class History(Callback):
     of the one before, with loading, GPU work and other callbacks, but without validation. Memory is in MB (10^6 bytes)
     beyond that in use before the run: on CUDA that of tensors, on the CPU the resident memory of the process. A resumed
     run continues both counts, and in its own folder appends to the file. The throughput in items (tables, sequences) of
-    this rank is logged as ``train/items_per_second``. Only rank 0 writes, about itself; a ``fast_dev_run`` writes
-    nothing.
+    this rank is logged as ``train/items_per_second``, of single steps (``Throughput`` averages over windows). Only rank
+    0 writes, about itself; a ``fast_dev_run`` writes nothing.
 
     Args:
         every: Steps per row; a step before a validation always has one.
@@ -114,7 +113,7 @@ class History(Callback):
         if self.memory is None:
             return
         self.taken += self.clock.lap(trainer.strategy.root_device)
-        self.items += _items(batch)
+        self.items += leading_size(batch)
         if trainer.global_step == self.steps:
             return  # With accumulated gradients a step takes several batches.
         self._write()
@@ -208,10 +207,3 @@ def _drop_half_row(path: Path) -> None:
     content = path.read_bytes()
     if not content.endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
-
-
-def _items(batch: Any) -> int:
-    """Leading size of a batch's first tensor."""
-    sizes: list[int] = []
-    apply_to_collection(batch, Tensor, lambda tensor: sizes.extend(tensor.shape[:1]))
-    return sizes[0] if sizes else 0

@@ -7,6 +7,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 
 from callbacks import probe
+from callbacks.board import moment
 from callbacks.first_batch import FirstBatch
 from callbacks.pictures import folder_of, show
 from tabattn.contract.views import OutputCurve, Shown
@@ -50,7 +51,7 @@ class OutputCurves(FirstBatch):
         with probe.unnoticed(trainer, task):
             curves = task.output_curves(batch)  # type: ignore[operator]
         if curves:
-            title = f"outputs of original and decoded networks, {split}, step {trainer.global_step}"
+            title = f"outputs of original and decoded networks, {moment(trainer, split)}"
             figure = draw_curves(curves, title)
             show(trainer, self.folder, split, "outputs", "curves", figure)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch import Trainer
 
 from callbacks.board import writers
+from callbacks.picture_logger import PictureLogger
 from tabattn.storage.files import write_file
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ def show(trainer: Trainer, folder: Path, split: str, group: str, name: str, figu
     for writer in writers(trainer):
         tag = f"test/{group}/{name}" if split == "test" else f"{group}/{name}"
         writer.add_image(tag, image, trainer.global_step, dataformats="HWC")
-    if getattr(trainer, "fast_dev_run", False):
+    # A logger of pictures has written the file already.
+    if getattr(trainer, "fast_dev_run", False) or any(isinstance(each, PictureLogger) for each in trainer.loggers):
         return
     home = folder / f"{split}_{trainer.global_step:06d}"
     home.mkdir(parents=True, exist_ok=True)
-    _write(home / f"{_file_name(name)}.png", image)
+    write_image(home / f"{_file_name(name)}.png", image)
 
 
 def write_png(path: Path, figure: "Figure") -> None:
@@ -55,10 +57,11 @@ def write_png(path: Path, figure: "Figure") -> None:
     """
     from callbacks.heatmaps import render
 
-    _write(path, render(figure))
+    write_image(path, render(figure))
 
 
-def _write(path: Path, image: "NDArray[np.uint8]") -> None:
+def write_image(path: Path, image: "NDArray[np.uint8]") -> None:
+    """Write pixels, ``(height, width, 3)``, as a PNG file, atomically."""
     from matplotlib.image import imsave
 
     buffer = io.BytesIO()

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.board import Cadence
+from callbacks.board import Cadence, moment
 from callbacks.pictures import folder_of, show
 
 
@@ -62,5 +62,5 @@ class PredictionPlots(Callback):
             return
         for column in task.scored_columns():
             if len(column.truth):
-                figure = draw(column, f"{split}, step {trainer.global_step}", self.max_points, self.bins)
+                figure = draw(column, moment(trainer, split), self.max_points, self.bins)
                 show(trainer, self.folder, split, "predictions", column.name, figure)

@@ -1,5 +1,7 @@
 """Probe: a forward pass of a task's network on a small batch that leaves the training bit-identical."""
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +13,13 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
+
+
+def leading_size(batch: Any) -> int:
+    """Leading size of a batch's first tensor; 0 without one."""
+    sizes: list[int] = []
+    apply_to_collection(batch, Tensor, lambda tensor: sizes.extend(tensor.shape[:1]))
+    return sizes[0] if sizes else 0
 
 
 def cut(batch: Any, items: int | Sequence[int]) -> Any:
@@ -55,6 +64,24 @@ def run(task: LightningModule, batch: Any) -> Any:
 def to_device(task: LightningModule, batch: Any) -> Any:
     """Move a batch to the device of the task's parameters."""
     return move_data_to_device(batch, task.device)
+
+
+def shows(layers: str | None, path: str) -> bool:
+    """Whether a regular expression, if there is one, is found in a module path."""
+    return layers is None or re.search(layers, path) is not None
+
+
+def evenly(position: int, number: int, total: float) -> bool:
+    """Whether a batch is one of those to look at: ``number`` spread evenly over ``total``, the first of endless data.
+
+    Args:
+        position: Number of the batch, from 0.
+        number: How many batches to look at.
+        total: How many there are; infinite = unknown.
+    """
+    if math.isinf(total):
+        return position < number
+    return position * number % total < number
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks import probe
+from callbacks.board import moment
 from callbacks.first_batch import FirstBatch
 from callbacks.pictures import folder_of, show
 from tabattn.contract.checks import check_expression
@@ -151,7 +152,7 @@ class Trajectories(FirstBatch):
             found = [
                 (kept.numbers, kept.part if split == "predict" else task.trajectories(kept.part)) for kept in batch
             ]
-        when = "prediction" if split == "predict" else f"{split}, step {trainer.global_step}"
+        when = "prediction" if split == "predict" else moment(trainer, split)
         self._draw_tasks(trainer, split, when, found)
         drawn = 0
         for numbers, each in found:

@@ -54,6 +54,7 @@ BELOW: dict[str, set[str]] = {
         *TASKS,
         *DATA,
     },
+    "tabattn.look": {"tabattn.cli", "tabattn.contract", "tabattn.storage", "tabattn.training", "callbacks"},
     "tabattn.__main__": {"tabattn.cli"},
     "train": {"tabattn.cli"},
 }

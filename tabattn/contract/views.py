@@ -75,7 +75,7 @@ class ExactDensity(NamedTuple):
 
 
 class ScoredColumn(NamedTuple):
-    """Truth and predictions of a target column, over all rows that were scored.
+    """Truth and predictions of a target column, of rows that were scored.
 
     Attributes:
         name: Its name.
@@ -95,6 +95,10 @@ class ScoredColumn(NamedTuple):
 
 class Shown:
     """Hooks by which callbacks ask a task what to write and to draw; the defaults are those of a task without views."""
+
+    def counted(self, batch: Any) -> dict[str, int] | None:
+        """Number of items in a batch by their name, such as ``rows``, for throughput; None = only its leading size."""
+        return None
 
     def prediction_table(self, batch: Any, output: Any, number: int) -> dict[str, list[Any]] | None:
         """Predictions of a batch as columns of a table; None = no table.
@@ -135,6 +139,18 @@ class Shown:
     def scored_columns(self) -> list[ScoredColumn] | None:
         """Truth and predictions of the last validation or test, over all ranks; None = the task keeps none."""
         return None
+
+    def outcomes(self, batch: Any) -> list[ScoredColumn] | None:
+        """Truth and predicted distributions of what is scored in a batch: by table, sequence or target column.
+
+        It predicts in evaluation mode, logs nothing and makes no collective call. None = the task predicts no
+        distributions.
+        """
+        return None
+
+    def predicts_classes(self) -> bool:
+        """Whether any of ``outcomes`` is of classes, known from the setup on."""
+        return type(self).outcomes is not Shown.outcomes
 
     def output_curves(self, batch: Any) -> list[OutputCurve] | None:
         """Outputs of the networks of a batch and of their reconstructions along lines; None = the task has none."""

@@ -14,6 +14,7 @@ from tabattn.contract.batches import TokenBatch
 from tabattn.contract.checks import check_least
 from tabattn.contract.facts import Fact
 from tabattn.contract.tokens import TokenFormat
+from tabattn.contract.views import ScoredColumn
 from tabattn.mlm.folders import check_folder, save_folder
 from tabattn.mlm.metrics import TokenScores
 from tabattn.mlm.network import MaskedLanguageNetwork
@@ -220,6 +221,19 @@ class MaskedLanguageModel(Task):
         found = logits.softmax(-1).topk(min(self.asked.top, self.tokens.size))
         row, place = at.nonzero(as_tuple=True)
         return Fills(batch.number[row], place, batch.labels[at], found.indices, found.values)
+
+    def counted(self, batch: TokenBatch) -> dict[str, int]:
+        """Sequences of a batch and their tokens, padding included."""
+        return {"sequences": len(batch.ids), "tokens": batch.ids.numel()}
+
+    def outcomes(self, batch: TokenBatch) -> list[ScoredColumn]:
+        """Hidden tokens and the predicted probability of each token of the vocabulary."""
+        hidden, pieces = batch.labels >= 0, self.of_data("pieces")
+        chances = self.network(batch.ids, batch.mask, hidden).float().softmax(-1).cpu()
+        names = range(chances.shape[1]) if pieces is None else pieces
+        # A model may know more tokens than the tokenizer.
+        texts = (*map(str, names), *map(str, range(len(names), chances.shape[1])))
+        return [ScoredColumn("hidden tokens", texts, batch.labels[hidden].cpu(), chances, None)]
 
     def prediction_table(self, batch: TokenBatch, output: Fills, number: int) -> dict[str, list[Any]]:
         """One line for each token that a hidden place may be filled by."""

@@ -5,7 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from tabattn.contract.batches import PairBatch
+from tabattn.contract.views import ScoredColumn
 from tabattn.pairs.mixtures import LEVELS
 from tabattn.pairs.trajectories import Trajectories
 
@@ -49,3 +52,22 @@ def prediction_table(
     return columns | {
         f"quantile_{level:g}": column(values) for level, values in zip(LEVELS, found.quantiles, strict=True)
     }
+
+
+def outcomes(batch: PairBatch, given: Distribution, names: Sequence[str] | None) -> list[ScoredColumn]:
+    """Truth and predictions of the scored targets of a batch, by sequence.
+
+    Args:
+        batch: The batch.
+        given: Density of each target, ``(batch, targets)``.
+        names: Names of the sequences; None = ``sequence <n>``.
+    """
+    y, member = batch.y[:, batch.context :], batch.member[:, batch.context :]
+    scored = y.isfinite()
+    mean, below = given.mean, given.cdf(torch.where(scored, y, 0.0))
+    found = []
+    for number in member[scored].unique().tolist():
+        chosen = scored & (member == number)
+        name = names[number] if names else f"sequence {number}"
+        found.append(ScoredColumn(name, (), *(part[chosen].double().cpu() for part in (y, mean, below))))
+    return found

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import PairBatch, Scaling
 from tabattn.contract.facts import Fact
+from tabattn.contract.views import ScoredColumn
 from tabattn.optim import MuonAdamW
 from tabattn.pairs import (
     NETWORKS,
@@ -29,7 +30,7 @@ from tabattn.pairs import (
 from tabattn.pairs.beyond import about_beyond
 from tabattn.pairs.earlier import MOVED, upgrade
 from tabattn.pairs.metrics import PairScores
-from tabattn.pairs.predictions import prediction_table
+from tabattn.pairs.predictions import outcomes, prediction_table
 from tabattn.pairs.scheduled import scheduled
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
@@ -201,6 +202,18 @@ class PairInference(Task):
     def prediction_table(self, batch: PairBatch, output: Trajectories, number: int) -> dict[str, list[Any]]:
         """One line for each target: task, member, location, value, mean, samples and quantiles, in the data's units."""
         return prediction_table(output, self.of_data("names"), self.of_data("mean"), self.of_data("std"))
+
+    def counted(self, batch: PairBatch) -> dict[str, int]:
+        """Tasks of a batch and their points."""
+        return {"tasks": len(batch.x), "points": batch.x.numel()}
+
+    def outcomes(self, batch: PairBatch) -> list[ScoredColumn]:
+        """Values of targets and their densities given the context, by sequence, in the units of the network."""
+        return outcomes(batch, self(batch), self.of_data("names"))
+
+    def predicts_classes(self) -> bool:
+        """No: it predicts numbers."""
+        return False
 
     def probe(self, batch: PairBatch) -> Tensor:
         """Predict the means of the targets, for callbacks."""

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tabattn.contract.batches import TableBatch
+from tabattn.contract.views import ScoredColumn
 
 ClassNames = Callable[[int], Sequence[str]]
 """Returns the class names of a table by its index."""
@@ -51,3 +53,23 @@ def prediction_table(
     for number, name in enumerate(names):
         columns[f"p({name})"] = probabilities[..., number].flatten().tolist()
     return columns
+
+
+def outcomes(
+    batch: TableBatch, probabilities: Tensor, tables: Sequence[str] = (), class_names: ClassNames | None = None
+) -> list[ScoredColumn]:
+    """Truth and predicted probabilities of the scored target rows of a batch, by table; arguments as above.
+
+    Tasks without a table are one column, ``tasks``, with a category for each class index.
+    """
+    targets = batch.y[:, batch.context :]
+    numbers = torch.full_like(targets[:, 0], -1) if batch.table is None or not tables else batch.table
+    found = []
+    for number in numbers.unique().tolist():
+        chosen = (numbers == number)[:, None] & (targets >= 0)
+        names = tuple(class_names(number)) if number >= 0 and class_names is not None else ()
+        names = names or tuple(map(str, range(probabilities.shape[2])))
+        chances = probabilities[chosen][:, : len(names)].float().cpu()
+        name = tables[number] if number >= 0 else "tasks"
+        found.append(ScoredColumn(name, names, targets[chosen].cpu(), chances, None))
+    return found

@@ -14,13 +14,14 @@ from torch import Tensor
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.facts import Fact
+from tabattn.contract.views import ScoredColumn
 from tabattn.optim import MuonAdamW
 from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier, NetworkFactory
 from tabattn.prior.earlier import MOVED, upgrade
 from tabattn.prior.metrics import Scores, TableScores
 from tabattn.prior.network import PriorNetwork
-from tabattn.prior.predictions import prediction_table
+from tabattn.prior.predictions import outcomes, prediction_table
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
@@ -159,6 +160,14 @@ class PriorClassification(Task):
             self.of_data("class_names"),
             None if rows is None else rows(number),
         )
+
+    def counted(self, batch: TableBatch) -> dict[str, int]:
+        """Tables of a batch and their rows."""
+        return {"tables": len(batch.x), "rows": batch.x.shape[0] * batch.x.shape[1]}
+
+    def outcomes(self, batch: TableBatch) -> list[ScoredColumn]:
+        """Classes of target rows and their predicted probabilities, by table."""
+        return outcomes(batch, self.probabilities(batch), self.of_data("tables"), self.of_data("class_names"))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores under ``val/``."""

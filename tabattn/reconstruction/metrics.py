@@ -79,6 +79,11 @@ class ColumnScores(Metric):
         self.truth.append(predicted.truth[known])
         self.values.append(_figures(predicted)[known])
 
+    def outcome(self, predicted: Predicted) -> ScoredColumn:
+        """Truth and predictions in the units of the data, of the rows whose truth is known."""
+        known = ~predicted.truth.isnan()
+        return _in_units(self.column, predicted.truth[known].cpu(), _figures(predicted)[known].cpu())
+
     def settle(self) -> None:
         """Add an empty entry, so that an idle rank can take part in the collective call."""
         width = len(self.column.categories) or 4

@@ -294,6 +294,19 @@ class TableReconstruction(Task):
         """Truth and predictions of each target, in the data's units."""
         return [metric.scored for _, metric in self._scored() if metric.scored is not None]
 
+    def counted(self, batch: CellBatch) -> dict[str, int]:
+        """Rows of a batch, in all its contexts."""
+        return {"rows": batch.row.numel()}
+
+    def outcomes(self, batch: CellBatch) -> list[ScoredColumn]:
+        """Truth and predicted distributions of each target, in the data's units."""
+        found = self(batch)
+        return [metric.outcome(self._predicted(batch, found, place)[0]) for place, metric in self._scored()]
+
+    def predicts_classes(self) -> bool:
+        """Whether a target has categories."""
+        return any(column.target and column.categories for column in self.columns)
+
     def _roles(self) -> Tensor | None:
         roles = self.of_data("roles")
         return None if roles is None else torch.as_tensor(roles).cpu()

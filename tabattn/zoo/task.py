@@ -226,6 +226,10 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
         self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch.number))
         return loss
 
+    def counted(self, batch: NetworkBatch) -> dict[str, int]:
+        """Networks of a batch."""
+        return {"networks": len(batch.number)}
+
     def validation_step(self, batch: NetworkBatch, batch_idx: int) -> None:
         """Encode and decode networks, and graphs drawn from N(0, I), and score them."""
         scored = batch.number >= 0

@@ -23,10 +23,10 @@ TASKS = {
     "zoo": ["--data.batch_size=8", *(f"--data.zoo.{name}=20" for name in ("networks", "tasks", "steps"))],
 }
 ALL = {
-    "prior": ("AttentionMaps", "Embeddings", "History", "Weights"),
-    "pairs": ("AttentionMaps", "Embeddings", "Weights", "Trajectories", "TaskExamples", "History"),
-    "reconstruction": ("AttentionMaps", "Embeddings", "PredictionPlots", "Weights", "History"),
-    "zoo": ("AttentionMaps", "OutputCurves", "Weights", "History"),
+    "prior": ("AttentionMaps", "Embeddings", "Calibration", "PrecisionRecall", "Provenance", "Weights", "History"),
+    "pairs": ("AttentionMaps", "HeadSimilarity", "Weights", "Trajectories", "TaskExamples", "Throughput", "History"),
+    "reconstruction": ("Embeddings", "PredictionPlots", "HParams", "Look", "History"),
+    "zoo": ("AttentionMaps", "OutputCurves", "Weights", "Look", "History"),
 }
 ACTING = {"TimeBudget", "DivergenceGuard", "AlphaAnnealing", "Projections"}
 """Callbacks that change a run, and do not look on."""

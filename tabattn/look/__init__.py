@@ -1,0 +1,1 @@
+"""Pictures of a trained network without training: ``python -m tabattn.look CHECKPOINT``."""
