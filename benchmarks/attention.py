@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.attention_report import REFERENCE, Cost, Costs, report
-from benchmarks.measure import median_seconds, peak_bytes, seconds_of
+from benchmarks.measure import median_seconds, seconds_of
 from benchmarks.references import REFERENCES
 from benchmarks.reports import add_out, check_device, check_least, check_positive, publish
 from tabattn.attention import MECHANISMS
+from tabattn.compare.clocks import peak_bytes
 
 NO_MEMORY, NO_TIME = "out of memory", "no time"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

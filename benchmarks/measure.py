@@ -1,18 +1,15 @@
 """Measurement of time and peak memory on a device, and provenance of a report."""
 
-import json
 import math
 import os
 import platform
 import statistics
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from tabattn.contract.batches import PairBatch
 
@@ -60,29 +57,6 @@ def seconds_of(step: Step, device: torch.device) -> float:
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
-
-
-def peak_bytes(step: Step, device: torch.device) -> int:
-    """Return the peak memory of a step in bytes, beyond that in use before; includes workspaces of kernels."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # Silence the profiler's messages at each start and stop.
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        step()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder, "trace.json")
-        watched.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
-    changes = [event for event in events if event.get("name") == "[memory]"]
-    changes.sort(key=lambda event: event["ts"])
-    held = peak = 0
-    for change in changes:
-        held += change["args"]["Bytes"]
-        peak = max(peak, held)
-    return peak
 
 
 def on_device(batch: PairBatch, device: torch.device) -> PairBatch:

@@ -23,9 +23,10 @@ import torch
 from lightning.pytorch import Callback
 
 import datamodules  # noqa: F401  (makes the names of the configuration known)
-from benchmarks.measure import on_device, peak_bytes, provenance
+from benchmarks.measure import on_device, provenance
 from benchmarks.reports import QUIET, add_out, check_least, check_trainings, publish
 from tabattn.attention import MECHANISMS
+from tabattn.compare.clocks import peak_bytes
 from tabattn.contract.batches import PairBatch
 from tabattn.tasks import PairInference
 from tabattn.training.cli import CLI

@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from benchmarks.baselines import LEVELS
-from benchmarks.measure import median_seconds, peak_bytes
+from benchmarks.measure import median_seconds
 from benchmarks.prior_rows_report import report
 from benchmarks.prior_variants import Runner, save, step
 from benchmarks.reports import check_least, writable_folder
@@ -34,6 +34,7 @@ from datamodules.prior.synthetic import ScmBatches, SyntheticPrior, TableSizes
 from datamodules.tables.collections import load_frames
 from datamodules.tables.real import RealTable, encode_frame
 from tabattn.attention import MECHANISMS
+from tabattn.compare.clocks import peak_bytes
 from tabattn.contract.batches import TableBatch
 from tabattn.contract.columns import recode, to_single
 from tabattn.optim import MuonAdamW

@@ -16,11 +16,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from benchmarks.measure import peak_bytes, provenance
+from benchmarks.measure import provenance
 from benchmarks.pairs_sweep import Laps
 from benchmarks.reconstruction import trained
 from benchmarks.reports import add_out, check_least, check_trainings, publish
 from tabattn.attention import MECHANISMS
+from tabattn.compare.clocks import peak_bytes
 from tabattn.tasks import TableReconstruction
 
 TAKEN = ("--data.table", "--model.attention", "--model.network", "--trainer.max_steps", "--seed_everything")

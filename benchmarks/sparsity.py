@@ -18,10 +18,11 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from benchmarks.measure import Step, median_seconds, peak_bytes, provenance
+from benchmarks.measure import Step, median_seconds, provenance
 from benchmarks.reports import add_out, check_least, publish
 from tabattn.attention import Entmax, Mechanism, Softmax, Sparsefinder
 from tabattn.attention.sparsefinder import Mode
+from tabattn.compare.clocks import peak_bytes
 
 RANK, WIDTH = 4, 4
 """Rank of the keys of low rank, and principal components that are clustered."""

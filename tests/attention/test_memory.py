@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.measure import peak_bytes
 from tabattn.attention import MECHANISMS, Entmax, Mechanism, TopK
+from tabattn.compare.clocks import peak_bytes
 from tests.attention.cases import HEAD_DIM, HEADS
 
 LINEAR = {

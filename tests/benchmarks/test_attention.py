@@ -3,10 +3,10 @@ import torch
 
 from benchmarks.attention import NO_MEMORY, NO_TIME, arguments, differences, main, measure, measure_length
 from benchmarks.attention_report import Cost, growth
-from benchmarks.measure import peak_bytes
 from benchmarks.references import REFERENCES, Reference, window_mask
 from tabattn.attention import MECHANISMS
 from tabattn.attention.patterns import band
+from tabattn.compare.clocks import peak_bytes
 
 LINEAR = ["Local", "Pooling", "Inducing", "Linear", "TopK", "Entmax"]
 

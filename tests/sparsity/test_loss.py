@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.measure import peak_bytes
+from tabattn.compare.clocks import peak_bytes
 from tabattn.sparsity import loss
 from tabattn.sparsity.loss import graph_loss
 from tests.sparsity import peer

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.measure import peak_bytes
 from tabattn.attention.graphs import PATTERNS
 from tabattn.attention.graphs.extras import near
 from tabattn.attention.graphs.positional import BigBird, Longformer, Strided, Window
+from tabattn.compare.clocks import peak_bytes
 
 FIXED = ("window", "bigbird", "longformer", "openai")
 
