@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NoReturn, Self, cast
 
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import nn
@@ -25,6 +25,7 @@ from tabattn.optim.factories import OptimizerFactory, ScheduleFactory, check_fac
 from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, has_modes
 from tabattn.optim.settings import OptimizerSettings
+from tabattn.optim.step_logs import StepLogs
 from tabattn.storage.checkpoint_files import find
 from tabattn.storage.checkpoints import forget_foreign_paths
 from tabattn.storage.class_paths import guard
@@ -34,7 +35,7 @@ from tabattn.storage.matching import load_matching
 from tabattn.storage.resumption import Resumption
 
 
-class Task(Shown, LightningModule):
+class Task(Shown, StepLogs):
     """Abstract base of tasks: a LightningModule with a loss and metrics around a network.
 
     Args:
