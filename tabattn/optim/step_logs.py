@@ -17,7 +17,7 @@ class StepLogs(LightningModule):
     only updated here. What is logged, and when, is the same.
     """
 
-    def log(self, name: str, value: Any, *args: Any, **options: Any) -> None:  # type: ignore[override]
+    def log(self, name: str, value: Any, *args: Any, **options: Any) -> None:
         """Log a value; arguments are those of Lightning."""
         seen = self.__dict__.setdefault("_step_logs", {})
         if isinstance(value, float):
@@ -37,9 +37,10 @@ class StepLogs(LightningModule):
         if trainer is None or not isinstance(value, Tensor) or value.numel() != 1 or self._current_fx_name != STEP:
             return None
         connector = trainer._logger_connector
-        if connector._current_fx != STEP or connector._first_loop_iter is not False:
+        if trainer._results is None or connector._current_fx != STEP or connector._first_loop_iter is not False:
             return None
-        record = (trainer._results or {}).get(f"{STEP}.{name}")
+        results: Any = trainer._results
+        record = results.get(f"{STEP}.{name}")
         if record is None or not record.is_tensor or record.meta.on_epoch or record.value.device != value.device:
             return None
         return record
