@@ -24,6 +24,9 @@ EDGE, EXACT = "#8a6d00", "#1b7837"
 BANDS = {"90 % interval": (0, 4, "#dcebf7"), "50 % interval": (1, 3, "#bcd9f0")}
 """Prediction intervals: the indices of the quantiles at both ends, and a colour."""
 
+SHORT = 0.004
+"""Half the width at which a single target between two points of context is drawn, as a share of the axis."""
+
 Floats = NDArray[np.float64]
 Marks = dict[str, Line2D | Patch]
 """Legend entries by their texts."""
@@ -109,38 +112,70 @@ def draw_trajectories(tasks: Sequence[tuple[str, Task]], title: str) -> Figure:
 def draw_task(axes: Axes, task: Task) -> None:
     """Plot a task: given sequence black, truth red, mean golden, samples light blue over intervals, exact green."""
     for of in np.unique(task.target_member):
-        mine = np.flatnonzero(task.target_member == of)
-        mine = mine[np.argsort(task.target_x[mine], kind="stable")]
+        mine = task.target_member == of
+        x, bands = broken(task.target_x[mine], task.quantiles[:, mine], task.x[task.member == of])
         for low, high, colour in BANDS.values():
-            ends = task.quantiles[low][mine], task.quantiles[high][mine]
-            axes.fill_between(task.target_x[mine], *ends, color=colour, linewidth=0, zorder=1)
+            axes.fill_between(x, bands[low], bands[high], color=colour, linewidth=0, zorder=1)
     for sample in task.samples:
         axes.scatter(task.target_x, sample, s=7, color=SAMPLE, linewidth=0, zorder=2)
     draw_sequences(axes, task)
     if task.mean is not None:
         axes.scatter(task.target_x, task.mean, s=17, color=MEAN, edgecolor=EDGE, linewidth=0.5, zorder=5)
     if task.exact is not None:
-        draw_exact(axes, task.target_x, task.target_member, task.exact, lambda member: EXACT)
+        draw_exact(axes, (task.target_x, task.target_member), task.exact, (task.x, task.member), lambda member: EXACT)
     also = [part for part in (task.mean, task.exact) if part is not None]
     limit(axes, [task.y, task.target_y, task.samples, *also])
     label(axes)
 
 
-def draw_exact(axes: Axes, x: Floats, member: Floats, exact: Floats, colours: Callable[[int], str]) -> None:
+def draw_exact(
+    axes: Axes,
+    targets: tuple[Floats, Floats],
+    exact: Floats,
+    context: tuple[Floats, Floats],
+    colours: Callable[[int], str],
+) -> None:
     """Plot the exact density of targets: its mean as a dashed line, the ends of its 90 % interval as dotted ones.
 
     Args:
         axes: Panel.
-        x: Locations of the targets, ``(targets,)``.
-        member: Their members.
+        targets: Locations and members of the targets, each ``(targets,)``.
         exact: Mean and both ends, ``(3, targets)``.
+        context: Locations and members of the context, at which the lines of a member break.
         colours: Colour of the lines of a member.
     """
+    (x, member), (known_x, known_member) = targets, context
     for of in np.unique(member):
-        mine = np.flatnonzero(member == of)
-        mine = mine[np.argsort(x[mine], kind="stable")]
-        for values, style, width in zip(exact, ("--", ":", ":"), (1.2, 1.0, 1.0), strict=True):
-            axes.plot(x[mine], values[mine], color=colours(int(of)), linestyle=style, linewidth=width, zorder=6)
+        mine = member == of
+        places, lines = broken(x[mine], exact[:, mine], known_x[known_member == of])
+        for values, style, width in zip(lines, ("--", ":", ":"), (1.2, 1.0, 1.0), strict=True):
+            axes.plot(places, values, color=colours(int(of)), linestyle=style, linewidth=width, zorder=6)
+
+
+def broken(x: Floats, values: Floats, context: Floats) -> tuple[Floats, Floats]:
+    """Lines that break at context: targets by location, and NaN between two that have context between them.
+
+    A single target between two points of context becomes a short level line.
+
+    Args:
+        x: Locations of the targets of a sequence, ``(targets,)``.
+        values: Values of each line, ``(lines, targets)``.
+        context: Locations of the context of the sequence, ``(points,)``.
+
+    Returns:
+        Locations ``(places,)`` and values ``(lines, places)``.
+    """
+    order = np.argsort(x, kind="stable")
+    x, values = x[order], values[:, order]
+    known = np.sort(context)
+    apart = np.searchsorted(known, x[1:], "left") > np.searchsorted(known, x[:-1], "right")
+    half = SHORT * float(np.ptp(np.concatenate([x, context])))
+    places, lines = [], []
+    for run in np.split(np.arange(len(x)), np.flatnonzero(apart) + 1):
+        alone = len(run) == 1
+        places += [x[run] + np.array([-half, half]) if alone else x[run], [np.nan]]
+        lines += [values[:, run].repeat(2 if alone else 1, axis=1), np.full((len(values), 1), np.nan)]
+    return np.concatenate(places[:-1]), np.concatenate(lines[:-1], axis=1)
 
 
 def sheet(panels: int, title: str, across: int = 2) -> tuple[Figure, list[Axes]]:

@@ -79,7 +79,8 @@ def _draw_example(axes: Axes, example: Example) -> None:
     if example.exact is not None:
         asked = there & ~known
         bands = exact_bands(example.exact, number)[:, asked[context:]]
-        draw_exact(axes, x[asked], member[asked], bands, _darker)
+        shown = there & known & np.isfinite(y)
+        draw_exact(axes, (x[asked], member[asked]), bands, (x[shown], member[shown]), _darker)
     given, asked = (int((there & part & (np.isfinite(y) | ~known)).sum()) for part in (known, ~known))
     axes.set_title(f"{example.title}: {given} context, {asked} targets", fontsize=9)
     label(axes)

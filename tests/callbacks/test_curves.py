@@ -17,8 +17,11 @@ from callbacks.curves import (
     MEAN,
     SAMPLE,
     Task,
+    broken,
+    draw_task,
     draw_trajectories,
     exact_bands,
+    sheet,
     task_of,
 )
 from callbacks.heatmaps import render
@@ -172,3 +175,45 @@ def test_each_head_of_each_layer_has_a_panel_with_points_by_weight() -> None:
     assert has(render(figure), GIVEN)
     nothing = draw_step(found(), 0, [Attended(1, "layer", torch.zeros(1, 4))], [0], "title")
     assert not any(len(each.get_offsets()) for each in nothing.axes[0].collections if has_colour(each, LOOKED))
+
+
+def test_lines_break_at_context_and_a_single_target_is_a_short_level_line() -> None:
+    x = np.array([9.0, 0, 1, 5, 4])
+    places, (line,) = broken(x, 10 * x[None], context=np.array([7.0, 2, 6]))
+    half = 0.004 * 9
+    assert np.nan_to_num(places, nan=-1) == pytest.approx([0, 1, -1, 4, 5, -1, 9 - half, 9 + half])
+    assert np.nan_to_num(line, nan=-1) == pytest.approx([0, 10, -1, 40, 50, -1, 90, 90])
+
+
+@pytest.mark.parametrize("context", [[], [-1.0], [0.0], [2.5]])
+def test_lines_without_context_between_targets_do_not_break(context: list[float]) -> None:
+    places, lines = broken(np.array([2.0, 0, 1]), np.array([[2.0, 0, 1], [5, 3, 4]]), np.array(context))
+    assert places.tolist() == [0, 1, 2]
+    assert lines.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_bands_and_exact_lines_break_at_context_of_their_own_sequence() -> None:
+    x = np.array([0.0, 1, 3, 4])
+    bands = np.arange(5.0)[:, None] + x
+    task = Task(
+        x=np.array([2.0, 0.5]),
+        y=np.zeros(2),
+        member=np.array([0.0, 1]),
+        target_x=x,
+        target_y=x,
+        target_member=np.zeros(4),
+        mean=None,
+        samples=np.zeros((0, 4)),
+        quantiles=bands,
+        exact=bands[:3],
+    )
+    axes = sheet(1, "")[1][0]
+    draw_task(axes, task)
+    exact = [line for line in axes.lines if line.get_color() == EXACT]
+    assert [np.nan_to_num(line.get_xdata(), nan=-1).tolist() for line in exact] == [[0, 1, -1, 3, 4]] * 3
+    assert np.nan_to_num(exact[0].get_ydata(), nan=-1).tolist() == [0, 1, -1, 3, 4]
+    wide, narrow = axes.collections[:2]
+    for band, low, high in ((wide, 0, 4), (narrow, 1, 3)):
+        parts = [path.vertices for path in band.get_paths()]
+        assert [(part[:, 0].min(), part[:, 0].max()) for part in parts] == [(0, 1), (3, 4)]
+        assert (parts[0][:, 1].min(), parts[0][:, 1].max()) == (low, high + 1)

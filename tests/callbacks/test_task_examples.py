@@ -16,6 +16,7 @@ from callbacks.heatmaps import render
 from callbacks.task_panels import Example, colour_of, draw_examples
 from datamodules import SyntheticPairs
 from tabattn.contract.batches import PairBatch
+from tabattn.contract.views import ExactDensity
 from tests.callbacks.pairs import TinyPairs, fit
 from tests.callbacks.test_curves import exact_density
 from tests.callbacks.tiny import TinyTask, board, trainer
@@ -103,10 +104,21 @@ def test_the_exact_density_of_the_targets_is_drawn() -> None:
     figure = draw_examples([Example("task", pair(), 0, exact)], "title")
     lines = [line.get_xydata() for line in figure.axes[0].lines if line.get_linestyle() in ("--", ":")]
     bands = exact_bands(exact, 0)
-    expected = [(x, values[part]) for part, x in (([2], [6]), ([0, 1], [4, 5])) for values in bands]
+    half = 0.004 * 6  # Of a target alone, the only one of its member.
+    expected = [(x, values[part]) for part, x in (([2, 2], [6 - half, 6 + half]), ([0, 1], [4, 5])) for values in bands]
     for line, (x, y) in zip(lines, expected, strict=True):
         np.testing.assert_allclose(line, np.stack([x, y], 1))
     assert [text.get_text() for text in figure.legends[0].get_texts()][2:4] == ["member 0", "member 1"]
+
+
+def test_lines_of_the_exact_density_break_at_context_that_was_observed() -> None:
+    y = torch.tensor([[1.0, torch.nan, 0, 1, 2, 3, 4]])
+    x = torch.tensor([[2.5, 0.5, 0, 1, 2, 3, 4]])
+    batch = PairBatch(x, y, torch.zeros(1, 7, dtype=torch.long), 2)
+    exact = ExactDensity(torch.ones(1, 1), y[:, 2:, None].double(), torch.ones(1, 5, 1).double())
+    figure = draw_examples([Example("task", batch, 0, exact)], "title")
+    (mean,) = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert np.nan_to_num(mean.get_xdata(), nan=-1).tolist() == [0, 1, 2, -1, 3, 4]
 
 
 def test_padding_is_not_drawn() -> None:
