@@ -25,6 +25,7 @@ def make(
     curves: bool = True,
     maps: bool = True,
     attempt: int = 1,
+    task: str = "prior",
 ) -> Path:
     """Write a comparison whose every cell is done; seeds go to the machines in turn."""
     keys = [f"{at:02d}{seed:02d}" for at in range(len(labels)) for seed in range(seeds)]
@@ -34,7 +35,7 @@ def make(
         "cells": keys,
         "budget": {"kind": "steps", "value": 500},
         "versions": {"tabattn": "0.9", "torch": "2.13.0", "commit": "abc123"},
-        "task": "prior",
+        "task": task,
         "machine": CPU,
     }
     put(folder / "comparison.json", settings)
@@ -46,20 +47,22 @@ def make(
                 f"set {number}": float(level + noise + made.normal(0, 0.002) + 0.02 * number / max(1, sets))
                 for number in range(sets)
             }
+            stage, name = metric.split("/")
+            parts = {f"{stage}/{one}/{name}": value for one, value in found.items()}
             score = float(np.mean(list(found.values()))) if found else level + noise
             cell = folder / "cells" / keys[at * seeds + seed]
             put(cell / "cell.json", {"attention": label.partition("(")[0], "label": label, "seed": seed})
             result = {
                 **{
                     "key": cell.name,
-                    "task": "prior",
+                    "task": task,
                     "attention": label.partition("(")[0],
                     "label": label,
                     "seed": seed,
                 },
                 **{"machine": machines[seed % len(machines)], "versions": settings["versions"], "steps": 500},
-                **{"metric": metric, "mode": mode, "scores": {metric: score, "test/log_loss": 1 - score}},
-                **{"sets": found, "parameters": 251_000 + at, "train_seconds": 20.0 + at, "peak_memory_mb": 310.0 + at},
+                **{"metric": metric, "mode": mode, "scores": {metric: score, "test/log_loss": 1 - score, **parts}},
+                **{"parameters": 251_000 + at, "train_seconds": 20.0 + at, "peak_memory_mb": 310.0 + at},
             }
             if curves:
                 result["curve"] = _curve(cell, attempt, score, TIMES.get(label, 40.0), made)

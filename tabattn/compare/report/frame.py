@@ -63,13 +63,15 @@ class Cell:
         return (self.result or {}).get("scores") or {}
 
     @property
+    def finite(self) -> dict[str, float]:
+        """All final metrics that are finite numbers, by name."""
+        found = {name: number(value) for name, value in self.scores.items()}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    @property
     def sets(self) -> dict[str, float]:
-        """Value of the metric on each data set: ``<stage>/<set>/<name>`` of ``<stage>/<name>``."""
-        if self.result is not None and self.result["metric"] == self.metric:
-            return {name: number(value) for name, value in (self.result.get("sets") or {}).items()}
-        stage, _, name = self.metric.partition("/")
-        found = {full.removeprefix(f"{stage}/").removesuffix(f"/{name}"): full for full in self.scores if name}
-        return {own: number(self.scores[full]) for own, full in found.items() if full == f"{stage}/{own}/{name}"}
+        """Value of the metric on each data set or part of the data."""
+        return parts_of(self.scores, self.metric)
 
     def path(self, name: str) -> Path | None:
         """Path of a file that the result names, where it exists."""
@@ -153,6 +155,13 @@ class Comparison:
         return 1 if self.mode == "max" else -1
 
 
+def parts_of(scores: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """Values of a metric ``<stage>/<name>`` on parts of the data: those called ``<stage>/<part>/<name>``."""
+    stage, _, name = metric.partition("/")
+    found = {full.removeprefix(f"{stage}/").removesuffix(f"/{name}"): full for full in scores if name}
+    return {part: number(scores[full]) for part, full in found.items() if full == f"{stage}/{part}/{name}"}
+
+
 def number(value: object) -> float:
     """A number of a JSON file; NaN for anything else, so for null."""
     return float(value) if isinstance(value, int | float) else math.nan
@@ -183,7 +192,11 @@ def read(folder: Path) -> Comparison:
         task=task,
         timings={str(row["attention"]): _timing(row) for row in timing.get("rows") or ()},
         timed_on=Machine.of(timing["machine"]) if timing.get("machine") else None,
-        baselines=[_baseline(row) for row in (_load(folder / "baselines.json") or {}).get("rows") or ()],
+        baselines=[
+            found
+            for row in (_load(folder / "baselines.json") or {}).get("rows") or ()
+            if (found := _baseline(row, metric)) is not None
+        ],
     )
 
 
@@ -238,8 +251,10 @@ def _timing(row: Mapping[str, Any]) -> Timing:
     return Timing(*(number(row.get(name)) for name in names))
 
 
-def _baseline(row: Mapping[str, Any]) -> Baseline:
-    sets = {name: number(value) for name, value in (row.get("sets") or {}).items()}
-    reason = row.get("reason")
-    kind = str(row.get("kind", "baseline"))
-    return Baseline(str(row["name"]), kind, number(row.get("score")), sets, None if reason is None else str(reason))
+def _baseline(row: Mapping[str, Any], metric: str) -> Baseline | None:
+    """Baseline of a row; None where it has no score of the metric, and no reason."""
+    scores, reason = row.get("scores") or {}, row.get("reason")
+    if reason is None and metric not in scores:
+        return None
+    kind, score = str(row.get("kind", "baseline")), number(scores.get(metric))
+    return Baseline(str(row["name"]), kind, score, parts_of(scores, metric), None if reason is None else str(reason))

@@ -9,7 +9,7 @@ from tabattn.compare.report import figures, maps
 from tabattn.compare.report.drawing import Style, styles, unique
 from tabattn.compare.report.frame import Comparison
 from tabattn.compare.report.lines import Group
-from tabattn.compare.report.sets import Board, Sets
+from tabattn.compare.report.sets import DATA_SETS, Board, Sets
 from tabattn.compare.report.text import failures, table
 from tabattn.compare.report.words import NONE, answers, cautions, places_of, question, shown, with_error
 
@@ -99,7 +99,8 @@ def _sets(comparison: Comparison, sets: Sets) -> dict[str, Any]:
         best = max(scored, key=lambda label: comparison.sign * own[label].mean) if len(scored) > 1 else None
         cells = [(with_error(own[label], places), label == best) for label in labels]
         rows.append([name, *cells, *((shown(one.sets.get(name, float("nan"))), False) for one in simple)])
-    return {"head": ["data set", *labels, *(one.name for one in simple)], "rows": rows}
+    title, name = ("Single data sets", "data set") if comparison.task in DATA_SETS else ("Parts of the data", "part")
+    return {"title": title, "head": [name, *labels, *(one.name for one in simple)], "rows": rows}
 
 
 def _board(row: Board) -> list[str]:

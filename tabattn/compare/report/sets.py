@@ -12,6 +12,8 @@ from tabattn.compare.report.lines import Group
 from tabattn.compare.report.statistics import ENOUGH_SETS, Estimate, Ranking, estimate, ranking
 from tabattn.contract.extras import missing
 
+DATA_SETS = ("prior",)
+"""Tasks that score single data sets; others score parts of one, such as its sequences, whose ranks say nothing."""
 ROUNDS = 1000
 """Bootstrap samples of the data sets."""
 
@@ -70,9 +72,12 @@ def sets_of(comparison: Comparison, group: Group) -> Sets | None:
     }
     compared = [name for name in names if all(math.isfinite(scores[label][name].mean) for label in labels)]
     values = {label: [comparison.sign * scores[label][name].mean for name in compared] for label in labels}
-    ranked = ranking(values)
-    note = f"Ranks are compared from {ENOUGH_SETS} data sets on which every attention has a score; here are "
-    note = "" if ranked else f"{note}{len(compared)}." if len(labels) > 1 else ""
+    separate = comparison.task in DATA_SETS
+    ranked = ranking(values) if separate else None
+    note = ""
+    if separate and not ranked and len(labels) > 1:
+        needed = f"{ENOUGH_SETS} data sets on which every attention has a score"
+        note = f"Ranks are compared from {needed}; here are {len(compared)}."
     board: list[Board] = []
     if ranked:
         try:

@@ -70,7 +70,10 @@ def page_of(folder: Path) -> Checked:
 
 
 def test_page_is_valid_and_complete(tmp_path: Path) -> None:
-    put(tmp_path / "baselines.json", {"rows": [{"name": "random forest", "score": 0.7, "sets": {"set 1": 0.75}}]})
+    put(
+        tmp_path / "baselines.json",
+        {"rows": [{"name": "random forest", "scores": {"test/auroc": 0.7, "test/set 1/auroc": 0.75}}]},
+    )
     found = page_of(make(tmp_path))
     assert found.headings[:3] == ["Comparison of attention: prior", "AMD EPYC 7B13, 1 thread", "Quality against cost"]
     assert found.headings[3:7] == ["Learning curves", "Single data sets", "Ranks over data sets", "Attention maps"]
@@ -116,6 +119,13 @@ def test_parts_that_are_not_there(tmp_path: Path, options: dict[str, object]) ->
     assert ("Learning curves" in found.headings) == (options.get("curves") is not False)
     assert ("Attention maps" in found.headings) == (options.get("maps") is not False)
     assert ("Quality against cost" in found.headings) == (options.get("labels") != ("Softmax",))
+
+
+def test_parts_of_one_data_set_are_not_ranked(tmp_path: Path) -> None:
+    found = page_of(make(tmp_path, ("Softmax", "Linear"), 2, task="pairs", curves=False, maps=False))
+    assert "Parts of the data" in found.headings
+    assert "Ranks over data sets" not in found.headings
+    assert "Ranks are compared" not in found.text
 
 
 def test_failures_and_words_of_others_are_escaped(tmp_path: Path) -> None:

@@ -176,10 +176,11 @@ def test_threads_are_part_of_the_machine(tmp_path: Path) -> None:
 def test_baselines_and_oracle(tmp_path: Path) -> None:
     folder = small(tmp_path, {"Softmax": [0.8, 0.82], "Linear": [0.7, 0.72]})
     rows = [
-        {"name": "majority", "score": 0.5},
-        {"name": "random forest", "score": 0.9},
-        {"name": "ridge", "score": None, "reason": "ValueError: no cells"},
-        {"name": "process", "kind": "oracle", "score": 0.95},
+        {"name": "majority", "scores": {"test/auroc": 0.5}},
+        {"name": "random forest", "scores": {"test/auroc": 0.9}},
+        {"name": "ridge", "scores": {}, "reason": "ValueError: no cells"},
+        {"name": "process", "kind": "oracle", "scores": {"test/auroc": 0.95}},
+        {"name": "of another metric", "scores": {"test/loss": 0.95}},
     ]
     put(folder / "baselines.json", {"rows": rows})
     text = text_of(folder)
@@ -188,6 +189,7 @@ def test_baselines_and_oracle(tmp_path: Path) -> None:
     assert shown["baseline: ridge"][0] == "failed"
     assert shown["oracle: process"][0] == "0.9500"
     assert "Failed: ridge: ValueError: no cells" in text
+    assert "another" not in text
     assert "The best simple baseline, random forest (0.9000), is better than every attention here." in text
     assert "The exact oracle reaches 0.9500: the best attention is 0.140 from it." in text
     put(folder / "baselines.json", {"rows": rows[:1]})
@@ -263,7 +265,7 @@ def test_another_metric(tmp_path: Path) -> None:
     for path in folder.glob("cells/*/result.json"):
         scores = json.loads(path.read_text())["scores"]
         edit(path, scores={**scores, "test/iris/log_loss": 0.5, "test/iris/auroc": 0.9, "test/log_loss_far": 9.0})
-    assert list(results_of(folder)["results"]["sets"][0]["scores"]["Linear"]) == ["set 0", "set 1"]
+    assert list(results_of(folder)["results"]["sets"][0]["scores"]["Linear"]) == ["set 0", "set 1", "iris"]
     edit(folder / "comparison.json", metric="test/log_loss", mode="min")
     found = results_of(folder)["results"]
     assert (found["metric"], found["mode"], found["best"]) == ("test/log_loss", "min", ["Softmax"])
