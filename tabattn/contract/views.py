@@ -118,6 +118,10 @@ class Shown:
         """Forward pass for callbacks: no loss, no logging, no collective call."""
         return self.predict_step(batch, 0)  # type: ignore[attr-defined]
 
+    def class_probabilities(self, output: Any) -> Tensor | None:
+        """Class probabilities of an output of ``probe``, ``(..., classes)``; None = the task has other answers."""
+        return None
+
     def token_names(self, batch: Any) -> dict[str, list[str]] | None:
         """Token names of each attention site, by a part of its module path; None = no names."""
         return None

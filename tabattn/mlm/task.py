@@ -182,6 +182,10 @@ class MaskedLanguageModel(Task):
         """Forward pass for callbacks."""
         return self(batch)
 
+    def class_probabilities(self, output: Tensor) -> Tensor:
+        """Probabilities of the tokens at each position, ``(batch, tokens, vocabulary)``."""
+        return output.float().softmax(-1)
+
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Mean cross-entropy of the hidden tokens."""
         hidden = batch.labels >= 0

@@ -150,6 +150,10 @@ class PriorClassification(Task):
         """Class probabilities of target rows, ``(batch, target rows, classes)``."""
         return self.probabilities(batch)
 
+    def class_probabilities(self, output: Tensor) -> Tensor:
+        """Class probabilities of target rows, ``(batch, target rows, classes)``."""
+        return output
+
     def prediction_table(self, batch: TableBatch, output: Tensor, number: int) -> dict[str, list[Any]]:
         """One line for each target row: table, row, label, the predicted class, and the probability of each."""
         rows = self.of_data("target_rows")
