@@ -3,14 +3,14 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import (
     ArgsType,
@@ -61,12 +61,13 @@ class CLI(LightningCLI):
         args: Command line, as a list of strings or a nested dictionary; None = that of the process.
         run: Whether the arguments name a subcommand, which the constructor runs. With False they name none, and objects
             are only built.
+        callbacks: Further callbacks, which no configuration names.
 
     Raises:
         SystemExit: The arguments are wrong (status 2).
     """
 
-    def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
+    def __init__(self, args: ArgsType = None, *, run: bool = True, callbacks: Sequence[Callback] = ()) -> None:
         words, self.packages = split_allowed(sys.argv[1:] if args is None else args)
         words = with_packaged(words)
         self.needed = needed(words, self.subcommands()) if run else []
@@ -79,7 +80,7 @@ class CLI(LightningCLI):
                 # Datamodules distribute batches over ranks themselves; Lightning's sampler would do so again, and pad.
                 trainer_defaults={
                     "use_distributed_sampler": False,
-                    "callbacks": [OwnPaths(), ScheduleFree(), Predictions()],
+                    "callbacks": [OwnPaths(), ScheduleFree(), Predictions(), *callbacks],
                 },
                 args=words,
                 run=run,
@@ -153,15 +154,13 @@ class CLI(LightningCLI):
 
     def _run(self) -> RunFolder | None:
         """Run folder; None before the arguments are instantiated."""
-        found: RunFolder | None = self._get(self.config_init, "run") if hasattr(self, "config_init") else None
-        return found
+        return cast("RunFolder", self._get(self.config_init, "run")) if hasattr(self, "config_init") else None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
         # Neither of these logs anything or saves checkpoints.
         trial = config.fast_dev_run or config.barebones
-        default_loggers = config.logger in (None, True) and not trial
-        if default_loggers:
+        if default_loggers := config.logger in (None, True) and not trial:
             kwargs["logger"] = False
         elif (config.logger is False or config.barebones) and config.default_root_dir is None:
             self.save_config_callback = None
@@ -281,11 +280,12 @@ class CLI(LightningCLI):
         return flags_of(self.given)
 
 
-def main(args: ArgsType = None) -> int:
+def main(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> int:
     """Run a command line and return its exit status.
 
     Args:
         args: Arguments; None = those of the process.
+        callbacks: As of ``CLI``.
 
     Returns:
         Exit status: 0 done, 2 wrong use, 3 data or disk error, 4 diverged, 129 SIGHUP, 130 SIGINT, 143 SIGTERM.
@@ -294,7 +294,7 @@ def main(args: ArgsType = None) -> int:
     threading.excepthook = thread_fault
     try:
         with WATCH.watching():
-            CLI(args)
+            CLI(args, callbacks=callbacks)
     except (SystemExit, Exception, Interrupted, KeyboardInterrupt) as ex:
         return status_of(ex, WATCH.number)
     return 0
