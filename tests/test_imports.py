@@ -18,12 +18,14 @@ OURS = {"tabattn", "datamodules", "callbacks", "benchmarks", "examples", "tests"
 EXTRAS = (
     "adasplash",
     "cmaes",
+    "distributed",
     "optuna",
     "pyarrow",
     "pymoo",
     "pytorch_optimizer",
     "rich",
     "schedulefree",
+    "submitit",
     "tabicl",
     "tokenizers",
     "transformers",
@@ -98,7 +100,7 @@ def imported(folder: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("tabattn", ("gpu", "report")), ("datamodules", ()), ("callbacks", ()), ("tests", ("dev",))],
+    [("tabattn", ("cluster", "gpu", "report", "slurm", "sweep")), ("datamodules", ()), ("callbacks", ()), ("tests", ("dev",))],
 )
 def test_what_is_imported_is_required(folder: str, extras: tuple[str, ...]) -> None:
     """Not only by another package that is required, which may cease to do so."""

@@ -55,6 +55,7 @@ BELOW: dict[str, set[str]] = {
         *DATA,
     },
     "tabattn.look": {"tabattn.cli", "tabattn.contract", "tabattn.storage", "tabattn.training", "callbacks"},
+    "tabattn.sweep": {"callbacks", "tabattn.cli", "tabattn.compare", "tabattn.contract", "tabattn.storage"},
     "tabattn.__main__": {"tabattn.cli"},
     "train": {"tabattn.cli"},
 }

@@ -11,6 +11,7 @@ Writes trials.csv, best.yaml (a configuration for train.py) and sweep.png into t
 """
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -141,6 +142,7 @@ def _checked(flags: Sequence[str], space: Sequence[Parameter]) -> dict[str, Any]
 
 def sweep(options: argparse.Namespace, further: Sequence[str]) -> int:
     """Run the trials, and write the results; return the exit status."""
+    importlib.import_module("optuna")
     folder = Folder(options.out)
     folder.agree(settings_of(options, further))
     load(folder)

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ WARMUP = 3
 
 MEASURED = 20
 """Most steps that are measured."""
+
+NEVER = sys.maxsize
+"""Interval of batches that no training has."""
 
 SHARE = 0.05
 """Share of a budget of seconds after which enough is measured."""
@@ -54,13 +58,20 @@ class Reports(Callback):
         self.metric = metric
         self.every = every
         self.out = out
+        self.step = 0
         self.scores: dict[int, float] = {}
         self.pruned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set the interval of validations, which is counted in batches."""
+        """Leave no validation but those of this callback."""
         trainer.check_val_every_n_epoch = None
-        trainer.val_check_interval = self.every * trainer.accumulate_grad_batches
+        trainer.val_check_interval = NEVER
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Have a validation follow where it is due: an interval of batches would miss steps of fewer batches."""
+        due = trainer.global_step > self.step and trainer.global_step % self.every == 0
+        self.step = trainer.global_step
+        trainer.val_check_batch = 1 if due else NEVER
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:

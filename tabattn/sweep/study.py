@@ -1,6 +1,7 @@
 """Study of a sweep: workers claim trials one at a time, and those of killed workers are run again."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +78,7 @@ class Claims:
             The trial and its lease; or why there is none: ``done``, ``tried`` (every combination), or ``wait`` (others
             run).
         """
-        with locked(self.folder.path) as free:
-            if not free:
-                return "wait"
+        with self._alone():
             study = load(self.folder)
             self._return_lost(study)
             trials = study.get_trials(deepcopy=False)
@@ -106,16 +105,11 @@ class Claims:
         Returns:
             False if the trial is no longer this worker's, which was taken for dead.
         """
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
-        try:
-            for name, fact in facts.items():
-                trial.set_user_attr(name, fact)
-            trial.study.tell(trial, value, state=TrialState[state])
-        except UpdateFinishedTrialError:
-            return False
-        return True
+        with self._alone():
+            if trial.study.get_trials(deepcopy=False)[trial.number].state.name != "RUNNING":
+                return False
+            self._end(trial, state, value, **facts)
+            return True
 
     def give_back(self, study: "Study", number: int, reason: str, attempts: int = ATTEMPTS) -> None:
         """End a trial that did not, and queue its values again, unless it has been run often enough."""
@@ -128,6 +122,21 @@ class Claims:
         study.tell(number, state=TrialState.FAIL)
         if not last and {each.flag for each in self.space} <= frozen.params.keys():
             study.enqueue_trial(frozen.params, user_attrs={"attempt": attempt + 1})
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Context in which no other worker claims or ends a trial."""
+        with contextlib.ExitStack() as stack:
+            while not stack.enter_context(locked(self.folder.path)):
+                pass
+            yield
+
+    def _end(self, trial: "Trial", state: str, value: float | None = None, **facts: Any) -> None:
+        from optuna.trial import TrialState
+
+        for name, fact in facts.items():
+            trial.set_user_attr(name, fact)
+        trial.study.tell(trial, value, state=TrialState[state])
 
     def _return_lost(self, study: "Study") -> None:
         """Queue the trials of killed workers again."""
@@ -144,7 +153,7 @@ class Claims:
             trial = study.ask({each.flag: each.distribution() for each in self.space})
             if trial.params not in seen:
                 return trial
-            self.finish(trial, "FAIL", again=f"the same as trial {known[seen.index(trial.params)].number}")
+            self._end(trial, "FAIL", again=f"the same as trial {known[seen.index(trial.params)].number}")
             if (values := unseen(self.space, seen, index)) is None:
                 return None
             study.enqueue_trial(values)
