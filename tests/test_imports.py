@@ -100,7 +100,12 @@ def imported(folder: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("tabattn", ("cluster", "gpu", "report", "slurm", "sweep")), ("datamodules", ()), ("callbacks", ()), ("tests", ("dev",))],
+    [
+        ("tabattn", ("cluster", "gpu", "report", "slurm", "sweep")),
+        ("datamodules", ()),
+        ("callbacks", ()),
+        ("tests", ("dev",)),
+    ],
 )
 def test_what_is_imported_is_required(folder: str, extras: tuple[str, ...]) -> None:
     """Not only by another package that is required, which may cease to do so."""

@@ -19,7 +19,7 @@ from tabattn.sweep.trial import steps_of
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "pairs.yaml")
 GIVEN = ["--config", CONFIG, "--trials=3", "--budget=10steps", "--tune=optimizer.lr=log:1e-3..1e-1"]
-SMALL = ["--model.network.layers=1", "--model.network.dim=8", "--model.network.heads=2", "--model.network.hidden=8"]
+SMALL = ["--model.network.layers=2", "--model.network.dim=8", "--model.network.heads=2", "--model.network.hidden=8"]
 SMALL += ["--data.batch_size=2", "--data.evaluation.val_batches=1", "--data.points=[8,8]", "--data.context=3"]
 
 
@@ -97,12 +97,13 @@ def start(out: Path, *words: str) -> subprocess.Popen[str]:
 
 def done(process: subprocess.Popen[str]) -> str:
     """Wait for a sweep; return what it printed."""
-    said, errors = process.communicate(timeout=280)
+    said, errors = process.communicate(timeout=1000)
     assert process.returncode == 0, errors[-3000:]
     return said
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_killed_and_started_again(tmp_path: Path) -> None:
     """Its trials are those of an undisturbed sweep, and ``best.yaml`` trains as its trial did."""
     done(start(tmp_path / "a"))
@@ -125,6 +126,7 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes_share_a_sweep(tmp_path: Path) -> None:
     both = [start(tmp_path / "a", "--trials=4") for _ in range(2)]
     said = [done(process) for process in both]
@@ -136,13 +138,14 @@ def test_two_processes_share_a_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_interrupted_with_a_budget_of_seconds(tmp_path: Path) -> None:
     process = start(tmp_path / "a", "--budget=2s", "--trials=1")
     while not (tmp_path / "a" / "trials" / "0" / "run" / "config.yaml").exists():
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 143
     assert errors.endswith("interrupted: the same command goes on with the sweep\n")
     done(start(tmp_path / "a", "--budget=2s", "--trials=1"))
