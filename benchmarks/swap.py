@@ -7,6 +7,7 @@ the report as they are made: the same command goes on after an interruption, and
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,10 +17,17 @@ import torch
 from benchmarks.measure import provenance
 from benchmarks.reports import add_out, check_least, publish
 from tabattn.compare.swap.command import command
-from tabattn.compare.swap.results import Table, cells, comma_separated, number, picture
+from tabattn.compare.swap.results import Row, Table, cells, comma_separated, number, picture
 from tabattn.compare.swap.trained import SHIPPED
 from tabattn.pairs.weights import SHIPPED as KINDS
 from tabattn.storage.files import write_file
+
+SHORT = "Scratch,Local:window=8,Local:window=32,Inducing,Pooling,Linear,Nystrom,TopK:keep=8,TopK:keep=32,"
+SHORT += "Entmax:alpha=1.1,Entmax,Sparsefinder"
+"""Mechanisms for sequences of 64 to 400 points."""
+
+WITHIN = 0.005
+"""Loss of the metric that is next to nothing."""
 
 NAMES = "{metric} | lost | seconds | quartiles | faster | attention | MB | largest difference | equal decisions"
 HEAD, RULE = f"| attention | {NAMES} |", "| --- |" + " ---: |" * 9
@@ -45,6 +53,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--memory", type=float, default=6000.0, help="most memory of a prediction in MB")
     add_out(parser, "swap.md", beside=(".csv", ".png", ""))
     options = parser.parse_args(argv)
+    options.words = [word for word in (sys.argv[1:] if argv is None else argv) if not word.startswith("--out=")]
     check_least(parser, options, rows=10, count=0, batches=1, rounds=1)
     return options
 
@@ -52,12 +61,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def commands(options: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     """Yield name and command line of each swap table."""
     limits = [f"--{name}={getattr(options, name):g}" for name in ("rounds", "seconds", "longest", "memory")]
-    limits += [f"--attention={options.attention}"] if options.attention else []
     rows = ["--rows", *map(str, options.rows), f"--count={options.count}"]
-    yield SHIPPED, [SHIPPED, *rows, *(["--tables", *options.tables] if options.tables else []), *limits]
+    named = ["--tables", *options.tables] if options.tables else []
+    yield SHIPPED, [SHIPPED, *rows, *named, *limits, f"--attention={options.attention or 'all'}"]
     for kind in options.kinds:
         size = [] if kind == KINDS[0] else ["--data.batch_size=8"]
-        yield kind, [kind, *limits, *size, f"--data.evaluation.test_batches={options.batches}"]
+        chosen = f"--attention={options.attention or SHORT}"
+        yield kind, [kind, *limits, *size, chosen, f"--data.evaluation.test_batches={options.batches}"]
 
 
 def measured(words: Sequence[str], folder: Path) -> Table:
@@ -84,15 +94,27 @@ def section(name: str, table: Table) -> str:
             lines += ["", *reasons]
         if (best := rows[0].scores.get(f"{table.metric}_oracle")) is not None:
             lines += ["", f"The exact oracle has {number(best, 4)}."]
+        if told := fastest(rows):
+            lines += ["", told]
     return "\n".join(lines)
+
+
+def fastest(rows: Sequence[Row]) -> str:
+    """Fastest mechanism that loses next to nothing, in words; empty where none is faster than the trained one."""
+    near = [row for row in rows if row.faster and row.faster > 1 and row.lost is not None and row.lost <= WITHIN]
+    found = max((row for row in near if not row.trained), key=lambda row: row.faster or 0.0, default=None)
+    if found is None:
+        return ""
+    return f"Fastest with at most {WITHIN:g} lost: {found.label}, {found.faster:.1f} times."
 
 
 def report(tables: dict[str, Table], options: argparse.Namespace) -> str:
     """Compose the report."""
     first = next(iter(tables.values()))
+    written = shlex.join(["python", "-m", "benchmarks.swap", *options.words])
     head = (
         "# Swap tables of the shipped weights\n\n"
-        f"Written by `python -m benchmarks.swap` on {provenance(torch.device('cpu'))}. Networks trained with "
+        f"Written by `{written}` on {provenance(torch.device('cpu'))}. Networks trained with "
         f"{first.rows[0].label}, evaluated with other mechanisms between rows, without training. *Lost*: how much "
         f"worse the metric is than that of the trained mechanism; *seconds*: {first.clock} time of a prediction on one "
         f"thread, the median of up to {options.rounds} (quartiles), or a single one where it exceeds "

@@ -38,6 +38,7 @@ examples:
   python -m tabattn.compare --config pairs --attention all --budget 500steps --out compared --data.batch_size=8
   python -m tabattn.compare --config pairs --attention Local:window=4,Local:window=16 --budget 2min --out compared
   python -m tabattn.compare --out compared
+  python -m tabattn.compare --swap shipped --rows 1000 5000
 """
 
 
@@ -79,6 +80,11 @@ def parser() -> Parser:
     made.add_argument(
         "--executor", default="local", help="local, or local=SLOTS: trainings at a time (default: one for each core)"
     )
+    made.add_argument(
+        "--swap",
+        metavar="CHECKPOINT",
+        help="swap table instead: a trained network with other mechanisms; see python -m tabattn.compare.swap --help",
+    )
     made.add_argument("--dry-run", action="store_true", help="list the cells, and run and write nothing")
     return made
 
@@ -90,6 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 all cells have results; 1 some failed; 2 wrong use; 3 the disk cannot be written; 130 and the like: a signal.
     """
     words = sys.argv[1:] if argv is None else list(argv)
+    if given := swap_words(words):
+        from tabattn.compare.swap import command as swap
+
+        return swap.main(given)
     made = parser()
     options, others = made.parse_known_args(words)
     signals = Signals()
@@ -107,6 +117,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as ex:
         sys.stderr.write(f"error: {disk_problem(ex) or ex}\n")
         return 3
+
+
+def swap_words(words: Sequence[str]) -> list[str] | None:
+    """Words of a swap table, of those of a command line with ``--swap CHECKPOINT``; None = it asks for none."""
+    for place, word in enumerate(words):
+        name, joined, value = word.partition("=")
+        if name == "--swap":
+            rest = [*words[:place], *words[place + 1 :]] if joined else [*words[:place], *words[place + 2 :]]
+            checkpoint = [value] if joined else list(words[place + 1 : place + 2])
+            return [*checkpoint, *rest]
+    return None
 
 
 def run(store: Store, settings: Settings, options: argparse.Namespace, signals: Signals) -> int:

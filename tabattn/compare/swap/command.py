@@ -66,7 +66,7 @@ def parser() -> Parser:
     )
     made.add_argument("checkpoint", metavar="CHECKPOINT")
     add = made.add_argument
-    add("--attention", help="mechanisms, such as Local:window=8,Local:window=32,TopK (default: the registry)")
+    add("--attention", help="mechanisms, such as Local:window=8,Local:window=32,TopK (default: all, the registry)")
     add("--where", default="rows", choices=["rows", "columns", "both"], help="attention to swap (default: rows)")
     add("--untrained", action="store_true", help="measure mechanisms with weights of their own too, as initialised")
     add("--config", help="configuration of the test: a file, or the name of a packaged one")
@@ -88,6 +88,7 @@ def parser() -> Parser:
     return made
 
 
+@quiet(verbose=False)
 def command(argv: Sequence[str]) -> Table:
     """Measure and write a swap table.
 
@@ -102,7 +103,7 @@ def command(argv: Sequence[str]) -> Table:
     _check(options)
     torch.set_num_threads(options.threads)
     trained = read_trained(options.checkpoint)
-    given = [] if options.attention is None else choices(options.attention)
+    given = [] if options.attention in (None, "all") else choices(options.attention)
     swapped = places(trained, options.where)
     wanted = swappable(trained, chosen(given) if given else default_choices(), swapped)
     limits = Limits(options.rounds, options.seconds, options.longest, options.memory or half_of_memory())
@@ -231,8 +232,7 @@ def _say(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; an error is one line, with status 2."""
     try:
-        with quiet(verbose=False):
-            table = command(sys.argv[1:] if argv is None else argv)
+        table = command(sys.argv[1:] if argv is None else argv)
     except (ValueError, DataError) as ex:
         sys.stderr.write(f"error: {message_of(ex)}\n")
         return 2

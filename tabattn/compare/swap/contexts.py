@@ -80,7 +80,7 @@ def rows(
 
 
 def _answered(variant: Variant, batches: Sequence[TableBatch]) -> Answered:
-    """Predict the targets of every table; the first is timed, and of the last one the memory is measured."""
+    """Predict the targets of every table; the first is timed."""
     network: Any = variant.task.network if variant.task is not None else None
 
     def prediction(batch: TableBatch) -> Callable[[], Tensor]:
@@ -88,9 +88,7 @@ def _answered(variant: Variant, batches: Sequence[TableBatch]) -> Answered:
 
     first, *others = map(prediction, batches)
     meter = Meter(network, first, batches[0].x.device)
-    answers = [meter.time(), *(each() for each in others[:-1])]
-    last = meter.remember(others[-1] if others else first)
-    return Answered(meter, [*answers, last] if others else answers)
+    return Answered(meter, [meter.time(), *(each() for each in others)])
 
 
 def _measured(
@@ -102,6 +100,8 @@ def _measured(
 ) -> Iterator[Row]:
     """Time the variants in turns, and enter scores, times and memory."""
     in_turns({label: each.meter for label, each in found.items()}, limits.rounds, limits.seconds)
+    for each in found.values():
+        each.meter.remember(limits.memory)
     for label, row in lines.items():
         if label in found:
             row.timing = found[label].meter.timing()

@@ -142,9 +142,9 @@ def rows(prepared: Prepared, variants: Sequence[Variant], limits: Limits, told: 
             row.reason = failure(ex, limits.memory)
             meters.pop(row.label, None)
     told("time and memory")
-    for meter in meters.values():
-        meter.remember()
     in_turns(meters, limits.rounds, limits.seconds)
+    for meter in meters.values():
+        meter.remember(limits.memory)
     own = variants[0].choice.label
     for label, row in lines.items():
         if label in meters:

@@ -1,5 +1,7 @@
 """Seconds, memory and share of attention of predictions, taken in turns, and their agreement."""
 
+import contextlib
+import gc
 import os
 import resource
 import statistics
@@ -76,11 +78,15 @@ class Meter:
         self.attention.append(spans.seconds())
         return answers[0]
 
-    def remember(self, run: Callable[[], Any] | None = None) -> Any:
-        """Measure the peak memory of the prediction, or of a like one, and return it."""
-        answers: list[Any] = []
-        self.memory = peak_bytes(lambda: answers.append((run or self.run)()), self.device) / 2**20
-        return answers[0]
+    def remember(self, limit: float | None = None) -> None:
+        """Measure the peak memory.
+
+        It stays unknown where the records of all operations take more than the limit, in 2**20 bytes: a prediction of
+        very many small ones. Timings come before it, as memory that is freed late slows what follows.
+        """
+        with contextlib.suppress(*FAILURES), memory_limit(limit):
+            self.memory = peak_bytes(self.run, self.device) / 2**20
+        gc.collect()
 
     def timing(self) -> Timing:
         """Sum up."""

@@ -15,12 +15,12 @@ from tabattn.storage.described import mechanism_named
 from tabattn.storage.hyperparameters import import_path
 
 GRID: Mapping[str, Sequence[Mapping[str, Any]]] = {
-    "Local": [{"window": width} for width in (64, 128, 256, 512)],
+    "Local": [{"window": width} for width in (32, 64, 128, 256, 512)],
     "Sparse": [{"window": 512}],
     "Nystrom": [{"landmarks": 64}, {"landmarks": 256}],
-    "TopK": [{"keep": 64}, {"keep": 256}],
+    "TopK": [{"keep": 16}, {"keep": 64}],
     "Entmax": [{"alpha": 1.1}, {"alpha": 1.5}],
-    "Sparsefinder": [{"alpha": 1.1}],
+    "Sparsefinder": [{}],
     "Inducing": [{"points": 64}],
     "Pooling": [{"points": 64}],
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tabattn.compare.command import main as compare
 from tabattn.compare.swap.command import main
 
 FEW = ["--count=1", "--features=3", "--targets=20", "--rounds=2"]
@@ -69,6 +70,12 @@ def test_untrained_mechanisms_where_they_are_wanted(tmp_path: Path) -> None:
     row = measured(tmp_path, "shipped", *words)["Inducing:points=3"]
     assert row["score"] is not None
     assert row["reason"] == "needs training, of inducing"
+
+
+@pytest.mark.parametrize("words", [["--swap", "shipped"], ["--swap=shipped"]])
+def test_it_is_an_option_of_comparisons(tmp_path: Path, words: list[str]) -> None:
+    assert compare(["--rows", "20", *words, *FEW, "--attention", "Scratch", f"--out={tmp_path}"]) == 0
+    assert (tmp_path / "swap.json").is_file()
 
 
 def test_attention_between_columns(tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ def test_attention_is_a_part_of_the_time() -> None:
     assert made.timing().memory is not None
 
 
+def test_memory_stays_unknown_where_measuring_it_takes_too_much() -> None:
+    made = Meter(nn.Linear(1, 1), lambda: torch.empty(2**30), CPU)
+    made.time()
+    made.remember(100)
+    assert made.timing().memory is None
+
+
 def test_agreement_of_numbers_and_of_classes() -> None:
     own, other = torch.tensor([[0.7, 0.3], [0.2, 0.8]]), torch.tensor([[0.6, 0.4], [0.6, 0.4]])
     assert agreement([own], [other], classes=True) == pytest.approx((0.4, 0.25, 0.5))
