@@ -22,12 +22,13 @@ class StepLogs(LightningModule):
         seen = self.__dict__.setdefault("_step_logs", {})
         if isinstance(value, float):
             value = torch.tensor(value, device=self.device, dtype=torch.get_default_dtype())
-        record = None if args or seen.get(name) != options else self._record(name, value)
+        # The size of a batch matters to averages over the epoch alone, which are left to Lightning.
+        way = {option: given for option, given in options.items() if option != "batch_size"}
+        record = None if args or seen.get(name) != way else self._record(name, value)
         if record is None:
             super().log(name, value, *args, **options)
-            seen[name] = options
+            seen[name] = way
         else:
-            # An average over the epoch alone would need the size of the batch.
             record.forward(value.detach().squeeze(), 1)
             record.has_reset = False
 
