@@ -4,6 +4,8 @@ from callbacks.alpha_annealing import AlphaAnnealing
 from callbacks.attention_maps import AttentionMaps
 from callbacks.attention_swap import AttentionSwap
 from callbacks.calibration import Calibration
+from callbacks.compiled_blocks import CompiledBlocks
+from callbacks.cuda_graphs import CudaGraphs
 from callbacks.embeddings import Embeddings
 from callbacks.graph_scores import GraphScoreTable
 from callbacks.head_similarity import HeadSimilarity
@@ -28,6 +30,8 @@ __all__ = [
     "AttentionMaps",
     "AttentionSwap",
     "Calibration",
+    "CompiledBlocks",
+    "CudaGraphs",
     "DivergenceGuard",
     "Embeddings",
     "GraphScoreTable",

@@ -1,10 +1,11 @@
 """Attention capture: forward hooks that record maps, queries, keys and values of every mechanism in a model."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from tabattn.attention.mechanism import Mechanism
@@ -42,7 +43,8 @@ def capture(
     """Record every call of every mechanism in a model inside this context; outputs stay bit-identical.
 
     Only calls by the thread or asynchronous task that entered the context are recorded, so that several may capture one
-    model at a time. A model compiled before it is captured runs without hooks: capture the module that was compiled.
+    model at a time. Parts compiled in place (``nn.Module.compile``) run uncompiled meanwhile, in all threads. What
+    ``torch.compile`` returns runs without hooks: capture the module that was compiled.
 
     Args:
         model: Module that holds mechanisms.
@@ -78,8 +80,10 @@ def capture(
         for path, part in chosen.items()
     ]
     _capturing.set(_capturing.get() | {recorder})
+    compiled = any(module._compiled_call_impl is not None for module in model.modules())
     try:
-        yield records
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            yield records
     finally:
         _capturing.set(_capturing.get() - {recorder})
         for hook in hooks:

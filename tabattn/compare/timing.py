@@ -143,7 +143,8 @@ class Meter:
         spans = Spans(self.clock)
         with spans.watching(self.training.task):
             taken = self.clock.time(lambda: self.training.step(turn % self.warm))
-        self.shares.append(spans.seconds() / taken)
+        if spans.spans:  # Hooks do not run in what is compiled.
+            self.shares.append(spans.seconds() / taken)
 
     def remember(self, turn: int) -> None:
         """Record the memory of a step on the largest batch."""

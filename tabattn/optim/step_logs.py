@@ -17,6 +17,13 @@ class StepLogs(LightningModule):
     only updated here. What is logged, and when, is the same.
     """
 
+    def unreplayable(self, batch: Any) -> str | None:
+        """Why a step on such a batch cannot be recorded and replayed; None = it can.
+
+        A recorded step computes with the same numbers for ever, but for tensors of its batch.
+        """
+        return None
+
     def log(self, name: str, value: Any, *args: Any, **options: Any) -> None:
         """Log a value; arguments are those of Lightning."""
         seen = self.__dict__.setdefault("_step_logs", {})

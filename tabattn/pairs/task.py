@@ -31,7 +31,7 @@ from tabattn.pairs.beyond import about_beyond
 from tabattn.pairs.earlier import MOVED, upgrade
 from tabattn.pairs.metrics import PairScores
 from tabattn.pairs.predictions import outcomes, prediction_table
-from tabattn.pairs.scheduled import scheduled
+from tabattn.pairs.scheduled import LONG, scheduled
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.task import Task
 
@@ -144,6 +144,12 @@ class PairInference(Task):
     def forward(self, batch: PairBatch) -> Distribution:
         """Density of each target given the context, ``(batch, targets)``, in the data's units."""
         return self.network(batch.x, batch.y, batch.member, batch.context)
+
+    def unreplayable(self, batch: PairBatch) -> str | None:
+        """Scheduled sampling draws how many targets become context."""
+        if self.scheduled_sampling and batch.x.shape[1] - batch.context >= LONG:
+            return f"scheduled sampling of batches with {LONG} targets or more differs from step to step: give 0"
+        return None
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Mean negative log-likelihood of the targets, in nats."""

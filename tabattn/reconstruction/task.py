@@ -182,6 +182,13 @@ class TableReconstruction(Task):
         if not self.trainer.is_global_zero:
             self.network.load_state_dict(found, strict=False)
 
+    def unreplayable(self, batch: CellBatch) -> str | None:
+        """The trade-off between losses may be annealed."""
+        loss = self.loss
+        if loss.tradeoff and loss.annealing != "constant":
+            return f"loss.tradeoff is annealed from step to step: give loss.annealing=constant, got {loss.annealing}"
+        return None
+
     def training_step(self, batch: CellBatch, batch_idx: int) -> Tensor:
         """Trade-off between the losses of hidden features and of hidden targets."""
         losses = cell_losses(self(batch), batch.truth, self.network.kinds, self.loss.density)

@@ -218,6 +218,12 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
         means = {name: part.mean() for name, part in parts.items()}
         return loss, means | {"divergence": leading + rest, "prior": prior}
 
+    def unreplayable(self, batch: NetworkBatch) -> str | None:
+        """The weight of the divergence is warmed up."""
+        if self.loss.warmup:
+            return f"the divergence is warmed up from step to step: give loss.warmup=0, got {self.loss.warmup:g}"
+        return None
+
     def training_step(self, batch: NetworkBatch, batch_idx: int) -> Tensor:
         """Weighted sum of the parts of the loss."""
         warmed = self.loss.warmed(self.global_step, self.trainer.estimated_stepping_batches)

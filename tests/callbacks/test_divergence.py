@@ -30,6 +30,7 @@ ALL = {
 }
 ACTING = {"TimeBudget", "DivergenceGuard", "AlphaAnnealing", "Projections"}
 """Callbacks that change a run, and do not look on."""
+ACTING |= {"CompiledBlocks", "CudaGraphs"}
 ACTING |= {"QueryKeyRecorder", "GraphScoreTable", "AttentionSwap"}  # In predict and test alone.
 OPTIONS = {
     "prior": [],
