@@ -73,9 +73,7 @@ def test_a_training_is_that_of_ordinary_steps(case: Any, optimizer: Any, tmp_pat
     (plain, one), (graphed, other) = (fit(case, tmp_path, *given, optimizer=optimizer) for given in ((), (graphs,)))
     assert graphs.replayed > 1
     for ours, theirs in zip(graphed.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(
-            ours, theirs, atol=1e-4, rtol=1e-3
-        )  # Rates are rounded to float32.
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)  # Rates are rounded to float32.
     lines = [[line.split(",") for line in (each / "metrics.csv").read_text().splitlines()] for each in (one, other)]
     assert lines[0][0] == lines[1][0]
     assert len(lines[0]) == len(lines[1]) == 1 + STEPS
