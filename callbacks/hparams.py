@@ -80,7 +80,7 @@ class HParams(Callback):
         below = self.folder.name.startswith(("test_", "validate_")) and (self.folder.parent / "config.yaml").is_file()
         home = self.folder.parent if below else self.folder
         for writer in writers(trainer):
-            write_session(writer, found, metrics, str(home.resolve()))
+            write_session(writer, found, metrics, _short(home.resolve()))
 
 
 def write_session(
@@ -104,6 +104,11 @@ def write_session(
     plugin.content = content.SerializeToString()
     for summary in (experiment, start, end):
         writer._get_file_writer().add_summary(summary)
+
+
+def _short(folder: Path) -> str:
+    """Path below the current folder, or else the whole path."""
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
 
 def _monitored(trainer: Trainer) -> tuple[str | None, bool]:

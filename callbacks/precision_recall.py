@@ -83,7 +83,7 @@ def draw_curves(found: Classes, title: str) -> "tuple[Figure, float]":
         # The curves of the first of two classes say nothing that those of the second do not.
         if not truth.any() or (place == 0 and two):
             continue
-        colour, text = colormaps["tab10"](place), drawable(name)
+        colour, text = colormaps["tab10"](place), drawable(name).strip() or "(blank)"
         text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
         precision, recall, _ = precision_recall_curve(truth, chance)
         scores.append(average_precision_score(truth, chance))

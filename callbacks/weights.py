@@ -53,7 +53,8 @@ class Weights(Callback):
         if stage != "fit":
             return
         require_tensorboard(trainer, type(self).__name__)
-        if not self._chosen(pl_module):
+        # Histograms are enough of a task without any matrix, unless some were asked for.
+        if not self._chosen(pl_module) and (self.matrices is not None or not self.histograms):
             matrices = ", ".join(_matrices(pl_module)) or "none"
             raise MisconfigurationException(f"matrices={self.matrices!r} matches no matrix; there are: {matrices}")
 

@@ -10,7 +10,7 @@ from callbacks.picture_logger import INDEX
 from tabattn.contract.extras import remedy
 from tabattn.storage.files import write_file
 
-GROUPS = ("calibration", "precision_recall", "predictions", "trajectories", "outputs", "attention", "heads", "tsne")
+GROUPS = ("calibration", "precision_recall", "predictions", "inference", "outputs", "attention", "heads", "tsne")
 """Groups of pictures in their order on the page; others follow."""
 PAGE = "index.html"
 

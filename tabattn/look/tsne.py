@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LEAST = 10
 """Fewest points of a picture."""
 MOST_CLASSES = 20
-"""Most values of a column that have a colour each; numbers of more values have a colour scale."""
+"""Most values of a column that have a colour each; numbers of more values, or almost one each, have a scale."""
 PREFERRED = ("label", "kind", "class", "table", "role", "member", "y", "split")
 """Columns in the order in which they are shown; others follow."""
 MOST_PANELS = 4
@@ -126,7 +126,8 @@ def _colour(figure: "Figure", axes: Any, places: NDArray[np.float64], values: Se
     texts = [str(value) for value in values]
     kinds = sorted(set(texts), key=lambda text: (_number(text) is None, _number(text) or 0.0, text))
     numbers = np.array([_number(text) if _number(text) is not None else np.nan for text in texts], dtype=float)
-    if len(kinds) > MOST_CLASSES and np.isfinite(numbers).any():
+    many = len(kinds) > min(MOST_CLASSES, len(values) / 2)
+    if many and np.isfinite(numbers).any():
         low, high = np.nanpercentile(numbers[np.isfinite(numbers)], [1, 99])
         shown = axes.scatter(*places.T, s=9, c=numbers, cmap="viridis", vmin=low, vmax=high, linewidths=0)
         figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.01).ax.tick_params(labelsize=7)

@@ -138,11 +138,11 @@ def test_curves_have_the_average_precision_of_scikit_learn() -> None:
 
 def test_of_two_classes_the_second_has_a_curve() -> None:
     chances = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
-    found = pool(chances, torch.tensor([0, 1, 1, 0]), ("no", "yes")).classes
+    found = pool(chances, torch.tensor([0, 1, 1, 0]), ("no", "\n")).classes
     assert found is not None
     figure, mean = draw_curves(found, "iris")
     assert mean == 1.0
-    assert [text.get_text()[:3] for text in figure.axes[0].get_legend().get_texts()] == ["yes"]
+    assert [text.get_text()[:7] for text in figure.axes[0].get_legend().get_texts()] == ["(blank)"]
 
 
 @pytest.mark.parametrize("total", [3, 8, 20, float("inf")])

@@ -36,6 +36,8 @@ def test_queries_that_see_nothing_do_not_count() -> None:
 def test_signs_and_scales_of_weights_do_not_count() -> None:
     maps = torch.rand(2, 3, 4, 5)
     assert torch.allclose(similarities(maps), similarities(maps * torch.tensor([-1.0, 2.0, 7.0])[:, None, None]))
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0])
+    assert torch.allclose(similarities(maps), similarities(maps * signs))
 
 
 def test_layers_of_one_shape_are_compared_as_far_as_a_panel_holds_them() -> None:

@@ -146,7 +146,7 @@ def test_a_run_of_the_command_line_has_its_optimizer_its_data_and_its_test_in_on
     assert tags[0].startswith("best/val/")
     assert main(["test", "--config", str(run / "config.yaml"), f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]) == 0
     _, of_test, _ = listed(EventAccumulator(str(run / "test_0")).Reload())
-    assert of_test == group == str(run)
+    assert of_test == group == str(run.relative_to(tmp_path))
     provenance = json.loads((run / "provenance.json").read_text())
     assert list(provenance["data"]["files"]) == ["t.csv"]
     assert provenance == json.loads((run / "test_0" / "provenance.json").read_text())

@@ -10,10 +10,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from callbacks import AttentionMaps, Look
 from callbacks.look import LAYOUT
+from datamodules import QueriesKeys
 from tabattn.cli import main
+from tabattn.sparsity.options import ClusterOptions
+from tabattn.sparsity.task import SparsefinderProjections
 from tests.callbacks.test_calibration import Predicting
 from tests.callbacks.test_divergence import NETWORK, QUIET, ROOT, TASKS
 from tests.callbacks.tiny import TinyTask, board, fit, loader, trainer
+from tests.sparsity.recorded import file
+from tests.training import test_ddp
 
 COMMON = {"AttentionMaps", "HeadSimilarity", "Embeddings", "Weights", "Throughput", "HParams", "Provenance"}
 ALL = COMMON | {"Calibration", "PrecisionRecall", "PredictionPlots", "OutputCurves", "Trajectories", "TaskExamples"}
@@ -115,3 +120,33 @@ def test_a_resumed_run_is_that_without_a_break(tmp_path: Path, monkeypatch: pyte
     )
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_without_and_the_first_draws(tmp_path: Path) -> None:
+    folders = []
+    steps = ["--trainer.max_steps=4", "--trainer.check_val_every_n_epoch=1", "--trainer.log_every_n_steps=1"]
+    for name, flags in (("plain", []), ("looking", ["--trainer.callbacks+=Look", "--trainer.callbacks.every=2"])):
+        (tmp_path / name).mkdir()
+        folders.append(test_ddp.run(tmp_path / name, "fit", *steps, *flags, *test_ddp.TWO))
+    plain, looking = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in folders
+    )
+    assert all(torch.equal(plain[name], looking[name]) for name in plain)
+    assert len(list(folders[1].glob("events.out.*"))) == 1
+    assert (folders[1] / "provenance.json").exists()
+    (pictures,) = (folders[1] / "figures").iterdir()
+    assert {path.name for path in pictures.iterdir()} >= {"calibration.png", "head_similarity.png", "curves_iris.png"}
+
+
+def test_a_task_without_attention_gets_the_rest(tmp_path: Path) -> None:
+    task = TinyTask()
+    task.blocks = torch.nn.ModuleList()
+    assert names(fit(tmp_path, task, Look())) == {"Weights", "Throughput", "HParams", "Provenance"}
+
+
+def test_projections_of_sparse_graphs_get_what_fits_them(tmp_path: Path) -> None:
+    task = SparsefinderProjections(3, clusters=ClusterOptions(clusters=3))
+    run = trainer(tmp_path, [Look()], max_epochs=1)
+    run.fit(task, QueriesKeys(file(tmp_path), 3))
+    assert names(run) == {"Weights", "Throughput", "HParams", "Provenance"}

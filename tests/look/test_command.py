@@ -207,6 +207,12 @@ def test_panels_are_coloured_by_what_points_are() -> None:
     assert figure.axes[1].get_legend() is None, "numbers of many values have a colour scale"
 
 
+def test_numbers_that_are_almost_all_different_have_a_scale() -> None:
+    figure = drawn("a", points(12, parameters=list(range(12)), kind=[place % 3 for place in range(12)]))
+    assert figure is not None
+    assert [axes.get_legend() is None for axes in figure.axes[:2]] == [False, True]
+
+
 def test_too_few_points_are_not_drawn() -> None:
     assert drawn("a", points(9)) is None
     assert drawn("a", Points()) is None
