@@ -15,7 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from tabattn.compare import machine, plan, report
 from tabattn.compare.cells import Cell, choices
-from tabattn.compare.executors import executor_of, slots_of, threads_of
+from tabattn.compare.executors import executor_of, threads_for
 from tabattn.compare.leases import locked
 from tabattn.compare.plan import Settings
 from tabattn.compare.preparation import prepare
@@ -78,7 +78,10 @@ def parser() -> Parser:
         "--metric", help="final metric, such as test/accuracy or test/loss:min (default: that of checkpoint.monitor)"
     )
     made.add_argument(
-        "--executor", default="local", help="local, or local=SLOTS: trainings at a time (default: one for each core)"
+        "--executor",
+        default="local",
+        help="local, or local=SLOTS: trainings at a time (default: one for each core); slurm, or "
+        "slurm:partition=gpu:minutes=60:gpus=1: a job for each; dask=ADDRESS: on the workers of that scheduler",
     )
     made.add_argument(
         "--swap",
@@ -171,7 +174,6 @@ def settings_of(options: argparse.Namespace, flags: tuple[str, ...], store: Stor
         missing = "--config" if not options.config else "--attention"
         raise ValueError(f"{missing} is required, as {options.out} holds no comparison yet")
     budget = plan.budget_of(options.budget or "500steps")
-    slots = slots_of(options.executor.partition("=")[2] if options.executor.startswith("local") else "", 0)
     given = Settings(
         *(
             tuple(options.config),
@@ -182,7 +184,7 @@ def settings_of(options: argparse.Namespace, flags: tuple[str, ...], store: Stor
             vary,
         ),
         metric=options.metric,
-        threads=threads_of(slots),
+        threads=threads_for(options.executor),
     )
     return given.joined(earlier, store.folder) if earlier else given
 

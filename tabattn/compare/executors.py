@@ -1,5 +1,6 @@
 """Executors: what starts the workers of a comparison, and says which have ended."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from tabattn.compare import machine
+from tabattn.contract.extras import missing
 
 PATIENCE = 60.0
 """Seconds that a worker has to save its training after it was asked to stop."""
@@ -30,8 +32,9 @@ class Finished(NamedTuple):
 class Executor(Protocol):
     """What starts workers: ``python -m tabattn.compare.worker DIR KEY`` for each cell that is submitted."""
 
-    slots: int
-    """Cells that may be submitted at a time."""
+    @property
+    def slots(self) -> int:
+        """Cells that may be submitted at a time."""
 
     def submit(self, key: str) -> None:
         """Start the worker of a cell, or queue it."""
@@ -105,23 +108,63 @@ def _reason(code: int) -> str:
     return f"ended by {signal.Signals(-code).name}" if code < 0 else ""
 
 
-def executor_of(text: str, folder: Path, threads: int | None, gpu: bool) -> Executor:
+def executor_of(text: str, folder: Path, threads: int, gpu: bool) -> Executor:
     """Executor by its name on the command line.
 
     Args:
-        text: ``local``, ``local=SLOTS``.
+        text: ``local``, ``local=SLOTS``, ``slurm``, ``slurm:partition=gpu:minutes=60`` or ``dask=ADDRESS``.
         folder: Folder of the comparison.
-        threads: Threads of a cell; None = cores divided by slots.
+        threads: Threads of a cell.
         gpu: Whether the cells run on CUDA devices.
 
     Raises:
-        ValueError: There is no such executor, or its value is wrong.
+        ValueError: There is no such executor, its value is wrong, or an extra is missing.
     """
-    name, _, value = text.partition("=")
+    name, value = named(text)
     if name == "local":
         gpus = len(machine.gpus()) if gpu else 0
-        return Local(folder, slots_of(value, gpus), threads or threads_of(slots_of(value, gpus)), gpus)
-    raise ValueError(f"--executor must be local or local=SLOTS, got {text!r}")
+        return Local(folder, slots_of(value, gpus), threads, gpus)
+    # Not above, as they need the names of this module.
+    from tabattn.compare.dask import Dask
+    from tabattn.compare.slurm import Slurm, slurm_options
+
+    try:
+        return (
+            Slurm(folder, {"cores": threads, **slurm_options(value)})
+            if name == "slurm"
+            else Dask(folder, value, threads)
+        )
+    except ImportError as ex:
+        raise ValueError(f"--executor {name}: {missing(ex) or ex}") from ex
+
+
+def named(text: str) -> tuple[str, str]:
+    """Split ``--executor`` into its name and its value.
+
+    Raises:
+        ValueError: There is no such executor.
+    """
+    name = re.split("[=:]", text, maxsplit=1)[0]
+    if name not in ("local", "slurm", "dask"):
+        raise ValueError(f"--executor must be local, local=SLOTS, slurm, slurm:OPTIONS or dask=ADDRESS, got {text!r}")
+    return name, text[len(name) + 1 :]
+
+
+def threads_for(text: str) -> int:
+    """Threads of a cell: cores divided by slots here, the cores of a job with Slurm, 1 on a thread of a Dask worker.
+
+    Args:
+        text: Value of ``--executor``.
+
+    Raises:
+        ValueError: It is wrong.
+    """
+    name, value = named(text)
+    if name == "local":
+        return threads_of(slots_of(value, 0))
+    from tabattn.compare.slurm import JOB, slurm_options
+
+    return int({**JOB, **slurm_options(value)}["cores"]) if name == "slurm" else 1
 
 
 def slots_of(value: str, gpus: int) -> int:
