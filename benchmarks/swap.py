@@ -29,6 +29,9 @@ SHORT += "Entmax:alpha=1.1,Entmax,Sparsefinder"
 WITHIN = 0.005
 """Loss of the metric that is next to nothing."""
 
+NOTABLE = 1.1
+"""Speed-up that is more than noise."""
+
 NAMES = "{metric} | lost | seconds | quartiles | faster | attention | MB | largest difference | equal decisions"
 HEAD, RULE = f"| attention | {NAMES} |", "| --- |" + " ---: |" * 9
 
@@ -101,7 +104,7 @@ def section(name: str, table: Table) -> str:
 
 def fastest(rows: Sequence[Row]) -> str:
     """Fastest mechanism that loses next to nothing, in words; empty where none is faster than the trained one."""
-    near = [row for row in rows if row.faster and row.faster > 1 and row.lost is not None and row.lost <= WITHIN]
+    near = [row for row in rows if row.faster and row.faster > NOTABLE and row.lost is not None and row.lost <= WITHIN]
     found = max((row for row in near if not row.trained), key=lambda row: row.faster or 0.0, default=None)
     if found is None:
         return ""

@@ -93,7 +93,7 @@ def test_the_time_of_more_rows_is_foreseen() -> None:
     assert _too_long([(1000, 1.0)], 2000, limits) is None
     assert _too_long([(1000, 1.0)], 4000, limits) == "may take up to 16 s (--longest 10)"
     # Linear by the two sizes before.
-    assert _too_long([(1000, 1.0), (2000, 2.0)], 4000, limits) is None
+    assert _too_long([(1000, 1.0), (2000, 2.0)], 8000, limits) is None
     assert _too_long([(1000, 1.0), (2000, 4.0)], 4000, limits) == "may take up to 16 s (--longest 10)"
 
 
