@@ -88,6 +88,7 @@ def parser() -> Parser:
         metavar="CHECKPOINT",
         help="swap table instead: a trained network with other mechanisms; see python -m tabattn.compare.swap --help",
     )
+    made.add_argument("--no-timing", action="store_true", help="do not time training steps; not with a budget of time")
     made.add_argument("--dry-run", action="store_true", help="list the cells, and run and write nothing")
     return made
 
@@ -145,10 +146,12 @@ def run(store: Store, settings: Settings, options: argparse.Namespace, signals: 
         if store.exists:
             settings = settings.joined(Settings.read(store.comparison()["settings"]), store.folder)
             planned = plan.cells_of(settings)
-        prepare(store, settings, planned, signals, shlex.join(["python", "-m", "tabattn.compare", *sys.argv[1:]]))
+        command = shlex.join(["python", "-m", "tabattn.compare", *sys.argv[1:]])
+        prepare(store, settings, planned, signals, command, timing=not options.no_timing)
     keys = [cell.key for cell in planned]
     try:
         Runner(store, keys, executor, signals).run()
+        score_baselines(store)
     finally:
         sys.stdout.write(reported(store))
     return int(any(store.state(key) != "done" for key in keys))
@@ -246,15 +249,19 @@ def listed(store: Store, planned: Sequence[Cell]) -> None:
     sys.stdout.write(f"{len(planned)} cells, {free} to run\n")
 
 
+def score_baselines(store: Store) -> None:
+    """Score simple baselines on the same data, once, in a process of its own."""
+    there = importlib.util.find_spec("tabattn.compare.baselines") is not None
+    if there and not (store.folder / "baselines.json").exists() and any(entry.result for entry in store.cells()):
+        environment = machine.environment(store.comparison()["threads"])
+        command = [sys.executable, "-m", "tabattn.compare.baselines", str(store.folder)]
+        subprocess.run(command, env=environment, check=False)
+
+
 def reported(store: Store) -> str:
-    """Write the report, with the scores of simple baselines, and return its text."""
+    """Write the report, and return its text; empty where nothing is done."""
     if not any(entry.result for entry in store.cells()):
         return ""
-    environment = machine.environment(store.comparison()["threads"])
-    if importlib.util.find_spec("tabattn.compare.baselines") and not (store.folder / "baselines.json").exists():
-        subprocess.run(
-            [sys.executable, "-m", "tabattn.compare.baselines", str(store.folder)], env=environment, check=False
-        )
     return f"{report.write(store.folder).text}\n"
 
 

@@ -13,7 +13,9 @@ from tabattn.compare.runner import Signals
 from tabattn.compare.store import Store
 
 
-def prepare(store: Store, settings: Settings, planned: list[Cell], signals: Signals, command: str) -> None:
+def prepare(
+    store: Store, settings: Settings, planned: list[Cell], signals: Signals, command: str, timing: bool = True
+) -> None:
     """Write the cells, after timing those whose budget is a time; say which were made before, by other code or data.
 
     Args:
@@ -22,16 +24,22 @@ def prepare(store: Store, settings: Settings, planned: list[Cell], signals: Sign
         planned: Its cells; those that cannot be timed are replaced by refused ones.
         signals: Handler of signals.
         command: Command line, for the report.
+        timing: Whether to time the steps of a budget of steps too.
     """
     before = store.comparison()
     told_changes(store, before, planned)
     steps = dict(before.get("steps", {}))
-    if settings.budget["kind"] == "steps":
+    by_steps = settings.budget["kind"] == "steps"
+    if by_steps:
         steps = {cell.label: settings.budget["value"] for cell in planned}
-    elif untimed := list(dict.fromkeys(cell.label for cell in planned if not (steps.get(cell.label) or cell.refusal))):
+    known = {row["attention"] for row in (store.timing() or {}).get("rows", []) if by_steps or row.get("mean_ms")}
+    untimed = list(dict.fromkeys(cell.label for cell in planned if cell.label not in known and not cell.refusal))
+    if untimed and (timing or not by_steps):
         plan.write(store, settings, planned, steps, command)
         timed(store, untimed, signals)
-        steps |= steps_of(store, untimed, settings.budget["value"])
+    if not by_steps:
+        labels = [cell.label for cell in planned if not steps.get(cell.label)]
+        steps |= steps_of(store, labels, settings.budget["value"])
         for place, cell in enumerate(planned):
             if not steps.get(cell.label) and not cell.refusal:
                 planned[place] = replace(cell, refusal=untimed_reason(store, cell.label))

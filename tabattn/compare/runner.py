@@ -97,7 +97,8 @@ class Runner:
         self.executor = executor
         self.signals = signals
         self.say = say or (lambda text: tqdm.write(text, file=sys.stderr))
-        self.submitted: set[str] = set()
+        # Attempts that each cell had when its worker was started.
+        self.submitted: dict[str, int] = {}
         self.left: set[str] = set()
         self.deaths: collections.Counter[str] = collections.Counter()
 
@@ -113,14 +114,12 @@ class Runner:
                     time.sleep(PAUSE)
                     self.signals.check()
             finally:
-                if self.submitted:
-                    self.executor.stop()
+                self.executor.stop()
 
     def _step(self, bar: "tqdm[Any]") -> bool:
         """Look at what has ended, and submit what is free; False when all is done."""
         for finished in self.executor.poll():
-            self.submitted.discard(finished.key)
-            self._ended(finished)
+            self._ended(finished, self.submitted.pop(finished.key, 0))
         states = {key: self.store.state(key) for key in self.keys}
         counts = collections.Counter(states.values())
         again = [key for key in self.keys if states[key] == "again"]
@@ -128,7 +127,7 @@ class Runner:
         free = [key for key in (*again, *waiting) if key not in self.submitted and key not in self.left]
         for key in free[: max(0, self.executor.slots - len(self.submitted))]:
             self.executor.submit(key)
-            self.submitted.add(key)
+            self.submitted[key] = len(self.store.attempts(key))
         self._show(bar, counts)
         return bool(free or self.submitted or counts["running"])
 
@@ -140,29 +139,34 @@ class Runner:
             bar.n = counts["done"] + failed
             bar.set_postfix_str(text)
 
-    def _ended(self, finished: Finished) -> None:
-        """Take note of how a worker has ended."""
+    def _ended(self, finished: Finished, before: int) -> None:
+        """Take note of how a worker has ended; ``before`` is the number of attempts before it."""
         key, code, reason = finished
         if code in (0, BUSY):
             return
         if code == DISK_FULL:
             raise Stopped(DISK_FULL)
         attempts = self.store.attempts(key)
-        attempt = attempts[-1] if attempts else self.store.cell(key) / "attempts" / "0"
-        known = (attempt / "failure.json").exists()
+        attempt = attempts[-1] if len(attempts) > before else self.store.cell(key) / "attempts" / "0"
+        known = attempt.name != "0" and (attempt / "failure.json").exists()
         if not known and (code in CRASHES or 0 < code < SIGNALLED):
             attempt.mkdir(parents=True, exist_ok=True)
             fail(attempt, reason or f"the worker ended with status {code} and did not say why", code)
             known = True
-        if not known:
-            self._killed(key, attempt, reason or f"ended by {signal.Signals(code - SIGNALLED).name}")
-            return
-        failure = self.store.failures(key)[-1]
-        if code == WRONG_USE or self.store.state(key) != "again":
-            self.left |= {key} if self.store.state(key) == "again" else set()
-            self.say(f"{self._name(key)} failed: {failure['reason']} (log: {attempt / 'log.txt'})")
+        if known:
+            self._failed(key, attempt, final=code == WRONG_USE or attempt.name == "0")
         else:
+            self._killed(key, attempt, reason or f"ended by {signal.Signals(abs(code) % SIGNALLED).name}")
+
+    def _failed(self, key: str, attempt: Path, final: bool) -> None:
+        """Report a failure; a final one, which another attempt would repeat, is left to the next start."""
+        failure = self.store.failures(key)[0 if attempt.name == "0" else -1]
+        if final and self.store.state(key) == "again":
+            self.left.add(key)
+        if self.store.state(key) == "again" and key not in self.left:
             self.say(f"{self._name(key)} failed, and is run once more: {failure['reason']}")
+        else:
+            self.say(f"{self._name(key)} failed: {failure['reason']} (log: {attempt / 'log.txt'})")
 
     def _killed(self, key: str, attempt: Path, how: str) -> None:
         self.deaths[key] += 1
