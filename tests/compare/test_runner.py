@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tabattn.compare import executors, runner
-from tabattn.compare.executors import Finished, Local, executor_of
+from tabattn.compare.executors import Finished, Local, executor_of, threads_for
 from tabattn.compare.leases import Lease, read, write_json
 from tabattn.compare.runner import MOST_DEATHS, Runner, Signals, Stopped
 from tabattn.compare.store import Store, fail
@@ -210,16 +210,14 @@ def test_a_signal_stops_the_workers(tmp_path: Path) -> None:
 
 def test_slots_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors.machine, "cores", lambda: 6)
-    found = executor_of("local", tmp_path, None, gpu=False)
-    assert isinstance(found, Local)
-    assert (found.slots, found.threads) == (6, 1)
-    found = executor_of("local=2", tmp_path, None, gpu=False)
-    assert isinstance(found, Local)
-    assert (found.slots, found.threads) == (2, 3)
+    for text, slots, threads in (("local", 6, 1), ("local=2", 2, 3), ("local=8", 8, 1)):
+        found = executor_of(text, tmp_path, threads_for(text), gpu=False)
+        assert isinstance(found, Local)
+        assert (found.slots, found.threads) == (slots, threads)
     with pytest.raises(ValueError, match="SLOTS must be at least 1, got '0'"):
-        executor_of("local=0", tmp_path, None, gpu=False)
+        executor_of("local=0", tmp_path, 1, gpu=False)
     with pytest.raises(ValueError, match="--executor must be"):
-        executor_of("nowhere", tmp_path, None, gpu=False)
+        executor_of("nowhere", tmp_path, 1, gpu=False)
 
 
 def test_the_local_executor_runs_workers_with_pinned_threads_and_stops_them(
