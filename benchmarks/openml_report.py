@@ -32,7 +32,7 @@ def _summary(scores: pd.DataFrame, auc: pd.DataFrame, methods: list[str]) -> str
     means = scores.groupby("method")[["auc", "accuracy", "log_loss"]].mean()
     seconds = scores.groupby("method")["seconds"].sum()
     ranks = auc.rank(axis=1, ascending=False).mean()
-    rows = [["method", "mean ROC AUC", "mean rank", "mean accuracy", "mean log-loss", "seconds in all"]]
+    rows = [["method", "mean ROC AUC", "mean rank", "mean accuracy", "mean log-loss", "CPU seconds in all"]]
     for name in methods:
         entry = means.loc[name]
         figures = f"{entry.auc:.4f}", f"{ranks[name]:.2f}", f"{entry.accuracy:.4f}", f"{entry.log_loss:.4f}"

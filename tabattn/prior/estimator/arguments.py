@@ -12,6 +12,12 @@ from tabattn.contract.devices import resolve_device
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AVERAGES = ("logits", "probabilities")
 
+KERNEL_WEIGHT = 0.7
+"""Weight of the kernel member beside the packaged weights."""
+
+MEMBERS, MEMBERS_ALONE = 2, 8
+"""Members of the network beside a kernel member, and without one."""
+
 
 class Run(NamedTuple):
     """Settings of a prediction.
@@ -22,6 +28,8 @@ class Run(NamedTuple):
         temperature: Divisor of the logits.
         chunk_rows: Target rows per forward pass.
         cache: Whether to keep the KV cache of the context between calls.
+        members: Number of members of the network.
+        kernel_weight: Weight of the kernel member in the average.
     """
 
     device: torch.device
@@ -29,6 +37,8 @@ class Run(NamedTuple):
     temperature: float
     chunk_rows: int
     cache: bool
+    members: int
+    kernel_weight: float
 
 
 def check_arguments(given: dict[str, Any]) -> Run:
@@ -38,11 +48,8 @@ def check_arguments(given: dict[str, Any]) -> Run:
         ValueError: One of them is out of bounds.
     """
     for name, least in (("n_estimators", 1), ("max_context", 2), ("chunk_rows", 1)):
-        value = given[name]
-        if type(value) is bool or not isinstance(value, Integral):
-            raise ValueError(f"{name} must be a whole number (int), at least {least}, got {value!r}")
-        if int(value) < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+        if given[name] is not None or name != "n_estimators":
+            _check_whole(name, given[name], least)
     temperature = given["temperature"]
     if type(temperature) is bool or not isinstance(temperature, Real) or not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be above 0 and finite, got {temperature!r}")
@@ -52,11 +59,32 @@ def check_arguments(given: dict[str, Any]) -> Run:
     for name in ("cache", "plain"):
         if not isinstance(given[name], (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, got {given[name]!r}")
-    if given["plain"] and given["n_estimators"] != 1:
-        raise ValueError(
-            f"n_estimators must be 1 with plain=True, as all members are the same, got {given['n_estimators']}"
-        )
+    members, weight = _ensemble(given)
     device = resolve_device(given["device"])
     if device.type == "cpu" and given["dtype"] != "float32":
         raise ValueError(f"dtype must be float32 on a CPU, got {given['dtype']}")
-    return Run(device, DTYPES[given["dtype"]], float(temperature), int(given["chunk_rows"]), bool(given["cache"]))
+    chunk_rows, cache = int(given["chunk_rows"]), bool(given["cache"])
+    return Run(device, DTYPES[given["dtype"]], float(temperature), chunk_rows, cache, members, weight)
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if type(value) is bool or not isinstance(value, Integral):
+        raise ValueError(f"{name} must be a whole number (int), at least {least}, got {value!r}")
+    if int(value) < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _ensemble(given: dict[str, Any]) -> tuple[int, float]:
+    """Number of members of the network and weight of the kernel member, with the defaults for None."""
+    weight, members = given["kernel_weight"], given["n_estimators"]
+    if weight is None:
+        weight = 0.0 if given["plain"] or given["model"] is not None else KERNEL_WEIGHT
+    if type(weight) is bool or not isinstance(weight, Real) or not 0 <= float(weight) <= 1:
+        raise ValueError(f"kernel_weight must be between 0 and 1, got {weight!r}")
+    if members is None:
+        members = 1 if given["plain"] else MEMBERS if weight else MEMBERS_ALONE
+    if given["plain"] and members != 1:
+        raise ValueError(f"n_estimators must be 1 with plain=True, as all members are the same, got {members}")
+    if given["plain"] and weight:
+        raise ValueError(f"kernel_weight must be 0 with plain=True, got {weight}")
+    return int(members), float(weight)

@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted
@@ -18,7 +17,8 @@ from tabattn.contract.fitting import atomic
 from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.estimator import files
 from tabattn.prior.estimator.arguments import check_arguments
-from tabattn.prior.estimator.ensemble import draw, unchanged
+from tabattn.prior.estimator.ensemble import averaged, draw, unchanged
+from tabattn.prior.estimator.kernel import KernelClassifier
 from tabattn.prior.estimator.reader import Reader
 from tabattn.prior.weights import load_network
 from tabattn.storage.finite import non_finite_weight
@@ -27,7 +27,9 @@ from tabattn.storage.finite import non_finite_weight
 class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """In-context classifier of tables (a scikit-learn estimator): a pretrained network conditions on labelled rows.
 
-    ``fit`` trains nothing: it encodes and stores the rows, which are the context of every prediction. Columns may hold
+    ``fit`` encodes and stores the rows, which are the context of every prediction. With the weights of the package,
+    predictions mix the network, which is not trained further, with a kernel ridge classifier of the same rows (the
+    kernel member); ``kernel_weight=0`` leaves it out. Columns may hold
     numbers, text, categories, dates and missing cells, in a table of any kind: pandas, Arrow, lists of rows, arrays,
     sparse matrices. Guesses about them are reported by ``tabattn.contract.errors.TableWarning``. Labels may be of any
     type whose values can be sorted: numbers, text, truth values, dates, intervals, decimals.
@@ -35,14 +37,17 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         model: The network: None = the weights that ship with the package; or a file of weights (.safetensors), a
             checkpoint of ``PriorClassification`` (.ckpt), or a network, such as a ``PriorNetwork``, which is copied.
-        n_estimators: Number of ensemble members, each with its own scaling and its own order of columns and classes.
-        average: Whether to average the members' ``logits`` or ``probabilities``.
+        n_estimators: Number of ensemble members of the network, each with its own scaling and its own order of columns
+            and classes. None = 2 beside a kernel member, 8 without, 1 with ``plain``.
+        kernel_weight: Weight of the kernel member in the average, from 0 to 1 (the network is not used). None = 0.7
+            with the weights of the package, 0 with another model or ``plain``. The member reads at most 2000 rows.
+        average: Whether to average ``logits`` or ``probabilities``.
         temperature: Divisor of the logits; below 1 makes predictions more confident.
         max_context: Most context rows of a member. Of a larger table each member gets its own stratified sample, with a
             warning.
         chunk_rows: Rows per forward pass; fewer take less memory and give the same predictions.
         plain: Whether the network reads the table once and as it is: cells unscaled, constant columns kept, columns and
-            sorted classes in their order. Needs ``n_estimators=1``; with ``temperature=1`` a converted network then
+            sorted classes in their order. With ``temperature=1`` a converted network then
             predicts what the classifier of its original does.
         cache: Whether to keep the KV cache of the context, so that only the first prediction computes it. Takes ``4 x
             layers x context rows x columns x 2 dim`` bytes for each member.
@@ -65,7 +70,8 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         model: ContextClassifier | str | Path | None = None,
         *,
-        n_estimators: int = 8,
+        n_estimators: int | None = None,
+        kernel_weight: float | None = None,
         average: Literal["logits", "probabilities"] = "logits",
         temperature: float = 0.9,
         max_context: int = 2000,
@@ -78,6 +84,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.model = model
         self.n_estimators = n_estimators
+        self.kernel_weight = kernel_weight
         self.average = average
         self.temperature = temperature
         self.max_context = max_context
@@ -89,7 +96,7 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Store a labelled table as the context of predictions.
+        """Store a labelled table as the context of predictions; what they need of it is computed at the first one.
 
         Args:
             X: Its rows: a DataFrame or anything two-dimensional, ``(rows, columns)``.
@@ -130,9 +137,9 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         x = _some_column(self.encoder_.encode(checked_table(self, X, reset=False)))
         if self._reader is None:
             return np.ones((len(x), 1))
-        scores = self._reader.log_probabilities(x, run).astype(np.float64)
-        scores = scores.mean(0) if self.average == "logits" else logsumexp(scores, axis=0)
-        return np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+        of_network = self._reader.log_probabilities(x, run) if run.kernel_weight < 1 else None
+        of_kernel = self._kernel.log_probabilities(x) if run.kernel_weight > 0 else None
+        return averaged(of_network, of_kernel, run.kernel_weight, self.average)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predicted (most probable) label of each row, ``(rows,)``."""
@@ -194,13 +201,17 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _prepare(self) -> Self:
         """Draw the ensemble members; none are needed for a single class."""
         self._reader: Reader | None = None
+        members = check_arguments(self.get_params(deep=False)).members
         if len(self.classes_) > 1:
             width, outputs = self.x_.shape[1], self.network_.classes
             if self.plain:
                 ensemble = unchanged(self.y_, width, outputs, self.max_context, self.seed_)
             else:
-                ensemble = draw(self.y_, width, self.n_estimators, outputs, self.max_context, self.seed_)
+                ensemble = draw(self.y_, width, members, outputs, self.max_context, self.seed_)
             self._reader = Reader(self.network_, self.x_, self.y_, ensemble)
+            flags = self.encoder_.categorical_ if len(self.encoder_.columns_) else np.zeros(1, dtype=bool)
+            scales = self._reader.scales
+            self._kernel = KernelClassifier(self.x_, self.y_, flags, scales, self.max_context, self.seed_)
         return self
 
     def _load(self) -> ContextClassifier:

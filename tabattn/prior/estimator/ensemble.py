@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import log_softmax, logsumexp, ndtri
 
 from tabattn.contract.columns import Floats, Standard
 from tabattn.contract.columns.scale import LARGEST
@@ -121,6 +121,30 @@ def unchanged(y: Codes, features: int, outputs: int, max_context: int, seed: int
     check_room(classes, max_context)
     questions = [_question(0, y, codes, max_context, random) for codes in class_codes(np.arange(classes), outputs)]
     return Ensemble([Member(RAW, np.arange(features))], questions)
+
+
+def averaged(members: NDArray[np.float32] | None, kernel: Floats | None, weight: float, scale: str) -> Floats:
+    """Average the predictions of an ensemble.
+
+    Args:
+        members: Log-probabilities of the network's members, ``(members, rows, classes)``; None = not used.
+        kernel: Log-probabilities of the kernel member, ``(rows, classes)``; None = not used.
+        weight: Weight of the kernel member.
+        scale: Whether to average ``logits`` or ``probabilities``.
+
+    Returns:
+        Probabilities, ``(rows, classes)``.
+    """
+    scores = []
+    if members is not None:
+        found = members.astype(np.float64)
+        found = found.mean(0) if scale == "logits" else logsumexp(found, axis=0)
+        scores.append((1 - weight, log_softmax(found, axis=1)))
+    if kernel is not None:
+        scores.append((weight, log_softmax(kernel, axis=1)))
+    if scale == "logits":
+        return np.exp(log_softmax(np.sum([part * score for part, score in scores], axis=0), axis=1))
+    return np.sum([part * np.exp(score) for part, score in scores], axis=0)
 
 
 def _question(member: int, y: Codes, codes: Codes, max_context: int, random: np.random.RandomState) -> Question:

@@ -15,7 +15,7 @@ from tabattn.storage import table_headers
 if TYPE_CHECKING:
     from tabattn.prior.estimator.classifier import TabularClassifier
 
-PARAMETERS = ("n_estimators", "average", "temperature", "max_context", "chunk_rows", "plain", "cache")
+PARAMETERS = ("n_estimators", "average", "temperature", "max_context", "chunk_rows", "plain", "cache", "kernel_weight")
 """Arguments that are saved; device and dtype are not, as they depend on the machine."""
 
 
@@ -24,9 +24,11 @@ def save(estimator: "TabularClassifier", path: str | Path) -> None:
     tensors, network = described(estimator.network_)
     tensors |= {"table.x": torch.from_numpy(estimator.x_), "table.y": torch.from_numpy(estimator.y_)}
     seed = estimator.random_state
+    run = check_arguments(estimator.get_params(deep=False))
+    given = {name: getattr(estimator, name) for name in PARAMETERS}
     header = {
         "network": network,
-        "parameters": {name: getattr(estimator, name) for name in PARAMETERS},
+        "parameters": given | {"n_estimators": run.members, "kernel_weight": run.kernel_weight},
         "random_state": seed if isinstance(seed, Integral) else None,
         "seed": estimator.seed_,
         "labels": table_headers.plain_labels(estimator.classes_),

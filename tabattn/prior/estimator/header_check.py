@@ -9,7 +9,7 @@ MOST_MEMBERS = 10_000
 """Largest ensemble of a saved estimator."""
 
 
-ADDED = {"plain": False}
+ADDED = {"plain": False, "kernel_weight": 0.0}
 """Arguments that earlier files lack, with what their estimators did."""
 
 
@@ -24,9 +24,10 @@ def checked_parameters(parameters: Any, names: tuple[str, ...]) -> dict[str, Any
     parameters = ADDED | parameters
     for name in ("n_estimators", "max_context", "chunk_rows"):
         whole(name, parameters[name], 1, MOST_MEMBERS if name == "n_estimators" else 2**63 - 1)
-    temperature = parameters["temperature"]
-    if type(temperature) not in (int, float) or not math.isfinite(temperature):
-        raise ValueError(f"temperature must be a finite number, got {temperature!r}")
+    for name in ("temperature", "kernel_weight"):
+        value = parameters[name]
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
     for name in ("cache", "plain"):
         if type(parameters[name]) is not bool:
             raise ValueError(f"{name} must be true or false, got {parameters[name]!r}")
