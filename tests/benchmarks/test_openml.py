@@ -57,13 +57,28 @@ def test_report_and_scores_are_written(folder: Path, capsys: pytest.CaptureFixtu
     text = out.read_text()
     assert capsys.readouterr().out == text
     scores = pd.read_csv(out.with_suffix(".csv"))
-    assert list(scores.method) == [OURS, *BASELINES] * 2
+    assert list(scores.method) == [OURS, "its kernel member alone", *BASELINES] * 2
     assert list(scores.table.unique()) == ["pair", "triple"]
     assert list(scores.drop_duplicates("table").rows) == [ROWS, ROWS]  # the class of two rows is left out
     assert list(scores.drop_duplicates("table").classes) == [2, 3]
     for name in (OURS, *BASELINES):
         assert f"| {name} | {scores[scores.method == name].auc.mean():.4f} |" in text
     assert "net.safetensors (SHA-256 " in text
+
+
+def test_parts_are_those_of_the_estimator(folder: Path) -> None:
+    options = openml.arguments(command(folder, "--kernel-weight", "0.4"))
+    (pair, _) = openml.tables(options)
+    found = [openml.evaluate(pair, openml.ours(options, weight), options) for weight in (0.0, 0.4, 1.0)]
+    assert len({scores["log_loss"] for scores in found}) == 3
+    chosen = openml.measure(openml.arguments(command(folder, "--kernel-weight", "0.4", "--methods", *openml.PARTS)))
+    assert list(chosen.log_loss[:3]) == [found[index]["log_loss"] for index in (1, 2, 0)]
+
+
+def test_kernel_weight_has_bounds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        openml.arguments(command(folder, "--kernel-weight", "1.5"))
+    assert "argument --kernel-weight: must be between 0 and 1, got 1.5" in capsys.readouterr().err
 
 
 def test_methods_see_the_same_folds(folder: Path) -> None:

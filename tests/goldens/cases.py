@@ -102,7 +102,7 @@ def shipped() -> Numbers:
     x = source.normal(size=(60, 6))
     x[5, 2] = np.nan
     y = (x[:, 0] + np.nan_to_num(x[:, 2]) ** 2 > 0.5).astype(int) + (x[:, 1] > 1)
-    classifier = TabularClassifier(n_estimators=2, random_state=0).fit(x[:45], y[:45])
+    classifier = TabularClassifier(n_estimators=2, kernel_weight=0, random_state=0).fit(x[:45], y[:45])
     network = classifier.network_.requires_grad_(True)
     rows = torch.from_numpy(x[None]).float()
     logits = network(rows, torch.from_numpy(y[None, :45]), 45)

@@ -270,7 +270,7 @@ def test_labels_that_will_not_do(table: MakeTable, labels: Any, message: str) ->
         ({"n_estimators": "8"}, r"n_estimators must be a whole number \(int\), at least 1, got '8'"),
         ({"n_estimators": 2.0}, r"n_estimators must be a whole number \(int\), at least 1, got 2.0"),
         ({"n_estimators": True}, "n_estimators must be a whole number .* got True"),
-        ({"n_estimators": None}, "n_estimators must be a whole number .* got None"),
+        ({"max_context": None}, "max_context must be a whole number .* got None"),
         ({"max_context": "all"}, "max_context must be a whole number .* got 'all'"),
         ({"chunk_rows": [1]}, "chunk_rows must be a whole number"),
         ({"temperature": "hot"}, "temperature must be above 0 and finite, got 'hot'"),
@@ -299,7 +299,7 @@ def test_numpys_integers_are_integers(table: MakeTable, tmp_path: Any) -> None:
 def test_the_repr_of_a_loaded_classifier_is_a_short_line(table: MakeTable, tmp_path: Any) -> None:
     TabularClassifier(n_estimators=2).fit(*table()).save(tmp_path / "model.safetensors")
     model = TabularClassifier.load(tmp_path / "model.safetensors", device="cpu")
-    assert repr(model) == "TabularClassifier(model=<PriorNetwork>, device='cpu', n_estimators=2)"
+    assert repr(model) == "TabularClassifier(model=<PriorNetwork>, device='cpu', kernel_weight=0.7, n_estimators=2)"
     assert repr(TabularClassifier(n_estimators=2)) == "TabularClassifier(n_estimators=2)"
 
 

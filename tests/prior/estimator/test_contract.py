@@ -110,7 +110,10 @@ def test_in_a_pipeline_and_a_search(table: MakeTable) -> None:
         ({"n_estimators": 0}, "n_estimators must be at least 1, got 0"),
         ({"max_context": 1}, "max_context must be at least 2, got 1"),
         ({"chunk_rows": 0}, "chunk_rows must be at least 1, got 0"),
-        ({"plain": True}, "n_estimators must be 1 with plain=True, as all members are the same, got 8"),
+        (
+            {"plain": True, "n_estimators": 8},
+            "n_estimators must be 1 with plain=True, as all members are the same, got 8",
+        ),
         ({"plain": "yes", "n_estimators": 1}, "plain must be True or False, got 'yes'"),
         ({"temperature": 0.0}, "temperature must be above 0 and finite, got 0.0"),
         ({"average": "median"}, "average must be one of logits, probabilities, got 'median'"),

@@ -110,7 +110,7 @@ def test_more_classes_than_outputs(classes: int) -> None:
 
 def test_average_and_temperature(table: MakeTable) -> None:
     x, y = table()
-    model = TabularClassifier(n_estimators=4, temperature=1.0).fit(x, y)
+    model = TabularClassifier(n_estimators=4, kernel_weight=0, temperature=1.0).fit(x, y)
     single = [
         TabularClassifier(n_estimators=1, temperature=1.0, random_state=seed).fit(x, y).predict_proba(x)
         for seed in range(2)

@@ -53,7 +53,7 @@ def test_round_trip(tmp_path: Path, frame: pd.DataFrame) -> None:
     np.testing.assert_array_equal(again.predict_proba(frame), model.predict_proba(frame))
     assert list(again.predict(frame)) == list(model.predict(frame))
     assert list(again.feature_names_in_) == list(frame.columns)
-    expected = model.get_params() | {"model": None}
+    expected = model.get_params() | {"model": None, "kernel_weight": 0.0}
     assert again.get_params() | {"model": None} == expected
     other = pd.DataFrame(frame.assign(word="never seen"))
     np.testing.assert_array_equal(again.predict_proba(other), model.predict_proba(other))
