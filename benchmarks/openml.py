@@ -110,7 +110,11 @@ def sample(table: Table, options: argparse.Namespace) -> Table:
 
 def ours(options: argparse.Namespace, kernel_weight: float | None) -> Predict:
     """TabularClassifier, which encodes columns itself."""
-    given = {"n_estimators": options.estimators, "kernel_weight": kernel_weight, "device": options.device}
+    given: dict[str, Any] = {
+        "n_estimators": options.estimators,
+        "kernel_weight": kernel_weight,
+        "device": options.device,
+    }
 
     def predict(x: pd.DataFrame, y: NDArray[np.int64], rest: pd.DataFrame) -> tuple[Any, Any]:
         model = TabularClassifier(options.model, random_state=options.seed, **given).fit(x, y)

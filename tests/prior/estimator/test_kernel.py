@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -158,7 +159,7 @@ def test_parts_are_the_ends_of_the_weight(table: MakeTable) -> None:
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan"), "half", True])
-def test_bad_weights(table: MakeTable, weight: object) -> None:
+def test_bad_weights(table: MakeTable, weight: Any) -> None:
     with pytest.raises(ValueError, match=f"kernel_weight must be between 0 and 1, got {weight!r}"):
         TabularClassifier(kernel_weight=weight).fit(*table())
 
