@@ -126,6 +126,7 @@ class Comparison:
         task: Name of the task.
         timings: Measured steps by attention.
         timed_on: Machine of the measured steps; None = not measured.
+        untimed: Why a step could not be measured, by attention.
         baselines: Simple baselines and oracles.
     """
 
@@ -137,6 +138,7 @@ class Comparison:
     task: str
     timings: Mapping[str, Timing] = field(default_factory=dict)
     timed_on: Machine | None = None
+    untimed: Mapping[str, str] = field(default_factory=dict)
     baselines: Sequence[Baseline] = ()
 
     @property
@@ -192,6 +194,7 @@ def read(folder: Path) -> Comparison:
         task=task,
         timings={str(row["attention"]): _timing(row) for row in timing.get("rows") or ()},
         timed_on=Machine.of(timing["machine"]) if timing.get("machine") else None,
+        untimed={str(row["attention"]): str(row["reason"]) for row in timing.get("rows") or () if row.get("reason")},
         baselines=[
             found
             for row in (_load(folder / "baselines.json") or {}).get("rows") or ()

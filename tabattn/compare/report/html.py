@@ -1,6 +1,6 @@
 """Self-contained HTML page of a comparison: inline pictures, no network, no scripts."""
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -10,8 +10,9 @@ from tabattn.compare.report.drawing import Style, styles, unique
 from tabattn.compare.report.frame import Comparison
 from tabattn.compare.report.lines import Group
 from tabattn.compare.report.sets import DATA_SETS, Board, Sets
+from tabattn.compare.report.statistics import Estimate
 from tabattn.compare.report.text import failures, table
-from tabattn.compare.report.words import NONE, answers, cautions, places_of, question, shown, with_error
+from tabattn.compare.report.words import answers, cautions, places_of, question, shown, with_error
 
 COSTS = ("step time, ms", "memory, MB")
 ELO = (0, 2000)
@@ -98,7 +99,8 @@ def _sets(comparison: Comparison, sets: Sets) -> dict[str, Any]:
         scored = [label for label in labels if own[label].seeds]
         best = max(scored, key=lambda label: comparison.sign * own[label].mean) if len(scored) > 1 else None
         cells = [(with_error(own[label], places), label == best) for label in labels]
-        rows.append([name, *cells, *((shown(one.sets.get(name, float("nan"))), False) for one in simple)])
+        known = (Estimate(one.sets.get(name, math.nan), math.nan, 1) for one in simple)
+        rows.append([name, *cells, *((with_error(one, places), False) for one in known)])
     title, name = ("Single data sets", "data set") if comparison.task in DATA_SETS else ("Parts of the data", "part")
     return {"title": title, "head": [name, *labels, *(one.name for one in simple)], "rows": rows}
 
@@ -120,17 +122,15 @@ def _elo(rating: float) -> str:
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
-    """Settings, versions and machine, by name."""
+    """Settings, a row each, and steps, versions and machine, in one row each."""
     told = comparison.settings
-    found: list[tuple[str, str]] = []
-    for name in ("settings", "steps", "versions", "machine"):
-        part = told.get(name)
-        if isinstance(part, Mapping):
-            found += [(f"{name}: {key}", _plain(value)) for key, value in part.items() if value not in (None, [], {})]
-    return found
+    settings = told.get("settings") or {}
+    found = [(str(name), _plain(value)) for name, value in settings.items() if value not in (None, [], {}, "")]
+    return found + [(name, _plain(told[name])) for name in ("steps", "versions", "machine") if told.get(name)]
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
-        return ", ".join(map(str, value))
-    return json.dumps(value) if isinstance(value, dict | list) else str(value) or NONE
+    """A setting in words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items() if one is not None)
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)

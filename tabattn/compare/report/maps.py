@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tabattn.compare.report.lines import Group
 
-LAYERS, HEADS = 4, 4
-"""Most layers and heads that are shown."""
+LAYERS, RARE, HEADS = 4, 2, 4
+"""Most layers, layers that not all attentions have, and heads that are shown."""
 ZERO = (0.62, 0.62, 0.66, 1.0)
 """Colour of a weight of exactly 0."""
 GAP = 2
@@ -71,11 +71,8 @@ def maps_of(group: Group) -> tuple[int | None, dict[str, Maps]]:
 
 
 def layers(found: Mapping[str, Maps]) -> tuple[list[Layer], float]:
-    """Pictures of some layers, evenly from first to last, in one scale, whose largest weight is returned too."""
-    names = list(dict.fromkeys(name for maps in found.values() for name in maps))
-    chosen = [
-        names[at] for at in np.unique(np.linspace(0, len(names) - 1, min(LAYERS, len(names))).round().astype(int))
-    ]
+    """Pictures of some layers in one scale, whose largest weight is returned too."""
+    chosen = _chosen(found)
     shown = {label: {name: maps[name][:HEADS] for name in chosen if name in maps} for label, maps in found.items()}
     weights = [part[np.isfinite(part)] for maps in shown.values() for part in maps.values()]
     largest = max((float(part.max(initial=0.0)) for part in weights), default=0.0) or 1.0
@@ -83,6 +80,20 @@ def layers(found: Mapping[str, Maps]) -> tuple[list[Layer], float]:
         Layer(name, [_strip(label, maps[name], largest) for label, maps in shown.items() if name in maps])
         for name in chosen
     ], largest
+
+
+def _chosen(found: Mapping[str, Maps]) -> list[str]:
+    """Some layers that most attentions have, and some of those that only a few have, evenly from first to last."""
+    named = [name for maps in found.values() for name in maps]
+    names = list(dict.fromkeys(named))
+    most = max((named.count(name) for name in names), default=0)
+    common = [name for name in names if named.count(name) == most]
+    rest = [name for name in names if named.count(name) < most]
+    return [
+        group[at]
+        for group, number in ((common, LAYERS), (rest, RARE))
+        for at in np.unique(np.linspace(0, len(group) - 1, min(number, len(group))).round().astype(int))
+    ]
 
 
 def colours(weights: NDArray[np.float32], largest: float) -> NDArray[np.float64]:

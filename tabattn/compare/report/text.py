@@ -32,8 +32,10 @@ def as_text(comparison: Comparison, found: Sequence[Group], width: int) -> str:
 
 
 def failures(comparison: Comparison, group: Group) -> list[str]:
-    """Reasons of failed cells and baselines, a line each."""
+    """Reasons of failed cells, measured steps and baselines, a line each."""
     found = [f"Failed: {line.label}, {reason}" for line in group.lines for reason in line.failures]
+    if group.timed is not None:
+        found += [f"Not timed: {label}: {reason}" for label, reason in comparison.untimed.items()]
     return found + [f"Failed: {one.name}: {one.reason}" for one in comparison.baselines if one.reason is not None]
 
 
@@ -42,7 +44,8 @@ def table(comparison: Comparison, group: Group) -> list[list[str]]:
     head = ["attention", comparison.metric, f"difference to {group.reference}"]
     head += ["seeds", "step, ms", "range", "speed-up", "attention, %", "memory, MB", "parameters", "steps"]
     places = places_of([line.quality for line in group.lines])
-    rows = [_row(line, places) for line in group.lines]
+    finer = max(places, places_of([line.difference for line in group.lines], 5))
+    rows = [_row(line, places, finer) for line in group.lines]
     for one in comparison.baselines:
         name = f"oracle: {one.name}" if one.kind == "oracle" else f"baseline: {one.name}"
         score = "failed" if one.reason is not None else NONE if math.isnan(one.score) else f"{one.score:,.{places}f}"
@@ -51,14 +54,14 @@ def table(comparison: Comparison, group: Group) -> list[list[str]]:
     return [[row[at] for at in kept] for row in (head, *rows)]
 
 
-def _row(line: Line, places: int) -> list[str]:
+def _row(line: Line, places: int, finer: int) -> list[str]:
     timing = line.timing
     spread = NONE if math.isnan(timing.low) else f"{shown(timing.low, 3)} to {shown(timing.high, 3)}"
     quality = "failed" if line.failures and not line.quality.seeds else with_error(line.quality, places)
     return [
         line.label,
         quality,
-        with_error(line.difference, places, signed=True),
+        with_error(line.difference, finer, signed=True),
         f"{line.quality.seeds}" if line.complete else f"{line.quality.seeds} of {line.seeds}",
         shown(timing.step_ms, 3),
         spread,

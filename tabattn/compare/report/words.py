@@ -21,12 +21,12 @@ def shown(value: float, digits: int = 4) -> str:
     return f"{value:,.{min(places, 8)}f}"
 
 
-def places_of(estimates: Sequence[Estimate]) -> int:
-    """Decimals that show the largest standard error with two digits, or four significant digits without errors."""
+def places_of(estimates: Sequence[Estimate], most: int = 4) -> int:
+    """Decimals that show the smallest standard error with two digits, at most ``most``; four without errors."""
     errors = [one.error for one in estimates if math.isfinite(one.error) and one.error > 0]
     means = [abs(one.mean) for one in estimates if math.isfinite(one.mean) and one.mean != 0]
     if errors:
-        return min(8, max(0, 1 - math.floor(math.log10(min(errors)))), max(2, 4 - _magnitude(means)))
+        return min(max(0, 1 - math.floor(math.log10(min(errors)))), max(2, most - _magnitude(means)))
     return max(0, 4 - _magnitude(means))
 
 

@@ -222,9 +222,11 @@ def test_maps_share_a_scale_and_zeros_are_grey() -> None:
     strong = np.zeros((1, 2, 2), dtype=np.float32)
     strong[0, 0] = 0.0, 1.0
     weak = np.full((6, 2, 2), 0.25, dtype=np.float32)
-    layers, largest = maps.layers({"A": {f"l{at}": strong for at in range(9)}, "B": {"l0": weak}})
+    layers, largest = maps.layers({"A": {f"l{at}": strong for at in range(9)}, "B": {"l0": weak, "l1": weak}})
     assert largest == 1
-    assert [layer.name for layer in layers] == ["l0", "l3", "l5", "l8"]
+    assert [layer.name for layer in layers] == ["l0", "l1", "l2", "l8"]
+    many = {f"l{at}": weak for at in range(9)}
+    assert [layer.name for layer in maps.layers({"A": many, "B": many})[0]] == ["l0", "l3", "l5", "l8"]
     assert [strip.label for strip in layers[0].strips] == ["A", "B"]
     assert layers[0].strips[0].described == "1 heads, 2 queries, 2 keys, 75% exactly 0"
     assert layers[0].strips[1].described == "4 heads, 2 queries, 2 keys"

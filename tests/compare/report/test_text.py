@@ -168,6 +168,21 @@ def test_machines_are_kept_apart(tmp_path: Path) -> None:
     assert "speed-up" not in second
 
 
+def test_steps_of_another_gpu_are_not_shown(tmp_path: Path) -> None:
+    folder = small(tmp_path, {"Softmax": [0.8, 0.1]})
+    assert "speed-up" in text_of(folder)
+    edit(folder / "timing.json", machine={**CPU, "threads": 2})
+    assert "speed-up" in text_of(folder)
+    for name in ("gpu", "cpu"):
+        edit(folder / "timing.json", machine={**CPU, name: "another"})
+        assert "speed-up" not in text_of(folder)
+
+
+def test_differences_have_digits_of_their_own(tmp_path: Path) -> None:
+    folder = small(tmp_path, {"Softmax": [1.2, 1.8], "Linear": [1.2003, 1.8001]})
+    assert lines_of(text_of(folder))["Linear"][:2] == ["1.50 ± 0.30", "+0.00020 ± 0.00010"]
+
+
 def test_threads_are_part_of_the_machine(tmp_path: Path) -> None:
     text = text_of(small(tmp_path, {"Softmax": [0.8, 0.1]}, machines=(CPU, {**CPU, "threads": 2})))
     assert "AMD EPYC 7B13, 2 threads" in text
@@ -280,6 +295,19 @@ def test_refused_cells_are_failures(tmp_path: Path) -> None:
     (folder / "cells" / "0100" / "result.json").unlink()
     edit(folder / "cells" / "0100" / "cell.json", refusal="window must be at least 1, got 0")
     assert "Failed: Linear, seed 0: window must be at least 1, got 0" in text_of(folder)
+
+
+def test_steps_that_could_not_be_measured(tmp_path: Path) -> None:
+    folder = small(tmp_path, {"Softmax": [0.8, 0.84], "Linear": [0.81, 0.86]})
+    rows = json.loads((folder / "timing.json").read_text())["rows"]
+    rows[1] = {"attention": "Linear", "step_ms": None, "reason": "out of memory"}
+    edit(folder / "timing.json", rows=rows)
+    text = text_of(folder)
+    assert "Not timed: Linear: out of memory" in text
+    assert lines_of(text)["Linear"][3:6] == ["-", "-", "-"]
+    assert "Best quality: Linear" in text
+    # Softmax may be as good, and it is not known which of the two is faster.
+    assert "Fastest" not in text
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
