@@ -182,9 +182,10 @@ def report(rows: Sequence[Sequence[str]], options: argparse.Namespace) -> str:
     given = " ".join(f"--{name} <checkout>" for name in FILES if getattr(options, name))
     head = ["step", "original, ms", "ours, ms", "speed", "products", "most", "original, MB", "ours, MB", "memory"]
     text = (
-        "Milliseconds that the process computes, steps in turns, medians of ratios of paired steps; memory is the peak of a "
-        "step beyond what it holds before, in 2**20 bytes. Both ratios are those of an example: above 1, ours needs less. "
-        "products: share of our step that its matrix products alone take; most: the speed if nothing else took time."
+        "Milliseconds that the process computes, steps in turns, medians of ratios of paired steps; memory is the peak "
+        "of a step beyond what it holds before, in 2**20 bytes. Both ratios are those of an example: above 1, ours "
+        "needs less. products: share of our step that its matrix products alone take; most: the speed if nothing else "
+        "took time."
     )
     title = "# Training steps beside the original programs"
     command = f"`python -m benchmarks.originals {given} --steps {options.steps} --threads {options.threads}`"
