@@ -145,6 +145,7 @@ def sparsity(folder: Path) -> Iterator[Beside]:
 
 def measured(beside: Beside, steps: int) -> list[str]:
     """Cells of a row: times, ratios with their floor, and memory."""
+    beside.ours()  # The first step may prepare what later ones use.
     with Products() as products:
         beside.ours()
     entrants = {"theirs": beside.theirs, "ours": beside.ours, "products": products.again}

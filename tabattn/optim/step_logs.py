@@ -44,8 +44,7 @@ class StepLogs(LightningModule):
         trainer = self._trainer
         if trainer is None or not isinstance(value, Tensor) or value.numel() != 1 or self._current_fx_name != STEP:
             return None
-        connector = trainer._logger_connector
-        if trainer._results is None or connector._current_fx != STEP or connector._first_loop_iter is not False:
+        if trainer._results is None or trainer._logger_connector._first_loop_iter is not False:
             return None
         results: Any = trainer._results
         record = results.get(f"{STEP}.{name}")

@@ -1,7 +1,9 @@
 """Timing of training steps in turn: the time and the share of attention, equal batches, and mechanisms that fail."""
 
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,6 +64,14 @@ def test_what_fails_is_a_row_with_its_reason() -> None:
     assert found["Later"]["step_ms"] is found["Later"]["attention_share"] is None
     assert found["Softmax"]["reason"] is None
     assert found["Softmax"]["step_ms"] > 0
+
+
+def test_warm_up_takes_none_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count()
+    monkeypatch.setattr(timing, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    (row,) = measure([cell("Softmax")], seconds=15.0, clock=FakeClock)
+    # Each piece of work takes a second, the last one of the warm-up too; two thirds of the time are for plain steps.
+    assert row["rounds"] == 9
 
 
 def test_all_take_the_same_batches_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
