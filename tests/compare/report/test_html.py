@@ -11,6 +11,8 @@ import pytest
 
 from tabattn.compare.report import figures, maps, write
 from tabattn.compare.report.drawing import COLOURS, MARKS, styles
+from tabattn.compare.report.frame import read
+from tabattn.compare.report.lines import groups
 from tests.compare.folders import CPU, edit, fail, make, put
 
 VOID = {"meta", "img", "br", "line", "link", "input"}
@@ -202,6 +204,15 @@ def test_front() -> None:
     points = [(1.0, 0.5), (2.0, 0.4), (2.0, 0.7), (3.0, 0.7), (4.0, 0.9)]
     assert figures.front(points, 1) == [0, 2, 4]
     assert figures.front(points, -1) == [0, 1]
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_better_is_up_in_pictures_of_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    drawn = []
+    monkeypatch.setattr(figures, "as_svg", lambda figure, described: drawn.append(figure) or "")
+    comparison = read(make(tmp_path, ("Softmax", "Linear"), 2, 0, curves=False, maps=False, mode=mode))
+    figures.pareto(comparison, groups(comparison)[0].lines, "step time, ms", styles(comparison.labels, "Softmax"))
+    assert drawn[0].axes[0].yaxis_inverted() == (mode == "min")
 
 
 def test_curves_without_a_column_are_refused(tmp_path: Path) -> None:
