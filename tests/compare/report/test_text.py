@@ -83,6 +83,8 @@ def test_lower_is_better(tmp_path: Path) -> None:
     folder = small(tmp_path, {"Softmax": [0.3, 0.3], "Linear": [0.5, 0.5]}, metric="test/loss", mode="min")
     text = text_of(folder)
     assert "best test/loss (lower is better)" in text
+    put(folder / "baselines.json", {"rows": [{"name": "mean", "scores": {"test/loss": 0.2}}]})
+    assert "mean (0.2000), is better than every attention here." in text_of(folder)
     assert "Best quality: Softmax" in text
     assert lines_of(text)["Linear"][1] == "+0.2000 ± 0.0000"
 
@@ -146,6 +148,8 @@ def test_waiting_cells(tmp_path: Path) -> None:
     text = text_of(folder)
     assert "1 of 4 cells are not done: this table is preliminary." in text
     assert "failed" not in text
+    rows = csv.DictReader(as_csv(read(folder)).splitlines())
+    assert [row["status"] for row in rows] == ["done", "done", "done", "waiting"]
     for cell in (folder / "cells").iterdir():
         (cell / "result.json").unlink(missing_ok=True)
     text = text_of(folder)
