@@ -10,7 +10,7 @@ from datamodules.pairs.options import WindowOptions
 from tabattn.attention import AttentionFactory
 from tabattn.contract.devices import resolve_device
 from tabattn.pairs.estimator.observed import Layout, LongOptions
-from tabattn.pairs.estimator.settings import DEFAULT_SETTINGS, InferrerSettings
+from tabattn.pairs.estimator.settings import InferrerSettings, default_settings
 from tabattn.storage.hyperparameters import mechanism
 
 LAYOUTS: dict[str, Layout] = {"wide": WindowOptions(), "long": LongOptions()}
@@ -62,13 +62,14 @@ def check_arguments(given: dict[str, Any]) -> Training:
         type(seconds) is bool or not isinstance(seconds, Real) or not 0 < float(seconds) < math.inf
     ):
         raise ValueError(f"max_time must be None or a number of seconds above 0, got {seconds!r}")
-    settings = DEFAULT_SETTINGS if given["settings"] is None else given["settings"]
+    attention = mechanism(given["attention"])
+    settings = default_settings(attention) if given["settings"] is None else given["settings"]
     if not isinstance(settings, InferrerSettings):
         raise ValueError(f"settings must be None or InferrerSettings, got {settings!r}")
     layout_of(given["layout"])
     return Training(
         settings,
-        mechanism(given["attention"]),
+        attention,
         int(given["max_steps"]),
         None if seconds is None else float(seconds),
         int(given["patience"]),

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from datamodules.pairs.options import Augmentation, as_regimes
 from datamodules.pairs.regimes import Regime
+from tabattn.attention import AttentionFactory
 from tabattn.contract.checks import check_least
 from tabattn.optim import MuonAdamW
 from tabattn.optim.factories import OptimizerFactory
@@ -18,8 +20,8 @@ NETWORK: NetworkFactory = partial(
     heads=2,
     hidden=64,
     layers=2,
-    tokens=TokenOptions(fourier=4),
-    residual="nearest",
+    tokens=TokenOptions(fourier=4, distances=16, relative=True),
+    residual="parallel",
     centred=True,
     norm="before",
 )
@@ -74,3 +76,14 @@ class InferrerSettings:
 
 
 DEFAULT_SETTINGS = InferrerSettings()
+
+
+def default_settings(attention: AttentionFactory) -> InferrerSettings:
+    """Settings for a mechanism: the defaults, for one that does not read its keys without the distance bias."""
+    cls: Any = attention
+    while isinstance(cls, partial):
+        cls = cls.func
+    if getattr(cls, "reads_keys", True):
+        return DEFAULT_SETTINGS
+    network: Any = NETWORK
+    return InferrerSettings(network=partial(network, tokens=TokenOptions(fourier=4)))

@@ -1,5 +1,6 @@
 """SequenceInferrer: laws of its predictions, scikit-learn's conventions, and what the task of pairs predicts."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,12 @@ from sklearn.exceptions import NotFittedError
 
 from datamodules import TablePairs
 from datamodules.pairs import SplitEvaluation
+from tabattn.attention import MECHANISMS, Local, Pooling
 from tabattn.contract.errors import TableWarning
 from tabattn.optim.fitting import BestAverage, copied
 from tabattn.pairs.estimator import InferrerSettings, LongOptions, SequenceInferrer, WindowOptions
 from tabattn.pairs.estimator.observed import read
+from tabattn.pairs.estimator.settings import DEFAULT_SETTINGS, default_settings
 from tabattn.pairs.estimator.tasks import split_tasks, split_windows, windows_of
 from tabattn.tasks import PairInference
 from tests.pairs.estimator.cases import LONG, NETWORK, TINY, WIDE, inferrer, long, wide, window
@@ -346,3 +349,18 @@ def test_settings_are_checked() -> None:
 def test_tasks_of_a_long_table_are_in_the_order_of_their_numbers() -> None:
     rows = pd.DataFrame({"task": [10, 9, "b", 9.5], "member": "a", "x": 0.0, "y": 1.0})
     assert read(rows, None, LongOptions(), None).labels == [9, 9.5, 10, "b"]
+
+
+@pytest.mark.parametrize("name", list(MECHANISMS))
+def test_default_settings_serve_every_mechanism(name: str) -> None:
+    model = SequenceInferrer(WindowOptions(x="hour", length=8), attention=name, max_steps=1, device="cpu").fit(wide())
+    network: Any = model.network_
+    assert network.residual == "parallel"
+    assert network.tokens.waves.waves == (16 if MECHANISMS[name].reads_keys else 0)
+    assert np.isfinite(model.score(wide()))
+
+
+def test_default_settings_are_those_of_a_partial_too() -> None:
+    pooled = partial(partial(Pooling), window=3)
+    assert default_settings(pooled).network.keywords["tokens"].distances == 0  # type: ignore[attr-defined]
+    assert default_settings(partial(Local, window=3)) is DEFAULT_SETTINGS
