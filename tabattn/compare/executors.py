@@ -49,7 +49,7 @@ class Executor(Protocol):
 class Local:
     """Executor of this machine: a process for each cell, with pinned threads.
 
-    The processes are sessions of their own, so that Ctrl-C reaches only the one that asks them to save and to end.
+    The processes are groups of their own, so that Ctrl-C reaches only the one that asks them to save and to end.
 
     Args:
         folder: Folder of the comparison.
@@ -79,7 +79,7 @@ class Local:
             )
         command = [sys.executable, "-m", "tabattn.compare.worker", str(self.folder), key]
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0
         )
         self._running[key] = (process, place)
 

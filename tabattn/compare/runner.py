@@ -19,7 +19,7 @@ from tabattn.compare.worker import BUSY, DISK_FULL, SIGNALLED
 PAUSE = 0.2
 """Seconds between two looks at the folder."""
 
-MOST_DEATHS = 10
+MOST_DEATHS = 20
 """Kills of the workers of a cell, during one call, after which it has failed."""
 
 CRASHES = {

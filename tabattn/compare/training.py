@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
 from tabattn.cli import CLI
 from tabattn.compare import evaluation, machine
+from tabattn.compare.cells import code_version
 from tabattn.compare.leases import Lease
 from tabattn.compare.recorder import FIELDS, Recorder
 from tabattn.compare.store import Store
@@ -49,8 +51,13 @@ def run(store: Store, key: str, lease: Lease) -> dict[str, Any]:
 
     Returns:
         Content of ``result.json``.
+
+    Raises:
+        MisconfigurationException: The code is not that of the cell's name.
     """
     told, settings = store.description(key), store.comparison()
+    if told["versions"]["code"] != code_version():
+        raise MisconfigurationException("the code has changed since this cell was planned: start the comparison again")
     torch.set_num_threads(settings["threads"])
     os.chdir(settings["folder"])
     monitored = (told["config"].get("checkpoint") or {}).get("monitor")

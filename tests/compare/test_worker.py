@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tabattn.compare import leases, recorder, worker
+from tabattn.compare import leases, recorder, training, worker
 from tabattn.compare.leases import Lease
 from tabattn.compare.recorder import Recorder
 from tabattn.compare.store import Store
@@ -181,6 +181,16 @@ def test_a_failure_is_recorded_with_its_reason(tmp_path: Path, monkeypatch: pyte
     assert "validation logs no 'val/nothing'" in failure["reason"]
     assert failure["reason"] in failure["tail"]
     assert store.state(key) == "again"
+
+
+def test_a_cell_is_not_run_by_other_code_than_it_is_named_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, (key,) = comparison(tmp_path)
+    monkeypatch.setattr(training, "code_version", lambda: "other")
+    assert run(store, key) == 2
+    assert store.failures(key)[0]["reason"].startswith("the code has changed since this cell was planned")
+    assert store.entry(key).result is None
 
 
 def test_a_fault_of_the_program_is_a_failure_with_its_traceback(
