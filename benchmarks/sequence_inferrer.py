@@ -171,7 +171,7 @@ def infer(model: SequenceInferrer, table: Table, way: str) -> Inferred:
         rows = found["x"].to_numpy(dtype=np.int64)
         truth = np.full(len(found), np.nan)
         truth[last] = window.y[rows[last]]
-        kept = last & np.isfinite(truth) & ~window.shown[rows]
+        kept = last & np.isfinite(truth)
         density = model.log_density(asked, np.nan_to_num(truth))
         ends = (found[f"quantile_{level}"].to_numpy()[kept] for level in (0.05, 0.95))
         parts.append(Inferred(truth[kept], found["mean"].to_numpy()[kept], density[kept], *ends))

@@ -31,7 +31,9 @@ def test_networks_differ_in_the_bias_alone() -> None:
 
 
 def test_mechanisms_are_compared_with_one_size_of_the_context() -> None:
-    cli = pairs_sweep.build("Linear", 0, pairs_sweep.arguments(["--trainer.accelerator=cpu"]))
+    options = pairs_sweep.arguments(["--trainer.accelerator=cpu", "--attentions", "Linear", "Local"])
+    assert pairs_sweep.names(options) == ["Linear", "Local"]
+    cli = pairs_sweep.build("Linear", 0, options)
     assert not cli.datamodule.plan.every
     assert cli.model.hparams["attention"]["class_path"].endswith("Linear")
 
