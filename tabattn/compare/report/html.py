@@ -57,7 +57,7 @@ def _section(
     """Everything that the page shows of one machine."""
     curves = figures.curves_of(group)
     seed, attention = maps.maps_of(group)
-    layers, largest = maps.layers(attention)
+    layers = maps.layers(attention)
     kinds = [("score", "step"), ("score", "seconds"), ("loss", "step"), ("loss", "seconds")]
     score = comparison.metric.replace("test/", "val/", 1)
     pictures = {
@@ -80,7 +80,6 @@ def _section(
         "ranking": None if sets is None else sets.ranking,
         "note": "" if sets is None else sets.note,
         "maps": layers,
-        "largest": shown(largest, 3),
         "seed": seed,
         **{
             kind: [unique(svg, f"{name}-{kind}-{at}") for at, svg in enumerate(svgs) if svg]

@@ -1,4 +1,4 @@
-"""Attention maps of all mechanisms on the same example, as pictures in one colour scale."""
+"""Attention maps of all mechanisms on the same example, as pictures in one colour scale for each layer."""
 
 import base64
 import io
@@ -20,6 +20,8 @@ ZERO = (0.62, 0.62, 0.66, 1.0)
 """Colour of a weight of exactly 0."""
 GAP = 2
 """Columns between two heads."""
+SHARE = 0.98
+"""Share of the positive weights of a layer within its colour scale; larger ones have its last colour."""
 
 Maps = Mapping[str, NDArray[np.float32]]
 """Maps ``(heads, queries, keys)`` by module path."""
@@ -40,10 +42,11 @@ class Strip(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """Maps of all attentions in one layer."""
+    """Maps of all attentions in one layer, and the weight at the end of their colour scale."""
 
     name: str
     strips: list[Strip]
+    largest: float
 
 
 def read_maps(path: Path) -> Maps:
@@ -70,16 +73,18 @@ def maps_of(group: Group) -> tuple[int | None, dict[str, Maps]]:
     return seed, found
 
 
-def layers(found: Mapping[str, Maps]) -> tuple[list[Layer], float]:
-    """Pictures of some layers in one scale, whose largest weight is returned too."""
-    chosen = _chosen(found)
-    shown = {label: {name: maps[name][:HEADS] for name in chosen if name in maps} for label, maps in found.items()}
-    weights = [part[np.isfinite(part)] for maps in shown.values() for part in maps.values()]
-    largest = max((float(part.max(initial=0.0)) for part in weights), default=0.0) or 1.0
+def layers(found: Mapping[str, Maps]) -> list[Layer]:
+    """Pictures of some layers, each in one scale for all attentions."""
     return [
-        Layer(name, [_strip(label, maps[name], largest) for label, maps in shown.items() if name in maps])
-        for name in chosen
-    ], largest
+        _layer(name, {label: maps[name][:HEADS] for label, maps in found.items() if name in maps})
+        for name in _chosen(found)
+    ]
+
+
+def _layer(name: str, shown: Maps) -> Layer:
+    positive = np.concatenate([part[np.isfinite(part) & (part > 0)] for part in shown.values()])
+    largest = float(np.quantile(positive, SHARE)) if positive.size else 1.0
+    return Layer(name, [_strip(label, maps, largest) for label, maps in shown.items()], largest)
 
 
 def _chosen(found: Mapping[str, Maps]) -> list[str]:
@@ -98,7 +103,7 @@ def _chosen(found: Mapping[str, Maps]) -> list[str]:
 
 def colours(weights: NDArray[np.float32], largest: float) -> NDArray[np.float64]:
     """Colours of weights by their square root, so that one large weight leaves the others visible; 0 is grey."""
-    scaled = np.sqrt(np.clip(np.nan_to_num(weights), 0, None) / largest)
+    scaled = np.sqrt(np.clip(np.nan_to_num(weights), 0, largest) / largest)
     found: NDArray[np.float64] = colormaps["magma"](scaled)
     found[(weights == 0) | ~np.isfinite(weights)] = ZERO
     return found
@@ -106,10 +111,12 @@ def colours(weights: NDArray[np.float32], largest: float) -> NDArray[np.float64]
 
 def _strip(label: str, maps: NDArray[np.float32], largest: float) -> Strip:
     heads, queries, keys = maps.shape
-    picture = np.zeros((queries, heads * keys + (heads - 1) * GAP, 4))
+    wide = max(1, queries // max(1, keys))
+    width = keys * wide
+    picture = np.zeros((queries, heads * width + (heads - 1) * GAP, 4))
     for head, weights in enumerate(maps):
-        left = head * (keys + GAP)
-        picture[:, left : left + keys] = colours(weights, largest)
+        left = head * (width + GAP)
+        picture[:, left : left + width] = colours(weights, largest).repeat(wide, axis=1)
     sparse = float((maps == 0).mean()) if maps.size else 0.0
     told = f"{heads} heads, {queries} queries, {keys} keys" + (f", {sparse:.0%} exactly 0" if sparse else "")
     return Strip(label, as_uri(picture), told)

@@ -233,24 +233,34 @@ def test_maps_share_a_scale_and_zeros_are_grey() -> None:
     strong = np.zeros((1, 2, 2), dtype=np.float32)
     strong[0, 0] = 0.0, 1.0
     weak = np.full((6, 2, 2), 0.25, dtype=np.float32)
-    layers, largest = maps.layers({"A": {f"l{at}": strong for at in range(9)}, "B": {"l0": weak, "l1": weak}})
-    assert largest == 1
+    layers = maps.layers({"A": {f"l{at}": strong for at in range(9)}, "B": {"l0": weak, "l1": weak}})
+    # Of l0 there are 24 weights of .25 in four heads, and one of 1 above the 98th percentile.
+    assert layers[0].largest == pytest.approx(0.25 + 0.75 * 0.68, abs=1e-6)
+    assert layers[3].largest == 1
     assert [layer.name for layer in layers] == ["l0", "l1", "l2", "l8"]
     many = {f"l{at}": weak for at in range(9)}
-    assert [layer.name for layer in maps.layers({"A": many, "B": many})[0]] == ["l0", "l3", "l5", "l8"]
+    assert [layer.name for layer in maps.layers({"A": many, "B": many})] == ["l0", "l3", "l5", "l8"]
     assert [strip.label for strip in layers[0].strips] == ["A", "B"]
     assert layers[0].strips[0].described == "1 heads, 2 queries, 2 keys, 75% exactly 0"
     assert layers[0].strips[1].described == "4 heads, 2 queries, 2 keys"
-    found = maps.colours(strong[0], largest)
+    found = maps.colours(strong[0], 1.0)
     assert tuple(found[1, 1]) == maps.ZERO
     assert tuple(found[0, 1]) != maps.ZERO
+    assert tuple(maps.colours(strong[0], 0.5)[0, 1]) == tuple(found[0, 1])
     # A quarter of the largest weight has half the scale.
     assert maps.colours(weak[0], 1.0)[0, 0] == pytest.approx(maps.colours(np.float32([[1.0]]), 4.0)[0, 0])
 
 
+def test_maps_of_few_keys_are_widened() -> None:
+    narrow, square = np.ones((1, 8, 2), dtype=np.float32), np.ones((1, 8, 8), dtype=np.float32)
+    strips = maps.layers({"A": {"l": narrow}, "B": {"l": square}})[0].strips
+    assert strips[0].image == strips[1].image
+    assert strips[0].described == "1 heads, 8 queries, 2 keys"
+
+
 def test_maps_without_finite_weights(tmp_path: Path) -> None:
-    layers, largest = maps.layers({"A": {"l": np.full((1, 2, 2), np.nan, dtype=np.float32)}})
-    assert largest == 1
+    layers = maps.layers({"A": {"l": np.full((1, 2, 2), np.nan, dtype=np.float32)}})
+    assert layers[0].largest == 1
     assert layers[0].strips[0].image.startswith("data:image/png;base64,")
 
 
