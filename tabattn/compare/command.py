@@ -143,10 +143,12 @@ def run(store: Store, settings: Settings, options: argparse.Namespace, signals: 
     executor = executor_of(options.executor, store.folder, settings.threads, plan.gpu(planned[0].config))
     store.folder.mkdir(parents=True, exist_ok=True)
     with planning(store.folder, signals):
-        if store.exists:
-            settings = settings.joined(Settings.read(store.comparison()["settings"]), store.folder)
-            planned = plan.cells_of(settings)
         command = shlex.join(["python", "-m", "tabattn.compare", *sys.argv[1:]])
+        if store.exists:
+            earlier = Settings.read(store.comparison()["settings"])
+            settings = settings.joined(earlier, store.folder)
+            planned = plan.cells_of(settings)
+            command = store.comparison()["command"] if settings == earlier else command
         prepare(store, settings, planned, signals, command, timing=not options.no_timing)
     keys = [cell.key for cell in planned]
     try:

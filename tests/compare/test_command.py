@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ def test_a_comparison_is_run_once_and_grows(capfd: pytest.CaptureFixture[str]) -
     with Path("the out", "report.csv").open() as file:
         assert len(list(csv.DictReader(file))) >= 4
     assert json.loads(Path("the out", "report.json").read_text())["results"]
+
+
+def test_the_command_is_that_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(*words: str) -> str:
+        monkeypatch.setattr("sys.argv", ["compare", *words])
+        compare(*words)
+        return str(Store(Path("out")).comparison()["command"]).removeprefix("python -m tabattn.compare ")
+
+    first = shlex.join(["--attention=Softmax", *FIRST])
+    assert written("--attention=Softmax", *FIRST) == first
+    assert written() == first
+    assert written("--attention=Linear") == "--attention=Linear"
 
 
 def test_a_dry_run_lists_the_cells_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from tabattn.compare.report.lines import Group
 from tabattn.compare.report.sets import DATA_SETS, Board, Sets
 from tabattn.compare.report.statistics import Estimate
 from tabattn.compare.report.text import failures, table
-from tabattn.compare.report.words import answers, cautions, places_of, question, shown, with_error
+from tabattn.compare.report.words import answers, cautions, places_of, question, with_error
 
 COSTS = ("step time, ms", "memory, MB")
 ELO = (0, 2000)

@@ -88,8 +88,8 @@ def test_page_is_valid_and_complete(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     # Two pictures of cost, four of learning, one of ranks, beside the samples of the legend.
     assert text.count('role="img"') == 7
-    # Four mechanisms in three layers, and the scale.
-    assert text.count("<img") == 13
+    # Four mechanisms in three layers, each with its scale.
+    assert text.count("<img") == 15
     assert "currentColor" in text
     assert "#010203" not in text
 
