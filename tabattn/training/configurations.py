@@ -94,7 +94,9 @@ def with_packaged(words: ArgsType) -> ArgsType:
 def _path(value: str, named: bool) -> str:
     """Path of the configuration that a value refers to, or the value itself."""
     inner = value.removeprefix("configs/")
-    if not NAME.fullmatch(value) or value.startswith("-") or (inner == value and not named) or os.path.exists(value):
+    # A folder of the name of a configuration, such as one of results, does not hide it.
+    there = os.path.exists(value) and not os.path.isdir(value)
+    if not NAME.fullmatch(value) or value.startswith("-") or (inner == value and not named) or there:
         return value
     names = (inner, f"{inner}.yaml") if named else (inner,)
     for path in (CONFIGS / name for name in names):

@@ -21,9 +21,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 STEPS = 400
 
 
-def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *words: str, log: str = "log") -> "subprocess.Popen[bytes]":
+    """Start a comparison, whose messages go to a file beside its folder."""
     command = [sys.executable, "-m", "tabattn.compare", "--out", str(folder), "--no-timing", *words]
-    return subprocess.Popen(command, env=machine.environment(1), stderr=subprocess.PIPE, text=True)
+    with folder.with_suffix(f".{log}").open("wb") as file:
+        return subprocess.Popen(command, env=machine.environment(1), stdout=file, stderr=file)
 
 
 def wait_until(found: Callable[[], Any]) -> None:
@@ -48,12 +50,11 @@ def test_two_runners_share_the_cells_and_ctrl_c_saves_them(tmp_path: Path) -> No
     store = Store(folder)
     wait_until(lambda: trains(store))
     first.send_signal(signal.SIGINT)
-    _, told = first.communicate()
-    assert first.returncode == 130
-    assert "to go on: python -m tabattn.compare --out" in told
+    assert first.wait() == 130
+    assert "to go on: python -m tabattn.compare --out" in folder.with_suffix(".log").read_text()
     assert not any(leases.held(store.cell(entry.key)) for entry in store.cells())
     assert any("SIGTERM: saved" in path.read_text() for path in folder.glob("cells/*/attempts/1/log.txt"))
-    both = [start(folder), start(folder)]
+    both = [start(folder, log=log) for log in ("first", "second")]
     assert [each.wait() for each in both] == [0, 0]
     entries = store.cells()
     assert [entry.state for entry in entries] == ["done"] * 3

@@ -38,6 +38,14 @@ def test_a_file_of_the_users_goes_first() -> None:
     assert with_packaged(["--config", "prior"]) == ["--config", "prior"]
 
 
+def test_a_folder_of_the_same_name_does_not_hide_a_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prior").mkdir()
+    assert with_packaged(["--config", "prior"]) == ["--config", str(CONFIGS / "prior.yaml")]
+
+
 def test_a_configuration_that_is_not_there_is_one_line() -> None:
     with pytest.raises(MisconfigurationException, match=r"config: there is no file priro, .*pairs, .* mean prior\?"):
         with_packaged(["fit", "--config=priro"])
