@@ -16,9 +16,11 @@ import pytest
 from tabattn.compare.dask import Dask
 from tabattn.compare.executors import Executor, executor_of, threads_for
 from tabattn.compare.remote import LOST, Ended, Work, environment
+from tabattn.compare.runner import Runner, Signals
 from tabattn.compare.slurm import Slurm, slurm_options
+from tests.compare.tiny import comparison
 
-TIME = 60.0
+TIME = 240.0
 """Seconds to wait for what takes one."""
 
 
@@ -244,3 +246,27 @@ def test_missing_extras(text: str, module: str, extra: str, folder: Path, monkey
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=rf"the package {module} is missing: pip install 'tabattn\[{extra}\]'"):
         executor_of(text, folder, 1, gpu=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_comparison_on_two_dask_workers(tmp_path: Path) -> None:
+    """One of which is killed: no cell is lost, and none has two results."""
+    distributed = pytest.importorskip("distributed")
+    store, keys = comparison(tmp_path / "compared", ("Softmax", "Linear"), seeds=2)
+    said: list[str] = []
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+        executor = Dask(store.folder, made.scheduler_address, 1)
+        workers = list(executor.client.run(os.getpid).values())
+        assert len(workers) == 2
+
+        def kill() -> None:
+            until(store.cell(keys[0]) / "lease.json")
+            os.kill(workers[0], signal.SIGKILL)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        Runner(store, keys, executor, Signals(), said.append).run()
+        thread.join()
+    assert [store.state(key) for key in keys] == ["done"] * 4
+    assert sum(len(store.attempts(key)) for key in keys) <= 5
