@@ -219,7 +219,7 @@ def test_a_signal_before_training(hook: str, capsys: pytest.CaptureFixture[str])
 def test_a_signal_while_the_command_line_is_read(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tabattn.training.cli.CLI", lambda args: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("tabattn.training.cli.CLI", lambda args, **_: os.kill(os.getpid(), signal.SIGTERM))
     assert main(STEPS) == 143
     assert capsys.readouterr().err == "SIGTERM: stopped outside of training, there is nothing to save\n"
 
