@@ -14,7 +14,12 @@ def main() -> None:
     Path(folder, f"{key}.txt").write_text(f"{os.environ['OMP_NUM_THREADS']} {' '.join(rest)}")
     if name == "exits":
         sys.exit(int(value))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    def save(*_: object) -> None:
+        Path(folder, "saved").touch()
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, save)
     Path(folder, "begun").touch()
     time.sleep(60)
 

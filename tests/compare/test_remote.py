@@ -120,7 +120,7 @@ def test_dask(folder: Path, cluster: Any) -> None:
     until(folder / "begun")
     executor.stop()
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("begun", "comparison.json", "exits-0.txt", "exits-3.txt", "exits-75.txt", "waits.txt")
+        *("begun", "comparison.json", "exits-0.txt", "exits-3.txt", "exits-75.txt", "saved", "waits.txt")
     ]
 
 

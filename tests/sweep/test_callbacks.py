@@ -3,9 +3,11 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 
 from tabattn.sweep.callbacks import Pace, Reports, interval
@@ -36,13 +38,19 @@ class Steps(Callback):
             self.found.append(trainer.global_step)
 
 
-def trial(folder: Folder, *words: str, others: int = 0, metric: str = "val/loss") -> tuple[int, list[int], Any]:
-    """Train a trial after others of score 0; return the status, the steps of validations, and the trial."""
+def trial(
+    folder: Folder, *words: str, others: int = 0, before: float = 0.0, metric: str = "val/loss"
+) -> tuple[int, list[int], Any]:
+    """Train a trial after others of score 0, and another one before their end.
+
+    Returns:
+        The status, the steps of validations, and the trial.
+    """
     study = load(folder)
     for _ in range(others):
         other = study.ask()
         for step in (4, 8, 12, 16, 20):
-            other.report(0.0, step)
+            other.report(0.0 if step == 20 else before, step)
         study.tell(other, 0.0)
     asked = study.ask()
     steps = Steps()
@@ -87,6 +95,28 @@ def test_a_trial_behind_the_others_is_stopped(tmp_path: Path) -> None:
 def test_a_trial_before_the_others_is_not_stopped(tmp_path: Path) -> None:
     _, steps, _ = trial(sweep(tmp_path / "sweep", mode="max"), others=5)
     assert steps == [4, 8, 12, 16, 20]
+
+
+def test_a_trial_that_falls_behind_at_its_end_is_complete(tmp_path: Path) -> None:
+    folder = sweep(tmp_path / "sweep", mode="min")
+    _, steps, _ = trial(folder, others=5, before=1e9)
+    assert steps == [4, 8, 12, 16, 20]
+    assert json.loads((folder.path / "outcome.json").read_text())["state"] == "complete"
+
+
+def test_a_score_that_is_no_number_does_not_count(tmp_path: Path) -> None:
+    study = load(sweep(tmp_path / "sweep"))
+    reports = Reports(study, study.ask()._trial_id, "val/loss", 4, tmp_path / "outcome.json")
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+    trainer: Any = SimpleNamespace(sanity_checking=False, is_global_zero=True, strategy=strategy, should_stop=False)
+    trainer.global_step, trainer.max_steps, trainer.callback_metrics = 4, 20, {"val/loss": torch.tensor(torch.nan)}
+    task: Any = None
+    reports.on_validation_end(trainer, task)
+    reports.on_fit_end(trainer, task)
+    assert not (tmp_path / "outcome.json").exists()
+    trainer.callback_metrics["val/loss"] = torch.tensor(0.5)
+    reports.on_validation_end(trainer, task)
+    assert reports.scores == {4: 0.5}
 
 
 @pytest.mark.parametrize("changes", [{"others": 4}, {"others": 5, "prune": False}])

@@ -36,6 +36,20 @@ def test_failures_have_reasons(tmp_path: Path) -> None:
     assert rows[2]["reason"].startswith("killed by signal 9")
 
 
+def test_a_trial_that_cannot_be_measured_is_not_trained(tmp_path: Path) -> None:
+    folder = sweep(tmp_path, budget={"kind": "seconds", "value": 5.0})
+    calls: list[tuple[str, ...]] = []
+
+    class Unmeasured(Computed):
+        def _process(self, number: int, *what: str) -> int:
+            calls.append(what)
+            return super()._process(number, *what)
+
+    lines = Unmeasured(folder, 1, lambda params: 1).run()
+    assert calls == [("pace",)]
+    assert lines[0].endswith("failed: it ends with 1")
+
+
 def test_a_run_without_a_score_fails(tmp_path: Path) -> None:
     assert ended(tmp_path, 0) == ("FAIL", None, {"reason": "no validation gave a finite score"})
     (tmp_path / "log.txt").write_text("Traceback\nerror: first\nValueError: wrong\nerror: the disk is full\n\n")
