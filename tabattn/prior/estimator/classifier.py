@@ -29,10 +29,11 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     ``fit`` encodes and stores the rows, which are the context of every prediction. With the weights of the package,
     predictions mix the network, which is not trained further, with a kernel ridge classifier of the same rows (the
-    kernel member); ``kernel_weight=0`` leaves it out. Columns may hold
-    numbers, text, categories, dates and missing cells, in a table of any kind: pandas, Arrow, lists of rows, arrays,
-    sparse matrices. Guesses about them are reported by ``tabattn.contract.errors.TableWarning``. Labels may be of any
-    type whose values can be sorted: numbers, text, truth values, dates, intervals, decimals.
+    kernel member); ``kernel_weight=0`` leaves it out.
+
+    Columns may hold numbers, text, categories, dates and missing cells, in a table of any kind: pandas, Arrow, lists of
+    rows, arrays, sparse matrices. Guesses about them are reported by ``tabattn.contract.errors.TableWarning``. Labels
+    may be of any type whose values can be sorted: numbers, text, truth values, dates, intervals, decimals.
 
     Args:
         model: The network: None = the weights that ship with the package; or a file of weights (.safetensors), a
@@ -47,8 +48,8 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             warning.
         chunk_rows: Rows per forward pass; fewer take less memory and give the same predictions.
         plain: Whether the network reads the table once and as it is: cells unscaled, constant columns kept, columns and
-            sorted classes in their order. With ``temperature=1`` a converted network then
-            predicts what the classifier of its original does.
+            sorted classes in their order. With ``temperature=1`` a converted network then predicts what the classifier
+            of its original does.
         cache: Whether to keep the KV cache of the context, so that only the first prediction computes it. Takes ``4 x
             layers x context rows x columns x 2 dim`` bytes for each member.
         device: ``auto`` (a GPU if there is one), or the name of a torch device.
