@@ -21,7 +21,7 @@ from tabattn.contract.errors import message_of
 from tabattn.storage import provenance
 from tabattn.training.status import constructor_error
 
-OWN = ("training.py", "recorder.py", "evaluation.py")
+OWN = ("training.py", "validations.py", "recorder.py", "evaluation.py")
 """Files of this package on which a result depends; changes of the others leave cells as they are."""
 
 OPTION = re.compile(r":(?=\w[\w.]*=)")

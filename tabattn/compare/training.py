@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from tabattn.cli import CLI
 from tabattn.compare import evaluation, machine
@@ -18,6 +18,7 @@ from tabattn.compare.cells import code_version
 from tabattn.compare.leases import Lease
 from tabattn.compare.recorder import FIELDS, Recorder
 from tabattn.compare.store import Store
+from tabattn.compare.validations import Validations
 from tabattn.contract.errors import DataError
 from tabattn.storage.checkpoint_files import load
 from tabattn.storage.files import write_checkpoint
@@ -29,11 +30,12 @@ class CellCLI(CLI):
     Args:
         arguments: Words after ``fit``.
         recorder: Added to the trainer.
+        callbacks: Added to the trainer, before the recorder.
     """
 
-    def __init__(self, arguments: Sequence[str], recorder: Recorder) -> None:
+    def __init__(self, arguments: Sequence[str], recorder: Recorder, callbacks: Sequence[Callback] = ()) -> None:
         self.recorder = recorder
-        super().__init__(["fit", *arguments])
+        super().__init__(["fit", *arguments], callbacks=callbacks)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
@@ -96,21 +98,25 @@ def train(store: Store, told: dict[str, Any], lease: Lease, recorder: Recorder) 
     """
     name, version = slug(told["label"]), f"seed_{told['seed']}"
     checkpoints = lease.attempt / name / version / "checkpoints"
-    arguments = [*told["arguments"], *budget_flags(told["config"], told["steps"]), "--checkpoint.dirpath=null"]
+    arguments = [*told["arguments"], *budget_flags(told["steps"]), "--checkpoint.dirpath=null"]
     arguments += [f"--run.root={lease.attempt}", f"--run.name={name}", f"--run.version={version}"]
     if inherit(store, told["key"], lease, checkpoints):
         arguments.append(f"--ckpt_path={checkpoints / 'last.ckpt'}")
-    return CellCLI([*arguments, "--trainer.enable_progress_bar=false"], recorder), checkpoints
+    arguments.append("--trainer.enable_progress_bar=false")
+    return CellCLI(arguments, recorder, validations(told["config"], told["steps"])), checkpoints
 
 
-def budget_flags(config: dict[str, Any], steps: int) -> list[str]:
-    """Flags for a number of steps, with validations at equal distances and at the end."""
-    trainer = config["trainer"]
+def budget_flags(steps: int) -> list[str]:
+    """Flags for a number of steps."""
+    return [f"--trainer.max_steps={steps}", "--trainer.max_epochs=-1", "--trainer.max_time=null"]
+
+
+def validations(config: dict[str, Any], steps: int) -> list[Callback]:
+    """Validations at equal distances and at the end; none where the configuration has an interval of its own."""
+    if config["trainer"].get("val_check_interval") is not None:
+        return []
     parts = next(parts for parts in (5, 4, 6, 3, 7, 2, 8, 1) if steps % parts == 0)
-    every = steps // parts * (trainer.get("accumulate_grad_batches") or 1)
-    asked = trainer.get("val_check_interval") is not None
-    validations = [] if asked else [f"--trainer.val_check_interval={every}", "--trainer.check_val_every_n_epoch=null"]
-    return [f"--trainer.max_steps={steps}", "--trainer.max_epochs=-1", "--trainer.max_time=null", *validations]
+    return [Validations(steps // parts)]
 
 
 def inherit(store: Store, key: str, lease: Lease, checkpoints: Path) -> bool:

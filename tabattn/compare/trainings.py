@@ -46,7 +46,7 @@ class Training:
     entered: bool = False
     """Whether the training came to its first batch."""
     after: Callable[["Training", int], None] | None = None
-    """Called before each batch of the Trainer's own loop, which follows the measurement; None = there is no loop."""
+    """Called before each step of the Trainer's own loop, which follows the measurement; None = there is no loop."""
 
     def build(self, folder: str) -> None:
         """Build task, data and trainer.
@@ -76,14 +76,19 @@ class Training:
     def _loader(self, loader: Any) -> Any:
         """Draw the batches that all steps take, spread over the whole training."""
         if not self.drawn:
-            steps = (
-                self.trainer.max_steps if self.trainer.max_steps > 0 else len(loader) * (self.trainer.max_epochs or 1)
-            )
-            self.drawn = list(spread(loader, self.batches, steps))
+            count = self.trainer.max_steps * self.accumulated
+            if self.trainer.max_steps <= 0:
+                count = len(loader) * (self.trainer.max_epochs or 1)
+            self.drawn = list(spread(loader, self.batches, count))
         return _Cycle(self.drawn, len(loader))
 
+    @property
+    def accumulated(self) -> int:
+        """Batches of a step."""
+        return self.trainer.accumulate_grad_batches
+
     def fit(self, inside: Callable[[], None]) -> None:
-        """Start the training, call ``inside`` before its first batch, then ``after`` before each.
+        """Start the training, call ``inside`` before its first batch, then ``after`` before each step.
 
         Args:
             inside: Called when everything is set up.
@@ -108,16 +113,17 @@ class Training:
         """Take a training step without the Trainer's loop: loss, gradients, clipping and optimizer.
 
         Args:
-            number: Number of the batch.
+            number: Number of the batch, the first one of those whose gradients are accumulated.
         """
         plugin, optimizer = self.trainer.precision_plugin, self.optimizer
         scaler = getattr(plugin, "scaler", None)
         with silent(self.task):
             optimizer.zero_grad()
-            with plugin.forward_context():
-                loss = self.task.training_step(self.placed[number], number)
-            assert isinstance(loss, Tensor)
-            (loss if scaler is None else scaler.scale(loss)).backward()
+            for place in range(number, number + self.accumulated):
+                with plugin.forward_context():
+                    loss = self.task.training_step(self.placed[place % len(self.placed)], place)
+                assert isinstance(loss, Tensor)
+                (loss if scaler is None else scaler.scale(loss)).div(self.accumulated).backward()
             if scaler is not None:
                 scaler.unscale_(optimizer)
             if (clip := self.trainer.gradient_clip_val) is not None:
@@ -144,7 +150,7 @@ class _Cycle:
 
 
 class _Entry(Callback):
-    """Callback that calls a function before the first batch of a training, and another before each."""
+    """Callback that calls a function before the first batch of a training, and another before each step."""
 
     def __init__(self, training: Training, inside: Callable[[], None]) -> None:
         self.training = training
@@ -159,7 +165,8 @@ class _Entry(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         assert self.training.after is not None
-        self.training.after(self.training, batch_idx % len(self.training.drawn))
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self.training.after(self.training, batch_idx % len(self.training.drawn))
 
 
 @contextlib.contextmanager
@@ -172,19 +179,19 @@ def silent(task: LightningModule) -> Iterator[None]:
         del task.__dict__["log"], task.__dict__["log_dict"]
 
 
-def spread(loader: Any, count: int, steps: int) -> Iterator[Any]:
+def spread(loader: Any, count: int, total: int) -> Iterator[Any]:
     """Yield batches of a loader that are spread over a training, whose batches may change in size.
 
     Args:
         loader: Loader of the training; one without a position yields its first batches.
         count: Number of batches.
-        steps: Steps of the training.
+        total: Batches of the training.
     """
     if not hasattr(loader, "load_state_dict"):
         yield from itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), count)
         return
     for number in range(count):
-        loader.load_state_dict({"position": steps * (2 * number + 1) // (2 * count)})
+        loader.load_state_dict({"position": total * (2 * number + 1) // (2 * count)})
         yield next(iter(loader))
 
 

@@ -1,9 +1,8 @@
-"""Callbacks of a trial: it validates at even intervals, reports to its study, and is stopped where it falls behind."""
+"""Callbacks of a trial: it reports validations to its study, is stopped where it falls behind, and is measured."""
 
 import json
 import math
 import statistics
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,6 @@ WARMUP = 3
 
 MEASURED = 20
 """Most steps that are measured."""
-
-NEVER = sys.maxsize
-"""Interval of batches that no training has."""
 
 SHARE = 0.05
 """Share of a budget of seconds after which enough is measured."""
@@ -47,31 +43,17 @@ class Reports(Callback):
         study: The study, whose pruner decides.
         trial: Identifier of the trial in its storage.
         metric: Validation metric.
-        every: Steps between validations.
         out: File of the outcome: ``{"state": "complete"|"pruned", "best": ..., "step": ..., "steps": ...}``.
     """
 
-    def __init__(self, study: "Study", trial: int, metric: str, every: int, out: Path) -> None:
+    def __init__(self, study: "Study", trial: int, metric: str, out: Path) -> None:
         self.study = study
         self.storage: BaseStorage = study._storage
         self.trial = trial
         self.metric = metric
-        self.every = every
         self.out = out
-        self.step = 0
         self.scores: dict[int, float] = {}
         self.pruned = False
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave no validation but those of this callback."""
-        trainer.check_val_every_n_epoch = None
-        trainer.val_check_interval = NEVER
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Have a validation follow where it is due: an interval of batches would miss steps of fewer batches."""
-        due = trainer.global_step > self.step and trainer.global_step % self.every == 0
-        self.step = trainer.global_step
-        trainer.val_check_batch = 1 if due else NEVER
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from tabattn.cli import main as train
+from tabattn.compare.validations import Validations
 from tabattn.sweep.callbacks import Pace, Reports, interval
 from tabattn.sweep.folder import Folder
 from tabattn.sweep.study import load
@@ -37,11 +38,11 @@ def run(folder: Folder, number: int) -> int:
     steps = steps_of(folder, number)
     study = load(folder)
     trial = study.get_trials(deepcopy=False)[number]._trial_id
-    every = interval(steps, settings.validations)
-    reports = Reports(study, trial, settings.metric, every, own / "outcome.json")
+    validations = Validations(interval(steps, settings.validations))
+    reports = Reports(study, trial, settings.metric, own / "outcome.json")
     length = [f"--trainer.max_steps={steps}", "--trainer.max_epochs=-1", "--trainer.max_time=null"]
     place = [f"--run.root={own}", "--run.name=.", "--run.version=run"]
-    return train(["fit", *_arguments(own), *length, *place, *UNWATCHED], callbacks=[reports])
+    return train(["fit", *_arguments(own), *length, *place, *UNWATCHED], callbacks=[validations, reports])
 
 
 def steps_of(folder: Folder, number: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tabattn.attention import Softmax
-from tabattn.compare import timing
+from tabattn.compare import timing, trainings
 from tabattn.compare.clocks import Clock, Spans, mechanisms
 from tabattn.compare.store import Store
 from tabattn.compare.timing import first_seeds, main, measure
@@ -94,16 +94,18 @@ def test_all_take_the_same_batches_in_turn(monkeypatch: pytest.MonkeyPatch) -> N
         assert torch.equal(one.y, other.y)
 
 
-def test_a_step_is_that_of_the_trainer() -> None:
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_step_is_that_of_the_trainer(accumulated: int) -> None:
     """Weights after steps outside the loop are those of the Trainer's own."""
     trained: list[list[torch.Tensor]] = []
+    flags = ("--lr_scheduler=null", f"--trainer.accumulate_grad_batches={accumulated}")
     for own in (True, False):
-        training = Training("Softmax", cell("Softmax", "--lr_scheduler=null")[1], 3)
+        training = Training("Softmax", cell("Softmax", *flags)[1], 3)
 
         def use(started: list[Training], own: bool = own) -> None:
             if own:
                 for number in range(3):
-                    started[0].step(number)
+                    started[0].step(number * accumulated % 3)
 
         def after(training: Training, number: int) -> None:
             if training.trainer.global_step == 3:
@@ -114,6 +116,26 @@ def test_a_step_is_that_of_the_trainer() -> None:
         assert not training.reason
         trained.append([part.detach() for part in training.task.parameters()])
     assert all(map(torch.equal, *trained))
+
+
+def test_the_loop_is_timed_by_steps() -> None:
+    """Also where a step takes several batches: the Trainer takes about as long as the steps alone."""
+    row = rows(cell("tests.compare.slow.Slow", "--trainer.accumulate_grad_batches=3"))["Slow"]
+    # Two layers of three seconds, for each of three batches.
+    assert row["step_ms"] == pytest.approx(18000, rel=1e-3)
+    assert row["loop_ms"] == pytest.approx(18000, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "batches"), [(("--trainer.accumulate_grad_batches=3", "--trainer.max_steps=50"), 150), ((), 2000)]
+)
+def test_batches_are_those_of_all_steps(monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], batches: int) -> None:
+    totals: list[int] = []
+    monkeypatch.setattr(
+        trainings, "spread", lambda *given: totals.append(given[2]) or itertools.islice(given[0], given[1])
+    )
+    together([Training("Softmax", cell("Softmax", *flags)[1], 2)], lambda started: None)
+    assert totals == [batches]
 
 
 def test_batches_are_spread_over_the_training() -> None:

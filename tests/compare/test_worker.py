@@ -13,7 +13,8 @@ from tabattn.compare import leases, recorder, training, worker
 from tabattn.compare.leases import Lease
 from tabattn.compare.recorder import Recorder
 from tabattn.compare.store import Store
-from tabattn.compare.training import budget_flags, moved, slug
+from tabattn.compare.training import moved, slug, validations
+from tabattn.compare.validations import Validations
 from tests.compare.tiny import FLAGS, comparison
 
 
@@ -223,17 +224,34 @@ def test_a_full_disk_is_no_failure_of_the_cell(
     assert store.state(key) == "waiting"
 
 
-def test_validations_are_at_equal_distances_and_at_the_end() -> None:
-    config: dict[str, Any] = {"trainer": {"val_check_interval": None, "accumulate_grad_batches": 2}}
-    assert "--trainer.val_check_interval=200" in budget_flags(config, 500)
-    assert "--trainer.val_check_interval=6" in budget_flags(config, 9)
-    assert "--trainer.val_check_interval=22" in budget_flags(config, 11)
-    config["trainer"]["val_check_interval"] = 7
-    assert budget_flags(config, 500) == [
-        "--trainer.max_steps=500",
-        "--trainer.max_epochs=-1",
-        "--trainer.max_time=null",
-    ]
+@pytest.mark.parametrize(("steps", "every"), [(500, 100), (9, 3), (11, 11), (8, 2)])
+def test_validations_are_at_equal_distances_and_at_the_end(steps: int, every: int) -> None:
+    (found,) = validations({"trainer": {"val_check_interval": None}}, steps)
+    assert isinstance(found, Validations)
+    assert found.every == every
+
+
+def test_an_interval_of_the_configuration_stays() -> None:
+    assert validations({"trainer": {"val_check_interval": 7}}, 500) == []
+
+
+def test_intervals_are_checked() -> None:
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        Validations(0)
+
+
+@pytest.mark.parametrize("step", [None, 3, 4, 5])
+def test_validations_count_steps_where_gradients_are_accumulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int | None
+) -> None:
+    """Also where an epoch of three batches, so of two steps, is no multiple of the accumulated batches."""
+    flags = (*FLAGS, "--trainer.accumulate_grad_batches=2", "--data.steps_per_epoch=3")
+    store, (key,) = comparison(tmp_path, steps=10, flags=flags)
+    if step is not None:
+        kill_at(monkeypatch, step, store, key)
+    assert run(store, key) == 0
+    assert [int(row["step"]) for row in curve(store, key) if row["score"]] == [2, 4, 6, 8, 10]
+    assert result(store, key)["steps"] == 10
 
 
 def test_paths_of_checkpoints_move_with_their_folder() -> None:

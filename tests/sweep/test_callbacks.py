@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from tabattn.compare.validations import Validations
 from tabattn.sweep.callbacks import Pace, Reports, interval
 from tabattn.sweep.folder import Folder
 from tabattn.sweep.study import load
@@ -54,8 +55,8 @@ def trial(
         study.tell(other, 0.0)
     asked = study.ask()
     steps = Steps()
-    reports = Reports(load(folder), asked._trial_id, metric, interval(20, 5), folder.path / "outcome.json")
-    status = main([*FIT, *LENGTH, *words], callbacks=[reports, steps])
+    reports = Reports(load(folder), asked._trial_id, metric, folder.path / "outcome.json")
+    status = main([*FIT, *LENGTH, *words], callbacks=[Validations(interval(20, 5)), reports, steps])
     return status, steps.found, study.get_trials()[asked.number]
 
 
@@ -106,7 +107,7 @@ def test_a_trial_that_falls_behind_at_its_end_is_complete(tmp_path: Path) -> Non
 
 def test_a_score_that_is_no_number_does_not_count(tmp_path: Path) -> None:
     study = load(sweep(tmp_path / "sweep"))
-    reports = Reports(study, study.ask()._trial_id, "val/loss", 4, tmp_path / "outcome.json")
+    reports = Reports(study, study.ask()._trial_id, "val/loss", tmp_path / "outcome.json")
     strategy = SimpleNamespace(broadcast=lambda value: value)
     trainer: Any = SimpleNamespace(sanity_checking=False, is_global_zero=True, strategy=strategy, should_stop=False)
     trainer.global_step, trainer.max_steps, trainer.callback_metrics = 4, 20, {"val/loss": torch.tensor(torch.nan)}
