@@ -5,6 +5,7 @@ from datamodules.pairs.long import LongPairs
 from datamodules.pairs.synthetic import SyntheticPairs
 from datamodules.pairs.tables import TablePairs
 from datamodules.prior.dump.prior_dump import PriorDump
+from datamodules.prior.regression import SyntheticRegression
 from datamodules.prior.synthetic import SyntheticPrior
 from datamodules.prior.tabicl import TabiclPrior
 from datamodules.prior.table_tasks import TableTasks
@@ -22,6 +23,7 @@ __all__ = [
     "QueriesKeys",
     "SyntheticPairs",
     "SyntheticPrior",
+    "SyntheticRegression",
     "TabiclPrior",
     "TableCells",
     "TablePairs",

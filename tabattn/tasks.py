@@ -2,6 +2,7 @@
 
 from tabattn.mlm.task import MaskedLanguageModel
 from tabattn.pairs.task import PairInference
+from tabattn.prior.regression import PriorRegression
 from tabattn.prior.task import PriorClassification
 from tabattn.reconstruction.task import TableReconstruction
 from tabattn.sparsity.task import SparsefinderProjections
@@ -13,6 +14,7 @@ __all__ = [
     "NetworkVAE",
     "PairInference",
     "PriorClassification",
+    "PriorRegression",
     "SparsefinderProjections",
     "TableReconstruction",
     "Task",

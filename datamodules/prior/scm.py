@@ -11,9 +11,12 @@ from datamodules.prior.scm_columns import categories, finish_columns
 from datamodules.prior.scm_layers import draw_layer, standardise
 from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
 
+LEAST_SPREAD = 1e-6
+"""Standard deviation of a node below which it is no target: the table is drawn anew."""
+
 
 class Table(NamedTuple):
-    """Synthetic table: cells ``(rows, features)``, NaN = missing, and class indices ``(rows,)``."""
+    """Synthetic table: cells ``(rows, features)``, NaN = missing, and class indices or numbers ``(rows,)``."""
 
     x: Tensor
     y: Tensor
@@ -57,6 +60,57 @@ def draw_table(
             break
     x = finish_columns(x[order], generator, options.columns)
     return Table(x, torch.randperm(classes, generator=generator)[y[order]])
+
+
+def draw_regression_table(
+    rows: int, features: int, generator: Generator, options: ScmOptions = DEFAULT_OPTIONS
+) -> Table:
+    """Draw a synthetic table whose target is a number: a node of the random network, warped, with noise.
+
+    Args:
+        rows: Number of rows.
+        features: Number of features.
+        generator: Random generator.
+        options: Options of the prior; those of classes are not used.
+
+    Returns:
+        The table, with ``y`` float, standardised, its rows and columns in random order.
+    """
+    while True:
+        nodes, causes = _run_network(rows, features, generator, options)
+        x, score = _read_nodes(nodes, causes, features, generator)
+        if score.std() > LEAST_SPREAD:
+            break
+    y = _warped(standardise(score[:, None])[:, 0], generator)
+    noise = log_uniform(1e-3, 1, generator) * torch.randn(rows, generator=generator)
+    if uniform(0, 1, generator) < 0.3:
+        noise = noise * torch.exp(uniform(0, 1, generator) * nodes[:, integer(0, nodes.shape[1] - 1, generator)])
+    if uniform(0, 1, generator) < 0.2:
+        noise = noise * torch.rand(rows, generator=generator).clamp(min=0.05) ** -0.5
+    y = y + noise
+    if uniform(0, 1, generator) < options.classes.unrelated:
+        y = y[torch.randperm(rows, generator=generator)]
+    order = torch.randperm(rows, generator=generator)
+    y = standardise(y[order][:, None])[:, 0]
+    return Table(finish_columns(x[order], generator, options.columns), y)
+
+
+def _warped(y: Tensor, generator: Generator) -> Tensor:
+    """Numbers as they are, skewed, bounded, rounded to a grid, or with many equal ones."""
+    kind = uniform(0, 1, generator)
+    if kind < 0.25:
+        y = torch.exp(y.clamp(max=4) * uniform(0.2, 1.2, generator))
+    elif kind < 0.35:
+        y = torch.sigmoid(y * uniform(0.5, 3, generator))
+    elif kind < 0.45:
+        y = y.clamp(min=float(torch.quantile(y, uniform(0, 0.5, generator))))
+    elif kind < 0.55:
+        y = y.sign() * y.abs() ** uniform(1, 2.5, generator)
+    y = standardise(y[:, None])[:, 0]
+    if uniform(0, 1, generator) < 0.15:
+        step = log_uniform(0.05, 1, generator)
+        y = (y / step).round() * step
+    return y
 
 
 def another_view(table: Table, classes: int, context: int, generator: Generator) -> Table:

@@ -36,6 +36,32 @@ class TableBatch(NamedTuple):
         return self._replace(y=y)
 
 
+class RegressionBatch(NamedTuple):
+    """Batch of in-context regression tables of one size, context rows before target rows.
+
+    Attributes:
+        x: Cells, ``(batch, rows, features)`` float; NaN = missing.
+        y: Number of each row, ``(batch, rows)`` float, in any unit; NaN = a target row that is not scored.
+        context: Number of leading rows that are context (their numbers are given to the network).
+        columns: Number of columns of each table, ``(batch,)`` long; those after them are padding. None = there is no
+            padding.
+        table: Index of the table that each task was cut from, ``(batch,)`` long, into the datamodule's ``tables``. None
+            in training.
+    """
+
+    x: Tensor
+    y: Tensor
+    context: int
+    columns: Tensor | None = None
+    table: Tensor | None = None
+
+    def unscored(self) -> Self:
+        """Return the batch with the numbers of all targets unknown (NaN), so that none is scored."""
+        y = self.y.clone()
+        y[:, self.context :] = float("nan")
+        return self._replace(y=y)
+
+
 class Oracle(NamedTuple):
     """Oracle predictions for the targets of a batch: those of the process that made the data.
 

@@ -11,6 +11,9 @@ MISSING_FLOOR = 1e-6
 RADIAL_REACH = 3.0
 """Distance of the outermost radial basis functions from the mean, in standard deviations."""
 
+FAR = 4.0
+"""Standard deviations from which standardised values are compressed by a logarithm."""
+
 
 class Statistics(NamedTuple):
     """Mean and scale of each column over context rows, each ``(batch, 1, features)``; scale 0 = constant column."""
@@ -70,20 +73,13 @@ class CellEncoder(nn.Module):
         z = (torch.where(seen, x, statistics.mean) - statistics.mean) / torch.where(
             statistics.scale > 0, statistics.scale, 1.0
         )
-        size = z.abs()
-        z = torch.where(size > 4, z.sign() * (4 + torch.log1p((size - 4).clamp(min=0))), z)
+        z = compressed(z)
         cells = torch.stack([z, (~torch.isfinite(x)).to(z.dtype)], dim=-1)
         if self.radial:
-            cells = torch.cat([cells, self._radial(z)], dim=-1)
+            cells = torch.cat([cells, bumps(z, self.radial)], dim=-1)
         # In float32 under autocast too: half precision would blur the boundaries between basis functions.
         with torch.autocast(x.device.type, enabled=False):
             return self.linear(self._neighbours(cells, columns).flatten(-2))
-
-    def _radial(self, z: Tensor) -> Tensor:
-        """Gaussian bumps around centres one standard width apart, ``(..., radial)``."""
-        centres = torch.linspace(-RADIAL_REACH, RADIAL_REACH, self.radial, device=z.device)
-        width = 2 * RADIAL_REACH / max(1, self.radial - 1)
-        return torch.exp(-0.5 * ((z[..., None] - centres) / width).square())
 
     def _neighbours(self, cells: Tensor, columns: Tensor | None) -> Tensor:
         features = cells.shape[2]
@@ -113,3 +109,38 @@ class LabelEncoder(nn.Module):
         """Embed the context labels ``(batch, context)`` and ``targets`` unknowns: ``(batch, rows, 1, dim)``."""
         unknown = y.new_full((len(y), targets), self.embedding.num_embeddings - 1)
         return self.embedding(torch.cat([y, unknown], dim=1))[:, :, None]
+
+
+class NumberEncoder(nn.Module):
+    """Encoder of numeric targets: value and radial basis functions of context rows, a learned "unknown" for others.
+
+    Args:
+        dim: Width of a token.
+        radial: Number of radial basis functions.
+    """
+
+    def __init__(self, dim: int, radial: int = 16) -> None:
+        super().__init__()
+        self.radial = radial
+        self.linear = nn.Linear(1 + radial, dim)
+        self.unknown = nn.Parameter(torch.randn(dim))
+
+    def forward(self, y: Tensor, targets: int) -> Tensor:
+        """Embed standardised numbers ``(batch, context)`` and ``targets`` unknowns: ``(batch, rows, 1, dim)``."""
+        z = compressed(y)
+        with torch.autocast(y.device.type, enabled=False):
+            known = self.linear(torch.cat([z[..., None], bumps(z, self.radial)], dim=-1))
+        return torch.cat([known, self.unknown.expand(len(y), targets, -1)], dim=1)[:, :, None]
+
+
+def compressed(z: Tensor) -> Tensor:
+    """Standardised values, compressed by a logarithm where they are far from the mean."""
+    size = z.abs()
+    return torch.where(size > FAR, z.sign() * (FAR + torch.log1p((size - FAR).clamp(min=0))), z)
+
+
+def bumps(z: Tensor, count: int) -> Tensor:
+    """Gaussian radial basis functions around centres one standard width apart, ``(..., count)``."""
+    centres = torch.linspace(-RADIAL_REACH, RADIAL_REACH, count, device=z.device)
+    width = 2 * RADIAL_REACH / max(1, count - 1)
+    return torch.exp(-0.5 * ((z[..., None] - centres) / width).square())

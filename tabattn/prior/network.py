@@ -18,7 +18,7 @@ from tabattn.prior.classifier_network import (
     column_mask,
     described,
 )
-from tabattn.prior.encoders import CellEncoder, LabelEncoder, Statistics
+from tabattn.prior.encoders import CellEncoder, LabelEncoder, NumberEncoder, Statistics
 from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
 from tabattn.prior.pooling import ColumnPooling
 from tabattn.prior.row_stage import RowStage
@@ -74,7 +74,7 @@ class PriorNetwork(ContextClassifier):
         self.classes = classes
         self.options = options
         self.cells = CellEncoder(dim, feature_group, options.radial if options.embedding == "rbf" else 0)
-        self.labels = LabelEncoder(dim, classes)
+        self.labels = LabelEncoder(dim, classes) if options.targets == "classes" else NumberEncoder(dim)
         self.summaries = nn.Parameter(torch.randn(options.summaries, dim)) if options.summaries else None
         self.rows = _row_stage(dim, classes, thinking_rows, attention, target_attention, options)
         self.thinking = nn.Parameter(torch.randn(thinking_rows, 1, dim)) if thinking_rows and not self.rows else None

@@ -28,6 +28,9 @@ class PriorOptions:
         row_dim: Width of a row token.
         row_heads: Number of heads of these layers.
         row_hidden: Width of the MLP's hidden layer there.
+        targets: What is predicted: ``classes``, or ``numbers``, of which the network reads those of context rows,
+            standardised, and predicts a bar distribution (``tabattn.prior.bars``) with ``classes`` bars. Numbers need
+            row_layers 0.
     """
 
     embedding: Literal["linear", "rbf"] = "linear"
@@ -39,6 +42,7 @@ class PriorOptions:
     row_dim: int = 192
     row_heads: int = 6
     row_hidden: int = 384
+    targets: Literal["classes", "numbers"] = "classes"
 
     def __post_init__(self) -> None:
         if self.embedding not in ("linear", "rbf"):
@@ -47,6 +51,10 @@ class PriorOptions:
             raise ValueError(f"order must be columns or rows, got {self.order!r}")
         if self.readout not in ("label", "attention"):
             raise ValueError(f"readout must be label or attention, got {self.readout!r}")
+        if self.targets not in ("classes", "numbers"):
+            raise ValueError(f"targets must be classes or numbers, got {self.targets!r}")
+        if self.targets == "numbers" and self.row_layers:
+            raise ValueError(f"row_layers must be 0 where the targets are numbers, got {self.row_layers}")
         if self.summaries and self.readout == "attention":
             raise ValueError(f"summaries must be 0 where the readout is attention, got {self.summaries}")
         for name, least in (("radial", 2), ("summaries", 0), ("row_layers", 0), ("row_dim", 1), ("row_hidden", 1)):
