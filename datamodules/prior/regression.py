@@ -55,7 +55,7 @@ class RegressionBatches(Dataset[RegressionBatch]):
         context = min(max(context, LEAST_CONTEXT), rows - LEAST_CONTEXT)
         count = max(1, min(self.batch_size, self.packing.max_cells // (rows * features)))
         tables = [
-            draw_regression_table(rows, features, generator(self.seed, index, task), self.options)
+            draw_regression_table(rows, features, context, generator(self.seed, index, task), self.options)
             for task in range(count)
         ]
         x, y = (torch.stack(part) for part in zip(*tables, strict=True))

@@ -11,8 +11,8 @@ from datamodules.prior.scm_columns import categories, finish_columns
 from datamodules.prior.scm_layers import draw_layer, standardise
 from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
 
-LEAST_SPREAD = 1e-6
-"""Standard deviation of a node below which it is no target: the table is drawn anew."""
+LEAST_SPREAD = 0.2
+"""Standard deviation of the targets of context rows, in that of all rows, below which a table is drawn anew."""
 
 
 class Table(NamedTuple):
@@ -63,15 +63,16 @@ def draw_table(
 
 
 def draw_regression_table(
-    rows: int, features: int, generator: Generator, options: ScmOptions = DEFAULT_OPTIONS
+    rows: int, features: int, context: int, generator: Generator, options: ScmOptions = DEFAULT_OPTIONS
 ) -> Table:
     """Draw a synthetic table whose target is a number: a node of the random network, warped, with noise.
 
     Args:
         rows: Number of rows.
         features: Number of features.
+        context: Number of leading rows that are context; their targets vary.
         generator: Random generator.
-        options: Options of the prior; those of classes are not used.
+        options: Options of the prior; of those of classes only ``unrelated`` is used.
 
     Returns:
         The table, with ``y`` float, standardised, its rows and columns in random order.
@@ -79,20 +80,23 @@ def draw_regression_table(
     while True:
         nodes, causes = _run_network(rows, features, generator, options)
         x, score = _read_nodes(nodes, causes, features, generator)
-        if score.std() > LEAST_SPREAD:
-            break
-    y = _warped(standardise(score[:, None])[:, 0], generator)
-    noise = log_uniform(1e-3, 1, generator) * torch.randn(rows, generator=generator)
+        y = _with_noise(_warped(standardise(score[:, None])[:, 0], generator), nodes, generator)
+        if uniform(0, 1, generator) < options.classes.unrelated:
+            y = y[torch.randperm(rows, generator=generator)]
+        order = torch.randperm(rows, generator=generator)
+        y = standardise(y[order][:, None])[:, 0]
+        if float(y[:context].std()) > LEAST_SPREAD:
+            return Table(finish_columns(x[order], generator, options.columns), y)
+
+
+def _with_noise(y: Tensor, nodes: Tensor, generator: Generator) -> Tensor:
+    """Numbers with noise that is the same for all rows, or depends on a node, or has heavy tails."""
+    noise = log_uniform(1e-3, 1, generator) * torch.randn(len(y), generator=generator)
     if uniform(0, 1, generator) < 0.3:
         noise = noise * torch.exp(uniform(0, 1, generator) * nodes[:, integer(0, nodes.shape[1] - 1, generator)])
     if uniform(0, 1, generator) < 0.2:
-        noise = noise * torch.rand(rows, generator=generator).clamp(min=0.05) ** -0.5
-    y = y + noise
-    if uniform(0, 1, generator) < options.classes.unrelated:
-        y = y[torch.randperm(rows, generator=generator)]
-    order = torch.randperm(rows, generator=generator)
-    y = standardise(y[order][:, None])[:, 0]
-    return Table(finish_columns(x[order], generator, options.columns), y)
+        noise = noise * torch.rand(len(y), generator=generator).clamp(min=0.05) ** -0.5
+    return y + noise
 
 
 def _warped(y: Tensor, generator: Generator) -> Tensor:

@@ -1,6 +1,6 @@
-"""Bar distribution: a piecewise-uniform predictive density over standardised numbers, with half-normal tails."""
+"""Bar distribution: a piecewise-uniform predictive density over standardised numbers, with exponential tails."""
 
-from math import log, pi
+from math import log
 
 import torch
 from torch import Tensor
@@ -13,8 +13,9 @@ class Bars:
     """Bar distribution (Riemann distribution) over standardised numbers.
 
     The borders are quantiles of Student's t distribution with two degrees of freedom: fine around the mean, and coarse
-    far from it. Between them the density is uniform; the first and the last bar are half-normal tails. Müller et al.
-    2022, section 4 (arXiv 2112.10510), use borders of equal mass of their prior.
+    far from it. Between them the density is uniform; the first and the last bar are exponential tails, as wide as the
+    bars beside them. After Müller et al. 2022, section 4 (arXiv 2112.10510), whose borders have equal mass in their
+    prior, and whose tails are half-normal: those give a number far outside an unbounded loss of its square.
 
     Logits are ``(..., bins)``.
 
@@ -41,7 +42,7 @@ class Bars:
         chance = logits.float().log_softmax(-1).gather(-1, index[..., None])[..., 0]
         inner = -widths[(index - 1).clamp(0, self.bins - 3)].log()
         beyond = torch.where(index == 0, borders[0] - z, z - borders[-1]) / self.scale
-        tail = log(2 / self.scale) - 0.5 * (log(2 * pi) + beyond.square())
+        tail = -log(self.scale) - beyond
         return chance + torch.where((index == 0) | (index == self.bins - 1), tail, inner)
 
     def cdf(self, logits: Tensor, z: Tensor) -> Tensor:
@@ -52,8 +53,8 @@ class Bars:
         index = torch.bucketize(z.contiguous(), borders)
         inner = (index - 1).clamp(0, self.bins - 3)
         share = ((z - borders[inner]) / widths[inner]).clamp(0, 1)
-        left = 2 * torch.special.ndtr((z - borders[0]) / self.scale)
-        right = 2 * torch.special.ndtr((z - borders[-1]) / self.scale) - 1
+        left = ((z - borders[0]) / self.scale).clamp(max=0).exp()
+        right = -((borders[-1] - z) / self.scale).clamp(max=0).expm1()
         share = torch.where(index == 0, left, torch.where(index == self.bins - 1, right, share))
         chance, before = (part.gather(-1, index[..., None])[..., 0] for part in (chances, below))
         return before + share * chance
@@ -61,9 +62,8 @@ class Bars:
     def mean(self, logits: Tensor) -> Tensor:
         """Mean, ``(...)``."""
         borders, _ = self._on(logits)
-        beyond = self.scale * (2 / pi) ** 0.5
-        ends = borders[:1] - beyond, borders[-1:] + beyond
-        centres = torch.cat([ends[0], (borders[1:] + borders[:-1]) / 2, ends[1]])
+        middles = (borders[1:] + borders[:-1]) / 2
+        centres = torch.cat([borders[:1] - self.scale, middles, borders[-1:] + self.scale])
         return logits.float().softmax(-1) @ centres
 
     def quantile(self, logits: Tensor, q: float) -> Tensor:
@@ -82,8 +82,8 @@ class Bars:
         before = upto.gather(-1, index[..., None])[..., 0] - chance
         inner = (index - 1).clamp(0, self.bins - 3)
         middle = borders[inner] + widths[inner] * ((q - before) / chance).clamp(0, 1)
-        lower = borders[0] + self.scale * torch.special.ndtri((q / (2 * chance)).clamp(LEAST, 0.5))
-        upper = borders[-1] - self.scale * torch.special.ndtri(((1 - q) / (2 * chance)).clamp(LEAST, 0.5))
+        lower = borders[0] + self.scale * (q / chance).clamp(LEAST, 1).log()
+        upper = borders[-1] - self.scale * ((1 - q) / chance).clamp(LEAST, 1).log()
         return torch.where(index == 0, lower, torch.where(index == self.bins - 1, upper, middle))
 
     def _on(self, logits: Tensor) -> tuple[Tensor, Tensor]:

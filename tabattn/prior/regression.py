@@ -13,11 +13,11 @@ from tabattn.contract.batches import RegressionBatch
 from tabattn.contract.facts import Fact
 from tabattn.optim import MuonAdamW
 from tabattn.prior.bars import Bars
+from tabattn.prior.in_context import InContext
 from tabattn.prior.network import PriorNetwork
 from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
 from tabattn.prior.regression_scores import QUANTILES, RegressionScores, TableRegressionScores
 from tabattn.storage.hyperparameters import mechanism
-from tabattn.task import Task
 
 NUMBERS = replace(DEFAULT_OPTIONS, targets="numbers")
 """Options of a network whose targets are numbers."""
@@ -40,7 +40,7 @@ class Standardised(NamedTuple):
     scale: Tensor
 
 
-class PriorRegression(Task):
+class PriorRegression(InContext):
     """Trains an in-context regressor on tables of a prior and scores it on real ones.
 
     The network predicts a bar distribution. Logs the root mean squared error, the log-likelihood (nats), the CRPS and
@@ -66,6 +66,7 @@ class PriorRegression(Task):
     """
 
     task_name = "regression"
+    target = "number"
     batch = RegressionBatch
     optimizer = partial(MuonAdamW, lr=0.02, adamw_lr=3e-3, weight_decay=0.01)
     facts: ClassVar[Mapping[str, Fact]] = {
@@ -158,10 +159,6 @@ class PriorRegression(Task):
             **dict(zip(("mean", "median", "5 %", "95 %"), parts, strict=True)),
         }
 
-    def counted(self, batch: RegressionBatch) -> dict[str, int]:
-        """Tables of a batch and their rows."""
-        return {"tables": len(batch.x), "rows": batch.x.shape[0] * batch.x.shape[1]}
-
     def on_validation_epoch_end(self) -> None:
         """Log the scores under ``val/``."""
         self._log_scores("val")
@@ -169,13 +166,6 @@ class PriorRegression(Task):
     def on_test_epoch_end(self) -> None:
         """Log the scores under ``test/``."""
         self._log_scores("test")
-
-    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
-        """Column names, if the datamodule has names for the table of the batch."""
-        column_names = self.of_data("column_names")
-        if column_names is None or batch.table is None:
-            return None
-        return {"features": [*column_names(int(batch.table[0])), "number"]}
 
     def _log_scores(self, stage: str) -> None:
         self.scores.settle()

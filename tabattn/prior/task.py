@@ -19,17 +19,17 @@ from tabattn.optim import MuonAdamW
 from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier, NetworkFactory
 from tabattn.prior.earlier import MOVED, upgrade
+from tabattn.prior.in_context import InContext
 from tabattn.prior.metrics import Scores, TableScores
 from tabattn.prior.network import PriorNetwork
 from tabattn.prior.predictions import outcomes, prediction_table
 from tabattn.storage.hyperparameters import factory, mechanism
-from tabattn.task import Task
 
 MOST_PASSES = 1000
 """Most permutations and renamings: each costs a forward pass, and a checkpoint from any source may set their number."""
 
 
-class PriorClassification(Task):
+class PriorClassification(InContext):
     """Trains an in-context classifier on tables of a prior and scores it on real ones.
 
     Logs ROC AUC, accuracy and log-loss (nats) of each table and on average, and the *context reliance*: the AUC minus
@@ -52,7 +52,6 @@ class PriorClassification(Task):
             keeps the command line's model.
     """
 
-    task_name = "prior"
     batch = TableBatch
     optimizer = partial(MuonAdamW, lr=0.02, adamw_lr=3e-3, weight_decay=0.01)
     facts: ClassVar[Mapping[str, Fact]] = {
@@ -165,10 +164,6 @@ class PriorClassification(Task):
             None if rows is None else rows(number),
         )
 
-    def counted(self, batch: TableBatch) -> dict[str, int]:
-        """Tables of a batch and their rows."""
-        return {"tables": len(batch.x), "rows": batch.x.shape[0] * batch.x.shape[1]}
-
     def outcomes(self, batch: TableBatch) -> list[ScoredColumn]:
         """Classes of target rows and their predicted probabilities, by table."""
         return outcomes(batch, self.probabilities(batch), self.of_data("tables"), self.of_data("class_names"))
@@ -200,13 +195,6 @@ class PriorClassification(Task):
             figures[f"{stage}/reliance"] = figures[f"{stage}/auroc"] - figures[f"{stage}/permuted_auroc"]
         self.log_dict(figures, sync_dist=True)
         self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False, sync_dist=True)
-
-    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
-        """Column names, if the datamodule has names for the table of the batch."""
-        column_names = self.of_data("column_names")
-        if column_names is None or batch.table is None:
-            return None
-        return {"features": [*column_names(int(batch.table[0])), "label"]}
 
     def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
         """Label, table and role of each token of a layer that outputs target rows."""
