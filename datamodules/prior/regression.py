@@ -1,12 +1,9 @@
 """Datamodule of synthetic regression tables for training, and real ones for validation and test."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.counter import CounterLoader, endless, generator, shared
@@ -15,11 +12,9 @@ from datamodules.prior.options import DEFAULT_BATCHES, DEFAULT_FOLDS, BatchOptio
 from datamodules.prior.scm import draw_regression_table
 from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
 from datamodules.prior.synthetic import TableSizes
-from datamodules.tables.numbers import NumberTable, load_number_table
 from datamodules.tables.source import Source
 from tabattn.contract.batches import RegressionBatch
 from tabattn.contract.checks import NotInCheckpoints, check_least, check_range, check_shares
-from tabattn.contract.columns import recode, to_single
 
 LEAST_CONTEXT = 4
 """Fewest context rows of a table, and fewest target rows."""
@@ -100,6 +95,8 @@ class SyntheticRegression(NotInCheckpoints, LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
+        from datamodules.tables.numbers import fold_batches, load_number_table
+
         super().__init__()
         check_range("rows", rows, 2 * LEAST_CONTEXT)
         check_range("features", features, 1)
@@ -112,7 +109,7 @@ class SyntheticRegression(NotInCheckpoints, LightningDataModule):
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
         self.real = [load_number_table(source, evaluation.max_rows, seed) for source in tables]
-        folds = [list(_folds(table, index, evaluation.folds, seed)) for index, table in enumerate(self.real)]
+        folds = [list(fold_batches(table, index, evaluation.folds, seed)) for index, table in enumerate(self.real)]
         half = evaluation.folds // 2
         self.val = [batch for each in folds for _, batch in each[:half]]
         self.test = [batch for each in folds for _, batch in each[half:]]
@@ -144,19 +141,3 @@ class SyntheticRegression(NotInCheckpoints, LightningDataModule):
         return shared(self.trainer, self.test)
 
     predict_dataloader = test_dataloader
-
-
-def _folds(
-    table: NumberTable, index: int, folds: int, seed: int
-) -> Iterator[tuple[NDArray[np.int64], RegressionBatch]]:
-    """Folds of a table: the rows of each in the source, and a batch of one task whose targets they are."""
-    if not 2 <= folds <= len(table.y) // 2:
-        raise ValueError(f"folds must be between 2 and half of the {len(table.y)} rows of {table.name}, got {folds}")
-    for context, target in KFold(folds, shuffle=True, random_state=seed).split(table.x):
-        rows = np.concatenate([context, target])
-        told, kept = recode(table.x[rows], table.categorical, len(context))
-        x = np.zeros((len(rows), table.x.shape[1]), np.float32)
-        x[:, kept] = to_single(told, len(context))
-        y = torch.from_numpy(table.y[rows].astype(np.float32))[None]
-        batch = RegressionBatch(torch.from_numpy(x)[None], y, len(context), table=torch.tensor([index]))
-        yield table.rows[target], batch

@@ -1,8 +1,12 @@
 """Base class of the in-context tasks on tables, whose networks can be initialised from one another."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tabattn.task import Task
+
+Names = Callable[[int], Sequence[str]]
+"""Returns the column names of a table by its index."""
 
 
 class InContext(Task):
@@ -16,9 +20,10 @@ class InContext(Task):
         """Tables of a batch and their rows."""
         return {"tables": len(batch.x), "rows": batch.x.shape[0] * batch.x.shape[1]}
 
-    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
-        """Column names, if the datamodule has names for the table of the batch."""
-        column_names = self.of_data("column_names")
+    def names_of_columns(
+        self, column_names: Callable[[int], Sequence[str]] | None, batch: Any
+    ) -> dict[str, list[str]] | None:
+        """Names of the tokens of a row: its columns, by the index of the table, and the target."""
         if column_names is None or batch.table is None:
             return None
         return {"features": [*column_names(int(batch.table[0])), self.target]}

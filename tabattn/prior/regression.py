@@ -167,6 +167,10 @@ class PriorRegression(InContext):
         """Log the scores under ``test/``."""
         self._log_scores("test")
 
+    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
+        """Column names, if the datamodule has names for the table of the batch."""
+        return self.names_of_columns(self.of_data("column_names"), batch)
+
     def _log_scores(self, stage: str) -> None:
         self.scores.settle()
         scores, names = self.scores.compute(), self.of_data("tables")

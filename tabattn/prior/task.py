@@ -196,6 +196,10 @@ class PriorClassification(InContext):
         self.log_dict(figures, sync_dist=True)
         self.log(f"{stage}_auroc", figures[f"{stage}/auroc"], prog_bar=True, logger=False, sync_dist=True)
 
+    def token_names(self, batch: Any) -> dict[str, list[str]] | None:
+        """Column names, if the datamodule has names for the table of the batch."""
+        return self.names_of_columns(self.of_data("column_names"), batch)
+
     def token_metadata(self, layer: str, batch: Any, output: Tensor) -> dict[str, list[Any]] | None:
         """Label, table and role of each token of a layer that outputs target rows."""
         targets = batch.y[:, batch.context :]

@@ -41,9 +41,16 @@ __all__ = [
 ]
 
 
-def packaged_path() -> Path:
-    """Path of the weights that ship with the package."""
-    return Path(str(resources.files("tabattn"))) / "pretrained" / "prior.safetensors"
+TASKS = ("PriorClassification", "PriorRegression")
+"""Tasks whose checkpoints hold such networks."""
+
+REGRESSION_ARGUMENTS = ("dim", "heads", "hidden", "layers", "thinking_rows", "feature_group", *ATTENTIONS[:3])
+"""Arguments of ``PriorRegression`` that are the network's, by the same name."""
+
+
+def packaged_path(name: str = "prior") -> Path:
+    """Path of weights that ship with the package: ``prior``, of the classifier, or ``regression``."""
+    return Path(str(resources.files("tabattn"))) / "pretrained" / f"{name}.safetensors"
 
 
 def load_network(source: str | Path | None = None) -> ContextClassifier:
@@ -71,13 +78,13 @@ def load_network(source: str | Path | None = None) -> ContextClassifier:
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """Read weights, class and arguments of the network from a checkpoint of ``PriorClassification``.
+    """Read weights, class and arguments of the network from a checkpoint of one of ``TASKS``.
 
     Returns:
         The network's weights, its class and arguments, and facts of its training.
 
     Raises:
-        ValueError: The file is no checkpoint of ``PriorClassification``.
+        ValueError: The file is no checkpoint of one of them.
     """
     try:
         checkpoint = read_parts(path)
@@ -85,12 +92,23 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise ValueError(str(ex)) from ex
     known = checkpoint.get("hyper_parameters", {})
     task = str(known.get("_class_path", "")).rpartition(".")[2]
-    if task != "PriorClassification":
-        raise ValueError(f"{path} is no checkpoint of PriorClassification: its task is {task or 'not named'}")
+    if task not in TASKS:
+        raise ValueError(f"{path} is no checkpoint of {' or '.join(TASKS)}: its task is {task or 'not named'}")
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
     facts = {"steps": checkpoint.get("global_step"), "epoch": checkpoint.get("epoch")}
     data = {k: v for k, v in checkpoint.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}
-    return weights, described_by(known, str(path)), facts | {"data": data} if data else facts
+    network = _of_regression(known) if task == "PriorRegression" else described_by(known, str(path))
+    return weights, network, facts | {"data": data} if data else facts
+
+
+def _of_regression(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Class and arguments of the network of a ``PriorRegression`` with these arguments."""
+    try:
+        given = {name: arguments[name] for name in REGRESSION_ARGUMENTS}
+        given |= {"classes": arguments["bins"], "options": {**arguments["options"], "targets": "numbers"}}
+    except (KeyError, TypeError) as ex:
+        raise ValueError(f"the checkpoint does not hold the arguments of PriorRegression: {ex}") from ex
+    return {"class_path": import_path(NETWORKS["PriorNetwork"]), "init_args": given}
 
 
 def described_by(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -1,0 +1,173 @@
+"""The regression task: invariances, scores, predictions in the data's units, and weights from a classifier."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from datamodules import SyntheticRegression
+from tabattn.contract.batches import RegressionBatch
+from tabattn.prior.network import PriorNetwork
+from tabattn.prior.options import PriorOptions
+from tabattn.prior.regression import standardised
+from tabattn.prior.regression_scores import QUANTILES, TableRegressionScores
+from tabattn.prior.weights import load_network
+from tabattn.storage.matching import load_matching
+from tabattn.tasks import PriorClassification, PriorRegression
+
+SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2, "thinking_rows": 2}
+DATA: dict[str, Any] = {"batch_size": 2, "steps_per_epoch": 2, "rows": (12, 16), "features": (2, 3)}
+
+
+def task(**changes: Any) -> PriorRegression:
+    torch.manual_seed(0)
+    return PriorRegression(**{**SIZES, "bins": 12, **changes}).eval()
+
+
+def example(seed: int = 0) -> RegressionBatch:
+    random = torch.Generator().manual_seed(seed)
+    return RegressionBatch(torch.randn(2, 14, 3, generator=random), torch.randn(2, 14, generator=random), 9)
+
+
+def trainer(folder: Path, **given: Any) -> Trainer:
+    return Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **given,
+    )
+
+
+def test_predictions_follow_the_unit_of_the_numbers() -> None:
+    batch, model = example(), task()
+    with torch.no_grad():
+        plain = model.predict_step(batch, 0)
+        scaled = model.predict_step(batch._replace(y=1e4 * batch.y - 3e5), 0)
+    assert plain.shape == (2, 5, 4)
+    assert torch.allclose(1e4 * plain - 3e5, scaled, rtol=1e-3, atol=50)
+
+
+def test_numbers_of_target_rows_are_not_read() -> None:
+    batch, model = example(), task()
+    with torch.no_grad():
+        assert torch.equal(model(batch), model(batch.unscored()))
+
+
+def test_a_prefilled_context_gives_the_same_logits() -> None:
+    batch, model = example(), task()
+    y = standardised(batch).y
+    with torch.no_grad():
+        cache = model.network.prefill(batch.x[:, :9], y[:, :9])
+        assert torch.allclose(model.network.decode(batch.x[:, 9:], cache), model(batch), atol=1e-5)
+
+
+def test_the_order_of_context_rows_does_not_matter() -> None:
+    batch, model = example(), task()
+    order = torch.cat([torch.randperm(9, generator=torch.Generator().manual_seed(1)), torch.arange(9, 14)])
+    with torch.no_grad():
+        moved = model(batch._replace(x=batch.x[:, order], y=batch.y[:, order]))
+        assert torch.allclose(moved, model(batch), atol=1e-5)
+
+
+def test_constant_numbers_of_a_context_are_predicted_around_that_constant() -> None:
+    batch = example()
+    constant = batch._replace(y=torch.full_like(batch.y, 7e5))
+    assert standardised(constant).scale.unique().tolist() == [1]
+    with torch.no_grad():
+        assert torch.isfinite(task().predict_step(constant, 0)).all()
+
+
+def test_the_loss_is_the_mean_over_known_targets() -> None:
+    batch, model = example(), task()
+    model.log = lambda *args, **given: None  # type: ignore[method-assign, assignment]
+    batch.y[0, 10] = float("nan")
+    with torch.no_grad():
+        density = model.bars.log_density(model(batch), standardised(batch).y[:, 9:].nan_to_num())
+        known = torch.isfinite(batch.y[:, 9:])
+        assert float(model.training_step(batch, 0)) == pytest.approx(-float(density[known].mean()), rel=1e-5)
+
+
+def test_scores_are_those_of_their_definitions() -> None:
+    metric = TableRegressionScores()
+    mean, targets = torch.tensor([[1.0, 2.0], [0.0, 9.0]]), torch.tensor([[2.0, 4.0], [1.0, float("nan")]])
+    quantiles = mean[..., None] + torch.linspace(-1.5, 1.5, len(QUANTILES))
+    metric.update(mean, torch.tensor([[-1.0, -3.0], [0.5, 0.0]]), quantiles, targets, torch.tensor([3, 1]))
+    scores = metric.compute()
+    assert sorted(scores) == [1, 3]
+    assert scores[3].rmse == pytest.approx(np.sqrt(2.5))
+    assert scores[3].r2 == pytest.approx(1 - 2.5 / 1)
+    assert scores[3].log_likelihood == pytest.approx(-2)
+    assert scores[3].coverage == 0.5
+    off = targets[0, :, None] - quantiles[0]
+    levels = torch.tensor(QUANTILES)
+    assert scores[3].crps == pytest.approx(float(2 * torch.maximum(levels * off, (levels - 1) * off).mean()), rel=1e-5)
+
+
+def test_a_fit_logs_every_table_and_predicts_lines_of_it(tmp_path: Path) -> None:
+    data, model = SyntheticRegression(**DATA), task().train().use_optimizer(partial(torch.optim.SGD, lr=0.1))
+    run = trainer(tmp_path, enable_checkpointing=False)
+    run.fit(model, data)
+    fields = ("rmse", "r2", "log_likelihood", "crps", "coverage")
+    assert {"train/loss", *(f"val/{at}{field}" for at in ("", "diabetes/") for field in fields)} <= set(
+        run.callback_metrics
+    )
+    outputs = run.predict(model, data)
+    assert outputs is not None
+    batch = data.test[0]
+    lines = model.prediction_table(batch, outputs[0], 0)
+    assert lines["table"] == ["diabetes"] * len(lines["row"])
+    assert lines["row"] == data.target_rows(0).tolist()
+    assert np.allclose(lines["number"], data.real[0].y[data.target_rows(0)])
+    assert all(
+        low <= middle <= high for low, middle, high in zip(lines["5 %"], lines["median"], lines["95 %"], strict=True)
+    )
+
+
+def test_a_classifier_initialises_all_but_the_ends(tmp_path: Path) -> None:
+    classifier = PriorClassification(partial(PriorNetwork, **SIZES, classes=3))
+    run = trainer(tmp_path, enable_checkpointing=False)
+    run.strategy.connect(classifier)
+    run.save_checkpoint(tmp_path / "classifier.ckpt")
+    model = task()
+    given = classifier.network.state_dict()
+    load_matching(model.network, str(tmp_path / "classifier.ckpt"), PriorRegression)
+    own = model.network.state_dict()
+    differ = {name for name in own if name not in given or own[name].shape != given[name].shape}
+    assert differ == {
+        "labels.unknown",
+        "labels.linear.weight",
+        "labels.linear.bias",
+        "decoder.2.weight",
+        "decoder.2.bias",
+    }
+    assert all(torch.equal(own[name], given[name]) for name in own if name not in differ)
+
+
+def test_a_checkpoint_loads_as_a_network(tmp_path: Path) -> None:
+    model = task()
+    run = trainer(tmp_path, enable_checkpointing=False)
+    run.strategy.connect(model)
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    network = load_network(tmp_path / "run.ckpt")
+    assert isinstance(network, PriorNetwork)
+    assert (network.classes, network.options.targets) == (12, "numbers")
+    batch = example()
+    with torch.no_grad():
+        assert torch.equal(network(batch.x, standardised(batch).y, 9), model(batch))
+
+
+def test_options_of_numbers() -> None:
+    with pytest.raises(ValueError, match="targets must be classes or numbers, got 'words'"):
+        PriorOptions(targets="words")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="row_layers must be 0 where the targets are numbers, got 2"):
+        PriorOptions(targets="numbers", order="rows", summaries=2, row_layers=2)
+    with pytest.raises(ValueError, match="bins must be at least 3, got 2"):
+        task(bins=2)
