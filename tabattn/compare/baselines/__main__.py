@@ -16,13 +16,18 @@ from lightning.pytorch import LightningDataModule, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import datamodules  # noqa: F401
-from tabattn.compare.baselines import cells, sequences, tables
+from tabattn.compare.baselines import cells, numbers, sequences, tables
 from tabattn.compare.baselines.logged import logged
 from tabattn.compare.report.frame import Comparison, read
 from tabattn.storage.class_paths import guard
 from tabattn.storage.files import write_file
 
-COMPUTED: Mapping[str, ModuleType] = {"prior": tables, "pairs": sequences, "reconstruction": cells}
+COMPUTED: Mapping[str, ModuleType] = {
+    "prior": tables,
+    "regression": numbers,
+    "pairs": sequences,
+    "reconstruction": cells,
+}
 """Baselines that are fitted, by task."""
 
 

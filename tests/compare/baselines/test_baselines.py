@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from datamodules import SyntheticPairs, TableCells
-from tabattn.compare.baselines import cells, sequences, tables
+from tabattn.compare.baselines import cells, numbers, sequences, tables
 from tabattn.compare.baselines.__main__ import COMPUTED, main
 from tabattn.compare.baselines.logged import logged
 from tabattn.compare.report.frame import read
-from tabattn.contract.batches import PairBatch, TableBatch
+from tabattn.contract.batches import PairBatch, RegressionBatch, TableBatch
 from tabattn.contract.cells import CellBatch, Column
 from tests.compare.folders import edit, make
 
@@ -66,6 +66,26 @@ def test_reconstruction(tmp_path: Path) -> None:
     assert rows["ridge or logistic regression"]["test/accuracy"] > 0.9
     assert rows["gradient boosting"]["test/accuracy"] > 0.9
     assert rows["mean or frequencies"]["test/nll"] == pytest.approx(math.log(3), abs=0.05)
+
+
+def test_regression(tmp_path: Path) -> None:
+    data = {"class_path": "datamodules.SyntheticRegression", "init_args": {"tables": ["sklearn:diabetes"]}}
+    rows = {row["name"]: row["scores"] for row in compared(tmp_path, "regression", data, "test/rmse", "min")}
+    assert list(rows) == list(numbers.MODELS)
+    assert rows["mean"]["test/rmse"] == pytest.approx(1, abs=0.05)
+    assert rows["mean"]["test/log_likelihood"] == pytest.approx(-0.5 * math.log(2 * math.pi * math.e), abs=0.05)
+    assert rows["ridge regression"]["test/diabetes/r2"] == rows["ridge regression"]["test/r2"] > 0.4
+    assert all(0.8 < row["test/coverage"] < 0.97 for row in rows.values())
+    assert rows["ridge regression"]["test/crps"] < 0.75 * rows["mean"]["test/crps"]
+
+
+def test_regressors_do_not_read_the_numbers_of_targets() -> None:
+    random = torch.Generator().manual_seed(0)
+    batch = RegressionBatch(torch.randn(2, 12, 3, generator=random), torch.randn(2, 12, generator=random), 8)
+    for model in numbers.MODELS.values():
+        one, other = numbers.predict(model, batch), numbers.predict(model, batch.unscored())
+        assert torch.equal(one.mean, other.mean)
+        assert torch.equal(one.stddev, other.stddev)
 
 
 def test_failures_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
