@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,9 @@ class ContextClassifier(nn.Module, ABC):
     family: ClassVar[str] = "networks"
     """Plural noun for the subclasses, in messages."""
     classes: int
-    """Largest number of classes."""
+    """Largest number of classes, or number of bars of a predicted distribution."""
+    targets: Literal["classes", "numbers"] = "classes"
+    """What is predicted."""
     arguments: dict[str, Any]
     """Constructor arguments in plain values, for files: options, and descriptions of the attentions."""
 

@@ -53,12 +53,13 @@ def packaged_path(name: str = "prior") -> Path:
     return Path(str(resources.files("tabattn"))) / "pretrained" / f"{name}.safetensors"
 
 
-def load_network(source: str | Path | None = None) -> ContextClassifier:
+def load_network(source: str | Path | None = None, name: str = "prior") -> ContextClassifier:
     """Load a trained network from a weight file or a checkpoint.
 
     Args:
-        source: Weight file (.safetensors) or checkpoint of ``PriorClassification`` (.ckpt); None = the weights that
-            ship with the package.
+        source: Weight file (.safetensors) or checkpoint of one of ``TASKS`` (.ckpt); None = weights that ship with the
+            package.
+        name: Name of these; see ``packaged_path``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -66,7 +67,7 @@ def load_network(source: str | Path | None = None) -> ContextClassifier:
     """
     if source is not None and REMOTE.match(str(source)):
         find(source)
-    path = packaged_path() if source is None else Path(source)
+    path = packaged_path(name) if source is None else Path(source)
     if not path.is_file():
         hint = "" if source is not None else "; give a file or a network as model, or install the complete package"
         raise FileNotFoundError(f"there are no weights at {path}{hint}")

@@ -12,11 +12,23 @@ from tabattn.contract.devices import resolve_device
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AVERAGES = ("logits", "probabilities")
 
-KERNEL_WEIGHT = 0.7
-"""Weight of the kernel member beside the packaged weights."""
 
-MEMBERS, MEMBERS_ALONE = 2, 8
-"""Members of the network beside a kernel member, and without one."""
+class Defaults(NamedTuple):
+    """Sizes of an ensemble where arguments are None.
+
+    Attributes:
+        kernel_weight: Weight of the kernel member beside the packaged weights.
+        members: Members of the network beside a kernel member.
+        alone: Members of the network without one.
+    """
+
+    kernel_weight: float
+    members: int
+    alone: int
+
+
+CLASSIFIER = Defaults(0.7, 2, 8)
+REGRESSOR = Defaults(1.0, 4, 8)
 
 
 class Run(NamedTuple):
@@ -41,8 +53,12 @@ class Run(NamedTuple):
     kernel_weight: float
 
 
-def check_arguments(given: dict[str, Any]) -> Run:
-    """Check the arguments of ``TabularClassifier``, given by name.
+def check_arguments(given: dict[str, Any], defaults: Defaults = CLASSIFIER) -> Run:
+    """Check the arguments of an estimator.
+
+    Args:
+        given: The arguments by name.
+        defaults: What None stands for.
 
     Raises:
         ValueError: One of them is out of bounds.
@@ -54,12 +70,12 @@ def check_arguments(given: dict[str, Any]) -> Run:
     if type(temperature) is bool or not isinstance(temperature, Real) or not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be above 0 and finite, got {temperature!r}")
     for name, known in (("average", AVERAGES), ("dtype", tuple(DTYPES))):
-        if not isinstance(given[name], str) or given[name] not in known:
+        if name in given and (not isinstance(given[name], str) or given[name] not in known):
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {given[name]!r}")
     for name in ("cache", "plain"):
-        if not isinstance(given[name], (bool, np.bool_)):
+        if name in given and not isinstance(given[name], (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, got {given[name]!r}")
-    members, weight = _ensemble(given)
+    members, weight = _ensemble(given, defaults)
     device = resolve_device(given["device"])
     if device.type == "cpu" and given["dtype"] != "float32":
         raise ValueError(f"dtype must be float32 on a CPU, got {given['dtype']}")
@@ -74,17 +90,17 @@ def _check_whole(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def _ensemble(given: dict[str, Any]) -> tuple[int, float]:
+def _ensemble(given: dict[str, Any], defaults: Defaults) -> tuple[int, float]:
     """Number of members of the network and weight of the kernel member, with the defaults for None."""
-    weight, members = given["kernel_weight"], given["n_estimators"]
+    weight, members, plain = given["kernel_weight"], given["n_estimators"], given.get("plain", False)
     if weight is None:
-        weight = 0.0 if given["plain"] or given["model"] is not None else KERNEL_WEIGHT
+        weight = 0.0 if plain or given["model"] is not None else defaults.kernel_weight
     if type(weight) is bool or not isinstance(weight, Real) or not 0 <= float(weight) <= 1:
         raise ValueError(f"kernel_weight must be between 0 and 1, got {weight!r}")
     if members is None:
-        members = 1 if given["plain"] else MEMBERS if weight else MEMBERS_ALONE
-    if given["plain"] and members != 1:
+        members = 1 if plain else defaults.members if weight else defaults.alone
+    if plain and members != 1:
         raise ValueError(f"n_estimators must be 1 with plain=True, as all members are the same, got {members}")
-    if given["plain"] and weight:
+    if plain and weight:
         raise ValueError(f"kernel_weight must be 0 with plain=True, got {weight}")
     return int(members), float(weight)

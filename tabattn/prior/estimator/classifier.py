@@ -1,30 +1,27 @@
 """Scikit-learn classifier by in-context learning: ``fit`` stores the table, ``predict`` conditions on it."""
 
-import copy
-import warnings
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import Tags, check_consistent_length, check_random_state, column_or_1d
+from sklearn.base import ClassifierMixin
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
-from tabattn.contract.columns import Floats, TableEncoder, check_labels, checked_table, number_labels
+from tabattn.contract.columns import Floats, check_labels, checked_table, number_labels
 from tabattn.contract.fitting import atomic
 from tabattn.prior.classifier_network import ContextClassifier
-from tabattn.prior.estimator import files
-from tabattn.prior.estimator.arguments import check_arguments
-from tabattn.prior.estimator.ensemble import averaged, draw, unchanged
+from tabattn.prior.estimator.arguments import CLASSIFIER
+from tabattn.prior.estimator.ensemble import Question, averaged, draw, unchanged
 from tabattn.prior.estimator.kernel import KernelClassifier
+from tabattn.prior.estimator.predictor import TabularPredictor
 from tabattn.prior.estimator.reader import Reader
-from tabattn.prior.weights import load_network
-from tabattn.storage.finite import non_finite_weight
+from tabattn.storage import table_headers
 
 
-class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class TabularClassifier(ClassifierMixin, TabularPredictor):  # type: ignore[misc]
     """In-context classifier of tables (a scikit-learn estimator): a pretrained network conditions on labelled rows.
 
     ``fit`` encodes and stores the rows, which are the context of every prediction. With the weights of the package,
@@ -67,6 +64,16 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed_: Seed drawn from ``random_state``.
     """
 
+    saved = ("n_estimators", "average", "temperature", "max_context", "chunk_rows", "plain", "cache", "kernel_weight")
+    added = {"plain": False, "kernel_weight": 0.0}  # noqa: RUF012 - never changed
+    target_type = np.int64
+    predicts = "classes"
+    packaged = "prior"
+    sampling = "stratified sample"
+    defaults = CLASSIFIER
+
+    network_: ContextClassifier
+
     def __init__(
         self,
         model: ContextClassifier | str | Path | None = None,
@@ -108,20 +115,10 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             FileNotFoundError: There are no weights.
         """
         with atomic(self):
-            check_arguments(self.get_params(deep=False))
+            self.checked_run()
             table = checked_table(self, X, reset=True, y=y)
             self.classes_, self.y_ = check_labels(y)
-            check_consistent_length(table, self.y_)
-            self.encoder_ = TableEncoder(keep_constant=bool(self.plain))
-            self.x_ = _some_column(self.encoder_.fit_encode(table))
-            self.network_ = self._load()
-            self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-            if len(self.x_) > self.max_context:
-                warnings.warn(
-                    f"the table has {len(self.x_)} rows: each member of the ensemble reads a stratified sample of "
-                    f"{self.max_context} (max_context)",
-                    stacklevel=2,
-                )
+            self._store(table, keep_constant=bool(self.plain))
             return self._prepare()
 
     def predict_proba(self, X: Any) -> Floats:
@@ -134,8 +131,8 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ``(rows, classes)``.
         """
         check_is_fitted(self)
-        run = check_arguments(self.get_params(deep=False))
-        x = _some_column(self.encoder_.encode(checked_table(self, X, reset=False)))
+        run = self.checked_run()
+        x = self._encoded(X)
         if self._reader is None:
             return np.ones((len(x), 1))
         of_network = self._reader.log_probabilities(x, run) if run.kernel_weight < 1 else None
@@ -154,55 +151,18 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_consistent_length(found, given, sample_weight)
         return float(np.average(found == given, weights=sample_weight))
 
-    def save(self, path: str | Path) -> None:
-        """Save the fitted estimator as one safetensors file (network, encoder, labels, table), without pickle.
+    def described_targets(self) -> dict[str, Any]:
+        return {"labels": table_headers.plain_labels(self.classes_)}
 
-        Raises:
-            ValueError: The labels are of a type that cannot be written.
-        """
-        check_is_fitted(self)
-        files.save(self, path)
-
-    @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
-        """Load a saved estimator; it predicts in float32 until ``dtype`` is set.
-
-        Args:
-            path: The file.
-            device: Device of predictions.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: The file is damaged or holds something else.
-        """
-        return files.load(cls, path, device)._prepare()
-
-    @property
-    def cached_bytes(self) -> int:
-        """Size of the KV caches in bytes; 0 before the first prediction."""
-        check_is_fitted(self)
-        return 0 if self._reader is None else self._reader.cached_bytes
-
-    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """Arguments other than the defaults; a network is shown by its class."""
-        if not isinstance(self.model, ContextClassifier):
-            return str(super().__repr__(N_CHAR_MAX))
-        others = {name: value for name, value in self.get_params(deep=False).items() if name != "model"}
-        shown = BaseEstimator.__repr__(type(self)(**others), N_CHAR_MAX).partition("(")[2]
-        return f"{type(self).__name__}(model=<{type(self.model).__name__}>{', ' if shown != ')' else ''}{shown}"
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        tags.input_tags.string = True
-        tags.input_tags.sparse = True
-        return tags
+    def restore_targets(self, header: dict[str, Any]) -> None:
+        self.classes_ = table_headers.labels(header["labels"])
+        if not np.array_equal(np.unique(self.y_), np.arange(len(self.classes_))):
+            raise ValueError(f"the rows' labels are not those of {len(self.classes_)} classes")
 
     def _prepare(self) -> Self:
         """Draw the ensemble members; none are needed for a single class."""
-        self._reader: Reader | None = None
-        members = check_arguments(self.get_params(deep=False)).members
+        self._reader: Reader[Question] | None = None
+        members = self.checked_run().members
         if len(self.classes_) > 1:
             width, outputs = self.x_.shape[1], self.network_.classes
             if self.plain:
@@ -210,21 +170,6 @@ class TabularClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             else:
                 ensemble = draw(self.y_, width, members, outputs, self.max_context, self.seed_)
             self._reader = Reader(self.network_, self.x_, self.y_, ensemble)
-            flags = self.encoder_.categorical_ if len(self.encoder_.columns_) else np.zeros(1, dtype=bool)
-            scales = self._reader.scales
+            flags, scales = self._categorical(), self._reader.scales
             self._kernel = KernelClassifier(self.x_, self.y_, flags, scales, self.max_context, self.seed_)
         return self
-
-    def _load(self) -> ContextClassifier:
-        if isinstance(self.model, ContextClassifier):
-            if name := non_finite_weight(self.model, self.model.state_dict()):
-                raise ValueError(f"model holds weights that are not finite, in {name}: its training had diverged")
-            return copy.deepcopy(self.model).cpu().float().eval().requires_grad_(False)
-        if not isinstance(self.model, (str, Path, type(None))):
-            raise ValueError(f"model must be None, the path of a file or a network, got {self.model!r}")
-        return load_network(self.model)
-
-
-def _some_column(x: Floats) -> Floats:
-    """Encoded rows, or a column of zeros if every column is constant."""
-    return x if x.shape[1] else np.zeros((len(x), 1))

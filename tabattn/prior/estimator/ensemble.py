@@ -1,6 +1,6 @@
 """Ensemble members: the same table under other scalings and orders of columns and classes."""
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,24 @@ from tabattn.contract.columns.scale import LARGEST
 from tabattn.prior.estimator.codes import Codes, check_room, class_codes, sample_rows
 
 STANDARD, RANKS, RAW = range(3)
+
+
+class Asked(Protocol):
+    """Question that a member poses to the network."""
+
+    @property
+    def member(self) -> int:
+        """Index of the member."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Context rows, ``(context,)``."""
+
+    def labels(self, y: NDArray[Any]) -> NDArray[Any]:
+        """What the network reads as the labels of the context rows, ``(context,)``, given the targets of all rows."""
+
+
+AnyQuestion = TypeVar("AnyQuestion", bound=Asked)
 
 
 class Question(NamedTuple):
@@ -26,6 +44,9 @@ class Question(NamedTuple):
     rows: NDArray[np.int64]
     codes: Codes
 
+    def labels(self, y: NDArray[Any]) -> Codes:
+        return self.codes[y[self.rows]]
+
 
 class Member(NamedTuple):
     """Ensemble member: a scaling and an order of columns.
@@ -39,11 +60,11 @@ class Member(NamedTuple):
     columns: NDArray[np.int64]
 
 
-class Ensemble(NamedTuple):
+class Ensemble(NamedTuple, Generic[AnyQuestion]):
     """All members, and all their questions, grouped by member."""
 
     members: list[Member]
-    questions: list[Question]
+    questions: list[AnyQuestion]
 
 
 class Scales:
@@ -67,7 +88,7 @@ class Scales:
         return [self.standard(x), np.stack(ranks, axis=1).astype(np.float32), raw.astype(np.float32)]
 
 
-def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, seed: int) -> Ensemble:
+def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, seed: int) -> Ensemble[Question]:
     """Draw the members of an ensemble.
 
     Members are standardised and ranked in turn. The class indices are rotated by one with each member, and by one more
@@ -103,7 +124,7 @@ def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, see
     return Ensemble(members, questions)
 
 
-def unchanged(y: Codes, features: int, outputs: int, max_context: int, seed: int) -> Ensemble:
+def unchanged(y: Codes, features: int, outputs: int, max_context: int, seed: int) -> Ensemble[Question]:
     """Single member that reads the table as it is: cells, columns and classes keep their values and order.
 
     Args:

@@ -1,6 +1,7 @@
 """Validation of the arguments in the header of a saved estimator."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from tabattn.storage.table_headers import whole
@@ -9,19 +10,20 @@ MOST_MEMBERS = 10_000
 """Largest ensemble of a saved estimator."""
 
 
-ADDED = {"plain": False, "kernel_weight": 0.0}
-"""Arguments that earlier files lack, with what their estimators did."""
+def checked_parameters(parameters: Any, names: tuple[str, ...], added: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the arguments of an estimator in a header, and add those that it lacks.
 
-
-def checked_parameters(parameters: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Check the arguments of ``TabularClassifier`` in a header, and add those that it lacks.
+    Args:
+        parameters: The arguments in the header.
+        names: Names of all arguments.
+        added: Arguments that earlier files lack, with what their estimators did.
 
     Raises:
         ValueError: One is missing, unknown, or of a wrong type.
     """
-    if not isinstance(parameters, dict) or set(ADDED | parameters) != set(names):
+    if not isinstance(parameters, dict) or {*added, *parameters} != set(names):
         raise ValueError(f"its parameters must be {', '.join(names)}, got {list(parameters)[:9]}")
-    parameters = ADDED | parameters
+    parameters = {**added, **parameters}
     for name in ("n_estimators", "max_context", "chunk_rows"):
         whole(name, parameters[name], 1, MOST_MEMBERS if name == "n_estimators" else 2**63 - 1)
     for name in ("temperature", "kernel_weight"):
@@ -29,8 +31,8 @@ def checked_parameters(parameters: Any, names: tuple[str, ...]) -> dict[str, Any
         if type(value) not in (int, float) or not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
     for name in ("cache", "plain"):
-        if type(parameters[name]) is not bool:
+        if name in parameters and type(parameters[name]) is not bool:
             raise ValueError(f"{name} must be true or false, got {parameters[name]!r}")
-    if type(parameters["average"]) is not str:
+    if "average" in parameters and type(parameters["average"]) is not str:
         raise ValueError(f"average must be a text, got {parameters['average']!r}")
     return parameters

@@ -11,8 +11,9 @@ from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
 from tabattn.contract.columns import Floats
+from tabattn.prior.estimator.cells import Cells, CellScaler
 from tabattn.prior.estimator.codes import Codes, sample_rows
-from tabattn.prior.estimator.ensemble import RANKS, STANDARD, Scales
+from tabattn.prior.estimator.ensemble import Scales
 
 WIDTHS = (0.3, 1.0, 3.0)
 """Rates at which the Laplace kernel falls with the mean distance of a column."""
@@ -26,21 +27,11 @@ LOG_SHARPNESS = (-1.0, 4.0)
 MOST_ROWS = 2000
 """Most rows of a fit, whose time grows with their cube."""
 
-FARTHEST = 8.0
-"""Largest standardised number, in absolute value."""
-
 LEAST = float(np.log(1e-6))
 """Smallest log-probability of a class."""
 
 CHUNK_ROWS = 1000
 """Rows whose kernel is computed at once."""
-
-
-class Cells(NamedTuple):
-    """Scaled numbers ``(rows, 2 numeric columns)`` and category codes ``(rows, categorical columns)``."""
-
-    numbers: Floats
-    codes: Floats
 
 
 class Solution(NamedTuple):
@@ -79,8 +70,7 @@ class KernelClassifier:
     def __init__(
         self, x: Floats, y: Codes, categorical: NDArray[np.bool_], scales: Scales, limit: int, seed: int
     ) -> None:
-        self.scales = scales
-        self.categorical = categorical
+        self._cells = CellScaler(scales, categorical)
         most = max(min(limit, MOST_ROWS), int(y.max()) + 1)
         rows = sample_rows(y, most, np.random.RandomState(seed))
         self.context = self._cells(x[rows])
@@ -127,16 +117,9 @@ class KernelClassifier:
         best = minimize_scalar(loss, bounds=LOG_SHARPNESS, method="bounded", options={"maxiter": 12})
         return Solution(float(best.fun), width, float(np.exp(best.x)), weights)
 
-    def _cells(self, x: Floats) -> Cells:
-        views = self.scales(x)
-        standard = np.clip(views[STANDARD][:, ~self.categorical], -FARTHEST, FARTHEST)
-        numbers = np.concatenate([standard, views[RANKS][:, ~self.categorical]], axis=1).astype(np.float64)
-        codes = x[:, self.categorical]
-        return Cells(np.nan_to_num(numbers) * np.sqrt(0.5), np.where(np.isnan(codes), -1.0, codes))
-
     def _compare(self, rows: Cells) -> tuple[Floats, Floats]:
         """Mean distance and product of the columns, of rows and context rows, each ``(rows, context)``."""
-        columns, categories = len(self.categorical), self.context.codes.shape[1]
+        columns, categories = len(self._cells.categorical), self.context.codes.shape[1]
         distance = np.zeros((len(rows.numbers), len(self.y)))
         product = rows.numbers @ self.context.numbers.T
         if categories < columns:

@@ -2,8 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from tabattn.contract.columns import Floats
 from tabattn.prior.classifier_network import ContextCache, ContextClassifier
 from tabattn.prior.estimator.arguments import Run
-from tabattn.prior.estimator.ensemble import Ensemble, Question, Scales
+from tabattn.prior.estimator.ensemble import AnyQuestion, Ensemble, Question, Scales
 from tabattn.storage.described import plain_defaults
 
 BATCH_TOKENS = {"cpu": 2**15, "cuda": 2**18}
@@ -26,13 +26,13 @@ CACHE_BYTES = 4 * 2**30
 """Most bytes of KV caches kept between calls."""
 
 
-class Reader:
-    """Network and labelled table, from which class probabilities of further rows are computed.
+class Reader(Generic[AnyQuestion]):
+    """Network and labelled table, from which answers about further rows are computed.
 
     Args:
         network: The network; it is not modified.
         x: Context rows, ``(rows, features)``; NaN = missing.
-        y: Class index of each context row, ``(rows,)``.
+        y: Target of each context row, ``(rows,)``.
         ensemble: Members and their questions.
     """
 
@@ -40,7 +40,7 @@ class Reader:
     _settings: tuple[torch.device, torch.dtype] | None
     _caches: dict[int, ContextCache]
 
-    def __init__(self, network: ContextClassifier, x: Floats, y: NDArray[np.int64], ensemble: Ensemble) -> None:
+    def __init__(self, network: ContextClassifier, x: Floats, y: NDArray[Any], ensemble: Ensemble[AnyQuestion]) -> None:
         self.network = network
         self.x = x
         self.y = y
@@ -61,7 +61,7 @@ class Reader:
         """Size of the KV caches in bytes."""
         return sum(cache.nbytes for cache in self._caches.values())
 
-    def log_probabilities(self, x: Floats, run: Run) -> NDArray[np.float32]:
+    def log_probabilities(self: "Reader[Question]", x: Floats, run: Run) -> NDArray[np.float32]:
         """Log-probabilities of the classes of rows by each member.
 
         Args:
@@ -71,10 +71,31 @@ class Reader:
         Returns:
             Log-probabilities, ``(members, rows, classes)``.
         """
-        self._settle(run)
-        views = self.scales(x)
         classes = len(self.ensemble.questions[0].codes)
         out = np.zeros((len(self.ensemble.members), len(x), classes), dtype=np.float32)
+
+        def add(question: Question, rows: slice, logits: Tensor) -> None:
+            part = question.codes >= 0
+            scores = logits[:, : question.codes.max() + 1].log_softmax(-1).cpu().numpy()
+            out[question.member, rows][:, part] += scores[:, question.codes[part]]
+
+        self._answer(x, run, add)
+        return out
+
+    def logits(self, x: Floats, run: Run) -> NDArray[np.float32]:
+        """Logits of rows by each member, with one question each, ``(members, rows, outputs)``; see above."""
+        out = np.zeros((len(self.ensemble.members), len(x), self.network.classes), dtype=np.float32)
+
+        def keep(question: AnyQuestion, rows: slice, logits: Tensor) -> None:
+            out[question.member, rows] = logits.cpu().numpy()
+
+        self._answer(x, run, keep)
+        return out
+
+    def _answer(self, x: Floats, run: Run, take: Callable[[AnyQuestion, slice, Tensor], None]) -> None:
+        """Call a function with each question, the slice of each chunk of rows, and the logits of these rows."""
+        self._settle(run)
+        views = self.scales(x)
         autocast = torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32)
         with plain_defaults(), torch.inference_mode(), autocast:
             for index, batch in enumerate(self._batches(run)):
@@ -83,15 +104,12 @@ class Reader:
                     rows = slice(start, start + run.chunk_rows)
                     logits = self._network.decode(self._stack([self._view(views, q, rows) for q in batch], run), cache)
                     for question, answer in zip(batch, logits.float() / run.temperature, strict=True):
-                        part = question.codes >= 0
-                        scores = answer[:, : question.codes.max() + 1].log_softmax(-1).cpu().numpy()
-                        out[question.member, rows][:, part] += scores[:, question.codes[part]]
-        return out
+                        take(question, rows, answer)
 
-    def _batches(self, run: Run) -> Iterator[list[Question]]:
+    def _batches(self, run: Run) -> Iterator[list[AnyQuestion]]:
         """Batches of questions with contexts of one length."""
         limit = BATCH_TOKENS.get(run.device.type, BATCH_TOKENS["cpu"])
-        batch: list[Question] = []
+        batch: list[AnyQuestion] = []
         for question in sorted(self.ensemble.questions, key=lambda question: len(question.rows)):
             tokens = (len(batch) + 1) * len(question.rows) * (self.x.shape[1] + 1)
             if batch and (len(batch[0].rows) != len(question.rows) or tokens > limit):
@@ -100,13 +118,13 @@ class Reader:
             batch.append(question)
         yield batch
 
-    def _prefilled(self, index: int, batch: list[Question], run: Run) -> ContextCache:
+    def _prefilled(self, index: int, batch: list[AnyQuestion], run: Run) -> ContextCache:
         """KV cache of a batch of contexts, computed now or in an earlier call."""
         if index in self._caches:
             return self._caches[index]
         views = self.scales(self.x)
         x = self._stack([self._view(views, question, question.rows) for question in batch], run)
-        y = torch.from_numpy(np.stack([question.codes[self.y[question.rows]] for question in batch]))
+        y = torch.from_numpy(np.stack([question.labels(self.y) for question in batch]))
         cache = self._network.prefill(x, y.to(run.device))
         if run.cache:
             if self.cached_bytes + cache.nbytes <= CACHE_BYTES:
@@ -115,11 +133,11 @@ class Reader:
                 warnings.warn(
                     f"the KV caches of the contexts take more than {CACHE_BYTES / 2**30:g} GiB, so that some are read "
                     "anew at each call: lower max_context or n_estimators, or choose cache=False",
-                    stacklevel=4,
+                    stacklevel=5,
                 )
         return cache
 
-    def _view(self, views: list[NDArray[np.float32]], question: Question, rows: Any) -> NDArray[np.float32]:
+    def _view(self, views: list[NDArray[np.float32]], question: AnyQuestion, rows: Any) -> NDArray[np.float32]:
         member = self.ensemble.members[question.member]
         return views[member.scale][rows][:, member.columns]
 

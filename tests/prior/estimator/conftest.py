@@ -21,7 +21,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     path = tmp_path_factory.mktemp("pretrained") / "prior.safetensors"
     tensors, arguments = weights.described(tiny_network())
     weights.write(path, tensors, {"network": arguments})
-    monkeypatch.setattr(weights, "packaged_path", lambda: path)
+    monkeypatch.setattr(weights, "packaged_path", lambda name: path)
     return path
 
 

@@ -173,7 +173,7 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
 
 
 def test_no_packaged_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: MakeTable) -> None:
-    monkeypatch.setattr(weights, "packaged_path", lambda: tmp_path / "prior.safetensors")
+    monkeypatch.setattr(weights, "packaged_path", lambda name: tmp_path / "prior.safetensors")
     with pytest.raises(FileNotFoundError, match="give a file or a network as model"):
         TabularClassifier().fit(*table())
 
