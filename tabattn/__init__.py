@@ -5,15 +5,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tabattn.pairs.estimator import SequenceInferrer
-    from tabattn.prior.estimator import TabularClassifier
+    from tabattn.prior.estimator import TabularClassifier, TabularRegressor
     from tabattn.reconstruction.estimator import NPTClassifier, NPTRegressor, TabularImputer
 
 __version__ = "0.1.0"
-__all__ = ["NPTClassifier", "NPTRegressor", "SequenceInferrer", "TabularClassifier", "TabularImputer", "__version__"]
+__all__ = [
+    "NPTClassifier",
+    "NPTRegressor",
+    "SequenceInferrer",
+    "TabularClassifier",
+    "TabularImputer",
+    "TabularRegressor",
+    "__version__",
+]
 
 _HOMES = {
     "SequenceInferrer": "tabattn.pairs.estimator",
     "TabularClassifier": "tabattn.prior.estimator",
+    "TabularRegressor": "tabattn.prior.estimator",
 } | dict.fromkeys(("NPTClassifier", "NPTRegressor", "TabularImputer"), "tabattn.reconstruction.estimator")
 
 

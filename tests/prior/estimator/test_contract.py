@@ -41,8 +41,8 @@ def test_the_package_itself_imports_nothing() -> None:
 
 def test_package_names_the_estimator() -> None:
     assert tabattn.TabularClassifier is TabularClassifier
-    with pytest.raises(AttributeError, match="no attribute 'TabularRegressor'"):
-        _ = tabattn.TabularRegressor
+    with pytest.raises(AttributeError, match="no attribute 'TabularClusterer'"):
+        _ = tabattn.TabularClusterer
 
 
 def test_clone_keeps_arguments(network: PriorNetwork) -> None:

@@ -1,0 +1,159 @@
+"""Gaussian process regressor: the ensemble member that is fitted to the table, beside those of a pretrained network."""
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import ndtri
+
+from tabattn.contract.columns import Floats
+from tabattn.prior.estimator.cells import Cells, CellScaler
+from tabattn.prior.estimator.distributions import Mixture, StudentTargets
+from tabattn.prior.estimator.ensemble import Scales
+from tabattn.prior.estimator.gaussian_process import Features, GaussianProcess
+from tabattn.prior.estimator.kernel import MOST_ROWS
+from tabattn.prior.estimator.target_scale import TargetScale
+
+FREEDOMS = (3.0, 4.0, 6.0, 10.0, 30.0, 100.0)
+"""Degrees of freedom of the predictive distribution."""
+
+FACTORS = np.geomspace(0.5, 1.6, 14)
+"""Factors of the predictive standard deviation, to the scale of the distribution."""
+
+PSEUDO = ndtri((np.arange(10) + 0.5) / 10)
+"""Standard normal residuals that are counted with those of the rows, so that few rows do not decide alone."""
+
+ROUNDS = 100
+"""Rounds of the EM algorithm for the weights."""
+
+
+class Fitted(NamedTuple):
+    """Gaussian process of scaled targets, and the t distribution of its standardised residuals.
+
+    Attributes:
+        process: The Gaussian process.
+        targets: Scaling of the targets.
+        factor: Scale of the t distribution.
+        freedom: Its degrees of freedom.
+    """
+
+    process: GaussianProcess
+    targets: TargetScale
+    factor: float
+    freedom: float
+
+
+class Solution(NamedTuple):
+    """Gaussian processes and their weights."""
+
+    fitted: list[Fitted]
+    weights: Floats
+
+
+class KernelRegressor:
+    """Mixture of two Gaussian process regressors, of standardised and of power-transformed targets.
+
+    The kernel is the sum of Matérn kernels of smoothness 5/2 and 1/2 with a relevance for each column (ARD) and of a
+    linear kernel. Columns of numbers are read both standardised and rank-scaled, categories one-hot, and a missing
+    number as 0 with an indicator. Hyperparameters have the largest posterior density (``GaussianProcess``). The
+    leave-one-out residuals, in closed form, decide the scale and the degrees of freedom of the predictive t
+    distributions, and the leave-one-out densities the weights of the mixture (stacking, Yao et al. 2018). It is fitted
+    at the first prediction.
+
+    Args:
+        x: Context rows, ``(rows, features)``; NaN = missing.
+        y: Target of each row, ``(rows,)``.
+        categorical: Which columns hold codes of categories.
+        scales: Scalings of the columns, fitted to the context rows.
+        limit: Most rows; of more, a sample is drawn. Never more than ``MOST_ROWS``.
+        seed: Seed of the samples.
+    """
+
+    def __init__(
+        self, x: Floats, y: Floats, categorical: NDArray[np.bool_], scales: Scales, limit: int, seed: int
+    ) -> None:
+        rows = np.sort(np.random.RandomState(seed).permutation(len(y))[: min(limit, MOST_ROWS)])
+        self.seed = seed
+        self._scaler = CellScaler(scales, categorical)
+        cells, missing = self._scaler(x[rows]), self._missing(x[rows])
+        # In an order of their own, so that predictions do not depend on that of the table.
+        order = np.lexsort([*cells.numbers.T, *cells.codes.T, y[rows]])
+        self.y = y[rows][order]
+        self.partial = np.flatnonzero(missing.any(0))
+        self.known = [np.unique(codes) for codes in cells.codes.T]
+        self.context = self._features(cells, missing)[order]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without the solution, which can be recomputed."""
+        return {name: value for name, value in self.__dict__.items() if name != "solution"}
+
+    @cached_property
+    def solution(self) -> Solution:
+        """Fitted Gaussian processes, with the weights of the largest leave-one-out density."""
+        features = Features(self.context, self._groups())
+        found, scores = [], []
+        for power in (False, True):
+            targets = TargetScale.of(self.y, power=power)
+            if power and targets.power == 1:
+                continue
+            random = np.random.RandomState(self.seed)
+            process = GaussianProcess.fit(features, len(self._scaler.categorical), targets(self.y), random)
+            mean, std = process.left_out()
+            factor, freedom = calibrated((process.z - mean) / std)
+            found.append(Fitted(process, targets, factor, freedom))
+            scores.append(StudentTargets(mean, factor * std, freedom, targets).log_density(self.y))
+        return Solution(found, stacked(np.stack(scores, axis=1)))
+
+    def distribution(self, x: Floats) -> Mixture:
+        """Predictive distribution of the targets of rows ``(rows, features)``; NaN = missing."""
+        features = self._features(self._scaler(x), self._missing(x))
+        parts = []
+        for process, targets, factor, freedom in self.solution.fitted:
+            mean, std = process.predict(features)
+            parts.append(StudentTargets(mean, factor * std, freedom, targets))
+        return Mixture(parts, self.solution.weights.tolist())
+
+    def _missing(self, x: Floats) -> NDArray[np.bool_]:
+        return np.isnan(x[:, ~self._scaler.categorical])
+
+    def _features(self, cells: Cells, missing: NDArray[np.bool_]) -> Floats:
+        """Numbers, indicators of missing ones, and categories one-hot, ``(rows, features)``."""
+        hot = [codes[:, None] == known for codes, known in zip(cells.codes.T, self.known, strict=True)]
+        return np.concatenate([cells.numbers, missing[:, self.partial], *hot], axis=1).astype(np.float64)
+
+    def _groups(self) -> NDArray[np.int64]:
+        """Group of each feature: each number and indicator is one, and each categorical column."""
+        single = self.context.shape[1] - sum(map(len, self.known))
+        sizes = [len(known) for known in self.known]
+        return np.concatenate([np.arange(single), single + np.repeat(np.arange(len(sizes)), sizes)]).astype(np.int64)
+
+
+def calibrated(residuals: Floats) -> tuple[float, float]:
+    """Scale and degrees of freedom of the t distribution under which standardised residuals are most likely."""
+    counted = np.concatenate([residuals, PSEUDO])
+
+    def likelihood(pair: tuple[float, float]) -> float:
+        return float(stats.t.logpdf(counted / pair[0], pair[1]).mean() - np.log(pair[0]))
+
+    return max(((float(factor), freedom) for factor in FACTORS for freedom in FREEDOMS), key=likelihood)
+
+
+def stacked(scores: Floats) -> Floats:
+    """Weights of a mixture with the largest density of held-out targets, by expectation maximisation.
+
+    Args:
+        scores: Log-density of each target by each part, ``(rows, parts)``.
+
+    Returns:
+        ``(parts,)``.
+    """
+    density = np.exp(scores - scores.max(1, keepdims=True))
+    weights = np.full(scores.shape[1], 1 / scores.shape[1])
+    for _ in range(ROUNDS):
+        shares = density * weights
+        # One row more for each part, so that few rows do not decide alone.
+        counts = 1 + (shares / shares.sum(1, keepdims=True)).sum(0)
+        weights = counts / counts.sum()
+    return weights
