@@ -4,7 +4,7 @@ import atexit
 import multiprocessing
 import signal
 from collections.abc import Iterator
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -15,6 +15,27 @@ _MIX = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
 
 Item = TypeVar("Item", covariant=True)
+
+
+Seed = int | tuple[int, int]
+"""Seed of everything; or two, of which the second is that of the training batches alone."""
+
+
+class Seeds(NamedTuple):
+    """Seeds of a datamodule.
+
+    Attributes:
+        scored: Of splits, and of what is validated and tested on.
+        training: Of the training batches.
+    """
+
+    scored: int
+    training: int
+
+    @classmethod
+    def of(cls, seed: Seed) -> Self:
+        """Seeds of an argument."""
+        return cls(*seed) if isinstance(seed, tuple | list) else cls(seed, seed)
 
 
 def generator(*counters: int) -> torch.Generator:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.counter import CounterLoader, endless, place, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, place, shared
 from datamodules.mlm.options import DEFAULT_MASKS, DEFAULT_SPLIT, MaskOptions, SplitOptions
 from datamodules.mlm.sequences import Layout
 from tabattn.contract.batches import TokenBatch
@@ -48,7 +48,8 @@ class MaskedText(NotInCheckpoints, LightningDataModule):
         batch_size: Sequences in a batch (on each device).
         steps_per_epoch: Batches per epoch (on each device); none = the whole training text.
         cache_dir: Folder in which the trained tokenizer and the encoded text are kept between runs.
-        seed: Seed of the split, of the order of sequences and of hidden tokens.
+        seed: Seed of the split, of the order of sequences and of hidden tokens; of two, the second is that of the
+            training batches alone.
     """
 
     batch = TokenBatch
@@ -67,7 +68,7 @@ class MaskedText(NotInCheckpoints, LightningDataModule):
         batch_size: int = 32,
         steps_per_epoch: int | None = None,
         cache_dir: str = "runs/text",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         from datamodules.mlm.vocabulary import package
 
@@ -80,7 +81,7 @@ class MaskedText(NotInCheckpoints, LightningDataModule):
         self.source, self.folder, self.most = text, tokenizer, vocabulary
         self.layout, self.length, self.split, self.masks = layout, length, split, masks
         self.sentences = sentences
-        self.batch_size, self.steps_per_epoch, self.seed = batch_size, steps_per_epoch, seed
+        self.batch_size, self.steps_per_epoch, self.seeds = batch_size, steps_per_epoch, Seeds.of(seed)
         self.cache = Path(cache_dir)
 
     @cached_property
@@ -88,7 +89,7 @@ class MaskedText(NotInCheckpoints, LightningDataModule):
         """The documents of each part."""
         from datamodules.mlm.reading import read
 
-        return read(self.source, self.split, self.seed, self.cache)
+        return read(self.source, self.split, self.seeds.scored, self.cache)
 
     @cached_property
     def vocabulary(self) -> "Vocabulary":
@@ -134,7 +135,7 @@ class MaskedText(NotInCheckpoints, LightningDataModule):
         """Training loader: this rank's share of the stream of batches."""
         from datamodules.mlm.sequences import TrainingBatches
 
-        batches = TrainingBatches(self._source(0, "train"))
+        batches = TrainingBatches(self._source(0, "train", self.seeds.training))
         steps = self.steps_per_epoch or max(1, len(batches) // place(self.trainer)[1])
         return endless(self.trainer, batches, steps, 0)
 
@@ -157,16 +158,16 @@ class MaskedText(NotInCheckpoints, LightningDataModule):
         except ValueError as ex:
             raise MisconfigurationException(str(ex)) from ex
 
-    def _source(self, part: int, purpose: str) -> "Source":
+    def _source(self, part: int, purpose: str, seed: int) -> "Source":
         from datamodules.mlm.sequences import Source
 
         sequences = self.parts[part]
         if not len(sequences.bounds):
             raise MisconfigurationException(f"{self.text.source} has no text to {purpose} on")
         special: Sequence[int] = self.vocabulary.special
-        return Source(sequences, self.tokens, tuple(special), self.masks, self.batch_size, self.seed)
+        return Source(sequences, self.tokens, tuple(special), self.masks, self.batch_size, seed)
 
     def _scored(self, part: int, purpose: str) -> DataLoader[TokenBatch]:
         from datamodules.mlm.sequences import ScoredBatches
 
-        return shared(self.trainer, ScoredBatches(self._source(part, purpose)))
+        return shared(self.trainer, ScoredBatches(self._source(part, purpose, self.seeds.scored)))

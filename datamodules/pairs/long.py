@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from datamodules.counter import generator
+from datamodules.counter import Seed, Seeds, generator
 from datamodules.pairs.options import (
     DEFAULT_AUGMENTATION,
     DEFAULT_EVALUATION,
@@ -56,7 +56,7 @@ class LongPairs(TaskPairs):
         augmentation: Options of data augmentation in training.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches per epoch; validation may run at its end.
-        seed: Seed of the split and of the batches.
+        seed: Seed of the split and of the batches; of two, the second is that of the training batches alone.
         num_workers: Worker processes of the loaders; 0 = load in the training process.
     """
 
@@ -76,7 +76,7 @@ class LongPairs(TaskPairs):
         augmentation: Augmentation = DEFAULT_AUGMENTATION,
         batch_size: int = 32,
         steps_per_epoch: int = 100,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 0,
     ) -> None:
         from datamodules.pairs.long_series import read_long
@@ -87,7 +87,7 @@ class LongPairs(TaskPairs):
         borders = split_borders(len(tasks.first), evaluation.shares, 1, "task")
         order = torch.arange(len(tasks.first))
         if not series.ordered:
-            order = order[torch.randperm(len(order), generator=generator(seed))]
+            order = order[torch.randperm(len(order), generator=generator(Seeds.of(seed).scored))]
         parts = order.tensor_split(borders[1:3])
         training = torch.isin(tasks.task, parts[0])
         wide = tasks.y[:, None].where(tasks.member[:, None] == torch.arange(len(names)), torch.nan)

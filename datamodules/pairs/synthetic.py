@@ -3,7 +3,7 @@
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from datamodules.counter import CounterLoader, endless, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, shared
 from datamodules.pairs.batches import PairBatches
 from datamodules.pairs.cache import CachedPairs, Facts, PairCache
 from datamodules.pairs.exact import exact
@@ -69,7 +69,7 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
         cache: Options of the cache of drawn tasks.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches per epoch; validation may run at its end.
-        seed: Seed of the tasks.
+        seed: Seed of the tasks; of two, the second is that of the training tasks that no cache file keeps.
         num_workers: Worker processes of the loaders; 0 = draw tasks in the training process.
     """
 
@@ -92,7 +92,7 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
         cache: CacheOptions = NO_CACHE,
         batch_size: int = 32,
         steps_per_epoch: int = 100,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.lengths = (cache.batches, evaluation.val_batches, evaluation.test_batches)
-        self.seed = seed
+        self.seeds = Seeds.of(seed)
         self.num_workers = num_workers
         self.cache = None if cache.file is None else PairCache(cache.file, self._facts(kind))
 
@@ -145,7 +145,7 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
     def prepare_data(self) -> None:
         """Write the cache file, or check that it holds these tasks."""
         if self.cache is not None:
-            self.cache.prepare({name: self._drawn(split) for split, name in enumerate(SPLITS)})
+            self.cache.prepare({name: self._drawn(split, self.seeds.scored) for split, name in enumerate(SPLITS)})
 
     def train_dataloader(self) -> CounterLoader:
         """Training loader: this rank's share of the endless stream."""
@@ -168,18 +168,18 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
 
     def _batches(self, split: int) -> PairBatches | CachedPairs:
         if self.cache is None or not self.lengths[split]:
-            return self._drawn(split)
+            return self._drawn(split, self.seeds.training if split == TRAIN else self.seeds.scored)
         self.prepare_data()
         return CachedPairs(self.cache, SPLITS[split], self.lengths[split])
 
-    def _drawn(self, split: int) -> PairBatches:
+    def _drawn(self, split: int, seed: int) -> PairBatches:
         scored = self.eval_plan._replace(beyond=self.beyond) if split == TEST else self.eval_plan
         return PairBatches(
             self.plan if split == TRAIN else scored,
             self.regimes[split],
             self.swap_roles,
             self.batch_size,
-            self.seed,
+            seed,
             split,
             self.lengths[split],
             None if split == TRAIN else self.oracle,
@@ -195,7 +195,8 @@ class SyntheticPairs(Movable, NotInCheckpoints, LightningDataModule):
         facts |= zip(("regime", "val_regime", "test_regime"), self.regimes, strict=True)
         facts["regime"] = self.regimes[TRAIN] if trained else None
         facts |= zip(("cache_batches", "val_batches", "test_batches"), self.lengths, strict=True)
-        return facts | {name: getattr(self, name) for name in ("swap_roles", "oracle", "batch_size", "seed")}
+        facts["seed"] = self.seeds.scored
+        return facts | {name: getattr(self, name) for name in ("swap_roles", "oracle", "batch_size")}
 
 
 def plans(

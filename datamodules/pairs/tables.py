@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from datamodules.counter import Seed
 from datamodules.pairs.options import (
     DEFAULT_AUGMENTATION,
     DEFAULT_EVALUATION,
@@ -86,7 +87,7 @@ class TablePairs(TaskPairs):
         augmentation: Options of data augmentation in training.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches per epoch; validation may run at its end.
-        seed: Seed of the batches.
+        seed: Seed of the batches; of two, the second is that of the training batches alone.
         num_workers: Worker processes of the loaders; 0 = load in the training process.
     """
 
@@ -106,7 +107,7 @@ class TablePairs(TaskPairs):
         augmentation: Augmentation = DEFAULT_AUGMENTATION,
         batch_size: int = 32,
         steps_per_epoch: int = 100,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 0,
     ) -> None:
         from datamodules.pairs.series import read_series

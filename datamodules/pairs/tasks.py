@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.counter import CounterLoader, endless, generator, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, generator, shared
 from datamodules.draws import integer
 from datamodules.pairs.options import SPLIT_MOVES, Augmentation, Evaluation, PairOptions, Shown
 from datamodules.pairs.regimes import FEW, REGIMES, Drawn, Regime, choose
@@ -151,7 +151,7 @@ class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
         augmentation: Options of data augmentation in training.
         batch_size: Tasks in a batch.
         steps_per_epoch: Batches in an epoch of training.
-        seed: Seed of all random choices.
+        seed: Seed of all random choices; of two, the second is that of the training batches alone.
         num_workers: Worker processes of the loaders; 0 = load in the training process.
     """
 
@@ -176,7 +176,7 @@ class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
         augmentation: Augmentation,
         batch_size: int,
         steps_per_epoch: int,
-        seed: int,
+        seed: Seed,
         num_workers: int,
     ) -> None:
         super().__init__()
@@ -184,13 +184,19 @@ class TaskPairs(Movable, NotInCheckpoints, LightningDataModule, ABC):
         self.names = names
         self.infer = _numbers(infer, names)
         shown = Shown.of(context, evaluation)
-        regimes = evaluation.regimes(regime)
+        regimes, seeds = evaluation.regimes(regime), Seeds.of(seed)
         self.options = {
-            stage: PairOptions(len(names), self.infer, shown.scored, False, chosen, False, 0.0, batch_size, seed)
+            stage: PairOptions(
+                len(names), self.infer, shown.scored, False, chosen, False, 0.0, batch_size, seeds.scored
+            )
             for stage, chosen in {**regimes, "predict": regimes["test"]}.items()
         }
         self.options["train"] = self.options["train"]._replace(
-            shown=shown.train, every=shown.every, swap_roles=augmentation.swap_roles, drift=augmentation.drift
+            shown=shown.train,
+            every=shown.every,
+            swap_roles=augmentation.swap_roles,
+            drift=augmentation.drift,
+            seed=seeds.training,
         )
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.counter import CounterLoader, endless, generator, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, generator, shared
 from datamodules.draws import chance, integer, log_integer, uniform
 from datamodules.prior.options import DEFAULT_BATCHES, DEFAULT_FOLDS, FOLD_MOVES, BatchOptions, FoldEvaluation
 from datamodules.prior.scm import another_view, draw_table
@@ -118,7 +118,7 @@ class SyntheticPrior(Movable, NotInCheckpoints, LightningDataModule):
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file (csv, tsv,
             arff, parquet, each plain or with .gz); ``::<column>`` behind it names the target; from Python frames too.
         evaluation: Options of validation and test on the real tables.
-        seed: Seed of the tables and of the folds.
+        seed: Seed of the tables and of the folds; of two, the second is that of the tables alone.
         num_workers: Worker processes of the loaders; 0 = draw tables in the training process.
     """
 
@@ -138,7 +138,7 @@ class SyntheticPrior(Movable, NotInCheckpoints, LightningDataModule):
         batches: BatchOptions = DEFAULT_BATCHES,
         tables: tuple[Source, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
         evaluation: FoldEvaluation = DEFAULT_FOLDS,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 0,
     ) -> None:
         from datamodules.tables.real import Folds, load_tables
@@ -156,10 +156,10 @@ class SyntheticPrior(Movable, NotInCheckpoints, LightningDataModule):
         self.batch_size = batch_size
         self.packing = batches
         self.steps_per_epoch = steps_per_epoch
-        self.seed = seed
+        self.seeds = Seeds.of(seed)
         self.num_workers = num_workers
-        self.real = load_tables(tables, evaluation.max_rows, seed)
-        self.folds = Folds.of(self.real, evaluation.folds, seed)
+        self.real = load_tables(tables, evaluation.max_rows, self.seeds.scored)
+        self.folds = Folds.of(self.real, evaluation.folds, self.seeds.scored)
 
     def class_names(self, table: int) -> tuple[str, ...]:
         """Class names of a real table, by its index."""
@@ -186,7 +186,7 @@ class SyntheticPrior(Movable, NotInCheckpoints, LightningDataModule):
     def train_dataloader(self) -> CounterLoader:
         """Training loader: this rank's share of an endless stream."""
         cells, grow, views = self.packing.max_cells, self.packing.grow, self.packing.views
-        batches = ScmBatches(self.sizes, self.options, self.batch_size, cells, grow, self.seed, views)
+        batches = ScmBatches(self.sizes, self.options, self.batch_size, cells, grow, self.seeds.training, views)
         return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[TableBatch]:

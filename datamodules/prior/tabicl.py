@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.counter import CounterLoader, endless, generator, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, generator, shared
 from datamodules.prior.labels import answerable
 from datamodules.prior.options import DEFAULT_FOLDS, FOLD_MOVES, FoldEvaluation
 from datamodules.tables.source import Source
@@ -120,7 +120,7 @@ class TabiclPrior(Movable, NotInCheckpoints, LightningDataModule):
         context: Smallest and largest share of context rows.
         tables: Real tables for validation and test, by their sources.
         evaluation: Options of validation and test on the real tables.
-        seed: Seed of the tables and of the folds.
+        seed: Seed of the tables and of the folds; of two, the second is that of the tables alone.
         num_workers: Worker processes of the loaders; 0 = draw tables in the training process.
     """
 
@@ -139,19 +139,20 @@ class TabiclPrior(Movable, NotInCheckpoints, LightningDataModule):
         tables: tuple[Source, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
         *,
         evaluation: FoldEvaluation = DEFAULT_FOLDS,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 2,
     ) -> None:
         from datamodules.tables.real import Folds, load_tables
 
         super().__init__()
         check_least(steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
-        self.batches = TabiclBatches(kind, rows, features, classes, context, batch_size, seed)
+        seeds = Seeds.of(seed)
+        self.batches = TabiclBatches(kind, rows, features, classes, context, batch_size, seeds.training)
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
-        self.real = load_tables(tables, evaluation.max_rows, seed)
+        self.real = load_tables(tables, evaluation.max_rows, seeds.scored)
         self.classes = max([classes, *(len(table.classes) for table in self.real)])
-        self.folds = Folds.of(self.real, evaluation.folds, seed)
+        self.folds = Folds.of(self.real, evaluation.folds, seeds.scored)
 
     def class_names(self, table: int) -> tuple[str, ...]:
         """Class names of a real table, by its index."""

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from datamodules.counter import CounterLoader, endless, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, shared
 from datamodules.prior.options import (
     DEFAULT_DRAWS,
     DEFAULT_EVALUATION,
@@ -49,7 +49,7 @@ class TableTasks(Movable, NotInCheckpoints, LightningDataModule):
         reading: Options of reading the table.
         batch_size: Tasks in a batch (on each device).
         steps_per_epoch: Batches per epoch (on each device); validation may run at its end.
-        seed: Seed of the split and of the tasks.
+        seed: Seed of the split and of the tasks; of two, the second is that of the training tasks alone.
         num_workers: Worker processes of the loaders; 0 = cut tasks in the training process.
     """
 
@@ -69,7 +69,7 @@ class TableTasks(Movable, NotInCheckpoints, LightningDataModule):
         reading: ReadingOptions = DEFAULT_READING,
         batch_size: int = 32,
         steps_per_epoch: int = 100,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 0,
     ) -> None:
         from datamodules.prior.cut import CutOptions
@@ -80,7 +80,7 @@ class TableTasks(Movable, NotInCheckpoints, LightningDataModule):
         check_least(num_tasks=(1 if num_tasks is None else num_tasks, 1))
         table = load_table(source, reading.target, reading.cache_dir)
         options = CutOptions(rows, context, features, draws.permute_labels, draws.permute_columns, draws.fixed_columns)
-        self.cutters = _cutters(table, options, evaluation.held_out, seed)
+        self.cutters = _cutters(table, options, evaluation.held_out, Seeds.of(seed))
         self.tasks = {"train": num_tasks, "val": evaluation.val_tasks, "test": evaluation.test_tasks}
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
@@ -108,17 +108,20 @@ class TableTasks(Movable, NotInCheckpoints, LightningDataModule):
         return CutBatches(self.cutters[stage], self.batch_size, self.tasks[stage], scored=stage != "train")
 
 
-def _cutters(table: "RealTable", options: "CutOptions", held_out: float, seed: int) -> "dict[str, TaskCutter]":
+def _cutters(table: "RealTable", options: "CutOptions", held_out: float, seeds: Seeds) -> "dict[str, TaskCutter]":
     """Cutter of each stage; validation and test share the rows held out, and each scores half of them."""
     from datamodules.prior.cut import TaskCutter, halves, split_rows
 
-    train, held = split_rows(table, held_out, seed)
-    scored = dict(zip(("val", "test"), halves(table, held, seed), strict=True))
+    train, held = split_rows(table, held_out, seeds.scored)
+    scored = dict(zip(("val", "test"), halves(table, held, seeds.scored), strict=True))
     rank_zero_info(
         f"{table.name}: {len(train)} rows to train on; of the {len(held)} held out, {len(scored['val'])} are "
         f"scored in validation and the other {len(scored['test'])} in the test"
     )
-    return {
-        stage: TaskCutter(table, train if stage == "train" else held, options, seed, number, scored.get(stage))
+    cutters = {
+        stage: TaskCutter(table, train if stage == "train" else held, options, seeds.scored, number, scored.get(stage))
         for stage, number in STREAMS.items()
     }
+    # Only now: columns that all tasks share are those of validation and test.
+    cutters["train"].seed = seeds.training
+    return cutters

@@ -2,6 +2,7 @@
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from datamodules.counter import Seed
 from datamodules.reconstruction.loaders import CellLoaders
 from datamodules.reconstruction.options import (
     DEFAULT_CONTEXT,
@@ -29,7 +30,8 @@ class ImageCells(CellLoaders):
         context: Options of the images that are seen together.
         root: Folder into which torchvision downloads.
         steps_per_epoch: Batches per epoch (on each device); validation may run at its end.
-        seed: Seed of the split, the batches and the hidden cells.
+        seed: Seed of the split, the batches and the hidden cells; of two, the second is that of the training batches
+            alone.
         num_workers: Worker processes of the training loader; 0 = hide cells in the training process.
     """
 
@@ -43,15 +45,15 @@ class ImageCells(CellLoaders):
         context: ContextOptions = DEFAULT_CONTEXT,
         root: str = "data",
         steps_per_epoch: int = 50,
-        seed: int = 42,
+        seed: Seed = 42,
         num_workers: int = 0,
     ) -> None:
         from datamodules.reconstruction.images import image_cells, read_images
 
-        super().__init__(steps_per_epoch, num_workers)
+        super().__init__(steps_per_epoch, seed, num_workers)
         check_least(patch=(patch, 1))
         found = read_images(images, root)
-        self.cells = image_cells(found, patch, split, masks, context, seed)
+        self.cells = image_cells(found, patch, split, masks, context, self.seeds.scored)
         self.duplicated = None
         counts = self.cells.roles.bincount(minlength=3).tolist()
         rank_zero_info(

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.counter import CounterLoader, endless, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, shared
 from tabattn.contract.cells import CellBatch, Column
 from tabattn.contract.checks import NotInCheckpoints, check_least
 
@@ -19,6 +19,7 @@ class CellLoaders(NotInCheckpoints, LightningDataModule):
 
     Args:
         steps_per_epoch: Batches per epoch (on each device).
+        seed: Seed of all that is random.
         num_workers: Worker processes of the training loader; 0 = hide cells in the training process.
     """
 
@@ -26,10 +27,11 @@ class CellLoaders(NotInCheckpoints, LightningDataModule):
     cells: "Cells"
     """The table, with the roles of its rows."""
 
-    def __init__(self, steps_per_epoch: int, num_workers: int) -> None:
+    def __init__(self, steps_per_epoch: int, seed: Seed, num_workers: int) -> None:
         super().__init__()
         check_least(steps_per_epoch=(steps_per_epoch, 1), num_workers=(num_workers, 0))
         self.steps_per_epoch = steps_per_epoch
+        self.seeds = Seeds.of(seed)
         self.num_workers = num_workers
 
     @property
@@ -54,7 +56,8 @@ class CellLoaders(NotInCheckpoints, LightningDataModule):
         """Training loader: this rank's share of the stream of batches."""
         from datamodules.reconstruction.batches import TrainingBatches
 
-        return endless(self.trainer, TrainingBatches(self.cells), self.steps_per_epoch, self.num_workers)
+        batches = TrainingBatches(self.cells._replace(seed=self.seeds.training))
+        return endless(self.trainer, batches, self.steps_per_epoch, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[CellBatch]:
         """Validation loader: this rank's share of the validation rows."""

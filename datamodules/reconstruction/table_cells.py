@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from datamodules.counter import Seed
 from datamodules.reconstruction.loaders import CellLoaders
 from datamodules.reconstruction.options import (
     DEFAULT_CONTEXT,
@@ -39,7 +40,8 @@ class TableCells(CellLoaders):
             say. Text, booleans, pandas' category type and nominal attributes of ARFF files are so without.
         steps_per_epoch: Batches per epoch (on each device); validation may run at its end.
         cache_dir: Cache folder of OpenML; none = ``$OPENML_CACHE_DIR``, else OpenML's default.
-        seed: Seed of the split, the batches and the hidden cells.
+        seed: Seed of the split, the batches and the hidden cells; of two, the second is that of the training batches
+            alone.
         num_workers: Worker processes of the training loader; 0 = hide cells in the training process.
     """
 
@@ -55,14 +57,14 @@ class TableCells(CellLoaders):
         steps_per_epoch: int = 50,
         categorical: str | tuple[str, ...] = (),
         cache_dir: str | None = None,
-        seed: int = 42,
+        seed: Seed = 42,
         num_workers: int = 0,
     ) -> None:
         from datamodules.reconstruction.read import prepare
 
-        super().__init__(steps_per_epoch, num_workers)
+        super().__init__(steps_per_epoch, seed, num_workers)
         names = _names(target), _names(drop), _names(categorical)
-        self.prepared: Prepared = prepare(table, *names, cache_dir, split, masks, context, seed)
+        self.prepared: Prepared = prepare(table, *names, cache_dir, split, masks, context, self.seeds.scored)
         self.cells = self.prepared.cells
         self.duplicated = self.prepared.duplicated
         rank_zero_info(self.prepared.told())

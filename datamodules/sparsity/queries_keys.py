@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from datamodules.counter import CounterLoader, endless, place, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, place, shared
 from tabattn.contract.checks import NotInCheckpoints, check_expression, check_least, check_seed
 from tabattn.contract.queries_keys import Layer, QueryKeyBatch
 
@@ -35,7 +35,7 @@ class QueriesKeys(NotInCheckpoints, LightningDataModule):
         clustered: Most training items of a layer by which clusters are learned; none = all.
         rescale: Whether a dump's queries are multiplied by the root of ``head_dim``, as for models that have divided by
             it before.
-        seed: Seed of the split, and of the order of items.
+        seed: Seed of the split, and of the order of items; of two, the second is that of the order alone.
         num_workers: Worker processes of the training loader; 0 = make batches in the training process.
     """
 
@@ -53,7 +53,7 @@ class QueriesKeys(NotInCheckpoints, LightningDataModule):
         layers: str | None = None,
         clustered: int | None = 256,
         rescale: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
@@ -61,13 +61,14 @@ class QueriesKeys(NotInCheckpoints, LightningDataModule):
         for name, value in (("steps_per_epoch", steps_per_epoch), ("clustered", clustered)):
             check_least(**{name: (1 if value is None else value, 1)})
         check_least(max_size=(3 if max_size is None else max_size, 3))
-        check_seed(seed)
+        self.seeds = Seeds.of(seed)
+        check_seed(self.seeds.scored)
         check_expression("layers", layers)
         if not (val > 0 and test > 0 and val + test < 1):
             raise ValueError(f"val and test must be above 0, and below 1 together, got {val} and {test}")
         self.path, self.batch_size, self.steps_per_epoch = Path(path), batch_size, steps_per_epoch
         self.shares, self.max_size, self.chosen, self.most_clustered = (val, test), max_size, layers, clustered
-        self.rescale, self.seed, self.num_workers = rescale, seed, num_workers
+        self.rescale, self.num_workers = rescale, num_workers
 
     def setup(self, stage: str) -> None:
         """Read what was recorded, and split it.
@@ -113,7 +114,7 @@ class QueriesKeys(NotInCheckpoints, LightningDataModule):
         found: dict[str, list[Ints]] = {part: [] for part in PARTS}
         for recorded in self.records.layers:
             try:
-                part = split_groups(recorded.group[: self.max_size], self.shares, self.seed)
+                part = split_groups(recorded.group[: self.max_size], self.shares, self.seeds.scored)
             except ValueError as ex:
                 raise MisconfigurationException(f"{self.path}: {recorded.layer.path}: {ex}") from ex
             for number, name in enumerate(PARTS):
@@ -130,7 +131,7 @@ class QueriesKeys(NotInCheckpoints, LightningDataModule):
         """Training loader: this rank's share of the stream of batches."""
         from datamodules.sparsity.batches import TrainingBatches
 
-        batches = TrainingBatches(self.records, self.parts["train"], self.batch_size, self.seed)
+        batches = TrainingBatches(self.records, self.parts["train"], self.batch_size, self.seeds.training)
         steps = self.steps_per_epoch or max(1, len(batches) // place(self.trainer)[1])
         return endless(self.trainer, batches, steps, self.num_workers)
 

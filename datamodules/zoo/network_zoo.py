@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.counter import CounterLoader, endless, place, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, place, shared
 from tabattn.contract.checks import NotInCheckpoints, check_least
 from tabattn.contract.graphs import Population
 from tabattn.contract.networks import NetworkBatch
@@ -90,7 +90,7 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
         probes: Rows of each task on which outputs are compared: training rows in training, else test rows.
         rows: Training rows of each task that a batch shows; one to validate or to test shows as many test rows too.
         zoo: Options of the zoo to generate.
-        seed: Seed of the order of networks and of rows.
+        seed: Seed of the order of networks and of rows in training, the only random choices here; of two, the second.
         num_workers: Worker processes of the training loader; 0 = make batches in the training process.
     """
 
@@ -107,7 +107,7 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
         probes: int = 64,
         rows: int = 128,
         zoo: ZooOptions = DEFAULT_ZOO,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class NetworkZoo(NotInCheckpoints, LightningDataModule):
             raise ValueError("checkpoints must name at least one share of the training, got none")
         self.path, self.split, self.checkpoints = Path(path), split, tuple(checkpoints)
         self.batch_size, self.steps_per_epoch, self.num_workers = batch_size, steps_per_epoch, num_workers
-        self.probes, self.rows, self.seed = probes, rows, seed
+        self.probes, self.rows, self.seed = probes, rows, Seeds.of(seed).training
         self.options = zoo
 
     @refusing

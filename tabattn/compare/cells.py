@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import inspect
 import io
 import json
 import re
@@ -15,10 +16,12 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule
 
+from datamodules.counter import Seed, Seeds
 from tabattn.cli import CLI
 from tabattn.contract.errors import message_of
-from tabattn.storage import provenance
+from tabattn.storage import provenance, trusted
 from tabattn.training.status import constructor_error
 
 OWN = ("training.py", "validations.py", "recorder.py", "evaluation.py")
@@ -135,6 +138,33 @@ def flags(varied: str, choice: str) -> tuple[str, list[str]]:
     """
     value, *options = OPTION.split(choice)
     return value, [f"--{varied}={value}", *(f"--{varied}.{option}" for option in options)]
+
+
+def training_seed(config: Mapping[str, Any], seed: int) -> list[str]:
+    """Flags that give a seed training batches of its own, on the same splits and the same scored data.
+
+    Args:
+        config: Resolved configuration.
+        seed: Number of the seed; 0 trains on the batches of the configuration.
+
+    Returns:
+        The flags; none for seed 0, and where the datamodule takes no second seed.
+    """
+    data = config.get("data") or {}
+    given = (data.get("init_args") or {}).get("seed")
+    if not seed or given is None or not fresh(config):
+        return []
+    seeds = Seeds.of(given)
+    return [f"--data.seed=[{seeds.scored},{seeds.training + seed}]"]
+
+
+def fresh(config: Mapping[str, Any]) -> bool:
+    """Whether the datamodule of a configuration takes a seed of the training batches alone."""
+    path = (config.get("data") or {}).get("class_path")
+    if path is None:
+        return False
+    argument = inspect.signature(trusted.resolve(path, LightningDataModule)).parameters.get("seed")
+    return argument is not None and argument.annotation == Seed
 
 
 def key_of(config: Mapping[str, Any], code: str, data: str, seed: int, budget: Mapping[str, Any]) -> str:

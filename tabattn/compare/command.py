@@ -22,7 +22,8 @@ from tabattn.compare.preparation import prepare
 from tabattn.compare.runner import Runner, Signals, Stopped
 from tabattn.compare.store import Store
 from tabattn.storage.files import disk_problem
-from tabattn.training.parser import nearest
+from tabattn.storage.trusted import allowing
+from tabattn.training.parser import nearest, split_allowed
 
 PASSED = ("model", "data", "optimizer", "lr_scheduler", "trainer", "checkpoint", "guard", "allow")
 """First words of the flags that ``train.py fit`` takes."""
@@ -110,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         store = Store(checked_folder(options.out))
         settings = settings_of(options, passed(made, others), store)
-        with signals.watching(), working_in(settings.folder):
+        _, packages = split_allowed(list(settings.flags))
+        with signals.watching(), working_in(settings.folder), allowing(packages):
             return run(store, settings, options, signals)
     except (ValueError, MisconfigurationException) as ex:
         sys.stderr.write(f"error: {ex}\n")

@@ -154,7 +154,7 @@ def cells_of(settings: Settings) -> list[Cell]:
             name,
             choice,
             seed,
-            (*arguments, f"--seed_everything={seed}"),
+            (*arguments, *cells.training_seed(config, seed), f"--seed_everything={seed}"),
             config,
             cells.key_of(config, code, data, seed, settings.budget),
             refusal,
@@ -197,6 +197,7 @@ def write(store: Store, settings: Settings, planned: Sequence[Cell], steps: Mapp
             **{"command": command, "settings": settings.plain, "task": task, **metric_of(settings, planned[0].config)},
             **{"budget": settings.budget, "steps": dict(steps), "threads": settings.threads, "folder": settings.folder},
             **{"cells": [cell.key for cell in planned], "versions": versions, "written": time.time()},
+            "fresh": cells.fresh(planned[0].config),
             "machine": machine.described(settings.threads, gpu(planned[0].config)),
         }
     )

@@ -32,7 +32,7 @@ def test_recipes_change_what_they_name() -> None:
     assert (plain.sizes.rows, rough.sizes.rows) == ([40, 800], [200, 1000])
     assert (plain.options.network.forests, rough.options.network.forests) == (0, 0.25)
     assert (plain.sizes.features, rough.sizes.features) == ([2, 30], [2, 60])
-    assert plain.seed != data_of({}, 1).seed
+    assert plain.seeds != data_of({}, 1).seeds
 
 
 @pytest.mark.parametrize("name", ["shipped", "radial", "pooling", "radial, pooling"])

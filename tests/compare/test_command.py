@@ -12,6 +12,7 @@ from tabattn.compare import command, runner, worker
 from tabattn.compare.command import main
 from tabattn.compare.executors import Finished
 from tabattn.compare.store import Store
+from tabattn.storage import trusted
 from tests.compare.tiny import FLAGS
 
 
@@ -181,6 +182,19 @@ def test_other_arguments_than_attention_can_be_compared(monkeypatch: pytest.Monk
     first, second = Store(Path("out")).cells()
     assert (first.label, second.label) == ("const", "rbf_const_2D")
     assert "--data.kind=rbf_const_2D" in second.arguments
+
+
+def test_tasks_and_data_of_packages_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "Runner", Idle)
+    monkeypatch.delenv(trusted.VARIABLE)
+    own = [f"--{part}=tests.compare.own.{name}" for part, name in (("model", "OwnTask"), ("data", "OwnPairs"))]
+    small = [flag for flag in FLAGS if not flag.startswith("--data.")]
+    compare("--attention=Softmax", "--config=pairs", "--budget=2steps", "--seeds=2", "--allow=tests", *own, *small)
+    store = Store(Path("out"))
+    assert store.comparison()["task"] == "pairs"
+    assert store.comparison()["fresh"] is False
+    assert not any(word.startswith("--data.seed") for cell in store.cells() for word in cell.arguments)
+    assert "tests" not in trusted.allowed()
 
 
 def test_flags_whose_value_is_a_word_of_its_own_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

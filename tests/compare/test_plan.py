@@ -7,8 +7,9 @@ import pytest
 
 from tabattn.attention import MECHANISMS
 from tabattn.compare import cells
-from tabattn.compare.cells import choices, flags, key_of
+from tabattn.compare.cells import choices, flags, fresh, key_of, training_seed
 from tabattn.compare.plan import Settings, budget_of, cells_of, mechanisms, metric_of
+from tabattn.storage.trusted import allowing
 from tests.compare.tiny import FLAGS, settings
 
 
@@ -58,6 +59,27 @@ def test_cells_are_named_by_all_that_decides_their_results(tmp_path: Path) -> No
     for other in (settings(steps=7), settings(flags=(*FLAGS, "--data.seed=1"))):
         assert cells_of(other)[0].key != planned[0].key
     assert cells_of(settings(flags=(*FLAGS, "--run.root=elsewhere")))[0].key == planned[0].key
+
+
+def test_a_seed_has_training_batches_of_its_own_and_the_same_test() -> None:
+    def given(seed: int, *further: str) -> list[str]:
+        words = cells_of(settings(("Softmax",), seeds=3, flags=(*FLAGS, *further)))[seed].arguments
+        return [word for word in words if word.startswith("--data.seed")]
+
+    assert [given(seed) for seed in range(3)] == [[], ["--data.seed=[0,1]"], ["--data.seed=[0,2]"]]
+    assert given(1, "--data.seed=5") == ["--data.seed=5", "--data.seed=[5,6]"]
+    assert given(2, "--data.seed=[5,9]") == ["--data.seed=[5,9]", "--data.seed=[5,11]"]
+    varied = cells_of(settings(("3", "4"), vary="data.seed", seeds=2))
+    assert [cell.arguments[-2] for cell in varied[2:]] == ["--data.seed=[3,4]", "--data.seed=[4,5]"]
+
+
+def test_datamodules_without_a_second_seed_keep_their_batches() -> None:
+    alike = {"data": {"class_path": "tests.helpers.MeanData", "init_args": {"seed": 3}}}
+    with allowing(["tests"]):
+        assert training_seed(alike, 1) == []
+        assert not fresh(alike)
+    assert training_seed({"data": None}, 1) == []
+    assert training_seed({"data": {"class_path": "datamodules.SyntheticPairs"}}, 1) == []
 
 
 @pytest.mark.parametrize("part", ["config", "code", "data", "seed", "budget"])

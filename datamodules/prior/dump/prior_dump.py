@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from datamodules.counter import CounterLoader, Numbered, endless, generator, place, shared
+from datamodules.counter import CounterLoader, Numbered, Seed, Seeds, endless, generator, place, shared
 from datamodules.prior.dump.read import Dump, DumpBatches, Ints
 from datamodules.prior.options import DEFAULT_FOLDS, FOLD_MOVES, FoldEvaluation
 from datamodules.tables.source import Source
@@ -35,7 +35,8 @@ class PriorDump(Movable, NotInCheckpoints, LightningDataModule):
         tables: Real tables for validation and test: ``sklearn:<name>``, ``openml:<id or name>`` or a file;
             ``::<column>`` behind it names the target; from Python DataFrames too.
         evaluation: Options of validation and test on the real tables.
-        seed: Seed of the order of batches, of resampled contexts and of the folds.
+        seed: Seed of the order of batches, of resampled contexts and of the folds; of two, the second is that of the
+            training batches alone.
         num_workers: Worker processes of the loaders; 0 = read in the training process.
         apart: Whether training, validation and test take disjoint tasks of a file named for several of them: a random
             half for training (if it is), equal numbers for validation and test. If false, each takes all tasks of its
@@ -59,7 +60,7 @@ class PriorDump(Movable, NotInCheckpoints, LightningDataModule):
         tables: tuple[Source, ...] = ("sklearn:breast_cancer", "sklearn:wine", "sklearn:iris"),
         *,
         evaluation: FoldEvaluation = DEFAULT_FOLDS,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 0,
         apart: bool = True,
     ) -> None:
@@ -73,15 +74,16 @@ class PriorDump(Movable, NotInCheckpoints, LightningDataModule):
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
+        seeds = Seeds.of(seed)
         test_path = test_path or val_path
         paths = {"training": path, "validation": val_path, "test": test_path}
-        tasks = _shared_out({purpose: each for purpose, each in paths.items() if each}, seed) if apart else {}
-        self.batches = DumpBatches(Dump(path), batch_size, seed, resample_context, tasks.get("training"))
+        tasks = _shared_out({purpose: each for purpose, each in paths.items() if each}, seeds.scored) if apart else {}
+        self.batches = DumpBatches(Dump(path), batch_size, seeds.training, resample_context, tasks.get("training"))
         self.val_batches = self._scored(val_path, tasks.get("validation"))
         self.test_batches = self._scored(test_path, tasks.get("test"))
         unused = self.val_batches is not None
-        self.real = [] if unused else load_tables(tables, evaluation.max_rows, seed)
-        self.folds = Folds.of(self.real, evaluation.folds, seed)
+        self.real = [] if unused else load_tables(tables, evaluation.max_rows, seeds.scored)
+        self.folds = Folds.of(self.real, evaluation.folds, seeds.scored)
 
     def class_names(self, table: int) -> tuple[str, ...]:
         """Class names of a real table, by its index."""

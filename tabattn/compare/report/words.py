@@ -7,6 +7,16 @@ from tabattn.compare.report.frame import Comparison
 from tabattn.compare.report.lines import Group, Line
 from tabattn.compare.report.statistics import Estimate, student_bound
 
+VARIED = (
+    "A seed sets the initial weights and the training batches: other data where they are synthetic, another order and "
+    "other hidden cells where they are real. Splits, validation and test data are the same for all, so standard errors "
+    "do not tell how much other test data would change."
+)
+"""What a seed varies, and what it does not."""
+
+ALIKE = "A seed sets the initial weights alone: standard errors do not tell how much other data would change."
+"""The same where the datamodule takes no seed of the training batches alone."""
+
 NONE = "-"
 """Text of a number that is not there."""
 
@@ -113,7 +123,7 @@ def _against_baselines(comparison: Comparison, best: Line) -> list[str]:
 def cautions(comparison: Comparison, group: Group) -> list[str]:
     """How far the numbers carry: seeds, unfinished cells, and the most that a faster attention can gain."""
     counts = [line.quality.seeds for line in group.lines if line.quality.seeds]
-    found = [_about_seeds(min(counts), max(counts))] if len(counts) > 1 else []
+    found = [_about_seeds(min(counts), max(counts), bool(comparison.settings.get("fresh")))] if len(counts) > 1 else []
     if failed := sum(len(line.failures) for line in group.lines):
         found.append(f"{failed} of {len(group.cells)} cells failed; means are over the seeds that did not.")
     if waiting := sum(line.waiting for line in group.lines):
@@ -127,7 +137,7 @@ def cautions(comparison: Comparison, group: Group) -> list[str]:
     return found
 
 
-def _about_seeds(fewest: int, most: int) -> str:
+def _about_seeds(fewest: int, most: int, fresh: bool) -> str:
     if most == 1:
         return "One seed says nothing about chance: two give a standard error, and about ten a reliable one."
     seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
@@ -135,8 +145,8 @@ def _about_seeds(fewest: int, most: int) -> str:
     more = "" if fewest >= 10 else f"; ten seeds would need {_bound(10)}"
     return (
         f"With {seeds}, one difference is significant at 5 % where it exceeds {bounds} standard errors "
-        f"(Student's t, paired by seed){more}. Comparisons with the best are corrected by Holm's procedure; the "
-        f"standard errors are those over seeds alone, on the same data."
+        f"(Student's t, paired by seed){more}. Comparisons with the best are corrected by Holm's procedure. "
+        f"{VARIED if fresh else ALIKE}"
     )
 
 

@@ -79,6 +79,15 @@ def test_conclusions(tmp_path: Path) -> None:
     assert "Attention is 30% of a step of Softmax: no other can make the step more than 1.43 times" in text
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_a_seed_varies(tmp_path: Path, fresh: bool) -> None:
+    folder = small(tmp_path, {"Softmax": [0.3, 0.3], "Linear": [0.5, 0.5]})
+    edit(folder / "comparison.json", fresh=fresh)
+    text = " ".join(text_of(folder).split())
+    assert ("A seed sets the initial weights and the training batches: other data" in text) is fresh
+    assert ("A seed sets the initial weights alone" in text) is not fresh
+
+
 def test_lower_is_better(tmp_path: Path) -> None:
     folder = small(tmp_path, {"Softmax": [0.3, 0.3], "Linear": [0.5, 0.5]}, metric="test/loss", mode="min")
     text = text_of(folder)
