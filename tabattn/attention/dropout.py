@@ -39,9 +39,11 @@ def keep(shape: Sequence[int], probability: float, device: torch.device) -> tupl
         device: Device of the mask.
 
     Returns:
-        The mask, boolean, and the probability of keeping an element: nearly 1 - ``probability``.
+        The mask, of bytes 0 and 1, by which torch multiplies faster than by truth values; and the probability of
+        keeping an element, nearly 1 - ``probability``.
     """
     count = math.prod(shape)
     words = torch.empty(-(-count // 4), dtype=torch.int64, device=device).random_(-(2**63), None)
     drop = min(round(probability * LEVELS), LEVELS - 1)
-    return words.view(torch.int16)[:count].view(tuple(shape)) >= drop - LEVELS // 2, 1 - drop / LEVELS
+    kept = words.view(torch.int16)[:count].view(tuple(shape)) >= drop - LEVELS // 2
+    return kept.view(torch.uint8), 1 - drop / LEVELS

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tabattn.attention.dropout import keep
+from tabattn.attention.dropped import DroppedAttention
 from tabattn.attention.scores import four_dimensional
 
 CUDA_BATCH_LIMIT = 65_535
@@ -41,9 +41,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
     if q.is_cuda:
         return in_launches(q, k, v, mask, dropout, CUDA_BATCH_LIMIT)
     if dropout and mask is None and q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64):
-        weights = torch.matmul(q * q.shape[-1] ** -0.5, k.mT).softmax(dim=-1)
-        kept, share = keep(weights.shape, dropout, weights.device)
-        return torch.matmul(weights * kept, v) / share
+        mixed: Tensor = DroppedAttention.apply(q, k, v, dropout)  # type: ignore[no-untyped-call]
+        return mixed
     # The fused CPU kernel takes values of the queries' width only; its alternative keeps all scores in memory.
     lacking = q.shape[-1] - v.shape[-1]
     if lacking <= 0 or k.shape[-2] < PADDED:

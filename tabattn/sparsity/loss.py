@@ -106,21 +106,44 @@ class QueryHinges(torch.autograd.Function):
 
 
 def query_hinges(q: Tensor, k: Tensor, positive: Tensor, seen: Tensor, options: Options) -> Tensor:
-    """Hinge of each query, ``(items, heads, queries)``; arguments as those of ``graph_loss``."""
+    """Hinge of each query, ``(items, heads, queries)``; arguments as those of ``graph_loss``.
+
+    Queries that see no key, and keys that no query sees, such as padding, may hold anything.
+    """
     positive, seen = (pairs.expand(*q.shape[:3], k.shape[2]) for pairs in (positive, seen))
+    q, k = q.where(seen.any(-1)[..., None], 0.0), k.where(seen.any(-2)[..., None], 0.0)
     negative = seen & ~positive
     wanted = positive.sum(-1, keepdim=True)
     drawn = torch.minimum(wanted, negative.sum(-1, keepdim=True))
     slots = torch.arange(int(wanted.max()) if wanted.numel() else 0, device=q.device)
-    near = distances(q, k, positive.byte().topk(len(slots)).indices, options.distance)
     order = random_scores(seen, options.generator).masked_fill_(~negative, 2.0)
-    far = distances(q, k, order.topk(len(slots), largest=False).indices, options.distance)
+    others = order.topk(len(slots), largest=False).indices
     if options.hinge == "query":
-        total = near.masked_fill(slots >= wanted, 0.0).sum(-1) - far.masked_fill(slots >= drawn, 0.0).sum(-1)
+        if options.distance == "l2":
+            signs = positive.to(q.dtype).scatter_add_(-1, others, -(slots < drawn).to(q.dtype))
+            total = signed_distances(q, k, signs)
+        else:
+            near, far = (distances(q, k, index, options.distance) for index in (first(positive, slots), others))
+            total = near.masked_fill(slots >= wanted, 0.0).sum(-1) - far.masked_fill(slots >= drawn, 0.0).sum(-1)
         return (options.margin + total).relu().masked_fill(~seen.any(-1), 0.0)
+    near, far = (distances(q, k, index, options.distance) for index in (first(positive, slots), others))
     far = far.gather(-1, slots % drawn.clamp(min=1))
     hinges = (options.margin + near - far).relu().masked_fill((slots >= wanted) | (drawn == 0), 0.0)
     return hinges.sum(-1) / wanted[..., 0].clamp(min=1)
+
+
+def first(pairs: Tensor, slots: Tensor) -> Tensor:
+    """Keys of each query that are true in ``pairs``, before any others, ``(items, heads, queries, slots)``."""
+    return pairs.byte().topk(len(slots)).indices
+
+
+def signed_distances(q: Tensor, k: Tensor, signs: Tensor) -> Tensor:
+    """Sum over keys of signs times squared Euclidean distances, ``(items, heads, queries)``, by matrix products."""
+    centre = k.detach().mean(2, keepdim=True)  # Distances do not depend on it, and lose less to rounding.
+    q, k = q - centre, k - centre
+    of_queries = signs.sum(-1) * q.square().sum(-1)
+    of_keys = (signs @ k.square().sum(-1, keepdim=True))[..., 0]
+    return of_queries + of_keys - 2 * ((signs @ k) * q).sum(-1)
 
 
 def random_scores(seen: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,13 +1,18 @@
 """Dropout by fast random numbers: shares, independence, and the weights that are kept."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tabattn.attention import Softmax
 from tabattn.attention.dropout import LEVELS, Dropout, dropped, keep
+from tabattn.attention.fused import attend
 
 CPU = torch.device("cpu")
+SHAPES = ((5, 4), (6, 4), (6, 3))
+"""Rows and widths of queries, keys and values."""
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
@@ -63,3 +68,32 @@ def test_softmax_drops_weights_and_scales_the_others(dtype: torch.dtype) -> None
     assert kept.float().mean().item() == pytest.approx(0.75, abs=0.05)
     wanted = mechanism.weights(q, k) / 0.75
     torch.testing.assert_close(found[kept], wanted[kept], rtol=2e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+
+
+def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention with dropout in the terms of autograd."""
+    weights = ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(-1)
+    kept, share = keep(weights.shape, 0.3, weights.device)
+    return (weights * kept) @ v / share
+
+
+def seeded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def call(*given: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        return function(*given)
+
+    return call
+
+
+def test_attention_with_dropout_has_the_gradients_of_autograd() -> None:
+    x = [torch.randn(2, 2, size, width, dtype=torch.float64, requires_grad=True) for size, width in SHAPES]
+    ours, theirs = seeded(lambda q, k, v: attend(q, k, v, dropout=0.3))(*x), seeded(reference)(*x)
+    assert torch.equal(ours, theirs)
+    grad = torch.randn_like(ours)
+    for one, other in zip(torch.autograd.grad(ours, x, grad), torch.autograd.grad(theirs, x, grad), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_attention_with_dropout_has_second_derivatives() -> None:
+    x = [torch.randn(1, 1, size, width, dtype=torch.float64, requires_grad=True) for size, width in SHAPES]
+    assert torch.autograd.gradgradcheck(seeded(lambda q, k, v: attend(q, k, v, dropout=0.3)), x)

@@ -145,6 +145,11 @@ def test_what_is_hidden_changes_nothing(distance: Any, hinge: Any) -> None:
     with torch.no_grad():
         given["q"][:, :, 3:], given["k"][:, :, 4:] = 1e3, -1e3
     torch.testing.assert_close(value(), before, rtol=0, atol=0)
+    with torch.no_grad():
+        given["q"][:, :, 3:], given["k"][:, :, 4:] = float("nan"), float("inf")
+    after = value()
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+    assert torch.equal(torch.autograd.grad(after.sum(), given["q"])[0][:, :, :3], dq[:, :, :3])
 
 
 def test_the_generator_draws_the_negatives() -> None:
