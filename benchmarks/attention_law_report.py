@@ -78,6 +78,7 @@ def _logarithmic(axes: Axes, lengths: Sequence[int]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     for part in ("major", "minor"):
         getattr(axes.yaxis, f"set_{part}_formatter")("{x:g}")
+    axes.tick_params(which="both", labelsize=7)
 
 
 def report(found: pd.DataFrame, options: argparse.Namespace) -> str:
