@@ -81,7 +81,7 @@ def parser() -> Parser:
     made.add_argument(
         "--executor",
         default="local",
-        help="local, or local=SLOTS: trainings at a time (default: one for each core); slurm, or "
+        help="local, or local=SLOTS: trainings at a time (default: one for each GPU, or else for each core); slurm, or "
         "slurm:partition=gpu:minutes=60:gpus=1: a job for each; dask=ADDRESS: on the workers of that scheduler",
     )
     made.add_argument(
@@ -142,7 +142,10 @@ def run(store: Store, settings: Settings, options: argparse.Namespace, signals: 
     if options.dry_run:
         listed(store, planned)
         return 0
-    executor = executor_of(options.executor, store.folder, settings.threads, plan.gpu(planned[0].config))
+    gpu = plan.gpu(planned[0].config)
+    if not store.exists:
+        settings = replace(settings, threads=threads_for(options.executor, gpu))
+    executor = executor_of(options.executor, store.folder, settings.threads, gpu)
     store.folder.mkdir(parents=True, exist_ok=True)
     with planning(store.folder, signals):
         command = shlex.join(["python", "-m", "tabattn.compare", *sys.argv[1:]])
@@ -191,7 +194,7 @@ def settings_of(options: argparse.Namespace, flags: tuple[str, ...], store: Stor
             vary,
         ),
         metric=options.metric,
-        threads=threads_for(options.executor),
+        threads=threads_for(options.executor, gpu=False),
     )
     return given.joined(earlier, store.folder) if earlier else given
 

@@ -150,18 +150,19 @@ def named(text: str) -> tuple[str, str]:
     return name, text[len(name) + 1 :]
 
 
-def threads_for(text: str) -> int:
+def threads_for(text: str, gpu: bool) -> int:
     """Threads of a cell: cores divided by slots here, the cores of a job with Slurm, 1 on a thread of a Dask worker.
 
     Args:
         text: Value of ``--executor``.
+        gpu: Whether the cells run on CUDA devices.
 
     Raises:
         ValueError: It is wrong.
     """
     name, value = named(text)
     if name == "local":
-        return threads_of(slots_of(value, 0))
+        return threads_of(slots_of(value, len(machine.gpus()) if gpu else 0))
     from tabattn.compare.slurm import JOB, slurm_options
 
     return int({**JOB, **slurm_options(value)}["cores"]) if name == "slurm" else 1

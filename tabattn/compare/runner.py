@@ -13,14 +13,14 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tabattn.compare.executors import Executor, Finished
-from tabattn.compare.store import State, Store, fail
-from tabattn.compare.worker import BUSY, DISK_FULL, SIGNALLED
+from tabattn.compare.store import SIGNALLED, State, Store, fail
+from tabattn.compare.worker import BUSY, DISK_FULL
 
 PAUSE = 0.2
 """Seconds between two looks at the folder."""
 
 MOST_DEATHS = 20
-"""Kills of the workers of a cell, during one call, after which it has failed."""
+"""Kills of the workers of a cell, during one call, after which it is left to the next call."""
 
 CRASHES = {
     -getattr(signal, name) for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL") if hasattr(signal, name)
@@ -156,7 +156,8 @@ class Runner:
         if known:
             self._failed(key, attempt, final=code == WRONG_USE or attempt.name == "0")
         else:
-            self._killed(key, attempt, reason or f"ended by {signal.Signals(abs(code) % SIGNALLED).name}")
+            number = abs(code) % SIGNALLED
+            self._killed(key, attempt, number, reason or f"ended by {signal.Signals(number).name}")
 
     def _failed(self, key: str, attempt: Path, final: bool) -> None:
         """Report a failure; a final one, which another attempt would repeat, is left to the next start."""
@@ -168,16 +169,16 @@ class Runner:
         else:
             self.say(f"{self._name(key)} failed: {failure['reason']} (log: {attempt / 'log.txt'})")
 
-    def _killed(self, key: str, attempt: Path, how: str) -> None:
+    def _killed(self, key: str, attempt: Path, number: int, how: str) -> None:
         self.deaths[key] += 1
         if self.deaths[key] < MOST_DEATHS:
             last = self.store.last_line(attempt)
             self.say(f"{self._name(key)} {how}, and goes on from its last checkpoint{f' ({last})' if last else ''}")
             return
-        fail(
-            attempt, f"{how}, {MOST_DEATHS} times: often memory ran out, fewer slots (--executor local=1) need less", 1
-        )
+        told = f"{how}, {MOST_DEATHS} times: often memory ran out, fewer slots (--executor local=1) need less"
+        fail(attempt, told, SIGNALLED + number)
         self.left.add(key)
+        self.say(f"{self._name(key)} {told}; the next call goes on")
 
     def _name(self, key: str) -> str:
         told = self.store.description(key)

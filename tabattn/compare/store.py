@@ -14,6 +14,9 @@ State = Literal["done", "failed", "running", "again", "waiting"]
 MOST_FAILURES = 2
 """Failures after which a cell is not run again."""
 
+SIGNALLED = 128
+"""Exit statuses above it, 128 + N: ended by signal N from outside."""
+
 TAIL = 15
 """Lines of a log that a failure keeps."""
 
@@ -113,7 +116,9 @@ class Store:
         if leases.held(self.cell(key)):
             return "running"
         failures = self.failures(key)
-        if len(failures) >= MOST_FAILURES or self.description(key).get("refusal"):
+        # Kills are faults of the surroundings, which may be others at the next start.
+        own = [failure for failure in failures if failure["status"] <= SIGNALLED]
+        if len(own) >= MOST_FAILURES or self.description(key).get("refusal"):
             return "failed"
         return "again" if failures else "waiting"
 

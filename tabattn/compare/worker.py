@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tabattn.compare.leases import FencedError, Lease
-from tabattn.compare.store import Store, fail
+from tabattn.compare.store import SIGNALLED, Store, fail
 from tabattn.compare.training import run
 from tabattn.contract.library_warnings import without_advertisements
 from tabattn.storage.files import disk_problem, write_file
@@ -25,8 +25,6 @@ from tabattn.training.status import status_of, thread_fault
 
 BUSY, DISK_FULL = 75, 74
 """Exit statuses: another process has the cell, or its result is there; the disk cannot be written."""
-
-SIGNALLED = 128
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -197,6 +197,18 @@ def test_tasks_and_data_of_packages_that_are_allowed(monkeypatch: pytest.MonkeyP
     assert "tests" not in trusted.allowed()
 
 
+@pytest.mark.parametrize(("gpu", "threads"), [(True, 8), (False, 1)])
+def test_cells_on_a_gpu_share_the_cores(monkeypatch: pytest.MonkeyPatch, gpu: bool, threads: int) -> None:
+    monkeypatch.setattr(command, "Runner", Idle)
+    monkeypatch.setattr(command.machine, "cores", lambda: 8)
+    monkeypatch.setattr(command.machine, "gpus", lambda: ["H100"])
+    monkeypatch.setattr(command.plan, "gpu", lambda config: gpu)
+    compare("--attention=Softmax", *FIRST)
+    assert Store(Path("out")).comparison()["threads"] == threads
+    compare("--attention=Softmax", *FIRST, "--executor=local=2")
+    assert Store(Path("out")).comparison()["threads"] == threads, "those of the folder stay"
+
+
 def test_flags_whose_value_is_a_word_of_its_own_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "Runner", Idle)
     compare("--attention", "Softmax", "--data.seed", "3", *FIRST)

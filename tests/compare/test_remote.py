@@ -231,12 +231,12 @@ def test_slurm_needs_its_commands(folder: Path, monkeypatch: pytest.MonkeyPatch)
 )
 def test_refusals(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said):
-        threads_for(text)
+        threads_for(text, gpu=False)
 
 
 def test_threads() -> None:
-    assert (threads_for("slurm"), threads_for("slurm:cores=5"), threads_for("dask=tcp://x:1")) == (2, 5, 1)
-    assert threads_for("local=1000") == 1
+    texts = ("slurm", "slurm:cores=5", "dask=tcp://x:1", "local=1000")
+    assert [threads_for(text, gpu=False) for text in texts] == [2, 5, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -144,11 +144,17 @@ def test_a_killed_worker_is_started_again_and_that_is_no_failure(tmp_path: Path)
     assert store.entry("a").result == {"token": 4}
 
 
-def test_a_worker_that_is_killed_again_and_again_has_failed(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_again_and_again_is_left_to_the_next_call(tmp_path: Path) -> None:
     store, executor = comparison(tmp_path, a=[killed])
+    for call in (1, 2, 3):
+        said = run(store, executor)
+        assert len(executor.order) == call * MOST_DEATHS
+        assert f"ended by SIGKILL, {MOST_DEATHS} times: often memory ran out" in store.failures("a")[-1]["reason"]
+        assert said[-1].endswith("the next call goes on")
+        assert states(store) == {"a": "again"}
+    executor.work["a"] = [succeed]
     run(store, executor)
-    assert len(executor.order) == MOST_DEATHS
-    assert f"{MOST_DEATHS} times" in store.failures("a")[0]["reason"]
+    assert states(store) == {"a": "done"}
 
 
 def test_a_crash_is_a_failure(tmp_path: Path) -> None:
@@ -211,7 +217,12 @@ def test_a_signal_stops_the_workers(tmp_path: Path) -> None:
 def test_slots_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors.machine, "cores", lambda: 6)
     for text, slots, threads in (("local", 6, 1), ("local=2", 2, 3), ("local=8", 8, 1)):
-        found = executor_of(text, tmp_path, threads_for(text), gpu=False)
+        found = executor_of(text, tmp_path, threads_for(text, gpu=False), gpu=False)
+        assert isinstance(found, Local)
+        assert (found.slots, found.threads) == (slots, threads)
+    monkeypatch.setattr(executors.machine, "gpus", lambda: ["H100"] * 2)
+    for text, slots, threads in (("local", 2, 3), ("local=6", 6, 1)):
+        found = executor_of(text, tmp_path, threads_for(text, gpu=True), gpu=True)
         assert isinstance(found, Local)
         assert (found.slots, found.threads) == (slots, threads)
     with pytest.raises(ValueError, match="SLOTS must be at least 1, got '0'"):
