@@ -6,7 +6,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.counter import CounterLoader, endless, generator, shared
+from datamodules.counter import CounterLoader, Seed, Seeds, endless, generator, shared
 from datamodules.draws import chance, integer, log_integer, uniform
 from datamodules.prior.options import DEFAULT_BATCHES, DEFAULT_FOLDS, BatchOptions, FoldEvaluation
 from datamodules.prior.scm import draw_regression_table
@@ -74,7 +74,7 @@ class SyntheticRegression(NotInCheckpoints, LightningDataModule):
             name>`` or a file (csv, tsv, arff, parquet, each plain or with .gz); ``::<column>`` behind it names the
             target, else it is the last column. From Python frames too.
         evaluation: Options of validation and test on the real tables; folds are not stratified.
-        seed: Seed of the tables and of the folds.
+        seed: Seed of the tables and of the folds; of two, the second is that of the training tables alone.
         num_workers: Worker processes of the loaders; 0 = draw tables in the training process.
     """
 
@@ -92,7 +92,7 @@ class SyntheticRegression(NotInCheckpoints, LightningDataModule):
         batches: BatchOptions = DEFAULT_BATCHES,
         tables: tuple[Source, ...] = ("sklearn:diabetes",),
         evaluation: FoldEvaluation = DEFAULT_FOLDS,
-        seed: int = 0,
+        seed: Seed = 0,
         num_workers: int = 0,
     ) -> None:
         from datamodules.tables.numbers import fold_batches, load_number_table
@@ -105,11 +105,12 @@ class SyntheticRegression(NotInCheckpoints, LightningDataModule):
         if batches.views != 1:
             raise ValueError(f"batches.views must be 1 for regression, got {batches.views}")
         sizes = TableSizes(rows, features, context=context)
-        self.batches = RegressionBatches(sizes, scm, batch_size, batches, seed)
+        scored, training = Seeds.of(seed)
+        self.batches = RegressionBatches(sizes, scm, batch_size, batches, training)
         self.steps_per_epoch = steps_per_epoch
         self.num_workers = num_workers
-        self.real = [load_number_table(source, evaluation.max_rows, seed) for source in tables]
-        folds = [list(fold_batches(table, index, evaluation.folds, seed)) for index, table in enumerate(self.real)]
+        self.real = [load_number_table(source, evaluation.max_rows, scored) for source in tables]
+        folds = [list(fold_batches(table, index, evaluation.folds, scored)) for index, table in enumerate(self.real)]
         half = evaluation.folds // 2
         self.val = [batch for each in folds for _, batch in each[:half]]
         self.test = [batch for each in folds for _, batch in each[half:]]

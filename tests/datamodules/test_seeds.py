@@ -66,6 +66,7 @@ def text(folder: Path, **options: Any) -> Any:
 
 MADE: dict[str, Callable[..., Any]] = {
     "SyntheticPrior": lambda _, **o: datamodules.SyntheticPrior(2, rows=(12, 16), tables=("sklearn:iris",), **o),
+    "SyntheticRegression": lambda _, **o: datamodules.SyntheticRegression(2, rows=(12, 16), **o),
     "TabiclPrior": tabicl,
     "PriorDump": dump,
     "TableTasks": lambda _, **o: build(
