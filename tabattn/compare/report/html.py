@@ -11,31 +11,30 @@ from tabattn.compare.report.frame import Comparison
 from tabattn.compare.report.lines import Group
 from tabattn.compare.report.sets import DATA_SETS, Board, Sets
 from tabattn.compare.report.statistics import Estimate
+from tabattn.compare.report.swap import asked, section
 from tabattn.compare.report.text import failures, table
 from tabattn.compare.report.words import answers, cautions, places_of, question, with_error
+from tabattn.compare.swap.results import Table
 
 COSTS = ("step time, ms", "memory, MB")
 ELO = (0, 2000)
 """Range of ratings that are shown, around 1000."""
 
 
-def page(comparison: Comparison, found: Sequence[Group], sets: Sequence[Sets | None]) -> str:
+def page(comparison: Comparison, found: Sequence[Group], sets: Sequence[Sets | None], swap: Table | None = None) -> str:
     """Render the page.
 
     Args:
         comparison: The comparison.
         found: Its groups of rows.
         sets: Scores of each group on single data sets.
+        swap: Swap table of the folder; None = there is none.
 
     Raises:
         ImportError: jinja2 is not installed.
     """
-    from jinja2 import Environment, StrictUndefined
-
     look = styles(comparison.labels, comparison.reference)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files(__package__).joinpath("template.html.j2").read_text())
-    return template.render(
+    return _rendered(
         title=f"Comparison of attention{f': {comparison.task}' if comparison.task else ''}",
         question=question(comparison),
         groups=[
@@ -46,9 +45,29 @@ def page(comparison: Comparison, found: Sequence[Group], sets: Sequence[Sets | N
         best=[group.best for group in found],
         command=str(comparison.settings.get("command") or ""),
         facts=_facts(comparison),
-        scale=maps.bar(),
-        zero=f"rgb({', '.join(f'{255 * part:.0f}' for part in maps.ZERO[:3])})",
+        swap=None if swap is None else section(swap),
     )
+
+
+def swap_page(swap: Table) -> str:
+    """Render the page of a swap table that stands alone.
+
+    Raises:
+        ImportError: jinja2 is not installed.
+    """
+    told = {**swap.versions, **(swap.versions.get("commit") or {})}
+    facts = [("machine", _plain(swap.machine)), ("versions", _plain(told))]
+    title, nothing = f"Swap table: {swap.checkpoint}", {"groups": [], "look": {}, "best": [], "command": ""}
+    return _rendered(title=title, question=asked(swap), facts=facts, swap=section(swap), **nothing)
+
+
+def _rendered(**parts: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files(__package__).joinpath("template.html.j2").read_text())
+    zero = f"rgb({', '.join(f'{255 * part:.0f}' for part in maps.ZERO[:3])})"
+    return template.render(scale=maps.bar(), zero=zero, **parts)
 
 
 def _section(

@@ -9,7 +9,7 @@ from typing import NoReturn
 import torch
 
 from datamodules.commands import check_target
-from tabattn.compare import machine
+from tabattn.compare import machine, report
 from tabattn.compare.cells import choices
 from tabattn.compare.evaluation import final_metric, mode_of
 from tabattn.compare.swap import contexts, evaluation, tables
@@ -107,9 +107,12 @@ def command(argv: Sequence[str]) -> Table:
     swapped = places(trained, options.where)
     wanted = swappable(trained, chosen(given) if given else default_choices(), swapped)
     limits = Limits(options.rounds, options.seconds, options.longest, options.memory or half_of_memory())
-    if options.rows or (trained.kind is PriorClassification and not options.config and _is_file_of_weights(options)):
-        return _by_rows(trained, wanted, swapped, options, limits)
-    return _by_test(trained, wanted, swapped, options, limits)
+    by_rows = trained.kind is PriorClassification and not options.config and _is_file_of_weights(options)
+    measured = _by_rows if options.rows or by_rows else _by_test
+    table = measured(trained, wanted, swapped, options, limits)
+    for note in report.write(options.out).notes:
+        _say(note)
+    return table
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -3,16 +3,20 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tabattn.compare.report import figures, maps, write
+from tabattn.compare.report import figures, maps, swap, write
 from tabattn.compare.report.drawing import COLOURS, MARKS, styles
 from tabattn.compare.report.frame import read
 from tabattn.compare.report.lines import groups
+from tabattn.compare.swap.measure import Agreement, Timing
+from tabattn.compare.swap.results import Row, Table
 from tests.compare.folders import CPU, edit, fail, make, put
 
 VOID = {"meta", "img", "br", "line", "link", "input"}
@@ -145,6 +149,82 @@ def test_comparison_without_any_result(tmp_path: Path) -> None:
         (cell / "result.json").unlink()
     found = page_of(folder)
     assert "No cell has a score yet." in found.text
+
+
+def swapped(label: str, seconds: float, lost: float, context: int | None = 500, **others: Any) -> Row:
+    timing = Timing(seconds, seconds / 2, 2 * seconds, 3, 0.5, 100.0)
+    row = Row(label, label.partition(":")[0], context, score=0.9 - lost, lost=lost, faster=1 / seconds, timing=timing)
+    return replace(row, agreement=Agreement(0.25, 0.1, 0.75), scores={"auroc": 0.9 - lost}, **others)
+
+
+def swap_table(folder: Path, *rows: Row) -> None:
+    versions = {"torch": "2.13.0", "commit": {"commit": "abc123", "changed": False}}
+    table = Table(
+        *(
+            "a.ckpt",
+            "PriorClassification",
+            ["attention"],
+            "auroc",
+            "max",
+            "iris",
+            "CPU",
+            dict(CPU),
+            versions,
+            list(rows),
+        )
+    )
+    put(folder / "swap.json", table.plain())
+
+
+MANY = [swapped("Softmax", 1.0, 0.0, trained=True), *(swapped(f"Local:window={at}", 0.5, 0.1 * at) for at in range(8))]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_swap_tables(tmp_path: Path, alone: bool) -> None:
+    if not alone:
+        make(tmp_path, ("Softmax",), 1, 0, curves=False, maps=False)
+    failed = Row("<i>", "TopK", 500, reason="takes <too> long")
+    swap_table(tmp_path, *MANY, failed, replace(MANY[0], context=None), replace(MANY[1], context=None))
+    found = page_of(tmp_path)
+    own = ["Swap table: a.ckpt"] if alone else ["Swap table"]
+    at = found.headings.index(own[0])
+    parts = ["500 context rows", "Test of the task", "Quality lost against time gained", "How it was measured"]
+    assert found.headings[at:] == [*own, *parts]
+    for words in (
+        *("Softmax (trained)", "Local:window=7", "0.2000", "2.00x", "(0.25-1)", "75.0%", "auroc (higher is better)"),
+        *("How much auroc is lost", "Without a result: <i>: takes <too> long.", "swap.csv and swap.json"),
+    ):
+        assert words in found.text, words
+    assert "commit abc123" in found.text
+    assert ("standard error over seeds; a difference" in found.text) is not alone
+    text = (tmp_path / "report.html").read_text()
+    assert text.count('role="img"') == 2
+    assert text.count('<tr class="best">') == 2 + (not alone)
+
+
+def test_the_report_of_a_swap_table_alone_is_a_page(tmp_path: Path) -> None:
+    swap_table(tmp_path, *MANY[:2])
+    report = write(tmp_path)
+    assert [path.name for path in report.paths] == ["report.html"]
+    assert "Softmax (trained)" in report.text
+
+
+def test_names_of_many_swapped_mechanisms_are_those_of_the_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[set[str]] = []
+    monkeypatch.setattr(swap, "beside", lambda axes, points, look: named.append(set(points)))
+    table = Table("a", "b", ["c"], "auroc", "max", "", "CPU", {}, {})
+    for rows in (MANY, MANY[:3], MANY[:1]):
+        drawn = swap.picture(table, "test", rows)
+        assert bool(drawn) is (len(rows) > 1)
+        assert "mathdefault" not in drawn
+    assert named == [{"Softmax", "Local:window=0"}, {"Softmax", "Local:window=0", "Local:window=1"}]
+
+
+def test_damaged_swap_tables_are_refused(tmp_path: Path) -> None:
+    for content in ({"rows": []}, [1], {"rows": [{}]}):
+        put(tmp_path / "swap.json", content)
+        with pytest.raises(ValueError, match=r"swap\.json is damaged: "):
+            write(tmp_path)
 
 
 def test_the_same_results_give_the_same_page(tmp_path: Path) -> None:

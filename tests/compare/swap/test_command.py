@@ -45,7 +45,7 @@ def test_equal_mechanisms_lose_nothing_by_context_rows(tmp_path: Path, capsys: p
     assert "Pooling: needs training" in out
 
 
-def test_it_writes_csv_and_a_picture(tmp_path: Path) -> None:
+def test_it_writes_csv_a_picture_and_a_page(tmp_path: Path) -> None:
     rows = measured(
         tmp_path, "shipped", "--rows", "20", "30", *FEW, "--attention", "Linear", "--tables", "sklearn:iris"
     )
@@ -63,6 +63,7 @@ def test_it_writes_csv_and_a_picture(tmp_path: Path) -> None:
     assert float(lines[1]["lost"]) == pytest.approx(float(lines[0]["score"]) - float(lines[1]["score"]))
     assert float(lines[1]["faster"]) == pytest.approx(float(lines[0]["seconds"]) / float(lines[1]["seconds"]))
     assert (tmp_path / "swap.png").read_bytes().startswith(b"\x89PNG")
+    assert "30 context rows" in (tmp_path / "report.html").read_text()
 
 
 def test_untrained_mechanisms_where_they_are_wanted(tmp_path: Path) -> None:
