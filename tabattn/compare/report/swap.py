@@ -92,15 +92,19 @@ def picture(table: Table, title: str, rows: Sequence[Row]) -> str:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.axhline(0.0, color=INK, alpha=0.35, linewidth=1)
-    axes.plot([row.faster for row in best], [row.lost for row in best], color=INK, alpha=0.35, linestyle=(0, (4, 3)))
+    axes.plot(*zip(*map(_point, best), strict=True), color=INK, alpha=0.35, linestyle=(0, (4, 3)))
     points, look = {}, {}
     for row in shown:
         style = TRAINED if row.trained else BEST if row in best else OTHER
-        axes.plot([row.faster], [row.lost], color=style.colour, marker=style.mark, markersize=6)
+        axes.plot(*_point(row), color=style.colour, marker=style.mark, markersize=6)
         if len(shown) <= FEW or style is not OTHER:
-            assert row.faster is not None
-            assert row.lost is not None
-            points[drawable(row.label)], look[drawable(row.label)] = (row.faster, row.lost), style
+            points[drawable(row.label)], look[drawable(row.label)] = _point(row), style
     axes.margins(0.14, 0.12)
     beside(axes, points, look)
     return as_svg(figure, f"{table.metric} lost against times faster, {title}: {', '.join(row.label for row in shown)}")
+
+
+def _point(row: Row) -> tuple[float, float]:
+    assert row.faster is not None
+    assert row.lost is not None
+    return row.faster, row.lost
