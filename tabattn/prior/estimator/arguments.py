@@ -17,18 +17,23 @@ class Defaults(NamedTuple):
     """Sizes of an ensemble where arguments are None.
 
     Attributes:
-        kernel_weight: Weight of the kernel member beside the packaged weights.
+        kernel_weight: Weight of the kernel member beside the packaged weights, or ``STACKED``.
         members: Members of the network beside a kernel member.
         alone: Members of the network without one.
+        stacks: Whether ``STACKED`` is known.
     """
 
-    kernel_weight: float
+    kernel_weight: float | str
     members: int
     alone: int
+    stacks: bool = False
 
+
+STACKED = "stacked"
+"""Weight of the kernel member that is chosen by the densities of held-out targets."""
 
 CLASSIFIER = Defaults(0.7, 2, 8)
-REGRESSOR = Defaults(1.0, 4, 8)
+REGRESSOR = Defaults(1.0, 4, 8, stacks=True)
 
 
 class Run(NamedTuple):
@@ -41,7 +46,8 @@ class Run(NamedTuple):
         chunk_rows: Target rows per forward pass.
         cache: Whether to keep the KV cache of the context between calls.
         members: Number of members of the network.
-        kernel_weight: Weight of the kernel member in the average.
+        kernel_weight: Weight of the kernel member in the average; that at the start where it is ``stacked``.
+        stacked: Whether the weight is chosen by the densities of held-out targets.
     """
 
     device: torch.device
@@ -51,6 +57,7 @@ class Run(NamedTuple):
     cache: bool
     members: int
     kernel_weight: float
+    stacked: bool = False
 
 
 def check_arguments(given: dict[str, Any], defaults: Defaults = CLASSIFIER) -> Run:
@@ -80,7 +87,9 @@ def check_arguments(given: dict[str, Any], defaults: Defaults = CLASSIFIER) -> R
     if device.type == "cpu" and given["dtype"] != "float32":
         raise ValueError(f"dtype must be float32 on a CPU, got {given['dtype']}")
     chunk_rows, cache = int(given["chunk_rows"]), bool(given["cache"])
-    return Run(device, DTYPES[given["dtype"]], float(temperature), chunk_rows, cache, members, weight)
+    stacked = weight == STACKED
+    share = 0.5 if isinstance(weight, str) else weight
+    return Run(device, DTYPES[given["dtype"]], float(temperature), chunk_rows, cache, members, share, stacked)
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:
@@ -90,17 +99,20 @@ def _check_whole(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def _ensemble(given: dict[str, Any], defaults: Defaults) -> tuple[int, float]:
+def _ensemble(given: dict[str, Any], defaults: Defaults) -> tuple[int, float | str]:
     """Number of members of the network and weight of the kernel member, with the defaults for None."""
     weight, members, plain = given["kernel_weight"], given["n_estimators"], given.get("plain", False)
     if weight is None:
         weight = 0.0 if plain or given["model"] is not None else defaults.kernel_weight
-    if type(weight) is bool or not isinstance(weight, Real) or not 0 <= float(weight) <= 1:
-        raise ValueError(f"kernel_weight must be between 0 and 1, got {weight!r}")
+    if not (defaults.stacks and isinstance(weight, str) and weight == STACKED):
+        if type(weight) is bool or not isinstance(weight, Real) or not 0 <= float(weight) <= 1:
+            known = f", or {STACKED}" if defaults.stacks else ""
+            raise ValueError(f"kernel_weight must be between 0 and 1{known}, got {weight!r}")
+        weight = float(weight)
     if members is None:
         members = 1 if plain else defaults.members if weight else defaults.alone
     if plain and members != 1:
         raise ValueError(f"n_estimators must be 1 with plain=True, as all members are the same, got {members}")
     if plain and weight:
         raise ValueError(f"kernel_weight must be 0 with plain=True, got {weight}")
-    return int(members), float(weight)
+    return int(members), weight

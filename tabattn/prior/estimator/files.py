@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from tabattn.prior.estimator import header_check
+from tabattn.prior.estimator.arguments import STACKED
 from tabattn.prior.weights import described, read, restore, write
 from tabattn.storage import table_headers
 
@@ -26,7 +27,8 @@ def save(estimator: "TabularPredictor", path: str | Path) -> None:
     given = {name: getattr(estimator, name) for name in estimator.saved}
     header = {
         "network": network,
-        "parameters": given | {"n_estimators": run.members, "kernel_weight": run.kernel_weight},
+        "parameters": given
+        | {"n_estimators": run.members, "kernel_weight": STACKED if run.stacked else run.kernel_weight},
         "random_state": seed if isinstance(seed, Integral) else None,
         "seed": estimator.seed_,
         **estimator.described_targets(),

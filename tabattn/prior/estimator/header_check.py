@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tabattn.prior.estimator.arguments import STACKED
 from tabattn.storage.table_headers import whole
 
 MOST_MEMBERS = 10_000
@@ -28,6 +29,10 @@ def checked_parameters(parameters: Any, names: tuple[str, ...], added: Mapping[s
         whole(name, parameters[name], 1, MOST_MEMBERS if name == "n_estimators" else 2**63 - 1)
     for name in ("temperature", "kernel_weight"):
         value = parameters[name]
+        if (
+            name == "kernel_weight" and value == STACKED
+        ):  # What not every estimator knows, as is checked when it is built.
+            continue
         if type(value) not in (int, float) or not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
     for name in ("cache", "plain"):

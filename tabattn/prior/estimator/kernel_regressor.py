@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import ndtri
+from scipy.special import logsumexp, ndtri
 
 from tabattn.contract.columns import Floats
 from tabattn.prior.estimator.cells import Cells, CellScaler
@@ -14,6 +14,7 @@ from tabattn.prior.estimator.distributions import Mixture, StudentTargets
 from tabattn.prior.estimator.ensemble import Scales
 from tabattn.prior.estimator.gaussian_process import Features, GaussianProcess
 from tabattn.prior.estimator.kernel import MOST_ROWS
+from tabattn.prior.estimator.stacking import stacked
 from tabattn.prior.estimator.target_scale import TargetScale
 
 FREEDOMS = (3.0, 4.0, 6.0, 10.0, 30.0, 100.0)
@@ -24,9 +25,6 @@ FACTORS = np.geomspace(0.5, 1.6, 14)
 
 PSEUDO = ndtri((np.arange(10) + 0.5) / 10)
 """Standard normal residuals that are counted with those of the rows, so that few rows do not decide alone."""
-
-ROUNDS = 100
-"""Rounds of the EM algorithm for the weights."""
 
 
 class Fitted(NamedTuple):
@@ -46,10 +44,17 @@ class Fitted(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """Gaussian processes and their weights."""
+    """Gaussian processes and their mixture.
+
+    Attributes:
+        fitted: The processes.
+        weights: Weight of each.
+        left_out: Log-density of the target of each context row by the mixture, given the other rows, ``(rows,)``.
+    """
 
     fitted: list[Fitted]
     weights: Floats
+    left_out: Floats
 
 
 class KernelRegressor:
@@ -80,7 +85,8 @@ class KernelRegressor:
         cells, missing = self._scaler(x[rows]), self._missing(x[rows])
         # In an order of their own, so that predictions do not depend on that of the table.
         order = np.lexsort([*cells.numbers.T, *cells.codes.T, y[rows]])
-        self.y = y[rows][order]
+        self.rows = rows[order]
+        self.y = y[self.rows]
         self.partial = np.flatnonzero(missing.any(0))
         self.known = [np.unique(codes) for codes in cells.codes.T]
         self.context = self._features(cells, missing)[order]
@@ -104,7 +110,9 @@ class KernelRegressor:
             factor, freedom = calibrated((process.z - mean) / std)
             found.append(Fitted(process, targets, factor, freedom))
             scores.append(StudentTargets(mean, factor * std, freedom, targets).log_density(self.y))
-        return Solution(found, stacked(np.stack(scores, axis=1)))
+        densities = np.stack(scores, axis=1)
+        weights = stacked(densities)
+        return Solution(found, weights, logsumexp(densities, axis=1, b=weights))
 
     def distribution(self, x: Floats) -> Mixture:
         """Predictive distribution of the targets of rows ``(rows, features)``; NaN = missing."""
@@ -138,22 +146,3 @@ def calibrated(residuals: Floats) -> tuple[float, float]:
         return float(stats.t.logpdf(counted / pair[0], pair[1]).mean() - np.log(pair[0]))
 
     return max(((float(factor), freedom) for factor in FACTORS for freedom in FREEDOMS), key=likelihood)
-
-
-def stacked(scores: Floats) -> Floats:
-    """Weights of a mixture with the largest density of held-out targets, by expectation maximisation.
-
-    Args:
-        scores: Log-density of each target by each part, ``(rows, parts)``.
-
-    Returns:
-        ``(parts,)``.
-    """
-    density = np.exp(scores - scores.max(1, keepdims=True))
-    weights = np.full(scores.shape[1], 1 / scores.shape[1])
-    for _ in range(ROUNDS):
-        shares = density * weights
-        # One row more for each part, so that few rows do not decide alone.
-        counts = 1 + (shares / shares.sum(1, keepdims=True)).sum(0)
-        weights = counts / counts.sum()
-    return weights

@@ -21,6 +21,7 @@ from tabattn.prior.estimator.kernel_regressor import KernelRegressor
 from tabattn.prior.estimator.number_ensemble import NumberQuestion, draw_numbers, pooled
 from tabattn.prior.estimator.predictor import TabularPredictor
 from tabattn.prior.estimator.reader import Reader
+from tabattn.prior.estimator.stacking import held_out, stacked
 from tabattn.prior.estimator.target_scale import LARGEST, check_targets
 
 DECILES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
@@ -46,8 +47,10 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
             the option ``targets="numbers"``, which is copied.
         n_estimators: Number of ensemble members of the network, each with its own scaling and its own order of columns.
             None = 4 beside a kernel member, 8 without.
-        kernel_weight: Weight of the kernel member in the mixture, from 0 to 1 (the network is not used). None = 1
-            without a model, 0 with one. The member reads at most 2000 rows.
+        kernel_weight: Weight of the kernel member in the mixture, from 0 to 1 (the network is not used); or
+            ``stacked``: the weight under which held-out targets of the table have the largest density (leave-one-out of
+            the kernel member, five folds of the network). None = 1 without a model, 0 with one. The member reads at
+            most 2000 rows.
         temperature: Divisor of the network's logits; below 1 makes predictions more confident.
         max_context: Most context rows of a member. Of a larger table each member gets its own sample, with a warning.
         chunk_rows: Rows per forward pass; fewer take less memory and give the same predictions.
@@ -80,7 +83,7 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
         model: ContextClassifier | str | Path | None = None,
         *,
         n_estimators: int | None = None,
-        kernel_weight: float | None = None,
+        kernel_weight: float | Literal["stacked"] | None = None,
         temperature: float = 1.0,
         max_context: int = 2000,
         chunk_rows: int = 512,
@@ -174,10 +177,11 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
         run = self.checked_run()
         x = self._encoded(X)
         weighted: list[tuple[float, Distribution]] = []
-        if run.kernel_weight < 1:
-            weighted.append((1 - run.kernel_weight, self._of_network(x, run)))
-        if run.kernel_weight > 0:
-            weighted.append((run.kernel_weight, self._kernel.distribution(x)))
+        weight = self._stacked_weight(run) if run.stacked else run.kernel_weight
+        if weight < 1:
+            weighted.append((1 - weight, self._of_network(x, run)))
+        if weight > 0:
+            weighted.append((weight, self._kernel.distribution(x)))
         return Mixture([part for _, part in weighted], [weight for weight, _ in weighted])
 
     def described_targets(self) -> dict[str, Any]:
@@ -191,11 +195,25 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
 
     def _of_network(self, x: Floats, run: Run) -> Distribution:
         if self._reader is None:
-            raise ValueError(f"kernel_weight must be 1 without a network, got {run.kernel_weight:g}: fit with a model")
+            raise ValueError(f"kernel_weight must be 1 without a network, got {self.kernel_weight}: fit with a model")
         return pooled(self._reader.logits(x, run), self._reader.ensemble.questions)
+
+    def _stacked_weight(self, run: Run) -> float:
+        """Weight of the kernel member with the largest density of held-out targets; 0.5 for a single row."""
+        if self.network_ is None:
+            raise ValueError(f"kernel_weight must be 1 without a network, got {self.kernel_weight!r}: fit with a model")
+        settings, rows = (run.temperature, run.members), self._kernel.rows
+        if len(rows) < 2:
+            return 0.5
+        if settings not in self._weights:
+            of_network = held_out(self.network_, self.x_[rows], self.y_[rows], run, self.seed_)
+            scores = np.stack([self._kernel.solution.left_out, of_network], axis=1)
+            self._weights[settings] = float(stacked(scores)[0])
+        return self._weights[settings]
 
     def _prepare(self) -> Self:
         """Draw the ensemble members."""
+        self._weights: dict[tuple[float, int], float] = {}
         self._reader: Reader[NumberQuestion] | None = None
         width, scales = self.x_.shape[1], Scales(self.x_)
         if self.network_ is not None:

@@ -10,7 +10,8 @@ from scipy import stats
 from tabattn.prior.estimator import kernel_regressor
 from tabattn.prior.estimator.distributions import StudentTargets
 from tabattn.prior.estimator.ensemble import RANKS, STANDARD, Scales
-from tabattn.prior.estimator.kernel_regressor import KernelRegressor, calibrated, stacked
+from tabattn.prior.estimator.kernel_regressor import KernelRegressor, calibrated
+from tabattn.prior.estimator.stacking import stacked
 
 Made = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
 LEVELS = np.array([0.05, 0.5, 0.95])
@@ -121,20 +122,6 @@ def test_calibration_finds_scale_and_tails() -> None:
     assert calibrated(np.zeros(1))[0] > 0.8
 
 
-def test_weights_have_the_largest_density() -> None:
-    y = np.random.default_rng(0).normal(size=400)
-    scores = np.stack([stats.norm(0, scale).logpdf(y) for scale in (1.0, 3.0, 0.2)], axis=1)
-    weights = stacked(scores)
-    assert weights.sum() == pytest.approx(1)
-    assert weights[0] > 0.8
-
-    def density(weights: NDArray[np.float64]) -> float:
-        return float(np.log(np.exp(scores) @ weights).sum() + np.log(weights).sum())
-
-    for other in np.random.default_rng(1).dirichlet(np.ones(3), 50):
-        assert density(0.9 * weights + 0.1 * other) <= density(weights) + 1e-3
-
-
 def test_weights_come_from_what_is_left_out() -> None:
     model = fitted(mixed())
     scores = []
@@ -143,7 +130,10 @@ def test_weights_come_from_what_is_left_out() -> None:
         np.testing.assert_allclose(process.z, targets(model.y))
         assert (factor, freedom) == calibrated((process.z - mean) / std)
         scores.append(StudentTargets(mean, factor * std, freedom, targets).log_density(model.y))
-    np.testing.assert_allclose(model.solution.weights, stacked(np.stack(scores, axis=1)))
+    weights = stacked(np.stack(scores, axis=1))
+    np.testing.assert_allclose(model.solution.weights, weights)
+    np.testing.assert_allclose(model.solution.left_out, np.log(np.exp(scores).T @ weights))
+    np.testing.assert_array_equal(model.y, mixed()[1][model.rows])
     assert [each.targets.power == 1 for each in model.solution.fitted] == [True, False]
 
 

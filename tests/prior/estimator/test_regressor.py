@@ -91,7 +91,8 @@ def test_bad_questions(arguments: Any, message: str) -> None:
     ("arguments", "message"),
     [
         ({"n_estimators": 0}, "n_estimators must be at least 1, got 0"),
-        ({"kernel_weight": 1.5}, "kernel_weight must be between 0 and 1, got 1.5"),
+        ({"kernel_weight": 1.5}, "kernel_weight must be between 0 and 1, or stacked, got 1.5"),
+        ({"kernel_weight": "some"}, "kernel_weight must be between 0 and 1, or stacked, got 'some'"),
         ({"temperature": -1.0}, "temperature must be above 0 and finite, got -1.0"),
         ({"max_context": 1}, "max_context must be at least 2, got 1"),
         ({"chunk_rows": 2.5}, "chunk_rows must be a whole number"),

@@ -41,7 +41,7 @@ CHANGES = {
         {"table.y": tensors["table.y"].float()}
     ),
     "shapes": lambda header, tensors: tensors.update({"table.y": tensors["table.y"][:3].clone()}),
-    "kernel_weight must be between 0 and 1, got 3": lambda header, tensors: header["parameters"].update(
+    "kernel_weight must be between 0 and 1, or stacked, got 3": lambda header, tensors: header["parameters"].update(
         kernel_weight=3
     ),
     "its parameters must be n_estimators, temperature": lambda header, tensors: header["parameters"].update(plain=True),
