@@ -1,11 +1,11 @@
 """Predictive distributions of numeric targets: those of ensemble members, and their mixture."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from scipy import stats
-from scipy.special import logsumexp
+from scipy.special import logsumexp, stdtr
 
 from tabattn.contract.columns import Floats
 from tabattn.prior.estimator.target_scale import TargetScale
@@ -13,7 +13,7 @@ from tabattn.prior.estimator.target_scale import TargetScale
 NODES = 100
 """Quantiles whose mean is the mean of a transformed distribution."""
 
-HALVINGS = 60
+HALVINGS = 45
 """Halvings of an interval in the search for a quantile."""
 
 
@@ -50,7 +50,7 @@ class StudentTargets(NamedTuple):
 
     def cdf(self, y: Floats) -> Floats:
         z = (self.targets(y) - self.location[:, None]) / self.scale[:, None]
-        return np.asarray(stats.t.cdf(z, self.freedom))
+        return np.asarray(stdtr(self.freedom, z))
 
     def log_density(self, y: Floats) -> Floats:
         z = (self.targets(y) - self.location) / self.scale
@@ -76,6 +76,12 @@ class Mixture(NamedTuple):
 
     parts: Sequence[Distribution]
     weights: Sequence[float]
+
+    @classmethod
+    def of(cls, weighted: Sequence[tuple["Mixture", float]]) -> Self:
+        """Mixture of mixtures with their weights, as one of all their parts."""
+        parts = [(part, share * weight) for mixture, share in weighted for part, weight in mixture._used()]
+        return cls([part for part, _ in parts], [weight for _, weight in parts])
 
     def cdf(self, y: Floats) -> Floats:
         return np.asarray(sum(weight * part.cdf(y) for part, weight in self._used()))

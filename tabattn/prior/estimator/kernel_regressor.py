@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import logsumexp, ndtri
+from scipy.special import logsumexp
 
 from tabattn.contract.columns import Floats
 from tabattn.prior.estimator.cells import Cells, CellScaler
@@ -23,8 +23,8 @@ FREEDOMS = (3.0, 4.0, 6.0, 10.0, 30.0, 100.0)
 FACTORS = np.geomspace(0.5, 1.6, 14)
 """Factors of the predictive standard deviation, to the scale of the distribution."""
 
-PSEUDO = ndtri((np.arange(10) + 0.5) / 10)
-"""Standard normal residuals that are counted with those of the rows, so that few rows do not decide alone."""
+PSEUDO = stats.t.ppf((np.arange(10) + 0.5) / 10, 4)
+"""Residuals, of a t distribution, that are counted with those of the rows, so that few rows do not decide alone."""
 
 
 class Fitted(NamedTuple):

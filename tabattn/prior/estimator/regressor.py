@@ -176,13 +176,13 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
         check_is_fitted(self)
         run = self.checked_run()
         x = self._encoded(X)
-        weighted: list[tuple[float, Distribution]] = []
+        weighted: list[tuple[Mixture, float]] = []
         weight = self._stacked_weight(run) if run.stacked else run.kernel_weight
         if weight < 1:
-            weighted.append((1 - weight, self._of_network(x, run)))
+            weighted.append((self._of_network(x, run), 1 - weight))
         if weight > 0:
-            weighted.append((weight, self._kernel.distribution(x)))
-        return Mixture([part for _, part in weighted], [weight for weight, _ in weighted])
+            weighted.append((self._kernel.distribution(x), weight))
+        return Mixture.of(weighted)
 
     def described_targets(self) -> dict[str, Any]:
         return {"targets": "numbers"}
@@ -193,7 +193,7 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
         if not (np.abs(self.y_) <= LARGEST).all():
             raise ValueError(f"the rows' targets are not all finite and at most {LARGEST:g}")
 
-    def _of_network(self, x: Floats, run: Run) -> Distribution:
+    def _of_network(self, x: Floats, run: Run) -> Mixture:
         if self._reader is None:
             raise ValueError(f"kernel_weight must be 1 without a network, got {self.kernel_weight}: fit with a model")
         return pooled(self._reader.logits(x, run), self._reader.ensemble.questions)

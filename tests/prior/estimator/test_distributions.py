@@ -65,6 +65,15 @@ def test_mean_and_density_belong_to_the_distribution_function(made: Distribution
     np.testing.assert_allclose(densities, around, rtol=0.05)
 
 
+def test_mixtures_of_mixtures_are_mixtures_of_all_parts() -> None:
+    inner, y = mixture(), np.array([9.0, 12.0, 15.0, 30.0])
+    flat = Mixture.of([(inner, 0.4), (Mixture([student(PLAIN, 7)], [1.0]), 0.6)])
+    nested = Mixture([inner, student(PLAIN, 7)], [0.4, 0.6])
+    assert len(flat.parts) == 4
+    np.testing.assert_allclose(flat.log_density(y), nested.log_density(y))
+    np.testing.assert_allclose(flat.quantile(LEVELS), nested.quantile(LEVELS))
+
+
 def test_student_is_that_of_scipy_in_the_units_of_the_targets() -> None:
     made = student(PLAIN)
     y = np.array([9.0, 12.0, 15.0, 30.0])
