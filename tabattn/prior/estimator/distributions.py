@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
+import torch
 from scipy import stats
 from scipy.special import logsumexp, stdtr
 
 from tabattn.contract.columns import Floats
+from tabattn.prior.bars import Bars
 from tabattn.prior.estimator.target_scale import TargetScale
 
 NODES = 100
@@ -66,6 +68,50 @@ class StudentTargets(NamedTuple):
         return np.asarray(self.quantile((np.arange(NODES) + 0.5) / NODES).mean(1))
 
 
+class BarTargets(NamedTuple):
+    """Bar distributions of scaled targets, or of their standardised residuals.
+
+    Attributes:
+        logits: Logits of the bars, ``(rows, bars)``.
+        targets: Scaling of the targets.
+        location: Centre of the bars among scaled targets, ``(rows,)`` or one for all.
+        scale: Their scale.
+    """
+
+    logits: torch.Tensor
+    targets: TargetScale
+    location: Floats = np.zeros(1)
+    scale: Floats = np.ones(1)
+
+    @property
+    def bars(self) -> Bars:
+        """The bars."""
+        return Bars(self.logits.shape[-1])
+
+    def cdf(self, y: Floats) -> Floats:
+        u = torch.from_numpy((self.targets(y) - self.location[:, None]) / self.scale[:, None]).float()
+        return _double(self.bars.cdf(self.logits[:, None].expand(*u.shape, -1), u))
+
+    def log_density(self, y: Floats) -> Floats:
+        u = torch.from_numpy((self.targets(y) - self.location) / self.scale).float()
+        return _double(self.bars.log_density(self.logits, u)) - np.log(self.scale) + self.targets.log_slope(y)
+
+    def quantile(self, q: Floats) -> Floats:
+        found = np.stack([_double(self.bars.quantile(self.logits, float(each))) for each in q], axis=1)
+        return self.targets.inverse(self.location[:, None] + self.scale[:, None] * found)
+
+    def mean(self) -> Floats:
+        bars = self.bars
+        if self.targets.power == 1:
+            return self.targets.inverse(self.location + self.scale * _double(bars.mean(self.logits)))
+        # The density is uniform between borders, where the transform is near a line; the tails are at their means.
+        borders = bars.borders.double().numpy()
+        ends = borders[[0, -1]] + bars.scale * np.array([-1.0, 1.0])
+        centres = np.concatenate([ends[:1], (borders[1:] + borders[:-1]) / 2, ends[1:]])
+        values = self.targets.inverse(self.location[:, None] + self.scale[:, None] * centres)
+        return np.asarray((_double(self.logits.softmax(-1)) * values).sum(1))
+
+
 class Mixture(NamedTuple):
     """Mixture (linear pool) of distributions.
 
@@ -104,3 +150,7 @@ class Mixture(NamedTuple):
 
     def _used(self) -> list[tuple[Distribution, float]]:
         return [(part, weight) for part, weight in zip(self.parts, self.weights, strict=True) if weight > 0]
+
+
+def _double(found: torch.Tensor) -> Floats:
+    return found.double().numpy()

@@ -10,10 +10,11 @@ from scipy.special import logsumexp
 
 from tabattn.contract.columns import Floats
 from tabattn.prior.estimator.cells import Cells, CellScaler
-from tabattn.prior.estimator.distributions import Mixture, StudentTargets
+from tabattn.prior.estimator.distributions import Distribution, Mixture, StudentTargets
 from tabattn.prior.estimator.ensemble import Scales
-from tabattn.prior.estimator.gaussian_process import Features, GaussianProcess
+from tabattn.prior.estimator.gaussian_process import Features, GaussianProcess, Moments
 from tabattn.prior.estimator.kernel import MOST_ROWS
+from tabattn.prior.estimator.residuals import LocalResiduals
 from tabattn.prior.estimator.stacking import stacked
 from tabattn.prior.estimator.target_scale import TargetScale
 
@@ -35,12 +36,25 @@ class Fitted(NamedTuple):
         targets: Scaling of the targets.
         factor: Scale of the t distribution.
         freedom: Its degrees of freedom.
+        residuals: Distributions of residuals that change with the fitted value.
     """
 
     process: GaussianProcess
     targets: TargetScale
     factor: float
     freedom: float
+    residuals: LocalResiduals
+
+    def distributions(self, moments: Moments) -> list[Distribution]:
+        """Predictive distributions of rows with these moments: t distributions, and those of near residuals."""
+        student = StudentTargets(moments.mean, self.factor * moments.std, self.freedom, self.targets)
+        return [student, self.residuals.distribution(moments, self.targets)]
+
+    def left_out(self, moments: Moments, y: Floats) -> list[Floats]:
+        """Leave-one-out log-densities of the targets of context rows by both, given the leave-one-out moments."""
+        student, _ = self.distributions(moments)
+        near = self.residuals.left_out_density() - np.log(moments.std) + self.targets.log_slope(y)
+        return [student.log_density(y), near]
 
 
 class Solution(NamedTuple):
@@ -48,7 +62,7 @@ class Solution(NamedTuple):
 
     Attributes:
         fitted: The processes.
-        weights: Weight of each.
+        weights: Weight of each of their distributions, two for each process.
         left_out: Log-density of the target of each context row by the mixture, given the other rows, ``(rows,)``.
     """
 
@@ -63,9 +77,9 @@ class KernelRegressor:
     The kernel is the sum of Matérn kernels of smoothness 5/2 and 1/2 with a relevance for each column (ARD) and of a
     linear kernel. Columns of numbers are read both standardised and rank-scaled, categories one-hot, and a missing
     number as 0 with an indicator. Hyperparameters have the largest posterior density (``GaussianProcess``). The
-    leave-one-out residuals, in closed form, decide the scale and the degrees of freedom of the predictive t
-    distributions, and the leave-one-out densities the weights of the mixture (stacking, Yao et al. 2018). It is fitted
-    at the first prediction.
+    leave-one-out residuals, in closed form, decide the scale and the degrees of freedom of predictive t distributions,
+    and their density near a fitted value is a second predictive distribution (``LocalResiduals``). The leave-one-out
+    densities decide the weights of the mixture (stacking, Yao et al. 2018). It is fitted at the first prediction.
 
     Args:
         x: Context rows, ``(rows, features)``; NaN = missing.
@@ -99,17 +113,18 @@ class KernelRegressor:
     def solution(self) -> Solution:
         """Fitted Gaussian processes, with the weights of the largest leave-one-out density."""
         features = Features(self.context, self._groups())
-        found, scores = [], []
+        found: list[Fitted] = []
+        scores: list[Floats] = []
         for power in (False, True):
             targets = TargetScale.of(self.y, power=power)
             if power and targets.power == 1:
                 continue
             random = np.random.RandomState(self.seed)
             process = GaussianProcess.fit(features, len(self._scaler.categorical), targets(self.y), random)
-            mean, std = process.left_out()
-            factor, freedom = calibrated((process.z - mean) / std)
-            found.append(Fitted(process, targets, factor, freedom))
-            scores.append(StudentTargets(mean, factor * std, freedom, targets).log_density(self.y))
+            moments = process.left_out()
+            factor, freedom = calibrated((process.z - moments.mean) / moments.std)
+            found.append(Fitted(process, targets, factor, freedom, LocalResiduals.fit(moments, process.z)))
+            scores += found[-1].left_out(moments, self.y)
         densities = np.stack(scores, axis=1)
         weights = stacked(densities)
         return Solution(found, weights, logsumexp(densities, axis=1, b=weights))
@@ -117,10 +132,9 @@ class KernelRegressor:
     def distribution(self, x: Floats) -> Mixture:
         """Predictive distribution of the targets of rows ``(rows, features)``; NaN = missing."""
         features = self._features(self._scaler(x), self._missing(x))
-        parts = []
-        for process, targets, factor, freedom in self.solution.fitted:
-            mean, std = process.predict(features)
-            parts.append(StudentTargets(mean, factor * std, freedom, targets))
+        parts: list[Distribution] = []
+        for fitted in self.solution.fitted:
+            parts += fitted.distributions(fitted.process.predict(features))
         return Mixture(parts, self.solution.weights.tolist())
 
     def _missing(self, x: Floats) -> NDArray[np.bool_]:

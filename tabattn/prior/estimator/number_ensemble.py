@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
 from tabattn.contract.columns import Floats
-from tabattn.prior.bars import Bars
-from tabattn.prior.estimator.distributions import Mixture
+from tabattn.prior.estimator.distributions import BarTargets, Mixture
 from tabattn.prior.estimator.ensemble import RANKS, STANDARD, Ensemble, Member
 from tabattn.prior.estimator.target_scale import TargetScale
 
@@ -30,47 +29,6 @@ class NumberQuestion(NamedTuple):
 
     def labels(self, y: NDArray[Any]) -> NDArray[np.float32]:
         return self.targets(y[self.rows]).astype(np.float32)
-
-
-class BarTargets(NamedTuple):
-    """Bar distributions of scaled targets.
-
-    Attributes:
-        logits: Logits of the bars, ``(rows, bars)``.
-        targets: Scaling of the targets.
-    """
-
-    logits: torch.Tensor
-    targets: TargetScale
-
-    @property
-    def bars(self) -> Bars:
-        """The bars."""
-        return Bars(self.logits.shape[-1])
-
-    def cdf(self, y: Floats) -> Floats:
-        z = self._z(y)
-        return _double(self.bars.cdf(self.logits[:, None].expand(*z.shape, -1), z))
-
-    def log_density(self, y: Floats) -> Floats:
-        return _double(self.bars.log_density(self.logits, self._z(y))) + self.targets.log_slope(y)
-
-    def quantile(self, q: Floats) -> Floats:
-        found = [_double(self.bars.quantile(self.logits, float(each))) for each in q]
-        return self.targets.inverse(np.stack(found, axis=1))
-
-    def mean(self) -> Floats:
-        if self.targets.power == 1:
-            return self.targets.inverse(_double(self.bars.mean(self.logits)))
-        # The density is uniform between borders, and there the transform is near a line; the tails are at their means.
-        bars, chances = self.bars, _double(self.logits.softmax(-1))
-        borders = bars.borders.double().numpy()
-        middles = self.targets.inverse((borders[1:] + borders[:-1]) / 2)
-        ends = self.targets.inverse(np.array([borders[0] - bars.scale, borders[-1] + bars.scale]))
-        return np.asarray(chances @ np.concatenate([ends[:1], middles, ends[1:]]))
-
-    def _z(self, y: Floats) -> torch.Tensor:
-        return torch.from_numpy(self.targets(y)).float()
 
 
 def draw_numbers(y: Floats, features: int, size: int, max_context: int, seed: int) -> Ensemble[NumberQuestion]:
@@ -111,7 +69,3 @@ def pooled(logits: NDArray[np.float32], questions: Sequence[NumberQuestion]) -> 
         shares = logsumexp(log_softmax(logits[members].astype(np.float64), axis=-1), axis=0)
         parts.append(BarTargets(torch.from_numpy(shares).float(), targets))
     return Mixture(parts, [len(members) / len(questions) for members in groups.values()])
-
-
-def _double(found: torch.Tensor) -> Floats:
-    return found.double().numpy()

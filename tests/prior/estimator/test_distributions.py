@@ -6,9 +6,9 @@ import torch
 from scipy import stats
 
 from tabattn.prior.bars import Bars
-from tabattn.prior.estimator.distributions import Distribution, Mixture, StudentTargets
+from tabattn.prior.estimator.distributions import BarTargets, Distribution, Mixture, StudentTargets
 from tabattn.prior.estimator.ensemble import RANKS, STANDARD
-from tabattn.prior.estimator.number_ensemble import BarTargets, draw_numbers, pooled
+from tabattn.prior.estimator.number_ensemble import draw_numbers, pooled
 from tabattn.prior.estimator.target_scale import TargetScale
 
 SKEWED = 10 + 3 * np.exp(np.random.default_rng(0).normal(size=100))
@@ -36,6 +36,7 @@ MADE: dict[str, Distribution] = {
     "student of a power": student(POWER),
     "bars": bars(PLAIN),
     "bars of a power": bars(POWER),
+    "bars of residuals": bars(POWER)._replace(location=np.arange(4.0) - 2, scale=np.linspace(0.1, 0.3, 4)),
     "mixture": mixture(),
 }
 
