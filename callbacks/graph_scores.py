@@ -49,12 +49,16 @@ class GraphScoreTable(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the task scores graphs, and find the run folder; raise before any work."""
-        if not hasattr(pl_module, "graph_rows"):
+        self.check_task(pl_module, stage)
+        self.folder = folder_of(trainer)
+
+    def check_task(self, task: LightningModule, stage: str) -> None:
+        """Check that the task scores graphs; the command line calls this before any data."""
+        if not hasattr(task, "graph_rows"):
             raise MisconfigurationException(
-                f"{type(pl_module).__name__} scores no graphs: the callback GraphScoreTable is for tasks like "
+                f"{type(task).__name__} scores no graphs: the callback GraphScoreTable is for tasks like "
                 "SparsefinderProjections"
             )
-        self.folder = folder_of(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the tables and draw the curves."""

@@ -105,14 +105,17 @@ class OutcomeCallback(Callback, ABC):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the task predicts distributions, and find the run folder; raise before any work."""
-        if stage == "predict":
-            return
-        if getattr(type(pl_module), "outcomes", Shown.outcomes) is Shown.outcomes:
+        if stage != "predict":
+            self.check_task(pl_module, stage)
+            self.folder = folder_of(trainer)
+
+    def check_task(self, task: LightningModule, stage: str) -> None:
+        """Check that the class of the task predicts distributions; the command line calls this before any data."""
+        if stage != "predict" and getattr(type(task), "outcomes", Shown.outcomes) is Shown.outcomes:
             raise MisconfigurationException(
-                f"{type(pl_module).__name__} predicts no distributions: the callback {type(self).__name__} is for "
+                f"{type(task).__name__} predicts no distributions: the callback {type(self).__name__} is for "
                 "tasks like PriorClassification"
             )
-        self.folder = folder_of(trainer)
 
     @abstractmethod
     def draw(self, trainer: Trainer, split: str, pools: dict[str, Pool]) -> None:

@@ -37,14 +37,16 @@ class OutputCurves(FirstBatch):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the task has networks to show, and find the run folder; raise before any work."""
-        if stage == "predict":
-            return
-        if getattr(type(pl_module), "output_curves", Shown.output_curves) is Shown.output_curves:
+        if stage != "predict":
+            self.check_task(pl_module, stage)
+            self.folder = folder_of(trainer)
+
+    def check_task(self, task: LightningModule, stage: str) -> None:
+        """Check that the class of the task has networks to show; the command line calls this before any data."""
+        if stage != "predict" and getattr(type(task), "output_curves", Shown.output_curves) is Shown.output_curves:
             raise MisconfigurationException(
-                f"{type(pl_module).__name__} has no networks to plot: the callback OutputCurves is for tasks like "
-                "NetworkVAE"
+                f"{type(task).__name__} has no networks to plot: the callback OutputCurves is for tasks like NetworkVAE"
             )
-        self.folder = folder_of(trainer)
 
     def look(self, trainer: Trainer, task: LightningModule, split: str, batch: Any) -> None:
         """Draw the networks of the probe."""

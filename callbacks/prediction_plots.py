@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.board import Cadence, moment
 from callbacks.pictures import folder_of, show
+from tabattn.contract.views import Shown
 
 
 class PredictionPlots(Callback):
@@ -39,15 +40,17 @@ class PredictionPlots(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the task keeps what it scored, and find the run folder; raise before any work."""
-        if stage == "predict":
-            return
-        kept = getattr(pl_module, "scored_columns", lambda: None)()
-        if kept is None:
+        if stage != "predict":
+            self.check_task(pl_module, stage)
+            self.folder = folder_of(trainer)
+
+    def check_task(self, task: LightningModule, stage: str) -> None:
+        """Check that the class of the task keeps what it scored; the command line calls this before any data."""
+        if stage != "predict" and getattr(type(task), "scored_columns", Shown.scored_columns) is Shown.scored_columns:
             raise MisconfigurationException(
-                f"{type(pl_module).__name__} keeps no predictions to plot: the callback PredictionPlots is for tasks "
-                "like TableReconstruction"
+                f"{type(task).__name__} keeps no predictions to plot: the callback PredictionPlots is for tasks like "
+                "TableReconstruction"
             )
-        self.folder = folder_of(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._plot(trainer, pl_module, "validation")

@@ -87,11 +87,7 @@ class Trajectories(FirstBatch):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the task infers trajectories, and find the run folder; raise before any work."""
-        if not callable(getattr(pl_module, "trajectories", None)):
-            raise MisconfigurationException(
-                f"{type(pl_module).__name__} draws no trajectories: the callback Trajectories is for tasks like "
-                "PairInference"
-            )
+        self.check_task(pl_module, stage)
         try:
             found = target_layers(pl_module.network, self.layers)  # type: ignore[arg-type]
         except ValueError as ex:
@@ -103,6 +99,14 @@ class Trajectories(FirstBatch):
                 )
         # A collective call, so not in ``look``, which only rank 0 runs.
         self.folder = folder_of(trainer)
+
+    def check_task(self, task: LightningModule, stage: str) -> None:
+        """Check that the task infers trajectories; the command line calls this before any data."""
+        if not callable(getattr(task, "trajectories", None)):
+            raise MisconfigurationException(
+                f"{type(task).__name__} draws no trajectories: the callback Trajectories is for tasks like "
+                "PairInference"
+            )
 
     def keep(self, trainer: Trainer, split: str, batch: Any, number: int) -> None:
         """Keep the tasks of a batch that are plotted, the first time that it comes."""

@@ -235,8 +235,12 @@ class CLI(LightningCLI):
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
         """Replace the task's default optimizer by the command line's, without Lightning's warning about it.
 
-        First the task checks the data, before a run folder is created; its network may be built only then.
+        First the callbacks check the task, before any data is made, and the task checks the data, before a run folder
+        is created; its network may be built only then.
         """
+        for each in self._get(self.config_init, "trainer").callbacks or ():
+            if callable(fitting := getattr(each, "check_task", None)):
+                fitting(self.model, subcommand)
         if callable(check := getattr(self.model, "check_data", None)):
             check(self.datamodule)
         with overridden_optimizers(type(self.model).configure_optimizers is Task.configure_optimizers):

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -20,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from tabattn.contract.errors import chained
 from tabattn.storage.checkpoints import LastCheckpoint
+from tabattn.training.lines import last_line
 from tabattn.training.processes import Siblings
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -253,4 +253,4 @@ def _at_boundary(trainer: Trainer) -> bool:
 
 @rank_zero_only
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    last_line(text)

@@ -1,6 +1,5 @@
 """Exit statuses and error messages of runs that end with an exception."""
 
-import sys
 import threading
 import traceback
 
@@ -11,6 +10,7 @@ from tabattn.contract.errors import DataError, DivergenceError, message_of
 from tabattn.contract.extras import missing
 from tabattn.storage.checkpoints import restoring
 from tabattn.storage.files import disk_problem, path_problem
+from tabattn.training.lines import last_line
 from tabattn.training.parser import debugging
 from tabattn.training.processes import is_first, process_lost
 from tabattn.training.signals import Interrupted, ending, lost_worker
@@ -89,5 +89,5 @@ def _report(ex: Exception, message: str | None, status: int) -> int:
     if debugging():
         raise ex
     if message is not None:
-        sys.stderr.write(f"error: {message}\n")
+        last_line(f"error: {message}")
     return status

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tabattn.contract.errors import DataError, message_of
 from tabattn.training.cli import main
@@ -93,3 +94,48 @@ def test_kinds_that_are_unknown_are_listed(capfd: Any) -> None:
     line = capfd.readouterr().err.strip()
     assert line.startswith("error: data.kind: expected one of 'const', 'rbf'")
     assert line.endswith("got foo")
+
+
+class Untouched(LightningDataModule):
+    """Must not be asked for data."""
+
+    def prepare_data(self) -> None:
+        raise AssertionError("data were made")
+
+    train_dataloader = prepare_data
+
+
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        ("Calibration", "predicts no distributions"),
+        ("PrecisionRecall", "predicts no distributions"),
+        ("OutputCurves", "has no networks to plot"),
+        ("PredictionPlots", "keeps no predictions to plot"),
+        ("GraphScoreTable", "scores no graphs"),
+        ("Trajectories", "draws no trajectories"),
+    ],
+)
+def test_callbacks_refuse_a_class_of_task_before_any_data(callback: str, said: str, capfd: Any) -> None:
+    import callbacks  # noqa: F401  (makes their names known)
+
+    words = ["fit", "--model=MeanTask", "--data=Untouched", f"--trainer.callbacks+=callbacks.{callback}", *QUIET]
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert capfd.readouterr().err.strip().splitlines()[-1].startswith(f"error: MeanTask {said}")
+    assert not Path("runs").exists()
+
+
+class Failing(LightningDataModule):
+    """Meets an error while a progress bar is open."""
+
+    def test_dataloader(self) -> DataLoader[list[Tensor]]:
+        self.bar = tqdm(total=2)
+        self.bar.update()
+        raise DataError("a fault")
+
+
+def test_an_error_begins_a_line_below_a_progress_bar(capfd: Any) -> None:
+    assert main(["test", "--model=MeanTask", "--data=Failing", *QUIET]) == 3
+    assert capfd.readouterr().err.split("\n")[-2:] == ["error: a fault", ""]
