@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tabattn.contract.batches import PairBatch, TableBatch
+from tabattn.optim.replays import Graphs, Replay, make_capturable
 
 Batch = PairBatch | TableBatch
 Loss = Callable[[Any], Tensor]
@@ -33,13 +34,10 @@ class GraphedTraining:
         self.loss = loss
         self.optimizer = optimizer
         self.clip = clip
-        self.device = next(network.parameters()).device
-        self.pool = torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream(self.device)
-        self.known: dict[Sort, torch.cuda.CUDAGraph | None] = {}
-        for group in optimizer.param_groups:
-            group["capturable"] = True
-            group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
+        device = next(network.parameters()).device
+        self.record = Graphs(device)
+        self.known: dict[Sort, Replay | None] = {}
+        make_capturable(optimizer, device)
 
     def step(self, batch: Batch, rate: float | None = None) -> bool:
         """Take a step.
@@ -60,8 +58,8 @@ class GraphedTraining:
             self._work(batch)
             return False
         known = self.known[sort]
-        graph = self.known[sort] = known or self._record(batch)
-        graph.replay()
+        replay = self.known[sort] = known or self.record(lambda: self._work(batch))
+        replay()
         return known is not None
 
     def _work(self, batch: Batch) -> None:
@@ -70,13 +68,6 @@ class GraphedTraining:
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         self.optimizer.step()
-
-    def _record(self, batch: Batch) -> torch.cuda.CUDAGraph:
-        graph = torch.cuda.CUDAGraph()
-        # Allow CUDA calls of other threads, such as that which pins memory of later batches.
-        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
-            self._work(batch)
-        return graph
 
 
 class Places:

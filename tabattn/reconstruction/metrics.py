@@ -1,5 +1,6 @@
 """Scores of reconstructed target columns, in the data's units, pooled over batches and ranks."""
 
+from collections.abc import Mapping
 from math import log
 from typing import NamedTuple
 
@@ -108,6 +109,30 @@ class ColumnScores(Metric):
         if not len(truth):
             return {}
         return _categorical(truth, values) if self.column.categories else _numeric(truth, values, self.column.std)
+
+
+def collected(targets: Mapping[str, ColumnScores], stage: str) -> dict[str, float]:
+    """Compute the scores of all targets, and begin anew.
+
+    Args:
+        targets: Scores of each target, by its name.
+        stage: ``val`` or ``test``.
+
+    Returns:
+        Scores by their names in the log, and the mean loss over the targets; NaN where no row was scored.
+    """
+    figures: dict[str, float] = {}
+    losses = []
+    for target, metric in targets.items():
+        metric.settle()
+        scores = metric.compute()
+        metric.reset()
+        if not scores:
+            continue  # No row that was scored has a value of this target.
+        losses.append(scores["loss"])
+        prefix = f"{stage}/{target}/" if len(targets) > 1 else f"{stage}/"
+        figures |= {f"{prefix}{name}": value for name, value in scores.items()}
+    return figures | {f"{stage}/loss": sum(losses) / len(losses) if losses else float("nan")}
 
 
 def _figures(predicted: Predicted) -> Tensor:

@@ -11,6 +11,7 @@ from tabattn.contract.cells import CellBatch, Column
 from tabattn.nn.densities import parts
 from tabattn.reconstruction.cell_network import Kinds, Reconstruction
 from tabattn.reconstruction.deciding import Deciding
+from tabattn.reconstruction.metrics import Predicted, mixed, selected
 
 
 class Filled(NamedTuple):
@@ -31,6 +32,29 @@ class Filled(NamedTuple):
     std: Tensor
     probabilities: Tensor
     deciding: Deciding | None = None
+
+
+def predicted(found: Reconstruction, batch: CellBatch, kinds: Kinds, place: int) -> tuple[Predicted, Tensor]:
+    """Predict a target column for the scored rows, averaged over the contexts of the batch.
+
+    Args:
+        found: Answer of the network.
+        batch: The batch.
+        kinds: Kinds of the columns.
+        place: Number of the column.
+
+    Returns:
+        Truth and predictions, and the numbers of the rows in the table.
+    """
+    rows = batch.scored[0, :, place]
+    truth = batch.truth[0, rows, place]
+    if place in kinds.numeric:
+        at = kinds.numeric.index(place)
+        density = mixed(selected(found.density, rows, at))
+        return Predicted(truth, found.mean[:, rows, at].mean(0), density), batch.row[0, rows]
+    at = kinds.categorical.index(place)
+    logits = found.logits[:, rows, at, : kinds.counts[at]]
+    return Predicted(truth, logits.softmax(-1).mean(0), None), batch.row[0, rows]
 
 
 def filled(found: Reconstruction, batch: CellBatch, columns: Sequence[Column], kinds: Kinds) -> Filled:

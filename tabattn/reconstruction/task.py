@@ -24,9 +24,9 @@ from tabattn.reconstruction.column_check import check_columns
 from tabattn.reconstruction.corrected import ProcessTransformer
 from tabattn.reconstruction.deciding import decide, deciding_table, described
 from tabattn.reconstruction.losses import cell_losses, group_means
-from tabattn.reconstruction.metrics import ColumnScores, Predicted, mixed, selected
+from tabattn.reconstruction.metrics import ColumnScores, collected
 from tabattn.reconstruction.options import DEFAULT_LOSS, DEFAULT_PREDICT, LossOptions, PredictOptions
-from tabattn.reconstruction.predictions import Filled, filled, prediction_table
+from tabattn.reconstruction.predictions import Filled, filled, predicted, prediction_table
 from tabattn.reconstruction.views import map_views, row_metadata, row_points
 from tabattn.storage.hyperparameters import factory, mechanism
 from tabattn.storage.weights import EXTRA
@@ -203,8 +203,7 @@ class TableReconstruction(Task):
         """Predict the targets of rows behind the context, or of all rows where they attend to one another."""
         found = self(batch)
         for place, metric in self._scored():
-            predicted, rows = self._predicted(batch, found, place)
-            metric.update(predicted, rows)
+            metric.update(*predicted(found, batch, self.network.kinds, place))
 
     test_step = validation_step
 
@@ -212,19 +211,6 @@ class TableReconstruction(Task):
         """Yield the place of each target column and its scores."""
         for place, metric in self.scores.items():
             yield int(place), cast("ColumnScores", metric)
-
-    def _predicted(self, batch: CellBatch, found: Reconstruction, place: int) -> tuple[Predicted, Tensor]:
-        """Predictions of a target column for the scored rows, averaged over the contexts of the batch."""
-        rows = batch.scored[0, :, place]
-        truth = batch.truth[0, rows, place]
-        kinds = self.network.kinds
-        if place in kinds.numeric:
-            at = kinds.numeric.index(place)
-            density = mixed(selected(found.density, rows, at))
-            return Predicted(truth, found.mean[:, rows, at].mean(0), density), batch.row[0, rows]
-        at = kinds.categorical.index(place)
-        logits = found.logits[:, rows, at, : kinds.counts[at]]
-        return Predicted(truth, logits.softmax(-1).mean(0), None), batch.row[0, rows]
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores under ``val/``."""
@@ -235,18 +221,7 @@ class TableReconstruction(Task):
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
-        figures: dict[str, float] = {}
-        losses = []
-        for place, metric in self._scored():
-            metric.settle()
-            scores = metric.compute()
-            metric.reset()
-            if not scores:
-                continue  # No row that was scored has a value of this target.
-            losses.append(scores["loss"])
-            prefix = f"{stage}/{self.columns[place].name}/" if len(self.scores) > 1 else f"{stage}/"
-            figures |= {f"{prefix}{name}": value for name, value in scores.items()}
-        figures[f"{stage}/loss"] = sum(losses) / len(losses) if losses else float("nan")
+        figures = collected({self.columns[place].name: metric for place, metric in self._scored()}, stage)
         # In double precision, as scores of large numbers may be infinite in single precision.
         exact = partial(torch.tensor, dtype=torch.double, device=self.device)
         self.log_dict({name: exact(value) for name, value in figures.items()}, sync_dist=True)
@@ -307,8 +282,8 @@ class TableReconstruction(Task):
 
     def outcomes(self, batch: CellBatch) -> list[ScoredColumn]:
         """Truth and predicted distributions of each target, in the data's units."""
-        found = self(batch)
-        return [metric.outcome(self._predicted(batch, found, place)[0]) for place, metric in self._scored()]
+        found, kinds = self(batch), self.network.kinds
+        return [metric.outcome(predicted(found, batch, kinds, place)[0]) for place, metric in self._scored()]
 
     def predicts_classes(self) -> bool:
         """Whether a target has categories."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -35,10 +35,11 @@ from tabattn.zoo.metrics import FunctionScores, StructureScores, TaskScores, Wei
 from tabattn.zoo.network import NeuronTransformer
 from tabattn.zoo.options import DEFAULT_PREDICT, PredictOptions
 from tabattn.zoo.own_data import OwnData
+from tabattn.zoo.predictions import SampledNetworks, prediction_table
 from tabattn.zoo.priors import LatentPrior
 from tabattn.zoo.sampling import Sampler, decoded, with_columns
-from tabattn.zoo.scores import matches, validity
-from tabattn.zoo.task_scores import named_scores, task_scores
+from tabattn.zoo.scores import validity
+from tabattn.zoo.task_scores import task_scores
 from tabattn.zoo.views import NetworkViews
 
 MEANS = ("loss", "divergence", "free_valid")
@@ -55,27 +56,6 @@ def refused() -> Iterator[None]:
         yield
     except RoomError as ex:
         raise MisconfigurationException(f"model.{ex}") from ex
-
-
-class SampledNetworks(NamedTuple):
-    """Networks sampled for the tasks of a batch, and how well they do there.
-
-    Attributes:
-        number: Index in the zoo of the network that each stands beside, ``(networks,)``.
-        task: Index of the task, of that shape.
-        networks: The sampled networks.
-        sampled: R2 of the sampled network on the held-out rows of the task, accuracy where it has classes,
-            ``(networks,)``.
-        original: That of the zoo's network there.
-        reconstructed: That of that network encoded and decoded.
-    """
-
-    number: Tensor
-    task: Tensor
-    networks: NeuronTokens
-    sampled: Tensor
-    original: Tensor
-    reconstructed: Tensor
 
 
 class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
@@ -294,16 +274,4 @@ class NetworkVAE(NetworkViews, OwnData, Sampler, Task):
 
     def prediction_table(self, batch: NetworkBatch, output: SampledNetworks, number: int) -> dict[str, list[Any]]:
         """One line for each sampled network: what it stands beside, its size, and its R2 or accuracy."""
-        networks = output.networks
-        columns = {
-            "network": output.number,
-            "task": output.task,
-            "valid": validity(networks),
-            "vertices": networks.mask.sum(1),
-            "edges": networks.edge.sum((1, 2)),
-            "same_architecture": matches(networks, self.formed(batch.tokens)).exact > 0,
-        }
-        figures = {"": output.sampled, "_original": output.original, "_reconstructed": output.reconstructed}
-        for which, scores in figures.items():
-            columns |= {f"{name}{which}": values for name, values in named_scores(scores, batch.classes).items()}
-        return {name: values.tolist() for name, values in columns.items()}
+        return prediction_table(output, self.formed(batch.tokens), batch.classes)
