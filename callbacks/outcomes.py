@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ from tabattn.contract.views import ScoredColumn, Shown
 
 MOST_CLASSES = 8
 """Most classes of a column whose probabilities are kept: those most frequent in its first batch."""
+
+
+_predicted: WeakKeyDictionary[LightningModule, tuple[Any, list[ScoredColumn]]] = WeakKeyDictionary()
+"""The last batch that was predicted in the validation or test of a task, and its outcomes: callbacks share them."""
 
 
 class Classes(NamedTuple):
@@ -83,8 +88,8 @@ class Pool:
 class OutcomeCallback(Callback, ABC):
     """Base of callbacks that show predicted distributions against their truth.
 
-    In a validation, and in a test, the task predicts a few batches once more and this base pools them. Training itself
-    stays bit-identical. Only rank 0 predicts, batches of its own.
+    In a validation, and in a test, the task predicts a few batches once more, once for all such callbacks, and this
+    base pools them. Training itself stays bit-identical. Only rank 0 predicts, batches of its own.
 
     Args:
         every: Show at every n-th validation, the first included.
@@ -122,10 +127,10 @@ class OutcomeCallback(Callback, ABC):
         """Show the pooled predictions, by the name of their column; ``split`` is validation or test."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin(trainer, sum(trainer.num_val_batches))
+        self._begin(trainer, pl_module, sum(trainer.num_val_batches))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin(trainer, sum(trainer.num_test_batches))
+        self._begin(trainer, pl_module, sum(trainer.num_test_batches))
 
     def on_validation_batch_end(
         self,
@@ -141,12 +146,13 @@ class OutcomeCallback(Callback, ABC):
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._end(trainer, "validation")
+        self._end(trainer, pl_module, "validation")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._end(trainer, "test")
+        self._end(trainer, pl_module, "test")
 
-    def _begin(self, trainer: Trainer, total: float) -> None:
+    def _begin(self, trainer: Trainer, task: LightningModule, total: float) -> None:
+        _predicted.pop(task, None)
         turn = self.cadence.turn(trainer) and trainer.is_global_zero
         self.pools, self.position, self.total = ({} if turn else None), -1, total
 
@@ -154,14 +160,16 @@ class OutcomeCallback(Callback, ABC):
         self.position += 1
         if self.pools is None or not probe.evenly(self.position, self.batches, self.total):
             return
-        with probe.unnoticed(trainer, task):
-            found = task.outcomes(batch)
-        for column in found:
+        if task not in _predicted or _predicted[task][0] is not batch:
+            with probe.unnoticed(trainer, task):
+                _predicted[task] = batch, task.outcomes(batch)
+        for column in _predicted[task][1]:
             known = column.name in self.pools or len(self.pools) < self.columns
             if len(column.truth) and known and (column.categories or not self.needs_classes):
                 self.pools.setdefault(column.name, Pool()).add(column)
 
-    def _end(self, trainer: Trainer, split: str) -> None:
+    def _end(self, trainer: Trainer, task: LightningModule, split: str) -> None:
+        _predicted.pop(task, None)
         pools, self.pools = self.pools, None
         if pools:
             self.draw(trainer, split, pools)

@@ -159,7 +159,7 @@ def test_a_run_has_pictures_curves_and_scalars_and_trains_as_without(tmp_path: P
     torch.manual_seed(1)
     run = fit(tmp_path, looking, Calibration(), PrecisionRecall(batches=1))
     assert looking.losses == plain.losses
-    assert looking.predicted == 2 * (2 + 1)
+    assert looking.predicted == 2 * 2, "the batch of the second callback is one of those of the first"
     events = board(tmp_path)
     assert events.Tags()["images"] == [
         "calibration/calibration",
@@ -172,6 +172,31 @@ def test_a_run_has_pictures_curves_and_scalars_and_trains_as_without(tmp_path: P
     assert len(metrics(tmp_path, "precision_recall/iris/average_precision")) == 2
     files = {path.name for path in (Path(run.log_dir or "") / "figures" / "validation_000006").iterdir()}
     assert files == {"calibration.png", "curves_iris.png", "curves_wine.png"}
+
+
+def test_callbacks_share_what_is_predicted(tmp_path: Path) -> None:
+    both, alone = Predicting(), Predicting()
+    alone.load_state_dict(both.state_dict())
+    trainer(tmp_path / "both", [Calibration(), PrecisionRecall()]).test(both, loader(3), verbose=False)
+    trainer(tmp_path / "alone", [PrecisionRecall()]).test(alone, loader(3), verbose=False)
+    assert both.predicted == alone.predicted == 3
+    assert metrics(tmp_path / "both", name := "test/precision_recall/iris/average_precision") == metrics(
+        tmp_path / "alone", name
+    )
+
+
+def test_a_batch_of_an_earlier_validation_is_predicted_again(tmp_path: Path) -> None:
+    """Its object may be the same, and the weights others; also where the earlier one was broken off."""
+    task, callback, batch = Predicting(), Calibration(), next(iter(loader(1)))
+    run = trainer(tmp_path, [callback])
+    run.strategy.connect(task)
+    for _ in range(2):
+        callback._begin(run, task, 1)
+        callback.pools = {}
+        for _ in range(2):
+            callback._gather(run, task, batch)
+            callback.position = -1
+    assert task.predicted == 2
 
 
 def test_a_test_has_scalars_of_its_own(tmp_path: Path) -> None:
