@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from datamodules.draws import chance, integer, log_integer, log_uniform, uniform
 from datamodules.prior.scm_classes import cut_classes, region_classes
 from datamodules.prior.scm_columns import categories, finish_columns
-from datamodules.prior.scm_layers import draw_layer, standardise
+from datamodules.prior.scm_layers import draw_layer, linear_layer, standardise
 from datamodules.prior.scm_options import DEFAULT_OPTIONS, ScmOptions
 
 LEAST_SPREAD = 0.2
@@ -136,9 +136,11 @@ def _run_network(rows: int, features: int, generator: Generator, options: ScmOpt
         h, first = _discretise(first, generator, options.columns.levels)
     width = log_integer(*options.network.width, generator)
     layers = log_integer(*options.network.layers, generator)
+    linear = chance(options.network.linear, generator)
     hidden = []
     for _ in range(max(layers, -(-(features + 1) // width) if causal else 1)):
-        h = standardise(draw_layer(h, width, generator, options.network))
+        mapped = linear_layer(h, width, generator) if linear else draw_layer(h, width, generator, options.network)
+        h = standardise(mapped)
         scale = noise * torch.rand(width, generator=generator)
         h = h + scale * torch.randn(rows, width, generator=generator)
         hidden.append(h)

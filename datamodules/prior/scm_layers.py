@@ -49,12 +49,17 @@ def standardise(x: Tensor) -> Tensor:
     return (x - x.mean(0)) / x.std(0, unbiased=False).clamp(min=1e-6)
 
 
-def _dense_layer(h: Tensor, width: int, generator: Generator) -> Tensor:
+def linear_layer(h: Tensor, width: int, generator: Generator) -> Tensor:
+    """Random sparse linear map ``(rows, nodes)`` to ``(rows, width)``, standardised."""
     fan_in = h.shape[1]
     weight = torch.randn(fan_in, width, generator=generator)
     keep = 1 - 0.9 * uniform(0, 1, generator) ** 2
     kept = torch.rand(fan_in, width, generator=generator) < keep
-    z = standardise(h @ (weight * kept))
+    return standardise(h @ (weight * kept))
+
+
+def _dense_layer(h: Tensor, width: int, generator: Generator) -> Tensor:
+    z = linear_layer(h, width, generator)
     gain = log_uniform(0.3, 3, generator)
     z = gain * z + torch.randn(width, generator=generator)
     if uniform(0, 1, generator) < 0.5:
