@@ -10,7 +10,7 @@ from datamodules import SyntheticPrior
 from datamodules.counter import generator
 from datamodules.draws import chance
 from datamodules.prior.options import BatchOptions
-from datamodules.prior.scm import Table, another_view, draw_table
+from datamodules.prior.scm import Table, _run_network, another_view, draw_table
 from datamodules.prior.scm_classes import region_classes
 from datamodules.prior.scm_columns import finish_columns
 from datamodules.prior.scm_layers import draw_layer
@@ -20,7 +20,7 @@ from tests.helpers import build
 PLAIN: dict[str, Any] = {"missing": 0.0, "categorical": 0.0}
 OPTIONS = (
     *("interactions", "rules", "regions", "tails", "outliers", "rounding", "irrelevant", "duplicates"),
-    *("blocks", "forests", "lookups", "fourier"),
+    *("blocks", "forests", "lookups", "fourier", "linear"),
 )
 
 
@@ -68,6 +68,17 @@ def test_classes_of_unrelated_tables_say_nothing_of_the_cells() -> None:
 
     assert abs(agreement(1.0)) < 0.03
     assert agreement(0.0) > 0.1
+
+
+def test_all_nodes_of_a_linear_network_are_linear_in_its_causes() -> None:
+    def unexplained(linear: float) -> float:
+        options = scm(linear=linear, causal=0.0, discrete=0.0, noise=(1e-6, 1e-6), layers=(3, 3), trees=0.3)
+        nodes, causes = _run_network(300, 4, generator(7), options)
+        given = torch.cat([causes, torch.ones(300, 1)], dim=1)
+        return float((nodes - given @ torch.linalg.lstsq(given, nodes).solution).std())
+
+    assert unexplained(1.0) < 1e-4
+    assert unexplained(0.0) > 0.1
 
 
 def test_columns_have_up_to_so_many_categories() -> None:
