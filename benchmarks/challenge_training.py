@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 from tqdm import tqdm
 
 from datamodules.counter import generator
-from datamodules.draws import integer, log_integer, uniform
+from datamodules.draws import chance, integer, log_integer, uniform
 from datamodules.prior.scm_options import ClassOptions, ColumnOptions, NetworkOptions, ScmOptions
 from datamodules.prior.synthetic import ScmBatches, TableSizes
 from tabattn.contract.batches import TableBatch
@@ -29,7 +29,7 @@ from tabattn.prior.weights import described, write
 CLASSES = 3
 NETWORK: dict[str, Any] = {"dim": 24, "heads": 2, "hidden": 48, "layers": 2, "classes": CLASSES, "thinking_rows": 8}
 STRUCTURE = PriorOptions(order="rows", summaries=3, row_layers=3, row_dim=64, row_heads=4, row_hidden=128)
-RATE = 0.02
+RATE = 0.008
 """Peak learning rate of matrices; other parameters have a fifth."""
 
 WARM, FALL = 0.03, 0.5
@@ -38,8 +38,11 @@ WARM, FALL = 0.03, 0.5
 PARTS = 2
 """Batches of a step, of tables of one size; each of two processes draws one of them."""
 
-TABLES, CELLS = 24, 4000
+TABLES, CELLS = 24, 5000
 """Most tables, and cells, of a batch."""
+
+NARROW = 0.4
+"""Share of the steps in which few columns are likelier."""
 
 EASY = ScmOptions(
     NetworkOptions(noise=(1e-3, 0.1), layers=(1, 2), trees=0.1, discrete=0.05),
@@ -56,9 +59,13 @@ WIDE = ScmOptions(
 """Prior of the tables after them: skewed, discrete, irrelevant and repeated columns."""
 
 SMALL = TableSizes(rows=(30, 70), features=(2, 6), classes=(2, CLASSES), context=(0.4, 0.85))
-LARGE = TableSizes(rows=(40, 400), features=(2, 45), classes=(2, CLASSES), context=(0.4, 0.85))
-SWITCH, GROWN = 0.25, 0.75
+GROWING = TableSizes(rows=(40, 400), features=(2, 45), classes=(2, CLASSES), context=(0.4, 0.85))
+LARGE = TableSizes(rows=(100, 450), features=(4, 48), classes=(2, CLASSES), context=(0.5, 0.85))
+SWITCH, GROWN = 0.15, 0.6
 """Shares of the time at which the wide tables begin, and have grown to their full sizes."""
+
+LATE = 0.5
+"""Share of the steps after that whose tables are large."""
 
 
 class Clock(NamedTuple):
@@ -98,10 +105,12 @@ def draw(share: float, step: int, part: int, seed: int) -> TableBatch:
         part: Number of the batch in the step.
         seed: Seed of the stream.
     """
-    easy = share < SWITCH
-    sizes = SMALL if easy else LARGE.grown(min(1.0, (share - SWITCH) / (GROWN - SWITCH)))
-    source = generator(seed, step)
-    rows, features = log_integer(*sizes.rows, source), integer(*sizes.features, source)
+    easy, source = share < SWITCH, generator(seed, step)
+    sizes = SMALL if easy else GROWING.grown(min(1.0, (share - SWITCH) / (GROWN - SWITCH)))
+    if share > GROWN and chance(LATE, source):
+        sizes = LARGE
+    rows = log_integer(*sizes.rows, source)
+    features = (log_integer if chance(NARROW, source) else integer)(*sizes.features, source)
     context = uniform(*sizes.context, source)
     one = TableSizes((rows, rows), (features, features), sizes.classes, (context, context))
     return ScmBatches(one, EASY if easy else WIDE, TABLES, CELLS, grow=0, seed=seed)[PARTS * step + part]
