@@ -43,8 +43,8 @@ def report(found: pd.DataFrame, facts: Sequence[dict[str, Any]], options: argpar
     here = found[found["split"] == first]
     parts = [
         "# Challenge of nanoTabPFN's authors\n\n",
-        f"Written by `python -m benchmarks.challenge` on {origin}. {len(facts)} trainings of {options.seconds:g} s by "
-        f"{clock}; {options.processes} processes of one thread.\n\n",
+        f"Written by `python -m benchmarks.challenge` on {origin}. Trainings of {options.seconds:g} s by {clock}, "
+        f"{_count(options.processes, 'process', 'processes')} of one thread.\n\n",
         "Protocol of the notebook `pretrain_nanotabpfn` of Prior Labs' cookbook: half of the rows of each table, "
         f"stratified, seed {first}, are the context; ROC AUC of the other half, one class against the rest. Its "
         "network trains for four minutes on an Apple M4 Max.\n\n",
@@ -54,8 +54,11 @@ def report(found: pd.DataFrame, facts: Sequence[dict[str, Any]], options: argpar
     ]
     others = found[found["split"] != first]
     if len(others):
-        parts += [f"\n## {others['split'].nunique()} further splits\n\n", markdown(_table(others, counted=False), 4)]
-    parts += ["\n## Trainings\n\n", markdown(pd.DataFrame(facts), 3)]
+        parts += [
+            f"\n## {_count(others['split'].nunique(), 'further split', 'further splits')}\n\n",
+            markdown(_table(others, counted=False), 4),
+        ]
+    parts += ["\n## Trainings\n\n", markdown(_trainings(facts), 3)]
     return "".join(parts)
 
 
@@ -86,3 +89,12 @@ def _seeds(found: pd.DataFrame) -> str:
     wide = own.pivot_table(index=["method", "seed"], columns="table", values="auc", sort=False)
     wide["passes"] = ["yes" if passes(scores) else "no" for _, scores in wide.iterrows()]
     return markdown(wide.reset_index().astype({"seed": int}), 4)
+
+
+def _trainings(facts: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Table of the facts of all trainings; whole numbers stay whole."""
+    return pd.DataFrame(facts).astype({"seed": int, "steps": int, "tables": int}).astype(object)
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

@@ -115,9 +115,11 @@ def test_the_report_counts_the_trainings_that_reach_every_goal() -> None:
     assert f"| {LOGISTIC} | 0.5000 | 0.5000 | 0.5000 | 0.5000 | no |" in text
     assert f"| {ALONE} | 1 | 0.9950 | 0.9950 | 0.9950 | 0.9195 | no |" in text
     assert f"| {ALONE} | 2 | 0.9950 | 0.9950 | 0.9950 | 0.9205 | yes |" in text
-    assert "## 1 further splits\n" in text
+    assert "## 1 further split\n" in text
     assert f"| {ALONE} | 0.9950 | 0.9950 | 0.9950 | 0.5000 |" in text
     assert "0.7330 | no |" in text
+    assert "| 1 | 7 | 9 | 0.500 | 240 |" in text
+    assert "by the clock, with the start of the processes, 2 processes of one thread" in text
 
 
 def test_rate_rises_and_falls_to_zero() -> None:
