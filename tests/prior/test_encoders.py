@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tabattn.prior.encoders import CellEncoder, Statistics
+from tabattn.prior.encoders import CellEncoder, NumberEncoder, Statistics
 
 
 def plain(group: int = 1) -> CellEncoder:
@@ -49,3 +49,15 @@ def test_a_token_reads_the_columns_one_and_three_on_around_the_table() -> None:
     read = (tokens[:, 0, :, ::2] * 10).round().long().tolist()
     assert read[0] == [[j, (j + 1) % 8, (j + 3) % 8] for j in range(8)]
     assert read[1][:5] == [[j, (j + 1) % 5, (j + 3) % 5] for j in range(5)]
+
+
+def test_numbers_are_their_value_and_bumps_and_targets_the_unknown() -> None:
+    encoder = NumberEncoder(4, radial=3)
+    with torch.no_grad():
+        encoder.linear.weight.copy_(torch.eye(4))
+        encoder.linear.bias.zero_()
+    tokens = encoder(torch.tensor([[0.0, -3.0]]), 2).detach()[0, :, 0]
+    side, far = math.exp(-0.5), math.exp(-2)
+    assert torch.allclose(tokens[0], torch.tensor([0.0, side, 1.0, side]))
+    assert torch.allclose(tokens[1], torch.tensor([-3.0, 1.0, side, far]))
+    assert torch.equal(tokens[2:], encoder.unknown.detach().expand(2, -1))
