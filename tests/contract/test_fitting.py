@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from tabattn import NPTClassifier, NPTRegressor, TabularClassifier, TabularImputer
+from tabattn import NPTClassifier, NPTRegressor, TabularClassifier, TabularImputer, TabularRegressor
 from tabattn.contract.columns import TableEncoder
 from tabattn.contract.fitting import atomic
 from tests.reconstruction.estimator.tiny import classifier, imputer, regressor
@@ -42,6 +42,7 @@ MAKE: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "NPTClassifier": (classifier, KINDS, "predict_proba"),
     "NPTRegressor": (regressor, X[:, 0], "predict"),
     "TabularClassifier": (lambda: TabularClassifier(n_estimators=1, device="cpu"), KINDS, "predict_proba"),
+    "TabularRegressor": (TabularRegressor, X[:, 0], "predict"),
 }
 
 
