@@ -31,6 +31,7 @@ from tabattn.contract.columns import TableEncoder
 from tabattn.contract.errors import DataError
 from tabattn.prior.estimator.distributions import Distribution
 from tabattn.prior.estimator.target_scale import check_targets
+from tabattn.prior.weights import packaged_path
 
 PARTS = {"its kernel member alone": 1.0, "its network alone": 0.0}
 """Weight of the kernel member of parts of TabularRegressor."""
@@ -54,9 +55,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.regression", description=__doc__, allow_abbrev=False)
     parser.add_argument("tables", nargs="+", metavar="TABLE", help="sources, or folders with index.csv")
-    parser.add_argument("--model", help="weights or checkpoint of a network; without it, there is none")
+    parser.add_argument("--model", help="weights or checkpoint; without it, the packaged weights")
     known = [*PARTS, *REGRESSORS]
-    parser.add_argument("--methods", nargs="+", choices=known, metavar="NAME", help="beside ours (default: all)")
+    parser.add_argument("--methods", nargs="+", choices=known, default=known, metavar="NAME", help="beside ours (all)")
     parser.add_argument("--max-rows", type=int, default=1000, help="rows of a random sample (default: 1000)")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -68,10 +69,6 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     check_least(parser, options, max_rows=10, folds=2, estimators=1, seed=0)
     if options.model is not None and not Path(options.model).is_file():
         parser.error(f"model: there is no file {options.model}")
-    if options.methods is None:
-        options.methods = list(REGRESSORS) if options.model is None else known
-    elif options.model is None and (wrong := [name for name in options.methods if name in PARTS]):
-        parser.error(f"{wrong[0]!r} needs --model: without it there is the kernel member alone")
     options.sources = [source for word in options.tables for source in sources(parser, word)]
     return options
 
@@ -157,7 +154,7 @@ def score(found: Distribution, mean: Numbers, y: Numbers) -> dict[str, Numbers]:
 
 def measure(options: argparse.Namespace) -> pd.DataFrame:
     """Scores of every method on every table, a row for each, which are written one by one."""
-    methods = {OURS: ours(options, None if options.model is None else "stacked")}
+    methods = {OURS: ours(options, "stacked")}
     for name in options.methods:
         methods[name] = ours(options, PARTS[name]) if name in PARTS else baseline(name, options.seed)
     path, rows = options.out.with_suffix(".csv"), []
@@ -177,10 +174,15 @@ def measure(options: argparse.Namespace) -> pd.DataFrame:
 
 def described(table: Table, method: str, options: argparse.Namespace) -> dict[str, Any]:
     """Settings on which the scores of a method on a table depend."""
-    model = options.model if method == OURS or method in PARTS else None
-    digest = "" if model is None else hashlib.sha256(Path(model).read_bytes()).hexdigest()[:12]
+    digest = digest_of(options) if method == OURS or method in PARTS else ""
     sizes = {"rows": len(table.y), "features": table.x.shape[1], "folds": options.folds, "seed": options.seed}
     return {"table": table.name, **sizes, "method": method, "model": digest}
+
+
+def digest_of(options: argparse.Namespace) -> str:
+    """Start of the hash of the weights."""
+    path = packaged_path("regression") if options.model is None else Path(options.model)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def same(earlier: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Any] | None:
@@ -202,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         except (DataError, ValueError) as ex:
             sys.stderr.write(f"error: {ex}\n")
             raise SystemExit(3) from None
-    text = report(scores, provenance(torch.device("cpu")), options)
+    name = "the packaged weights" if options.model is None else Path(options.model).name
+    text = report(scores, provenance(torch.device("cpu")), f"{name} (SHA-256 {digest_of(options)})", options)
     publish(text, options.out)
     sys.stdout.write(text)
 

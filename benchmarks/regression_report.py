@@ -9,19 +9,19 @@ import pandas as pd
 OURS = "TabularRegressor"
 
 
-def report(scores: pd.DataFrame, origin: str, options: argparse.Namespace) -> str:
+def report(scores: pd.DataFrame, origin: str, weights: str, options: argparse.Namespace) -> str:
     """Report with a summary and every table.
 
     Args:
         scores: One row for each table and method: table, rows, features, method, rmse, r2, nll, crps, coverage,
             seconds.
         origin: Machine and commit.
+        weights: Name of the network's weights.
         options: The command line.
     """
-    network = "no network" if options.model is None else f"the network of {Path(options.model).name}"
     protocol = (
-        f"At most {options.max_rows} rows by random sample, {options.folds} folds, seed {options.seed}; {OURS} with "
-        f"{network}. Root mean squared errors (RMSE) and CRPS are in units of the target, negative log-likelihoods in "
+        f"At most {options.max_rows} rows by random sample, {options.folds} folds, seed {options.seed}. Weights: "
+        f"{weights}. Root mean squared errors (RMSE) and CRPS are in units of the target, negative log-likelihoods in "
         "nats; *coverage* is that of the 90 % interval. CPU seconds are for fit and predicted distributions of all "
         "folds. Methods without distributions have normal ones: ridge regression and boosting with the deviation of "
         "residuals in a five-fold cross-validation of the training rows, which their time includes, the random forest "

@@ -46,7 +46,7 @@ def test_report_and_scores_are_written(folder: Path, capsys: pytest.CaptureFixtu
     np.testing.assert_allclose(scores.rmse[:3], scores.rmse[3:], rtol=0.3)
     assert scores[scores.method == OURS].r2.min() > 0.7
     assert scores.coverage.between(0.5, 1).all()
-    assert "TabularRegressor with no network" in text
+    assert "Weights: the packaged weights (SHA-256" in text
     assert f"| {OURS} | " in text
 
 
@@ -80,7 +80,7 @@ def test_parts_of_a_network(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     both = scores.loc[list(regression.PARTS), "rmse"]
     assert both.iloc[0] < both.iloc[1]  # the network's parameters are random
     assert scores.rmse[OURS] < both.iloc[1]
-    assert "the network of net.safetensors" in capsys.readouterr().out
+    assert "Weights: net.safetensors (SHA-256" in capsys.readouterr().out
 
 
 def test_scores_of_a_normal_distribution() -> None:
@@ -113,7 +113,6 @@ def test_baselines_predict_and_are_calibrated(name: str) -> None:
     [
         (["{folder}/first.csv", "--folds=1"], "folds must be at least 2, got 1"),
         (["{folder}/first.csv", "--model=none.ckpt"], "model: there is no file none.ckpt"),
-        (["{folder}/first.csv", "--methods", "its network alone"], "'its network alone' needs --model"),
         (["{folder}/docs"], "there is no"),
     ],
 )

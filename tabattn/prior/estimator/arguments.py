@@ -33,7 +33,7 @@ STACKED = "stacked"
 """Weight of the kernel member that is chosen by the densities of held-out targets."""
 
 CLASSIFIER = Defaults(0.7, 2, 8)
-REGRESSOR = Defaults(1.0, 4, 8, stacks=True)
+REGRESSOR = Defaults(STACKED, 4, 8, stacks=True)
 
 
 class Run(NamedTuple):

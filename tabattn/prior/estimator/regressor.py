@@ -42,15 +42,15 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
     are finite numbers of any type, one for each row.
 
     Args:
-        model: The network: None = none, as no weights of a regressor ship with the package; or a file of weights
-            (.safetensors), a checkpoint of ``PriorRegression`` (.ckpt), or a network, such as a ``PriorNetwork`` with
-            the option ``targets="numbers"``, which is copied.
+        model: The network: None = the weights that ship with the package; or a file of weights (.safetensors), a
+            checkpoint of ``PriorRegression`` (.ckpt), or a network, such as a ``PriorNetwork`` with the option
+            ``targets="numbers"``, which is copied.
         n_estimators: Number of ensemble members of the network, each with its own scaling and its own order of columns.
             None = 4 beside a kernel member, 8 without.
         kernel_weight: Weight of the kernel member in the mixture, from 0 to 1 (the network is not used); or
             ``stacked``: the weight under which held-out targets of the table have the largest density (leave-one-out of
-            the kernel member, five folds of the network). None = 1 without a model, 0 with one. The member reads at
-            most 2000 rows.
+            the kernel member, five folds of the network). None = ``stacked`` with the weights of the package, 0 with
+            another model. The member reads at most 2000 rows.
         temperature: Divisor of the network's logits; below 1 makes predictions more confident.
         max_context: Most context rows of a member. Of a larger table each member gets its own sample, with a warning.
         chunk_rows: Rows per forward pass; fewer take less memory and give the same predictions.
@@ -64,7 +64,7 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
         n_features_in_: Number of columns.
         feature_names_in_: Names of the columns of a DataFrame with text names.
         encoder_: Fitted ``TableEncoder`` of the columns.
-        network_: The network; None = not used.
+        network_: The network; None = not loaded, with ``kernel_weight=1`` and no model.
         x_: Encoded rows, ``(rows, features)``.
         y_: Target of each row, ``(rows,)``.
         seed_: Seed drawn from ``random_state``.

@@ -1,4 +1,4 @@
-"""Tiny network in place of the packaged one."""
+"""Tiny networks in place of the packaged ones."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tabattn.prior import weights
 from tabattn.prior.network import PriorNetwork
+from tabattn.prior.options import PriorOptions
 from tests.prior.estimator.tiny import MakeTable, tiny_network
 
 
@@ -18,11 +19,13 @@ def network() -> PriorNetwork:
 
 @pytest.fixture(autouse=True)
 def packaged(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path_factory.mktemp("pretrained") / "prior.safetensors"
-    tensors, arguments = weights.described(tiny_network())
-    weights.write(path, tensors, {"network": arguments})
-    monkeypatch.setattr(weights, "packaged_path", lambda name: path)
-    return path
+    folder = tmp_path_factory.mktemp("pretrained")
+    numbers = tiny_network(classes=12, options=PriorOptions(targets="numbers"))
+    for name, network in (("prior", tiny_network()), ("regression", numbers)):
+        tensors, arguments = weights.described(network)
+        weights.write(folder / f"{name}.safetensors", tensors, {"network": arguments})
+    monkeypatch.setattr(weights, "packaged_path", lambda name: folder / f"{name}.safetensors")
+    return folder / "prior.safetensors"
 
 
 @pytest.fixture

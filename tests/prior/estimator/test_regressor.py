@@ -144,9 +144,9 @@ def test_the_mixture_has_the_weights() -> None:
     assert np.abs(alone - of_kernel).max() > 1
 
 
-def test_without_a_model_there_is_no_network() -> None:
+def test_the_kernel_member_alone_needs_no_network() -> None:
     x, y = numbers()
-    model = TabularRegressor().fit(x, y)
+    model = TabularRegressor(kernel_weight=1).fit(x, y)
     assert model.network_ is None
     assert model.score(x, y) > 0.95
     assert model.cached_bytes == 0
@@ -156,8 +156,13 @@ def test_without_a_model_there_is_no_network() -> None:
 
 def test_defaults_depend_on_the_model() -> None:
     x, y = numbers()
-    for given, members, weight in (({}, 8, 0.0), ({"kernel_weight": 0.4}, 4, 0.4)):
-        model = TabularRegressor(network(), **given).fit(x, y)
+    fits: list[tuple[dict[str, Any], int, Any]] = [
+        ({}, 4, "stacked"),
+        ({"model": network()}, 8, 0.0),
+        ({"model": network(), "kernel_weight": 0.4}, 4, 0.4),
+    ]
+    for given, members, weight in fits:
+        model = TabularRegressor(**given).fit(x, y)
         assert model._reader is not None
         assert len(model._reader.ensemble.members) == members
         explicit = TabularRegressor(network(), n_estimators=members, kernel_weight=weight).fit(x, y)
@@ -266,7 +271,7 @@ def test_clone_pickle_and_random_state() -> None:
 def test_round_trip(tmp_path: Path, with_network: bool) -> None:
     x, y = numbers()
     frame = pd.DataFrame(x, columns=["a", "b", "c"]).assign(word=np.where(x[:, 2] > 0, "up", "down"))
-    given: dict[str, Any] = {"model": network(), "kernel_weight": 0.4} if with_network else {}
+    given: dict[str, Any] = {"model": network(), "kernel_weight": 0.4} if with_network else {"kernel_weight": 1}
     model = TabularRegressor(**given, temperature=0.8, chunk_rows=np.int64(50), random_state=np.int64(9)).fit(frame, y)
     model.save(tmp_path / "a.safetensors")
     again = TabularRegressor.load(tmp_path / "a.safetensors")

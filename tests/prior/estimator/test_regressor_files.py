@@ -16,7 +16,7 @@ from tabattn.storage.checksum import KEY
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     x = np.random.default_rng(0).normal(size=(20, 2))
-    TabularRegressor().fit(x, x[:, 0]).save(tmp_path / "a.safetensors")
+    TabularRegressor(kernel_weight=1).fit(x, x[:, 0]).save(tmp_path / "a.safetensors")
     return tmp_path / "a.safetensors"
 
 

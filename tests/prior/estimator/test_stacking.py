@@ -77,4 +77,4 @@ def test_a_single_row_and_a_file(tmp_path: Path) -> None:
     assert again.kernel_weight == "stacked"
     np.testing.assert_array_equal(again.predict(x), expected)
     with pytest.raises(ValueError, match="kernel_weight must be 1 without a network, got 'stacked'"):
-        TabularRegressor().fit(x, y).set_params(kernel_weight="stacked").predict(x)
+        TabularRegressor(kernel_weight=1).fit(x, y).set_params(kernel_weight="stacked").predict(x)
