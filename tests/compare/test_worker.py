@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tabattn.compare.recorder import Recorder
 from tabattn.compare.store import Store
 from tabattn.compare.training import moved, slug, validations
 from tabattn.compare.validations import Validations
+from tabattn.training.cli import WATCH
 from tests.compare.tiny import FLAGS, comparison
 
 
@@ -252,6 +254,23 @@ def test_validations_count_steps_where_gradients_are_accumulated(
     assert run(store, key) == 0
     assert [int(row["step"]) for row in curve(store, key) if row["score"]] == [2, 4, 6, 8, 10]
     assert result(store, key)["steps"] == 10
+
+
+def test_a_validation_that_a_signal_ends_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, (key,) = comparison(tmp_path, steps=10)
+    whole = Recorder.on_train_batch_end
+
+    def end(self: Recorder, trainer: Any, *args: Any) -> None:
+        whole(self, trainer, *args)
+        if trainer.global_step == 4:
+            WATCH.number = signal.SIGTERM
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "on_train_batch_end", end)
+        assert run(store, key) == 128 + signal.SIGTERM
+    assert "at step 4" in (store.attempts(key)[0] / "log.txt").read_text()
+    assert run(store, key) == 0
+    assert [int(row["step"]) for row in curve(store, key) if row["score"]] == [2, 4, 6, 8, 10]
 
 
 def test_paths_of_checkpoints_move_with_their_folder() -> None:
