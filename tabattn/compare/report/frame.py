@@ -152,6 +152,12 @@ class Comparison:
         return "Softmax" if "Softmax" in self.labels else self.labels[0]
 
     @property
+    def compared(self) -> str:
+        """What is compared: ``attention``, or the last word of another argument (``--vary``)."""
+        given = self.settings.get("settings") or {}
+        return str(given.get("vary") or "attention").rpartition(".")[2]
+
+    @property
     def sign(self) -> int:
         """1 where more of the metric is better, -1 otherwise."""
         return 1 if self.mode == "max" else -1

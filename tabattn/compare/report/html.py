@@ -35,7 +35,7 @@ def page(comparison: Comparison, found: Sequence[Group], sets: Sequence[Sets | N
     """
     look = styles(comparison.labels, comparison.reference)
     return _rendered(
-        title=f"Comparison of attention{f': {comparison.task}' if comparison.task else ''}",
+        title=f"Comparison of {comparison.compared}{f': {comparison.task}' if comparison.task else ''}",
         question=question(comparison),
         groups=[
             _section(comparison, group, own, look, f"g{at}")

@@ -41,7 +41,7 @@ def failures(comparison: Comparison, group: Group) -> list[str]:
 
 def table(comparison: Comparison, group: Group) -> list[list[str]]:
     """Rows of cells of the table, the first of which is the head; columns without any number are left out."""
-    head = ["attention", comparison.metric, f"difference to {group.reference}"]
+    head = [comparison.compared, comparison.metric, f"difference to {group.reference}"]
     head += ["seeds", "step, ms", "range", "speed-up", "attention, %", "memory, MB", "parameters", "steps"]
     places = places_of([line.quality for line in group.lines])
     finer = max(places, places_of([line.difference for line in group.lines], 5))

@@ -69,7 +69,7 @@ def question(comparison: Comparison) -> str:
     told = words.get(str(budget.get("kind")))
     given = f" with {told.format(budget['value'])}" if told and "value" in budget else ""
     where = f" on {comparison.task}" if comparison.task else ""
-    return f"Which attention gives the best {comparison.metric} ({direction(comparison)}){where}{given}?"
+    return f"Which {comparison.compared} gives the best {comparison.metric} ({direction(comparison)}){where}{given}?"
 
 
 def answers(comparison: Comparison, group: Group) -> list[str]:
@@ -105,18 +105,18 @@ def _fastest(group: Group, line: Line) -> str:
 
 def _against_baselines(comparison: Comparison, best: Line) -> list[str]:
     """Whether the best simple baseline is better than the best attention, and the distance to the oracle."""
-    sign = comparison.sign
+    sign, what = comparison.sign, comparison.compared
     found = []
     scored = [one for one in comparison.baselines if math.isfinite(one.score)]
     if simple := [one for one in scored if one.kind == "baseline"]:
         top = max(simple, key=lambda one: sign * one.score)
         ahead = sign * (top.score - best.quality.mean) > 0
-        words = "is better than every attention here" if ahead else "is worse than the best attention"
+        words = f"is better than every {what} here" if ahead else f"is worse than the best {what}"
         found.append(f"The best simple baseline, {top.name} ({shown(top.score)}), {words}.")
     for one in scored:
         if one.kind == "oracle":
             gap = shown(abs(one.score - best.quality.mean), 3)
-            found.append(f"The exact oracle reaches {shown(one.score)}: the best attention is {gap} from it.")
+            found.append(f"The exact oracle reaches {shown(one.score)}: the best {what} is {gap} from it.")
     return found
 
 

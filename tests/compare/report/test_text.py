@@ -331,3 +331,15 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     shutil.rmtree(tmp_path / "cells" / "0000")
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
+
+
+def test_another_argument_is_called_by_its_name(tmp_path: Path) -> None:
+    folder = small(tmp_path, {"kmeans": [0.80, 0.82], "fixed": [0.81, 0.84]}, task="sparsity")
+    assert "Which attention gives the best test/auroc" in text_of(folder)
+    edit(folder / "comparison.json", settings={"vary": "model.graph.grouping", "seeds": 2})
+    text = text_of(folder)
+    assert "Which grouping gives the best test/auroc" in text
+    assert lines_of(text)["grouping"][0] == "test/auroc"
+    assert "best attention" not in text
+    write(folder)
+    assert "<h1>Comparison of grouping: sparsity</h1>" in (folder / "report.html").read_text()
