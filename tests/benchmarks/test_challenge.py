@@ -144,6 +144,32 @@ def test_tables_grow_with_the_time() -> None:
     assert largest[0.4] < largest[1.0]
 
 
+def test_easy_tables_come_first_and_large_ones_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def batches(sizes: Any, options: Any, *given: Any, **more: Any) -> list[None]:
+        seen.append((sizes, options))
+        return [None] * 100
+
+    monkeypatch.setattr(challenge_training, "ScmBatches", batches)
+    monkeypatch.setattr(challenge_training, "LATE", 1.0)
+    for share in (0.1, 0.2, 0.9):
+        for step in range(20):
+            draw(share, step, 0, 1)
+    assert [options for _, options in seen] == [challenge_training.EASY] * 20 + [challenge_training.WIDE] * 40
+    least, most = challenge_training.LARGE.rows
+    assert all(least <= sizes.rows[0] <= most for sizes, _ in seen[40:])
+    assert min(sizes.rows[0] for sizes, _ in seen[20:40]) < least
+
+
+def test_the_rate_is_that_of_the_share(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    monkeypatch.setattr(challenge_training, "rate", lambda share: 0.0)
+    network = new_network(2)
+    learn(network, 2, Clock(0.0, 1.0), 0, 1)
+    for given, fresh in zip(network.parameters(), new_network(2).parameters(), strict=True):
+        torch.testing.assert_close(given, fresh, rtol=0, atol=0)
+
+
 def test_a_step_averages_the_gradients_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """One process takes both parts; its gradient is the mean of those of two processes."""
     monkeypatch.setattr(challenge_training, "CELLS", 300)
@@ -198,7 +224,8 @@ def test_a_weight_file_holds_network_and_training(tmp_path: Path, quick: None) -
     train(tmp_path / "new" / "net.safetensors", 4, 240.0, 1, cpu=False)
     facts = read(tmp_path / "new" / "net.safetensors")[1]["training"]
     assert facts["steps"] == 3
-    assert facts["tables"] > 0
+    drawn = (draw(share, step, part, 4) for step, share in enumerate((0.0, 0.3, 0.6)) for part in range(PARTS))
+    assert facts["tables"] == sum(len(batch.x) for batch in drawn)
     trained, fresh = load_network(tmp_path / "new" / "net.safetensors"), new_network(4)
     assert trained.classes == 3
     assert not torch.equal(trained.state_dict()["cells.linear.weight"], fresh.state_dict()["cells.linear.weight"])
