@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.challenge_report import ALONE, KERNEL, LOGISTIC, MIXED, ONCE, QSAR, report
-from benchmarks.challenge_training import CLASSES, PARTS, train
+from benchmarks.challenge_training import CLASSES, PARTS, recipe, train
 from benchmarks.measure import provenance
 from benchmarks.reports import add_out, check_least, check_positive, publish, writable_folder
 from datamodules.tables.sources import load_frame
@@ -97,9 +97,10 @@ def load_tables(qsar: str) -> dict[str, Table]:
 
 
 def trained(seed: int, options: argparse.Namespace) -> Path:
-    """Weight file of a network, trained now or in an earlier call with the same arguments."""
+    """Weight file of a network, trained now or in an earlier call with the same recipe and arguments."""
     clock = "cpu" if options.cpu_time else "wall"
-    path: Path = options.folder / f"network_{seed}_{options.seconds:g}s_{clock}_{options.processes}.safetensors"
+    name = f"network_{recipe()}_{seed}_{options.seconds:g}s_{clock}_{options.processes}.safetensors"
+    path: Path = options.folder / name
     if not path.is_file():
         train(path, seed, options.seconds, options.processes, cpu=options.cpu_time)
     return path

@@ -4,6 +4,7 @@ Two processes draw tables and train on them, each on one core: gradients are ave
 training. Sizes of the tables, the prior and the learning rate are functions of the share of the time that has passed.
 """
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,8 +28,8 @@ from tabattn.prior.task import restricted_log_softmax
 from tabattn.prior.weights import described, write
 
 CLASSES = 3
-NETWORK: dict[str, Any] = {"dim": 24, "heads": 2, "hidden": 48, "layers": 2, "classes": CLASSES, "thinking_rows": 8}
-STRUCTURE = PriorOptions(order="rows", summaries=3, row_layers=3, row_dim=64, row_heads=4, row_hidden=128)
+NETWORK: dict[str, Any] = {"dim": 24, "heads": 1, "hidden": 48, "layers": 2, "classes": CLASSES, "thinking_rows": 8}
+STRUCTURE = PriorOptions(order="rows", summaries=3, row_layers=3, row_dim=96, row_heads=4, row_hidden=192)
 RATE = 0.008
 """Peak learning rate of matrices; other parameters have a fifth."""
 
@@ -41,7 +42,7 @@ PARTS = 2
 TABLES, CELLS = 24, 5000
 """Most tables, and cells, of a batch."""
 
-NARROW = 0.4
+NARROW = 0.2
 """Share of the steps in which few columns are likelier."""
 
 EASY = ScmOptions(
@@ -60,11 +61,11 @@ WIDE = ScmOptions(
 
 SMALL = TableSizes(rows=(30, 70), features=(2, 6), classes=(2, CLASSES), context=(0.4, 0.85))
 GROWING = TableSizes(rows=(40, 400), features=(2, 45), classes=(2, CLASSES), context=(0.4, 0.85))
-LARGE = TableSizes(rows=(100, 450), features=(4, 48), classes=(2, CLASSES), context=(0.5, 0.85))
-SWITCH, GROWN = 0.15, 0.6
+LARGE = TableSizes(rows=(120, 500), features=(6, 50), classes=(2, CLASSES), context=(0.5, 0.85))
+SWITCH, GROWN = 0.15, 0.5
 """Shares of the time at which the wide tables begin, and have grown to their full sizes."""
 
-LATE = 0.5
+LATE = 0.85
 """Share of the steps after that whose tables are large."""
 
 
@@ -87,6 +88,11 @@ class Clock(NamedTuple):
             return lambda: (time.time() - self.begun) / self.seconds
         start = time.process_time()
         return lambda: (time.process_time() - start) * processes / PARTS / self.seconds
+
+
+def recipe() -> str:
+    """Fingerprint of the recipe, which is all of this file."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
 
 
 def rate(share: float) -> float:

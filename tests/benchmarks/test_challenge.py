@@ -70,7 +70,9 @@ def test_report_and_scores_are_written_and_trainings_are_kept(
     assert len(found) == 2 * 4 * (2 * 3 + 2)
     assert list(found["method"].unique()) == [ONCE, ALONE, MIXED, KERNEL, LOGISTIC]
     assert set(found.loc[found["seed"].isna(), "method"]) == {KERNEL, LOGISTIC}
-    assert sorted(path.name for path in folder.iterdir()) == [f"network_{n}_240s_wall_1.safetensors" for n in (1, 2)]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"network_{challenge_training.recipe()}_{seed}_240s_wall_1.safetensors" for seed in (1, 2)
+    ]
 
     def again(*given: Any, **more: Any) -> None:
         raise AssertionError("a training that is kept is not repeated")
@@ -78,6 +80,9 @@ def test_report_and_scores_are_written_and_trainings_are_kept(
     monkeypatch.setattr(challenge, "train", again)
     challenge.main([*words, "--out", str(out)])
     assert out.read_text() == text
+    monkeypatch.setattr(challenge, "recipe", lambda: "another")
+    with pytest.raises(AssertionError, match="not repeated"):
+        challenge.main([*words, "--out", str(out)])
 
 
 def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
