@@ -129,6 +129,12 @@ def test_columns_that_all_tasks_of_a_table_share_are_those_of_the_first_seed() -
 
 
 def test_training_tasks_of_a_cache_file_are_those_of_the_first_seed(tmp_path: Path) -> None:
-    cache = CacheOptions(f"{tmp_path}/pairs.pt", batches=2)
-    one, two = (datamodules.SyntheticPairs(batch_size=2, cache=cache, seed=seed) for seed in (1, (1, 2)))
-    assert equal(drawn(one, "train"), drawn(two, "train"))
+    def made(name: str, seed: Seed) -> Any:
+        options = {"evaluation__val_batches": 2, "evaluation__test_batches": 2}
+        cache = CacheOptions(f"{tmp_path}/{name}.pt", batches=2)
+        return build(datamodules.SyntheticPairs, batch_size=2, cache=cache, seed=seed, **options)
+
+    one, two, again = made("one", 1), made("two", (1, 2)), made("one", (1, 2))
+    for stage in ("train", "val", "test"):
+        assert equal(drawn(one, stage), drawn(two, stage))
+        assert equal(drawn(one, stage), drawn(again, stage))
