@@ -136,10 +136,10 @@ def averaged(network: PriorNetwork, passed: float, processes: int) -> float:
     flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([passed])])
     distributed.all_reduce(flat)
     flat /= processes
-    means = flat[:-1].split([gradient.numel() for gradient in gradients])
+    *means, share = flat.split([*(gradient.numel() for gradient in gradients), 1])
     for gradient, mean in zip(gradients, means, strict=True):
         gradient.copy_(mean.view_as(gradient))
-    return float(flat[-1])
+    return float(share)
 
 
 def new_network(seed: int) -> PriorNetwork:
@@ -156,8 +156,10 @@ def learn(network: PriorNetwork, seed: int, clock: Clock, rank: int, processes: 
     """
     optimizer = MuonAdamW(network.parameters(), lr=RATE, adamw_lr=RATE / 5, weight_decay=0.01)
     bases = [group["lr"] for group in optimizer.param_groups]
-    share, before, steps, tables, losses = 0.0, 0.0, 0, 0, []
+    steps, tables, losses = 0, 0, []
     read = clock.reader(processes)
+    # The start of the processes is no part of the first step's length, by which the end of the next is foretold.
+    before = share = averaged(network, read(), processes)
     with tqdm(total=100, unit="%", desc=f"seed {seed}", disable=None if rank == 0 else True) as bar:
         while 2 * share - before < 1:
             optimizer.zero_grad(set_to_none=True)

@@ -28,7 +28,7 @@ def qsar(tmp_path: Path) -> str:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings of three steps, whatever the time."""
     monkeypatch.setattr(challenge_training, "CELLS", 300)
-    passed = iter([0.3, 0.6, 1.0] * 9)
+    passed = iter([0.0, 0.3, 0.6, 1.0] * 9)
     monkeypatch.setattr(Clock, "reader", lambda clock, processes: lambda: next(passed))
 
 
@@ -178,7 +178,7 @@ def test_the_rate_is_that_of_the_share(monkeypatch: pytest.MonkeyPatch, quick: N
 def test_a_step_averages_the_gradients_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """One process takes both parts; its gradient is the mean of those of two processes."""
     monkeypatch.setattr(challenge_training, "CELLS", 300)
-    monkeypatch.setattr(Clock, "reader", lambda clock, processes: lambda: 1.0)
+    monkeypatch.setattr(Clock, "reader", lambda clock, processes: iter([0.0, 1.0]).__next__)
     network = new_network(3)
     kept: list[torch.Tensor] = []
     monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda parameters, most: kept.append(flat(network)))
@@ -206,12 +206,13 @@ def test_processes_share_gradients_and_time(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("torch.distributed.all_reduce", reduce)
     assert averaged(network, 0.25, 2) == pytest.approx(0.375)
     torch.testing.assert_close(flat(network), (before + 1) / 2)
+    assert averaged(new_network(3), 0.25, 2) == pytest.approx(0.375)  # before the first step
 
 
 def test_a_training_ends_before_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step of the last one's length would end too late."""
+    """A step of the last one's length would end too late; the start of the processes is no step."""
     monkeypatch.setattr(challenge_training, "CELLS", 300)
-    shares = iter([0.3, 0.6, 0.9, 1.2])
+    shares = iter([0.45, 0.6, 0.75, 0.9, 1.05])
     monkeypatch.setattr(Clock, "reader", lambda clock, processes: lambda: next(shares))
     assert learn(new_network(0), 0, Clock(0.0, 1.0), 0, 1)["steps"] == 3
 
