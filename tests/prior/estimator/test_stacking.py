@@ -58,6 +58,8 @@ def test_the_weight_is_chosen_once_by_held_out_targets(monkeypatch: pytest.Monke
     assert found == pytest.approx(model.set_params(kernel_weight=float(weight)).predict(x))
     monkeypatch.setattr("tabattn.prior.estimator.regressor.held_out", lambda *given: pytest.fail("computed again"))
     np.testing.assert_array_equal(model.set_params(kernel_weight="stacked").predict(x), found)
+    with pytest.raises(pytest.fail.Exception, match="computed again"):  # the network's densities are others
+        model.set_params(temperature=0.5).predict(x)
 
 
 def test_a_network_that_knows_better_gets_the_weight(monkeypatch: pytest.MonkeyPatch) -> None:
