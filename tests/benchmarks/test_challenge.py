@@ -68,6 +68,9 @@ def test_report_and_scores_are_written_and_trainings_are_kept(
     assert capsys.readouterr().out == text
     found = pd.read_csv(out.with_suffix(".csv"))
     assert len(found) == 2 * 4 * (2 * 3 + 2)
+    assert list(found["split"].unique()) == [challenge.SPLIT, 0]
+    weights = [make().kernel_weight for make in challenge.of_network(new_network(0)).values()]
+    assert weights == [0.0, 0.0, 0.7]
     assert list(found["method"].unique()) == [ONCE, ALONE, MIXED, KERNEL, LOGISTIC]
     assert set(found.loc[found["seed"].isna(), "method"]) == {KERNEL, LOGISTIC}
     assert sorted(path.name for path in folder.iterdir()) == [
