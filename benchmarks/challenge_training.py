@@ -53,9 +53,10 @@ EASY = ScmOptions(
 """Prior of the first tables, on which a network soon begins to read its context."""
 
 WIDE = ScmOptions(
-    NetworkOptions(noise=(1e-3, 0.3), layers=(1, 2), trees=0.1, discrete=0.1, linear=0.35),
+    NetworkOptions(noise=(1e-3, 0.3), layers=(1, 2), trees=0.1, discrete=0.1),
     ColumnOptions(0.15, tails=0.2, outliers=0.05, rounding=0.15, missing=0.0, irrelevant=0.2, duplicates=0.3),
     ClassOptions(unrelated=0.02, regions=0.2),
+    linear=0.35,
 )
 """Prior of the tables after them: skewed, discrete, irrelevant and repeated columns."""
 

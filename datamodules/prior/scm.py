@@ -136,7 +136,7 @@ def _run_network(rows: int, features: int, generator: Generator, options: ScmOpt
         h, first = _discretise(first, generator, options.columns.levels)
     width = log_integer(*options.network.width, generator)
     layers = log_integer(*options.network.layers, generator)
-    linear = chance(options.network.linear, generator)
+    linear = chance(options.linear, generator)
     hidden = []
     for _ in range(max(layers, -(-(features + 1) // width) if causal else 1)):
         mapped = linear_layer(h, width, generator) if linear else draw_layer(h, width, generator, options.network)

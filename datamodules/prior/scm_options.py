@@ -28,7 +28,6 @@ class NetworkOptions:
         noise: Smallest and largest noise of a node (small likelier).
         causal: Probability that features are nodes of the network rather than its causes.
         discrete: Probability that some or all causes are categories, whose classes follow from them without loss.
-        linear: Probability that a table's whole network is linear, apart from its noise.
         trees: Probability that a layer is made of random trees rather than a dense map.
         depth: Shallowest and deepest tree.
         interactions: Probability that a layer combines pairs of nodes: products, gates, comparisons, extremes.
@@ -51,14 +50,13 @@ class NetworkOptions:
     forests: float = 0.0
     lookups: float = 0.0
     fourier: float = 0.0
-    linear: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "depth"):
             check_range(f"scm.network.{name}", getattr(self, name), 1)
         if not 0 < self.noise[0] <= self.noise[1]:
             raise ValueError(f"scm.network.noise must be two numbers, 0 < smallest <= largest, got {list(self.noise)}")
-        _check_probabilities(self, "scm.network", ("causal", "discrete", "linear", *KINDS))
+        _check_probabilities(self, "scm.network", ("causal", "discrete", *KINDS))
         if (total := sum(getattr(self, kind) for kind in KINDS)) > 1 + 1e-9:
             named = f"{', '.join(KINDS[:-1])} and {KINDS[-1]}"
             raise ValueError(f"scm.network.{named} must add up to at most 1, got {total:g}")
@@ -135,6 +133,7 @@ class ScmOptions(Movable):
         network: Options of the random network behind a table.
         columns: Options of the columns.
         classes: Options of the classes.
+        linear: Probability that a table's whole network is linear, apart from its noise.
     """
 
     moved: ClassVar[Mapping[str, str]] = {
@@ -144,6 +143,10 @@ class ScmOptions(Movable):
     network: NetworkOptions = DEFAULT_NETWORK
     columns: ColumnOptions = DEFAULT_COLUMNS
     classes: ClassOptions = DEFAULT_CLASSES
+    linear: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_probabilities(self, "scm", ("linear",))
 
 
 DEFAULT_OPTIONS = ScmOptions()

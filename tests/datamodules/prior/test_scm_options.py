@@ -26,7 +26,8 @@ OPTIONS = (
 
 def scm(**options: Any) -> ScmOptions:
     """Options by their names alone, each put in its group."""
-    return build(ScmOptions, **{ScmOptions.moved[name].replace(".", "__"): value for name, value in options.items()})
+    given = {ScmOptions.moved.get(name, name).replace(".", "__"): value for name, value in options.items()}
+    return build(ScmOptions, **given)
 
 
 def finished(rows: int = 400, features: int = 6, seed: int = 0, **options: Any) -> Tensor:
@@ -204,6 +205,7 @@ def test_a_view_keeps_rows_with_their_classes() -> None:
     ("arguments", "message"),
     [
         ({"regions": 1.5}, r"regions must be in \[0, 1\], got 1.5"),
+        ({"linear": -0.1}, r"scm.linear must be in \[0, 1\], got -0.1"),
         ({"levels": 1}, "levels must be at least 2, got 1"),
         (
             {"trees": 0.6, "rules": 0.3, "fourier": 0.2},
