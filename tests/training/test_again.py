@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules import QueriesKeys, SyntheticPrior, TableCells
+from datamodules import QueriesKeys, SyntheticPrior, SyntheticRegression, TableCells
 from datamodules.reconstruction import ContextOptions
 from tabattn import tasks
 from tabattn.reconstruction import NETWORKS
@@ -19,6 +19,7 @@ from tabattn.tasks import (
     NetworkVAE,
     PairInference,
     PriorClassification,
+    PriorRegression,
     SparsefinderProjections,
     TableReconstruction,
     Task,
@@ -26,6 +27,8 @@ from tabattn.tasks import (
 from tests.mlm.texts import masked_text
 from tests.pairs.test_task import SMALLEST as TNP
 from tests.pairs.test_task import data as pairs
+from tests.prior.test_regression import DATA as REGRESSION
+from tests.prior.test_regression import SIZES as SIZES_OF_REGRESSION
 from tests.prior.test_task import DATA, NETWORK
 from tests.reconstruction.test_task import SIZES, frame
 from tests.sparsity.recorded import file
@@ -39,6 +42,10 @@ Made = tuple[LightningModule, Any]
 
 def prior(folder: Path) -> Made:
     return PriorClassification(NETWORK), [SyntheticPrior(**DATA)]
+
+
+def regression(folder: Path) -> Made:
+    return PriorRegression(**SIZES_OF_REGRESSION, bins=12), [SyntheticRegression(**REGRESSION)]
 
 
 def inference(folder: Path) -> Made:
@@ -65,6 +72,7 @@ def mlm(folder: Path) -> Made:
 
 CASES = {
     PriorClassification: prior,
+    PriorRegression: regression,
     PairInference: inference,
     TableReconstruction: reconstruction,
     NetworkVAE: networks,
