@@ -68,7 +68,7 @@ class SyntheticRegression(NotInCheckpoints, LightningDataModule):
         rows: Fewest and most rows of a table (small ones likelier).
         features: Fewest and most features.
         context: Smallest and largest share of context rows.
-        scm: Options of the prior.
+        scm: Options of the prior; of those of classes, ``unrelated`` alone is used.
         batches: Options of the batches; ``views`` must be 1.
         tables: Real tables for validation and test, whose target is a number: ``sklearn:diabetes``, ``openml:<id or
             name>`` or a file (csv, tsv, arff, parquet, each plain or with .gz); ``::<column>`` behind it names the

@@ -60,7 +60,7 @@ class PriorRegression(InContext):
         bins: Number of bars of the predicted distribution.
         thinking_rows: Number of learned rows prepended to the context.
         feature_group: Number of columns that each token is embedded from.
-        options: Structural options of the network.
+        options: Structural options of the network; ``targets`` is ``numbers``, whatever is given.
         init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape:
             that of a classifier gives all but the embedding of the targets and the last layer.
     """
@@ -128,7 +128,7 @@ class PriorRegression(InContext):
     def validation_step(self, batch: RegressionBatch, batch_idx: int) -> None:
         """Predict the target rows, and add them to the scores of their tables."""
         numbers = standardised(batch)
-        logits = self(batch)
+        logits = self.network(batch.x, numbers.y, batch.context, batch.columns)
         targets = numbers.y[:, batch.context :]
         filled = targets.nan_to_num()
         quantiles = torch.stack([self.bars.quantile(logits, q) for q in QUANTILES], dim=-1)
@@ -141,7 +141,7 @@ class PriorRegression(InContext):
     def predict_step(self, batch: RegressionBatch, batch_idx: int) -> Tensor:
         """Mean, median, and 5 % and 95 % quantiles of target rows, in the data's units: ``(batch, target rows, 4)``."""
         numbers = standardised(batch)
-        logits = self(batch)
+        logits = self.network(batch.x, numbers.y, batch.context, batch.columns)
         parts = [self.bars.mean(logits), *(self.bars.quantile(logits, q) for q in (0.5, 0.05, 0.95))]
         return torch.stack(parts, dim=-1) * numbers.scale[..., None] + numbers.mean[..., None]
 

@@ -85,6 +85,8 @@ class PriorClassification(InContext):
             mechanism(feature_attention, "feature_attention"),
             None if target_attention is None else mechanism(target_attention, "target_attention"),
         )
+        if (targets := self.network.targets) != "classes":
+            raise ValueError(f"the network of PriorClassification must predict classes, this one {targets}")
         self.permutations = permutations
         self.renamings = renamings
         self.scores = TableScores(self.network.classes)

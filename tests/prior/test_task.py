@@ -300,3 +300,8 @@ def test_a_process_without_predictions_adds_nothing() -> None:
     metric = TableScores(3)
     metric.settle()
     assert metric.compute() == {}
+
+
+def test_a_network_of_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="the network of PriorClassification must predict classes, this one numbers"):
+        PriorClassification(partial(PriorNetwork, **MODEL, options=PriorOptions(targets="numbers")))

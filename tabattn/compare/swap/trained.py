@@ -92,6 +92,8 @@ def _of_file(path: str) -> Trained:
     network: nn.Module
     if kind == FORMAT:
         network = classifier = prior.load_network(path)
+        if classifier.targets != "classes":
+            raise ValueError(f"{path} must hold a network that predicts classes, this one {classifier.targets}")
         described: Mapping[str, Any] = {
             "class_path": import_path(type(classifier)),
             "init_args": plain(classifier.arguments),

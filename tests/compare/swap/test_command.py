@@ -8,6 +8,7 @@ import pytest
 
 from tabattn.compare.command import main as compare
 from tabattn.compare.swap.command import main
+from tabattn.prior.weights import packaged_path
 
 FEW = ["--count=1", "--features=3", "--targets=20", "--rounds=2"]
 
@@ -173,3 +174,8 @@ def test_a_checkpoint_without_a_configuration(
     alone = tmp_path / "alone.ckpt"
     alone.write_bytes(pairs_checkpoint.read_bytes())
     assert refused(capsys, str(alone)).startswith("error: --config is needed: there is no ")
+
+
+def test_weights_of_a_regressor_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(packaged_path("regression"))
+    assert refused(capsys, path, "--rows", "40").endswith("must hold a network that predicts classes, this one numbers")
