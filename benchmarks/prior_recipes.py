@@ -2,9 +2,10 @@
 
 A recipe is a prior, and a structure of the network. Each is trained for the same CPU time of one process, in which
 drawing tables counts too, with a learning rate that falls to zero; then it is scored as in ``benchmarks.openml``, with
-fewer folds and ensemble members. With ``--start``, trainings begin with the weights of a file; what a network has and
-the file has not begins with zeros where it can, and so with the same predictions. The report, ``recipes.csv``, is added
-to as each recipe is done; one that is in it already is not trained again.
+fewer folds and ensemble members. Trainings from nothing begin with small tables, whose sizes grow over the first half
+of the time. With ``--start``, trainings begin with the weights of a file; what a network has and the file has not
+begins with zeros where it can, and so with the same predictions. The report, ``recipes.csv``, is added to as each
+recipe is done; one that is in it already is not trained again, so several seeds can be trained side by side.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import csv
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from benchmarks.prior_variants import Runner, save, step
 from benchmarks.reports import check_checkout, check_least, check_positive, writable_folder
 from datamodules.prior.options import BatchOptions
 from datamodules.prior.scm_options import GROUPS, ScmOptions
-from datamodules.prior.synthetic import SyntheticPrior
+from datamodules.prior.synthetic import ScmBatches, SyntheticPrior
 from tabattn.contract.batches import TableBatch
 from tabattn.optim import MuonAdamW
 from tabattn.prior.encoders import CellEncoder
@@ -40,15 +41,19 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 BASE: dict[str, Any] = {"rows": [40, 800], "batches": {"max_cells": 12000}}
 """Changes to ``configs/prior_pretrain.yaml`` that all recipes share."""
 
-WARM = 0.05
-"""Share of the time in which the learning rate warms up."""
+WARM, GROWN = 0.05, 0.5
+"""Shares of the time after which the learning rate, and the sizes of tables in a training from nothing, are whole."""
 
 LARGE = {"rows": [200, 1000]}
 ROUGH = {"trees": 0.15, "forests": 0.25, "lookups": 0.1, "fourier": 0.15, "interactions": 0.1, "rules": 0.05}
 COLUMNS = {"levels": 40, "categorical": 0.25, "tails": 0.15, "outliers": 0.15, "rounding": 0.15, "irrelevant": 0.3}
 COLUMNS |= {"missing": 0.15, "blocks": 0.4, "duplicates": 0.3, "narrow": 0.8}
 CLASSES = {"regions": 0.35, "many": 0.5}
-DEEP = {"network": {**ROUGH, "depth": [1, 8], "discrete": 0.3}}
+DEEP: dict[str, Any] = {"network": {**ROUGH, "depth": [1, 8], "discrete": 0.3}}
+HARD = {**LARGE, "features": [2, 60], "scm": {**DEEP, "columns": COLUMNS, "classes": CLASSES}}
+ROWS = {"order": "rows", "summaries": 4, "row_layers": 4, "row_dim": 96, "row_heads": 4, "row_hidden": 192}
+TOKENS: dict[str, Any] = {"dim": 32, "heads": 2, "hidden": 64, "layers": 2, "options": ROWS}
+LARGER = {"row_layers": 6, "row_dim": 192, "row_heads": 6, "row_hidden": 384}
 RECIPES: dict[str, dict[str, Any]] = {
     "start": {"seconds": 0},
     "shipped": {},
@@ -57,11 +62,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "classes": {"data": {"scm": {"classes": CLASSES}}},
     "rough": {"data": {"scm": DEEP}},
     "rough, large": {"data": {**LARGE, "scm": DEEP}},
-    "all": {"data": {**LARGE, "features": [2, 60], "scm": {**DEEP, "columns": COLUMNS, "classes": CLASSES}}},
+    "all": {"data": HARD},
     "radial": {"network": {"options": {"embedding": "rbf"}}},
     "pooling": {"network": {"options": {"readout": "attention"}}},
     "rows first": {"network": {"options": {"order": "rows"}}},
     "radial, pooling": {"network": {"options": {"embedding": "rbf", "readout": "attention"}}},
+    "row tokens": {"network": TOKENS},
+    "row tokens, radial": {"network": {**TOKENS, "options": {**ROWS, "embedding": "rbf"}}},
+    "row tokens, all": {"network": TOKENS, "data": HARD},
+    "row tokens, larger": {"network": {**TOKENS, "dim": 64, "hidden": 128, "options": {**ROWS, **LARGER}}},
 }
 """Changes of each recipe: to the prior, and to the structure of the network."""
 
@@ -72,8 +81,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tables", type=Path, help="folder with index.csv and its files, to score on")
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), metavar="NAME")
     parser.add_argument("--start", help="weights or checkpoint to begin with, or 'shipped'; without it, from nothing")
-    parser.add_argument("--seconds", type=float, default=540, help="of CPU time for each training (default: 540)")
-    parser.add_argument("--lr", type=float, default=0.006, help="of matrices; others have a fifth (default: 0.006)")
+    parser.add_argument("--seconds", type=float, default=1200, help="of CPU time for each training (default: 1200)")
+    parser.add_argument("--lr", type=float, default=0.01, help="of matrices; others have a fifth (default: 0.01)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--folds", type=int, default=2, help="of the tables (default: 2)")
     parser.add_argument("--estimators", type=int, default=1, help="members of the ensemble (default: 1)")
@@ -143,13 +152,13 @@ def take_over(network: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
     network.load_state_dict(dict(weights), strict=False)
 
 
-def train(runner: Runner, batches: Iterator[TableBatch], seconds: float) -> tuple[int, int, float]:
+def train(runner: Runner, draw: Callable[[float, int], TableBatch], seconds: float) -> tuple[int, int, float]:
     """Train for a CPU time; return steps, tables and the mean loss of the second half of the time."""
     begun, steps, tables = time.process_time(), 0, 0
     losses: list[Tensor] = []
     while (spent := time.process_time() - begun) < seconds:
         share = spent / seconds
-        batch = next(batches)
+        batch = draw(share, steps)
         loss = step(runner, batch, min(share / WARM + 0.02, (1 - share) / (1 - WARM)), clip=1.0)
         steps, tables = steps + 1, tables + len(batch.x)
         if share > 0.5:
@@ -157,11 +166,10 @@ def train(runner: Runner, batches: Iterator[TableBatch], seconds: float) -> tupl
     return steps, tables, float(torch.stack(losses).mean()) if losses else float("nan")
 
 
-def endless(data: SyntheticPrior) -> Iterator[TableBatch]:
-    """Training batches without an end."""
-    loader = data.train_dataloader()
-    while True:
-        yield from loader
+def draw(data: SyntheticPrior, growing: bool, share: float, step: int) -> TableBatch:
+    """Draw the batch of a step, at a share of the time until which sizes may have grown."""
+    sizes = data.sizes.grown(min(1.0, share / GROWN)) if growing else data.sizes
+    return ScmBatches(sizes, data.options, data.batch_size, data.packing.max_cells, 0, data.seeds.training)[step]
 
 
 def score(path: Path, options: argparse.Namespace) -> dict[str, float]:
@@ -181,7 +189,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     """Train and score a recipe."""
     runner = runner_of(name, options, seed)
     seconds = RECIPES[name].get("seconds", options.seconds)
-    steps, tables, loss = train(runner, endless(data_of(RECIPES[name], seed)), seconds)
+    steps, tables, loss = train(runner, partial(draw, data_of(RECIPES[name], seed), options.start is None), seconds)
     path = options.out / f"{name.replace(', ', '_').replace(' ', '_')}_{seed}.ckpt"
     save(runner, path, steps)
     size = sum(parameter.numel() for parameter in runner.task.network.parameters())
@@ -213,10 +221,9 @@ def read(report: Path) -> list[dict[str, str]]:
 def append(report: Path, row: Mapping[str, Any]) -> None:
     """Add a line to a report, and print it."""
     written = {key: f"{value:.5g}" if isinstance(value, float) else str(value) for key, value in row.items()}
-    begun = report.is_file()
     with report.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(written))
-        if not begun:
+        if not file.tell():
             writer.writeheader()
         writer.writerow(written)
     sys.stdout.write(f"{written}\n")
