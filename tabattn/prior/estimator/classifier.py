@@ -13,12 +13,15 @@ from sklearn.utils.validation import check_is_fitted
 from tabattn.contract.columns import Floats, check_labels, checked_table, number_labels
 from tabattn.contract.fitting import atomic
 from tabattn.prior.classifier_network import ContextClassifier
-from tabattn.prior.estimator.arguments import CLASSIFIER
-from tabattn.prior.estimator.ensemble import Question, averaged, draw, unchanged
+from tabattn.prior.estimator.arguments import CLASSIFIER, Run
+from tabattn.prior.estimator.ensemble import Ensemble, Question, Scales, averaged, draw, unchanged
 from tabattn.prior.estimator.kernel import KernelClassifier
 from tabattn.prior.estimator.predictor import TabularPredictor
 from tabattn.prior.estimator.reader import Reader
 from tabattn.storage import table_headers
+
+MOST_COLUMNS = 30
+"""Most columns that the network reads beside a kernel member: those of the widest tables of its training."""
 
 
 class TabularClassifier(ClassifierMixin, TabularPredictor):  # type: ignore[misc]
@@ -26,7 +29,8 @@ class TabularClassifier(ClassifierMixin, TabularPredictor):  # type: ignore[misc
 
     ``fit`` encodes and stores the rows, which are the context of every prediction. With the weights of the package,
     predictions mix the network, which is not trained further, with a kernel ridge classifier of the same rows (the
-    kernel member); ``kernel_weight=0`` leaves it out.
+    kernel member). Of more than 30 columns, the network then reads those that are the most relevant to the kernel
+    member. ``kernel_weight=0`` leaves it out.
 
     Columns may hold numbers, text, categories, dates and missing cells, in a table of any kind: pandas, Arrow, lists of
     rows, arrays, sparse matrices. Guesses about them are reported by ``tabattn.contract.errors.TableWarning``. Labels
@@ -162,14 +166,19 @@ class TabularClassifier(ClassifierMixin, TabularPredictor):  # type: ignore[misc
     def _prepare(self) -> Self:
         """Draw the ensemble members; none are needed for a single class."""
         self._reader: Reader[Question] | None = None
-        members = self.checked_run().members
         if len(self.classes_) > 1:
-            width, outputs = self.x_.shape[1], self.network_.classes
-            if self.plain:
-                ensemble = unchanged(self.y_, width, outputs, self.max_context, self.seed_)
-            else:
-                ensemble = draw(self.y_, width, members, outputs, self.max_context, self.seed_)
-            self._reader = Reader(self.network_, self.x_, self.y_, ensemble)
-            flags, scales = self._categorical(), self._reader.scales
+            run, scales = self.checked_run(), Scales(self.x_)
+            flags = self._categorical()
             self._kernel = KernelClassifier(self.x_, self.y_, flags, scales, self.max_context, self.seed_)
+            self._reader = Reader(self.network_, self.x_, self.y_, self._drawn(run), scales)
         return self
+
+    def _drawn(self, run: Run) -> Ensemble[Question]:
+        """Ensemble members of the network; beside a kernel member, they read its most relevant columns alone."""
+        width, outputs = self.x_.shape[1], self.network_.classes
+        if self.plain:
+            return unchanged(self.y_, width, outputs, self.max_context, self.seed_)
+        columns = np.arange(width)
+        if width > MOST_COLUMNS and 0 < run.kernel_weight < 1:
+            columns = np.sort(np.argsort(-self._kernel.relevance, kind="stable")[:MOST_COLUMNS])
+        return draw(self.y_, columns, run.members, outputs, self.max_context, self.seed_)

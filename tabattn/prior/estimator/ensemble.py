@@ -53,7 +53,7 @@ class Member(NamedTuple):
 
     Attributes:
         scale: Index of its scaling in ``Scales``: ``STANDARD``, ``RANKS`` or ``RAW``.
-        columns: Order of the columns, ``(features,)``.
+        columns: The columns that it reads, in their order.
     """
 
     scale: int
@@ -88,7 +88,9 @@ class Scales:
         return [self.standard(x), np.stack(ranks, axis=1).astype(np.float32), raw.astype(np.float32)]
 
 
-def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, seed: int) -> Ensemble[Question]:
+def draw(
+    y: Codes, columns: NDArray[np.int64], size: int, outputs: int, max_context: int, seed: int
+) -> Ensemble[Question]:
     """Draw the members of an ensemble.
 
     Members are standardised and ranked in turn. The class indices are rotated by one with each member, and by one more
@@ -97,7 +99,7 @@ def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, see
 
     Args:
         y: Class of each row, ``(rows,)``; every class occurs.
-        features: Number of columns.
+        columns: The columns that members read.
         size: Number of members.
         outputs: Most classes of one question.
         max_context: Most context rows of one question.
@@ -115,7 +117,7 @@ def draw(y: Codes, features: int, size: int, outputs: int, max_context: int, see
     members: list[Member] = []
     questions: list[Question] = []
     for index in range(size):
-        members.append(Member((STANDARD, RANKS)[index % 2], random.permutation(features)))
+        members.append(Member((STANDARD, RANKS)[index % 2], random.permutation(columns)))
         if classes <= outputs:
             turned = np.roll(order, index + index // classes)
         else:

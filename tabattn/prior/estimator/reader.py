@@ -34,18 +34,26 @@ class Reader(Generic[AnyQuestion]):
         x: Context rows, ``(rows, features)``; NaN = missing.
         y: Target of each context row, ``(rows,)``.
         ensemble: Members and their questions.
+        scales: Scalings fitted to the context rows; None = they are fitted here.
     """
 
     _network: ContextClassifier
     _settings: tuple[torch.device, torch.dtype] | None
     _caches: dict[int, ContextCache]
 
-    def __init__(self, network: ContextClassifier, x: Floats, y: NDArray[Any], ensemble: Ensemble[AnyQuestion]) -> None:
+    def __init__(
+        self,
+        network: ContextClassifier,
+        x: Floats,
+        y: NDArray[Any],
+        ensemble: Ensemble[AnyQuestion],
+        scales: Scales | None = None,
+    ) -> None:
         self.network = network
         self.x = x
         self.y = y
         self.ensemble = ensemble
-        self.scales = Scales(x)
+        self.scales = Scales(x) if scales is None else scales
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,7 +119,8 @@ class Reader(Generic[AnyQuestion]):
         limit = BATCH_TOKENS.get(run.device.type, BATCH_TOKENS["cpu"])
         batch: list[AnyQuestion] = []
         for question in sorted(self.ensemble.questions, key=lambda question: len(question.rows)):
-            tokens = (len(batch) + 1) * len(question.rows) * (self.x.shape[1] + 1)
+            columns = len(self.ensemble.members[question.member].columns)
+            tokens = (len(batch) + 1) * len(question.rows) * (columns + 1)
             if batch and (len(batch[0].rows) != len(question.rows) or tokens > limit):
                 yield batch
                 batch = []

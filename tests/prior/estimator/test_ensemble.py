@@ -81,7 +81,7 @@ def test_scales_survive_extreme_columns() -> None:
 @pytest.mark.parametrize("classes", [2, 3, 4])
 def test_members_meet_every_class_under_every_number_on_every_scale(classes: int) -> None:
     y = np.arange(20) % classes
-    members, questions = draw(y, 6, 4 * classes, 4, 100, seed=0)
+    members, questions = draw(y, np.arange(6), 4 * classes, 4, 100, seed=0)
     for scale in (STANDARD, RANKS):
         codes = np.stack([q.codes for q in questions if members[q.member].scale == scale])
         for column in codes.T:
@@ -91,7 +91,7 @@ def test_members_meet_every_class_under_every_number_on_every_scale(classes: int
 
 def test_members_sample_their_own_rows() -> None:
     y = np.arange(60) % 3
-    _, questions = draw(y, 2, 3, 4, 20, seed=0)
+    _, questions = draw(y, np.arange(2), 3, 4, 20, seed=0)
     assert all(len(question.rows) == 20 for question in questions)
     assert len({tuple(question.rows) for question in questions}) == 3
 

@@ -16,6 +16,7 @@ from tabattn import TabularClassifier
 from tabattn.prior.estimator import kernel
 from tabattn.prior.estimator.ensemble import RANKS, STANDARD, Scales, averaged
 from tabattn.prior.estimator.kernel import KernelClassifier
+from tabattn.prior.estimator.relevance import Metric
 from tabattn.storage.checksum import KEY
 from tests.prior.estimator.tiny import MakeTable, tiny_network
 
@@ -36,13 +37,14 @@ def fitted(made: Made, limit: int = 2000, seed: int = 0) -> KernelClassifier:
     return KernelClassifier(x, y, categorical, Scales(x), limit, seed)
 
 
-def expected_kernel(x: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+def expected_kernel(x: NDArray[np.float64], width: float, metric: Metric | None = None) -> NDArray[np.float64]:
     """Kernel of ``mixed`` written out, with a column for each category."""
     views = Scales(x)(x)
     numbers = np.nan_to_num(np.column_stack([views[STANDARD][:, :2], views[RANKS][:, :2]])) * np.sqrt(0.5)
     codes = np.nan_to_num(x[:, 2:], nan=-1.0) == np.array([-1.0, 0.0, 1.0, 2.0])
     cells = np.column_stack([numbers, codes])
-    distance = np.abs(cells[:, None] - cells[None]).sum(-1) / 3
+    weights = np.ones(8) if metric is None else np.concatenate([metric.numbers, np.repeat(metric.codes, 4)])
+    distance = (weights * np.abs(cells[:, None] - cells[None])).sum(-1) / 3
     return np.exp(-width * distance) + cells @ cells.T / 3
 
 
@@ -51,7 +53,7 @@ def test_leave_one_out_is_that_of_fits_without_each_row() -> None:
     x, y, _ = made
     model = fitted(made)
     width, ridge = 1.0, 0.1
-    solution = model._solve(expected_kernel(x, width), width, ridge)
+    found, sharpness, _ = model._solve(expected_kernel(x, width), ridge)
     targets = np.eye(3)[y] - model.priors
     matrix = expected_kernel(x, width)
     left_out = np.empty((40, 3))
@@ -59,10 +61,28 @@ def test_leave_one_out_is_that_of_fits_without_each_row() -> None:
         rest = np.delete(np.arange(40), row)
         weights = np.linalg.solve(matrix[np.ix_(rest, rest)] + ridge * np.eye(39), targets[rest])
         left_out[row] = model.priors + matrix[row, rest] @ weights
-    loss = -log_softmax(solution.sharpness * left_out, axis=1)[np.arange(40), y].mean()
-    assert solution.loss == pytest.approx(loss, abs=1e-9)
+    loss = -log_softmax(sharpness * left_out, axis=1)[np.arange(40), y].mean()
+    assert found == pytest.approx(loss, abs=1e-9)
     for other in (0.8, 1.25):
-        assert -log_softmax(other * solution.sharpness * left_out, axis=1)[np.arange(40), y].mean() > loss
+        assert -log_softmax(other * sharpness * left_out, axis=1)[np.arange(40), y].mean() > loss
+
+
+def test_choices_have_the_least_leave_one_out_loss_in_turn() -> None:
+    """The ridge at the first width, then the width; then the width again, with the learned metric."""
+    made = mixed()
+    model = fitted(made)
+
+    def loss(width: float, ridge: float, metric: Metric | None = None) -> float:
+        return model._solve(expected_kernel(made[0], width, metric), ridge)[0]
+
+    first, best = model._first, model.solution
+    assert first.ridge == min(kernel.RIDGES, key=lambda ridge: loss(kernel.WIDTH, ridge))
+    assert first.width == min((kernel.WIDTH, *kernel.WIDTHS), key=lambda width: loss(width, first.ridge))
+    assert first.loss == pytest.approx(loss(first.width, first.ridge))
+    widths = [factor * first.width for factor in (0.5, 1, 2)]
+    assert best.width == min(widths, key=lambda width: loss(width, first.ridge, best.metric))
+    assert best.loss == pytest.approx(loss(best.width, first.ridge, best.metric))
+    assert best.loss < first.loss
 
 
 def test_predictions_are_those_of_the_kernel_written_out() -> None:
@@ -70,11 +90,7 @@ def test_predictions_are_those_of_the_kernel_written_out() -> None:
     x = made[0]
     model = fitted(made)
     best = model.solution
-    matrix = expected_kernel(x, best.width)
-    losses = [
-        model._solve(expected_kernel(x, width), width, ridge).loss for width in kernel.WIDTHS for ridge in kernel.RIDGES
-    ]
-    assert best.loss == pytest.approx(min(losses))
+    matrix = expected_kernel(x, best.width, best.metric)
     expected = log_softmax(best.sharpness * (model.priors + matrix @ best.weights), axis=1)
     np.testing.assert_allclose(model.log_probabilities(x), np.maximum(expected, np.log(1e-6)), atol=1e-9)
 
@@ -116,6 +132,24 @@ def test_it_learns_an_interaction_of_categories() -> None:
     y = (x["p"] == x["q"]).to_numpy()
     model = TabularClassifier(kernel_weight=1).fit(x[:200], y[:200])
     assert model.score(x[200:], y[200:]) > 0.95
+
+
+def test_a_learned_metric_that_is_no_better_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "learned_metric", lambda rows, fit: Metric(np.array([0.0, 0, 0, 6]), np.zeros(1)))
+    model = fitted(mixed())
+    assert model.solution is model._first
+    assert model.solution.metric.numbers.tolist() == [1, 1, 1, 1]
+    assert model.relevance.tolist() == [0, 6, 0]
+
+
+def test_columns_that_matter_are_the_most_relevant() -> None:
+    source = np.random.default_rng(3)
+    x = np.column_stack([source.normal(size=(200, 4)), source.integers(0, 4, (200, 2))])
+    y = ((x[:, 2] > 0) ^ (x[:, 5] == 1)).astype(int)
+    model = fitted((x, y, np.array([False] * 4 + [True] * 2)))
+    assert set(np.argsort(-model.relevance)[:2]) == {2, 5}
+    assert model.solution.loss < 0.8 * model._first.loss
+    assert model.relevance.sum() == pytest.approx(12)
 
 
 @pytest.mark.parametrize("scale", ["logits", "probabilities"])
@@ -191,3 +225,23 @@ def test_a_file_from_before_the_option_has_no_kernel_member(table: MakeTable, tm
     again = TabularClassifier.load(path)
     assert again.kernel_weight == 0
     np.testing.assert_array_equal(again.predict_proba(x), model.predict_proba(x))
+
+
+def test_of_many_columns_the_network_reads_the_most_relevant() -> None:
+    source = np.random.default_rng(0)
+    x, y = source.normal(size=(60, 40)), source.integers(0, 2, 60)
+    x[:, 35] += 3 * y
+    mixture = TabularClassifier().fit(x, y)
+    assert mixture._reader is not None
+    read = [member.columns for member in mixture._reader.ensemble.members]
+    assert {len(columns) for columns in read} == {30}
+    assert set(read[0]) == set(read[1]) == set(np.argsort(-mixture._kernel.relevance)[:30])
+    assert 35 in read[0]
+    part = np.sort(read[0])
+    alone = TabularClassifier(kernel_weight=0, n_estimators=2).fit(x[:, part], y).predict_proba(x[:, part])
+    mixture.predict_proba(x)
+    np.testing.assert_allclose(mixture.set_params(kernel_weight=0).predict_proba(x), alone, rtol=1e-5)
+    for given, columns in (({"kernel_weight": 0}, 40), ({"plain": True}, 40)):
+        model = TabularClassifier(**given).fit(x, y)
+        assert model._reader is not None
+        assert len(model._reader.ensemble.members[0].columns) == columns
