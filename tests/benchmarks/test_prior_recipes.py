@@ -71,14 +71,28 @@ def test_the_learning_rate_rises_and_falls_to_zero(monkeypatch: pytest.MonkeyPat
     clock = itertools.count()
     monkeypatch.setattr(prior_recipes, "step", step)
     monkeypatch.setattr(time, "process_time", lambda: float(next(clock)))
+    drawn: list[tuple[float, int]] = []
     batch = SimpleNamespace(x=torch.zeros(3, 1, 1))
-    steps, tables, loss = prior_recipes.train(None, itertools.repeat(batch), 201.0)
+    steps, tables, loss = prior_recipes.train(None, lambda share, step: drawn.append((share, step)) or batch, 201.0)
     assert (steps, tables) == (200, 600)
     assert max(factors) == pytest.approx(1, abs=0.06)
     assert factors[:3] == sorted(factors[:3])
     assert factors[0] < 0.15
     assert factors[-1] < 0.01
     assert loss == pytest.approx(150.5, abs=1)
+    assert [step for _, step in drawn] == list(range(200))
+    assert drawn[100][0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_tables_grow_over_the_first_half_of_a_training_from_nothing() -> None:
+    data = data_of({}, 0)
+    rows = [
+        {prior_recipes.draw(data, growing, share, step).x.shape[1] for step in range(6)}
+        for growing, share in ((True, 0.0), (True, 0.5), (False, 0.0))
+    ]
+    assert max(rows[0]) <= 80
+    assert rows[1] == rows[2]
+    assert max(rows[1]) > 200
 
 
 def test_nested_mappings_are_merged() -> None:
