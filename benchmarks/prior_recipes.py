@@ -4,12 +4,14 @@ A recipe is a prior, and a structure of the network. Each is trained for the sam
 drawing tables counts too, with a learning rate that falls to zero; then it is scored as in ``benchmarks.openml``, with
 fewer folds and ensemble members. Trainings from nothing begin with small tables, whose sizes grow over the first half
 of the time. With ``--start``, trainings begin with the weights of a file; what a network has and the file has not
-begins with zeros where it can, and so with the same predictions. The report, ``recipes.csv``, is added to as each
-recipe is done; one that is in it already is not trained again, so several seeds can be trained side by side.
+begins with zeros where it can, and so with the same predictions. ``recipes.csv`` is added to as each recipe is done;
+one that is in it already is not trained again, so several seeds can be trained side by side. ``recipes.md`` has the
+means of the seeds.
 """
 
 import argparse
 import csv
+import statistics
 import sys
 import time
 import warnings
@@ -24,8 +26,9 @@ import yaml
 from torch import Tensor
 
 from benchmarks import openml
+from benchmarks.measure import provenance
 from benchmarks.prior_variants import Runner, save, step
-from benchmarks.reports import check_checkout, check_least, check_positive, writable_folder
+from benchmarks.reports import check_checkout, check_least, check_positive, publish, writable_folder
 from datamodules.prior.options import BatchOptions
 from datamodules.prior.scm_options import GROUPS, ScmOptions
 from datamodules.prior.synthetic import ScmBatches, SyntheticPrior
@@ -208,6 +211,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in options.recipes:
             if (name, str(seed)) not in [(row["recipe"], row["seed"]) for row in read(report)]:
                 append(report, measure(name, seed, options))
+                publish(summary(read(report), options), report.with_suffix(".md"))
+
+
+def summary(rows: Sequence[Mapping[str, str]], options: argparse.Namespace) -> str:
+    """Report in Markdown: means of each recipe over its seeds, and the ROC AUC of each seed."""
+    start = "from nothing" if options.start is None else f"from {Path(options.start).name}"
+    lines = [
+        f"Trainings {start}, of {options.seconds:g} s of CPU time each, on {provenance(torch.device('cpu'))}. "
+        f"Scores: means over the tables with {options.folds} folds and an ensemble of {options.estimators}.",
+        "",
+        "| recipe | parameters | steps | tables | loss | ROC AUC | of each seed | accuracy | log-loss |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for name in dict.fromkeys(row["recipe"] for row in rows):
+        own = [row for row in rows if row["recipe"] == name]
+        cells = [name, f"{int(own[0]['parameters']):,}"]
+        cells += [f"{statistics.mean(int(row[key]) for row in own):,.0f}" for key in ("steps", "tables")]
+        scored = [key for key in ("loss", "auc", "accuracy", "log_loss") if key in own[0]]
+        cells += [f"{statistics.mean(float(row[key]) for row in own):.4f}" for key in scored]
+        cells.insert(6, ", ".join(f"{float(row['auc']):.4f}" for row in own) if "auc" in scored else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(["# Recipes of the prior task at equal CPU time", "", *lines, ""])
 
 
 def read(report: Path) -> list[dict[str, str]]:

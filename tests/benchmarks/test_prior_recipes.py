@@ -121,9 +121,26 @@ def test_a_recipe_is_trained_scored_and_not_done_twice(
     assert [int(line["steps"]) > 0 for line in lines] == [False, True]
     assert all(0 <= float(line["auc"]) <= 1 for line in lines)
     assert 0 < float(lines[1]["loss"]) < 10
+    table = (tmp_path / "out" / "recipes.md").read_text().splitlines()
+    assert table[-2].startswith(f"| start | 250,698 | 0 | 0 | nan | {float(lines[0]['auc']):.4f} |")
+    assert table[-1].startswith(f"| one | 250,698 | {lines[1]['steps']} | {lines[1]['tables']} | ")
     before, after = (load_network(tmp_path / "out" / f"{name}_1.ckpt") for name in ("start", "one"))
     assert torch.equal(before.norm.weight, load_network().norm.weight)
     assert not torch.equal(before.norm.weight, after.norm.weight)
+
+
+def test_the_summary_has_the_means_of_the_seeds_and_their_scores() -> None:
+    kept = {"recipe": "a", "parameters": "1000", "loss": "1.5", "accuracy": "0.5", "log_loss": "0.7"}
+    rows = [
+        {**kept, "seed": "1", "steps": "10", "tables": "30", "auc": "0.8"},
+        {**kept, "seed": "2", "steps": "20", "tables": "50", "auc": "0.9"},
+    ]
+    text = prior_recipes.summary(rows, arguments(["--seconds=60", "--start=shipped"]))
+    assert "Trainings from shipped, of 60 s of CPU time each" in text
+    assert "| a | 1,000 | 15 | 40 | 1.5000 | 0.8500 | 0.8000, 0.9000 | 0.5000 | 0.7000 |" in text
+    for row in rows:
+        del row["auc"], row["accuracy"], row["log_loss"]
+    assert "| a | 1,000 | 15 | 40 | 1.5000 |" in prior_recipes.summary(rows, arguments([]))
 
 
 @pytest.mark.parametrize(
