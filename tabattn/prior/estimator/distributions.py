@@ -63,7 +63,7 @@ class StudentTargets(NamedTuple):
         return self.targets.inverse(z)
 
     def mean(self) -> Floats:
-        if self.targets.power == 1:
+        if self.targets.linear:
             return self.targets.inverse(self.location)
         return np.asarray(self.quantile((np.arange(NODES) + 0.5) / NODES).mean(1))
 
@@ -102,7 +102,7 @@ class BarTargets(NamedTuple):
 
     def mean(self) -> Floats:
         bars = self.bars
-        if self.targets.power == 1:
+        if self.targets.linear:
             return self.targets.inverse(self.location + self.scale * _double(bars.mean(self.logits)))
         # The density is uniform between borders, where the transform is near a line; the tails are at their means.
         borders = bars.borders.double().numpy()

@@ -16,6 +16,7 @@ from tabattn.prior.estimator.gaussian_process import Features, GaussianProcess, 
 from tabattn.prior.estimator.kernel import MOST_ROWS
 from tabattn.prior.estimator.residuals import LocalResiduals
 from tabattn.prior.estimator.stacking import stacked
+from tabattn.prior.estimator.tails import Tails
 from tabattn.prior.estimator.target_scale import TargetScale
 
 FREEDOMS = (3.0, 4.0, 6.0, 10.0, 30.0, 100.0)
@@ -115,16 +116,17 @@ class KernelRegressor:
         features = Features(self.context, self._groups())
         found: list[Fitted] = []
         scores: list[Floats] = []
+        kept = Tails.of(self.y).kept
         for power in (False, True):
             targets = TargetScale.of(self.y, power=power)
             if power and targets.power == 1:
                 continue
             random = np.random.RandomState(self.seed)
-            process = GaussianProcess.fit(features, len(self._scaler.categorical), targets(self.y), random)
+            process = GaussianProcess.fit(features, len(self._scaler.categorical), targets.labels(self.y), random)
             moments = process.left_out()
             factor, freedom = calibrated((process.z - moments.mean) / moments.std)
             found.append(Fitted(process, targets, factor, freedom, LocalResiduals.fit(moments, process.z)))
-            scores += found[-1].left_out(moments, self.y)
+            scores += found[-1].left_out(moments, kept)
         densities = np.stack(scores, axis=1)
         weights = stacked(densities)
         return Solution(found, weights, logsumexp(densities, axis=1, b=weights))

@@ -28,7 +28,7 @@ class NumberQuestion(NamedTuple):
     targets: TargetScale
 
     def labels(self, y: NDArray[Any]) -> NDArray[np.float32]:
-        return self.targets(y[self.rows]).astype(np.float32)
+        return self.targets.labels(y[self.rows]).astype(np.float32)
 
 
 def draw_numbers(y: Floats, features: int, size: int, max_context: int, seed: int) -> Ensemble[NumberQuestion]:

@@ -39,7 +39,7 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
 
     Columns may hold numbers, text, categories, dates and missing cells, in a table of any kind: pandas, Arrow, lists of
     rows, arrays, sparse matrices. Guesses about them are reported by ``tabattn.contract.errors.TableWarning``. Targets
-    are finite numbers of any type, one for each row.
+    are finite numbers of any type, one for each row; isolated outliers among them count as the farthest of the others.
 
     Args:
         model: The network: None = the weights that ship with the package; or a file of weights (.safetensors), a

@@ -14,12 +14,16 @@ from scipy.special import boxcox1p, inv_boxcox1p
 from sklearn.utils import column_or_1d
 
 from tabattn.contract.columns import Floats, Standard
+from tabattn.prior.estimator.tails import Tails
 
 LARGEST = 1e300
 """Largest target, in absolute value."""
 
 POWERS = (-1.0, 3.0)
 """Bounds of the power of the transform."""
+
+FARTHEST = 1e30
+"""Largest standardised target, in absolute value, so that its density is a number above 0 in single precision."""
 
 FINEST = 1e-6
 """Standard deviation of constant targets, as a share of their size."""
@@ -29,15 +33,17 @@ class TargetScale(NamedTuple):
     """Increasing map from targets to standardised ones, and back.
 
     Targets are standardised, transformed by Yeo & Johnson's power transform, and standardised again. Beyond the targets
-    from which the map is made it is linear, so that no far prediction is out of its range.
+    from which the map is made it is linear, so that no far prediction is out of its range. Outliers among these count
+    as the farthest other target, and targets with heavy tails are transformed as inverse hyperbolic sines (``Tails``).
 
     Attributes:
-        mean: Mean of the targets.
-        size: Their standard deviation.
+        mean: Mean of the targets; their median with heavy tails.
+        size: Their standard deviation; the unit of the logarithm with heavy tails.
         power: Power of the transform; 1 = none.
         ends: Least and largest standardised target, between which it acts.
         centre: Mean of the transformed targets.
         spread: Their standard deviation.
+        logarithmic: Whether the inverse hyperbolic sine is transformed.
     """
 
     mean: float
@@ -46,41 +52,71 @@ class TargetScale(NamedTuple):
     ends: tuple[float, float]
     centre: float
     spread: float
+    logarithmic: bool = False
 
     @classmethod
     def of(cls, y: Floats, *, power: bool = False) -> Self:
         """Make the map of targets ``(rows,)``, with the ``power`` of largest likelihood or none."""
-        mean, size = (float(part[0]) for part in Standard.of(y[:, None]))
-        if y.min() == y.max():
+        kept, median, unit = Tails.of(y)
+        mean, size = (float(part[0]) for part in Standard.of(kept[:, None])) if unit is None else (median, unit)
+        if kept.min() == kept.max():
             size = max(abs(mean) * FINEST, np.finfo(np.float64).tiny) if mean else 1.0
             return cls(mean, size, 1.0, (0.0, 0.0), 0.0, 1.0)
-        v = (y - mean) / size
+        v = (kept - mean) / size
         ends = float(v.min()), float(v.max())
-        if not power:
-            return cls(mean, size, 1.0, ends, 0.0, 1.0)
-        best = float(minimize_scalar(_negative_log_likelihood, args=(v,), bounds=POWERS, method="bounded").x)
-        transformed = _transformed(v, best)
-        return cls(mean, size, best, ends, float(transformed.mean()), float(transformed.std()))
+        u = v if unit is None else np.arcsinh(v)
+        best = 1.0
+        if power:
+            best = float(minimize_scalar(_negative_log_likelihood, args=(u,), bounds=POWERS, method="bounded").x)
+        elif unit is None:
+            return cls(mean, size, best, ends, 0.0, 1.0)
+        t = _transformed(u, best)
+        return cls(mean, size, best, ends, float(t.mean()), float(t.std()), unit is not None)
+
+    @property
+    def linear(self) -> bool:
+        """Whether the map is linear everywhere."""
+        return self.power == 1 and not self.logarithmic
 
     def __call__(self, y: Floats) -> Floats:
         """Standardise targets of any shape."""
-        v = (y - self.mean) / self.size
+        v = self._standardised(y)
         inside = np.clip(v, *self.ends)
-        t = _transformed(inside, self.power) + (v - inside) * np.exp(_log_slope(inside, self.power))
+        t = self._bent(inside) + (v - inside) * np.exp(self._log_bend(inside))
         return np.asarray((t - self.centre) / self.spread)
+
+    def labels(self, y: Floats) -> Floats:
+        """Standardise context targets of any shape, as far as the farthest from which the map is made."""
+        inside = np.clip(self._standardised(y), *self.ends)
+        return np.asarray((self._bent(inside) - self.centre) / self.spread)
 
     def inverse(self, z: Floats) -> Floats:
         """Targets of standardised ones, of any shape."""
         t = self.centre + self.spread * z
-        inside = np.clip(t, *_transformed(np.asarray(self.ends), self.power))
-        v = np.clip(_restored(inside, self.power), *self.ends)
-        v = v + (t - inside) * np.exp(-_log_slope(v, self.power))
+        inside = np.clip(t, *self._bent(np.asarray(self.ends)))
+        v = _restored(inside, self.power)
+        v = np.clip(np.sinh(v) if self.logarithmic else v, *self.ends)
+        v = v + (t - inside) * np.exp(-self._log_bend(v))
         return np.asarray(self.mean + self.size * v)
 
     def log_slope(self, y: Floats) -> Floats:
         """Logarithm of the derivative of the map at targets of any shape."""
-        inside = np.clip((y - self.mean) / self.size, *self.ends)
-        return np.asarray(_log_slope(inside, self.power) - np.log(self.spread) - np.log(self.size))
+        inside = np.clip(self._standardised(y), *self.ends)
+        return np.asarray(self._log_bend(inside) - np.log(self.spread) - np.log(self.size))
+
+    def _standardised(self, y: Floats) -> Floats:
+        with np.errstate(over="ignore"):  # Infinite ones are clipped.
+            return np.clip((y - self.mean) / self.size, -FARTHEST, FARTHEST)
+
+    def _bent(self, v: Floats) -> Floats:
+        """Transform of standardised targets between the ends."""
+        return _transformed(np.arcsinh(v) if self.logarithmic else v, self.power)
+
+    def _log_bend(self, v: Floats) -> Floats:
+        """Logarithm of its derivative."""
+        if not self.logarithmic:
+            return _log_slope(v, self.power)
+        return _log_slope(np.arcsinh(v), self.power) - np.log(np.hypot(1.0, v))
 
 
 def check_targets(y: Any) -> Floats:
