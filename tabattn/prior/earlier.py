@@ -1,4 +1,4 @@
-"""Migration of ``PriorClassification`` arguments of versions with ``profile``, and of weight files."""
+"""Migration of arguments of in-context tasks, of versions with the network's among the task's, and of weight files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +20,12 @@ MOVED = {
 }
 """Path in a present configuration of each earlier argument."""
 
+REGRESSION_MOVED = {
+    **{name: MOVED[name] for name in ("dim", "heads", "hidden", "layers", "thinking_rows", "feature_group", "options")},
+    "bins": MOVED["classes"],
+}
+"""The same of ``PriorRegression``."""
+
 
 def upgrade(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Migrate arguments of ``PriorClassification`` to today's.
@@ -36,3 +42,11 @@ def upgrade(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if profile == "legacy" or options.get(name, 0) is None:
             options.pop(name, None)
     return found | {"network": {"class_path": import_path(NETWORKS[NAMES[profile]]), "init_args": options}}
+
+
+def upgrade_regression(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Migrate arguments of ``PriorRegression`` to today's."""
+    found = relocate(arguments, REGRESSION_MOVED)
+    given = found["network"]["init_args"]
+    given["options"] = {**(given.get("options") or {}), "targets": "numbers"}
+    return found | {"network": {"class_path": import_path(NETWORKS["PriorNetwork"]), "init_args": given}}

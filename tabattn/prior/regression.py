@@ -12,15 +12,18 @@ from tabattn.attention import AttentionFactory, Softmax
 from tabattn.contract.batches import RegressionBatch
 from tabattn.contract.facts import Fact
 from tabattn.optim import MuonAdamW
+from tabattn.prior import NETWORKS
 from tabattn.prior.bars import Bars
+from tabattn.prior.classifier_network import ContextClassifier, NetworkFactory
+from tabattn.prior.earlier import REGRESSION_MOVED, upgrade_regression
 from tabattn.prior.in_context import InContext
 from tabattn.prior.network import PriorNetwork
-from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
+from tabattn.prior.options import DEFAULT_OPTIONS
 from tabattn.prior.regression_scores import QUANTILES, RegressionScores, TableRegressionScores
-from tabattn.storage.hyperparameters import mechanism
+from tabattn.storage.hyperparameters import class_of, factory, mechanism
 
-NUMBERS = replace(DEFAULT_OPTIONS, targets="numbers")
-"""Options of a network whose targets are numbers."""
+BINS = 100
+"""Number of bars of a ``PriorNetwork`` for which none is given."""
 
 CONSTANT = 1e-6
 """Share of the magnitude of the numbers below which their standard deviation counts as zero."""
@@ -48,19 +51,15 @@ class PriorRegression(InContext):
     in the context.
 
     Args:
+        network: Network to train: ``PriorNetwork``, or the class path of a network of your own whose targets are
+            numbers. Its options are ``network.<option>``, such as the width ``network.dim``. Of a ``PriorNetwork``,
+            ``classes`` is the number of bars of the predicted distribution, 100 where none is given, and
+            ``options.targets`` is ``numbers``, whatever is given.
         attention: Mechanism between context rows, and from target rows to them where it can answer queries from
             outside.
         feature_attention: Mechanism between the columns of a row.
         target_attention: Mechanism from target rows to context rows; none = ``attention`` where it can answer queries
             from outside, else Softmax.
-        dim: Width of a token.
-        heads: Number of heads.
-        hidden: Width of the MLP's hidden layer.
-        layers: Number of layers.
-        bins: Number of bars of the predicted distribution.
-        thinking_rows: Number of learned rows prepended to the context.
-        feature_group: Number of columns that each token is embedded from.
-        options: Structural options of the network; ``targets`` is ``numbers``, whatever is given.
         init_from: Checkpoint or weight file (.safetensors) to initialise the network from, by matching name and shape:
             that of a classifier gives all but the embedding of the targets and the last layer.
     """
@@ -74,40 +73,34 @@ class PriorRegression(InContext):
         "target_rows": Fact(Callable, "the target rows of a prediction batch, by its number", None),
         "column_names": Fact(Callable, "the column names of a table, by its index, for attention maps", None),
     }
-    network: PriorNetwork
+    moved = REGRESSION_MOVED
+    network: ContextClassifier
 
     def __init__(
         self,
+        network: NetworkFactory = PriorNetwork,
         attention: AttentionFactory = Softmax,
         feature_attention: AttentionFactory = Softmax,
         target_attention: AttentionFactory | None = None,
-        dim: int = 64,
-        heads: int = 4,
-        hidden: int = 192,
-        layers: int = 4,
-        bins: int = 100,
-        thinking_rows: int = 16,
-        feature_group: int = 3,
-        options: PriorOptions = NUMBERS,
         init_from: str | None = None,
     ) -> None:
         super().__init__(init_from)
-        self.bars = Bars(bins)
+        network = of_numbers(factory(network, "network", NETWORKS, ContextClassifier))
         self.save_hyperparameters(ignore=["init_from"])
-        attentions = mechanism(attention), mechanism(feature_attention, "feature_attention")
-        self.network = PriorNetwork(
-            *attentions,
+        self.network = network(
+            mechanism(attention),
+            mechanism(feature_attention, "feature_attention"),
             None if target_attention is None else mechanism(target_attention, "target_attention"),
-            dim=dim,
-            heads=heads,
-            hidden=hidden,
-            layers=layers,
-            classes=bins,
-            thinking_rows=thinking_rows,
-            feature_group=feature_group,
-            options=replace(options, targets="numbers"),
         )
+        if (targets := self.network.targets) != "numbers":
+            raise ValueError(f"the network of PriorRegression must predict numbers, this one {targets}")
+        self.bars = Bars(self.network.classes)
         self.scores = TableRegressionScores()
+
+    @classmethod
+    def upgraded(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Migrate the arguments of an earlier version to today's."""
+        return upgrade_regression(arguments)
 
     def forward(self, batch: RegressionBatch) -> Tensor:
         """Logits of the bars of target rows, ``(batch, target rows, bins)``, for standardised numbers."""
@@ -184,6 +177,15 @@ class PriorRegression(InContext):
             figures[f"{stage}/{field}"] = sum(values) / len(values) if values else float("nan")
         self.log_dict(figures, sync_dist=True)
         self.log(f"{stage}_rmse", figures[f"{stage}/rmse"], prog_bar=True, logger=False, sync_dist=True)
+
+
+def of_numbers(network: NetworkFactory) -> NetworkFactory:
+    """Factory of a network whose targets are numbers, from one of a ``PriorNetwork``; another is returned unchanged."""
+    if class_of(network) is not PriorNetwork:
+        return network
+    given = network.keywords if isinstance(network, partial) else {}
+    options = replace(given.get("options", DEFAULT_OPTIONS), targets="numbers")
+    return partial(PriorNetwork, **{"classes": BINS, **given, "options": options})
 
 
 def standardised(batch: RegressionBatch) -> Standardised:

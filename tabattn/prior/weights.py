@@ -1,6 +1,6 @@
 """Weight files of networks: safetensors, with class and arguments of the network in the header."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 from tabattn.contract.errors import DataError
 from tabattn.prior import NETWORKS
 from tabattn.prior.classifier_network import ContextClassifier
-from tabattn.prior.earlier import upgrade
+from tabattn.prior.earlier import upgrade, upgrade_regression
 from tabattn.prior.options import PriorOptions
 from tabattn.storage import trusted
 from tabattn.storage.checkpoint_files import REMOTE, find
@@ -43,9 +43,6 @@ __all__ = [
 
 TASKS = ("PriorClassification", "PriorRegression")
 """Tasks whose checkpoints hold such networks."""
-
-REGRESSION_ARGUMENTS = ("dim", "heads", "hidden", "layers", "thinking_rows", "feature_group", *ATTENTIONS[:3])
-"""Arguments of ``PriorRegression`` that are the network's, by the same name."""
 
 
 def packaged_path(name: str = "prior") -> Path:
@@ -98,33 +95,26 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
     facts = {"steps": checkpoint.get("global_step"), "epoch": checkpoint.get("epoch")}
     data = {k: v for k, v in checkpoint.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}
-    network = _of_regression(known) if task == "PriorRegression" else described_by(known, str(path))
+    network = described_by(known, str(path), upgrade_regression if task == "PriorRegression" else upgrade)
     return weights, network, facts | {"data": data} if data else facts
 
 
-def _of_regression(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Class and arguments of the network of a ``PriorRegression`` with these arguments."""
-    try:
-        given = {name: arguments[name] for name in REGRESSION_ARGUMENTS}
-        given |= {"classes": arguments["bins"], "options": {**arguments["options"], "targets": "numbers"}}
-    except (KeyError, TypeError) as ex:
-        raise ValueError(f"the checkpoint does not hold the arguments of PriorRegression: {ex}") from ex
-    return {"class_path": import_path(NETWORKS["PriorNetwork"]), "init_args": given}
-
-
-def described_by(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:
+def described_by(
+    arguments: Mapping[str, Any], where: str, upgrade: Callable[[Mapping[str, Any]], dict[str, Any]] = upgrade
+) -> dict[str, Any]:
     """Class and arguments of the network that a task with these arguments, of any version, builds.
 
     Args:
         arguments: Arguments of the task, or of a network in a file of an earlier version.
         where: Name of their source, for messages.
+        upgrade: Migrates arguments of an earlier version.
 
     Raises:
         ValueError: They describe no network.
     """
     try:
         today = arguments if "network" in arguments else upgrade(arguments)
-    except ValueError as ex:
+    except (KeyError, TypeError, ValueError) as ex:
         raise ValueError(f"{where} does not hold the network it describes: {ex}") from ex
     given = today["network"] if isinstance(today["network"], dict) else {"class_path": today["network"]}
     options = given.get("init_args") or {}

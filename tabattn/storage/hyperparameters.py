@@ -92,8 +92,8 @@ def factory(given: T | str, name: str, known: Mapping[str, Any], base: type) -> 
         ValueError: The name is unknown, or the class is no subclass of ``base``.
     """
     if not isinstance(given, str):
-        cls = _class_of(given) if isinstance(given, partial) else given
-        if not (isinstance(cls, type) and issubclass(cls, base)):
+        cls = class_of(given)
+        if cls is None or not issubclass(cls, base):
             shown = given.func if isinstance(given, partial) else given
             _refuse(name, shown if cls is None else cls, f"something that is no {base.__name__}")
         return given
@@ -115,6 +115,11 @@ def import_path(cls: Any) -> str:
     prefixes = [TASKS, *(".".join(words[:length]) for length in range(1, len(words)))]
     public = (prefix for prefix in prefixes if _imported(prefix, cls.__qualname__) is cls)
     return f"{next(public, cls.__module__)}.{cls.__qualname__}"
+
+
+def class_of(factory: Any) -> type | None:
+    """Class that a factory makes: a class, or a partial of one; None = another object."""
+    return _class_of(factory) if isinstance(factory, partial) else factory if isinstance(factory, type) else None
 
 
 def _class_of(factory: partial[Any]) -> type | None:

@@ -145,7 +145,8 @@ class Parser(LightningArgumentParser):
             return lists + (known or nearest(name, [each for names in families.values() for each in names]))
         parser = next((owner for owner in _owners(ex) if isinstance(owner, ArgumentParser)), self)
         if option := UNACCEPTED.search(message):
-            if moved := _moves(ex).get(option[2]):
+            moves = _moves(ex)
+            if moved := moves.get(option[2]) or moves.get(option[2].partition(".")[0]):
                 place = PLACE.match(tidy(message))
                 path = f"{place[0] if place else 'model'}.{moved}"
                 return f"; it is --{earlier.flag(path)} today, and {UPGRADE}"

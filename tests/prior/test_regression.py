@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 
 from datamodules import SyntheticRegression
 from tabattn.contract.batches import RegressionBatch
+from tabattn.convert import main as convert
+from tabattn.prior.nanotabpfn import NanoTabPFN
 from tabattn.prior.network import PriorNetwork
 from tabattn.prior.options import PriorOptions
 from tabattn.prior.regression import standardised
@@ -18,6 +21,7 @@ from tabattn.prior.regression_scores import QUANTILES, TableRegressionScores
 from tabattn.prior.weights import load_network
 from tabattn.storage.matching import load_matching
 from tabattn.tasks import PriorClassification, PriorRegression
+from tabattn.training.cli import CLI, main
 
 SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2, "thinking_rows": 2}
 DATA: dict[str, Any] = {"batch_size": 2, "steps_per_epoch": 2, "rows": (12, 16), "features": (2, 3)}
@@ -25,7 +29,7 @@ DATA: dict[str, Any] = {"batch_size": 2, "steps_per_epoch": 2, "rows": (12, 16),
 
 def task(**changes: Any) -> PriorRegression:
     torch.manual_seed(0)
-    return PriorRegression(**{**SIZES, "bins": 12, **changes}).eval()
+    return PriorRegression(partial(PriorNetwork, **{**SIZES, "classes": 12, **changes})).eval()
 
 
 def example(seed: int = 0) -> RegressionBatch:
@@ -164,10 +168,85 @@ def test_a_checkpoint_loads_as_a_network(tmp_path: Path) -> None:
         assert torch.equal(network(batch.x, standardised(batch).y, 9), model(batch))
 
 
+EARLIER = {**SIZES, "bins": 12, "feature_group": 3, "options": {"embedding": "rbf", "targets": "numbers"}}
+"""Arguments of the network among those of the task, in a checkpoint of an earlier version."""
+
+
+def test_a_checkpoint_of_an_earlier_version_loads(tmp_path: Path) -> None:
+    model = task(options=PriorOptions(embedding="rbf"))
+    run = trainer(tmp_path, enable_checkpointing=False)
+    run.strategy.connect(model)
+    run.save_checkpoint(tmp_path / "today.ckpt")
+    checkpoint = torch.load(tmp_path / "today.ckpt", weights_only=True)
+    described = checkpoint["hyper_parameters"].pop("network")
+    assert described["init_args"]["options"]["targets"] == "numbers"
+    checkpoint["hyper_parameters"] |= EARLIER
+    torch.save(checkpoint, tmp_path / "earlier.ckpt")
+    again = PriorRegression.load_from_checkpoint(tmp_path / "earlier.ckpt", weights_only=True).eval()
+    batch = example()
+    with torch.no_grad():
+        assert torch.equal(again(batch), model(batch))
+        for name in ("today.ckpt", "earlier.ckpt"):
+            assert torch.equal(load_network(tmp_path / name)(batch.x, standardised(batch).y, 9), model(batch))
+    initialised = task(options=PriorOptions(embedding="rbf"), classes=13)
+    load_matching(initialised.network, str(tmp_path / "earlier.ckpt"), PriorRegression)
+    assert torch.equal(initialised.network.labels.linear.weight, model.network.labels.linear.weight)
+    del checkpoint["hyper_parameters"]["bins"]
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    with pytest.raises(ValueError, match="does not hold the network it describes"):
+        load_network(tmp_path / "broken.ckpt")
+
+
+@pytest.mark.parametrize(("earlier", "today"), [("bins", "classes"), ("dim", "dim")])
+def test_earlier_flags_are_refused_with_those_of_today(
+    earlier: str, today: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--model=PriorRegression", "--data=SyntheticRegression", f"--model.{earlier}=8"])
+    assert f"it is model.network.{today}" in capsys.readouterr().err.replace("--", "")
+
+
+def test_an_earlier_configuration_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"dim": 8, "heads": 2, "bins": 12, "options": {"embedding": "rbf"}}
+    content = {"model": {"class_path": "PriorRegression", "init_args": given}, "data": "SyntheticRegression"}
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={tmp_path / 'old.yaml'}"])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "it is --model.network." in line
+    assert line.endswith("python -m tabattn.convert OLD.yaml NEW.yaml rewrites a configuration")
+    assert convert([str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml")]) == 0
+    made: Any = CLI([f"--config={tmp_path / 'new.yaml'}", "--trainer.accelerator=cpu"], run=False).model
+    assert (made.network.classes, made.network.options.embedding) == (12, "rbf")
+    assert made.network.arguments["dim"] == 8
+
+
+def test_the_network_predicts_numbers_whatever_its_options_say() -> None:
+    assert task(options=PriorOptions(targets="classes")).network.options.targets == "numbers"
+    model = PriorRegression()
+    assert (model.network.classes, model.network.options) == (100, PriorOptions(targets="numbers"))
+    assert PriorRegression("PriorNetwork").network.targets == "numbers"
+    with pytest.raises(ValueError, match="the network of PriorRegression must predict numbers, this one classes"):
+        PriorRegression(NanoTabPFN)
+
+
+@pytest.mark.parametrize("flags", [[], ["--model.attention=Local", "--model.attention.window=3"]], ids=len)
+@pytest.mark.parametrize("name", ["regression", "regression_pretrain"])
+def test_a_configuration_makes_the_network_of_the_packaged_weights(name: str, flags: list[str]) -> None:
+    made: Any = CLI([f"--config=configs/{name}.yaml", "--trainer.accelerator=cpu", *flags], run=False).model
+    assert isinstance(made.network, PriorNetwork)
+    packaged = load_network(name="regression")
+    assert {k: v.shape for k, v in made.network.state_dict().items()} == {
+        k: v.shape for k, v in packaged.state_dict().items()
+    }
+    mechanism = made.network.arguments["attention"]
+    assert mechanism["class_path"] == f"tabattn.attention.{'Local' if flags else 'Softmax'}"
+
+
 def test_options_of_numbers() -> None:
     with pytest.raises(ValueError, match="targets must be classes or numbers, got 'words'"):
         PriorOptions(targets="words")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="row_layers must be 0 where the targets are numbers, got 2"):
         PriorOptions(targets="numbers", order="rows", summaries=2, row_layers=2)
     with pytest.raises(ValueError, match="bins must be at least 3, got 2"):
-        task(bins=2)
+        task(classes=2)

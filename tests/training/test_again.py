@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from datamodules import QueriesKeys, SyntheticPrior, SyntheticRegression, TableCells
 from datamodules.reconstruction import ContextOptions
 from tabattn import tasks
+from tabattn.prior.network import PriorNetwork
 from tabattn.reconstruction import NETWORKS
 from tabattn.sparsity.options import ClusterOptions
 from tabattn.tasks import (
@@ -45,7 +46,9 @@ def prior(folder: Path) -> Made:
 
 
 def regression(folder: Path) -> Made:
-    return PriorRegression(**SIZES_OF_REGRESSION, bins=12), [SyntheticRegression(**REGRESSION)]
+    return PriorRegression(partial(PriorNetwork, **SIZES_OF_REGRESSION, classes=12)), [
+        SyntheticRegression(**REGRESSION)
+    ]
 
 
 def inference(folder: Path) -> Made:
