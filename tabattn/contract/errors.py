@@ -1,5 +1,6 @@
 """Exceptions and warnings whose message is shown to the user without a traceback."""
 
+import sys
 from collections.abc import Iterator
 
 
@@ -16,6 +17,14 @@ class TableWarning(UserWarning):
 
     Silence it with ``warnings.simplefilter("ignore", TableWarning)``.
     """
+
+
+def outside() -> int:
+    """``stacklevel`` of a warning of the calling function: that of the innermost line outside the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def message_of(ex: Exception) -> str:

@@ -168,7 +168,7 @@ def test_a_checkpoint_loads_as_a_network(tmp_path: Path) -> None:
         assert torch.equal(network(batch.x, standardised(batch).y, 9), model(batch))
 
 
-EARLIER = {**SIZES, "bins": 12, "feature_group": 3, "options": {"embedding": "rbf", "targets": "numbers"}}
+EARLIER = {**SIZES, "bins": 12, "feature_group": 3, "options": {"embedding": "rbf", "targets": "classes"}}
 """Arguments of the network among those of the task, in a checkpoint of an earlier version."""
 
 

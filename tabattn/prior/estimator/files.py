@@ -73,7 +73,8 @@ def _check_fit(estimator: "TabularPredictor") -> None:
     if x.ndim != 2 or x.shape[1] != width or y.shape != (len(x),):
         raise ValueError(f"the table has shapes {x.shape} and {y.shape}, the encoder {width} columns")
     if x.dtype != np.float64 or y.dtype != estimator.target_type:
-        raise ValueError(f"the table has the types {x.dtype} and {y.dtype}, not float64 and {estimator.target_type}")
+        expected = np.dtype(estimator.target_type)
+        raise ValueError(f"the table has the types {x.dtype} and {y.dtype}, not float64 and {expected}")
     if np.isinf(x).any():
         raise ValueError("the table holds infinite cells")
     for column, entry in enumerate(estimator.encoder_.categories_):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tabattn.contract.columns import Floats
+from tabattn.contract.errors import outside
 from tabattn.prior.classifier_network import ContextCache, ContextClassifier
 from tabattn.prior.estimator.arguments import Run
 from tabattn.prior.estimator.ensemble import AnyQuestion, Ensemble, Question, Scales
@@ -142,7 +143,7 @@ class Reader(Generic[AnyQuestion]):
                 warnings.warn(
                     f"the KV caches of the contexts take more than {CACHE_BYTES / 2**30:g} GiB, so that some are read "
                     "anew at each call: lower max_context or n_estimators, or choose cache=False",
-                    stacklevel=5,
+                    stacklevel=outside(),
                 )
         return cache
 

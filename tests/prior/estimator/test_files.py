@@ -131,6 +131,12 @@ CHANGES = {
     "fits together.*3 columns": lambda text, header, tensors: tensors.update(
         {"table.x": tensors["table.x"][:, :2].contiguous()}
     ),
+    "the table has the types float32 and int64, not float64 and int64": lambda text, header, tensors: tensors.update(
+        {"table.x": tensors["table.x"].float()}
+    ),
+    "the table has the types float64 and int32, not float64 and int64": lambda text, header, tensors: tensors.update(
+        {"table.y": tensors["table.y"].int()}
+    ),
     "fits together.*lists of categories": lambda text, header, tensors: header.update(kept=[0, 1]),
     "names an attention that is not known": network_with(attention={"class_path": "os.system", "init_args": {}}),
 }

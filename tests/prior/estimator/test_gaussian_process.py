@@ -92,6 +92,18 @@ def test_fit_finds_relevant_columns_and_the_noise() -> None:
     assert fitted < before - 10
 
 
+def test_fit_maximises_the_posterior_under_the_normal_priors_of_the_logarithms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaussian_process, "STEPS", 1000)
+    x, _ = rows(60)
+    z = x @ [1.0, -1.0, 0.5] + 0.02 * np.random.default_rng(1).normal(size=60)
+    process = GaussianProcess.fit(Features(x, GROUPS), 3, z, np.random.RandomState(0))
+    _, gradient = negative_log_likelihood(process.kernel, process.theta, x, z)
+    apart = process.theta - np.append(process.kernel.start, -3.0)
+    precision = np.array([0.1] * 6 + [0.05] * 2)
+    assert (np.abs(apart[-2:]) > 1).all()
+    np.testing.assert_allclose(gradient, -precision * apart, atol=0.01)
+
+
 def test_hyperparameters_come_from_a_sample_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     x, z = rows(60)
     monkeypatch.setattr(gaussian_process, "MOST_FITTED", 30)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tabattn import TabularClassifier
+from tabattn import TabularClassifier, TabularRegressor
 from tabattn.attention import MECHANISMS
 from tabattn.prior.classifier_network import ContextCache
 from tabattn.prior.estimator import reader
@@ -93,16 +93,28 @@ def test_a_context_that_does_not_fit_the_cache_is_said(table: MakeTable, monkeyp
     expected = TabularClassifier().fit(x, y).predict_proba(x)
     monkeypatch.setattr(reader, "CACHE_BYTES", 100)
     model = TabularClassifier().fit(x, y)
-    with pytest.warns(UserWarning, match="read anew at each call"):
+    with pytest.warns(UserWarning, match="read anew at each call") as said:
         np.testing.assert_array_equal(model.predict_proba(x), expected)
+    assert {warning.filename for warning in said} == {__file__}
     assert model.cached_bytes == 0
+
+
+@pytest.mark.parametrize("method", ["predict", "distribution"])
+def test_the_warning_names_the_line_that_asks_a_regressor(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "CACHE_BYTES", 100)
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    model = TabularRegressor(kernel_weight=0).fit(x, x[:, 0])
+    with pytest.warns(UserWarning, match="read anew at each call") as said:
+        getattr(model, method)(x)
+    assert {warning.filename for warning in said} == {__file__}
 
 
 def test_large_tables_are_sampled_and_it_is_said(table: MakeTable) -> None:
     x, y = table(60)
     model = TabularClassifier(max_context=20)
-    with pytest.warns(UserWarning, match="has 60 rows: each member .* sample of 20"):
+    with pytest.warns(UserWarning, match="has 60 rows: each member .* sample of 20") as said:
         model.fit(x, y)
+    assert {warning.filename for warning in said} == {__file__}
     assert model._reader is not None
     assert all(len(question.rows) == 20 for question in model._reader.ensemble.questions)
     assert model.predict_proba(x).shape == (60, 3)

@@ -37,7 +37,10 @@ CHANGES = {
     "describes no network ?": lambda header, tensors: header.update(network=[]),
     "targets are not all finite": lambda header, tensors: tensors["table.y"].fill_(float("nan")),
     r"at most 1e\+300": lambda header, tensors: tensors["table.y"].fill_(1e301),
-    "types float64 and float32, not float64 and": lambda header, tensors: tensors.update(
+    "types float32 and float64, not float64 and float64": lambda header, tensors: tensors.update(
+        {"table.x": tensors["table.x"].float()}
+    ),
+    "types float64 and float32, not float64 and float64": lambda header, tensors: tensors.update(
         {"table.y": tensors["table.y"].float()}
     ),
     "shapes": lambda header, tensors: tensors.update({"table.y": tensors["table.y"][:3].clone()}),

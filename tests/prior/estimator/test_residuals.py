@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from tabattn.prior.bars import Bars
 from tabattn.prior.estimator.gaussian_process import Moments
 from tabattn.prior.estimator.residuals import BANDWIDTHS, REACHES, LocalResiduals
 from tabattn.prior.estimator.target_scale import TargetScale
@@ -51,6 +53,14 @@ def test_predictions_follow_the_fitted_value() -> None:
     middle, side = (np.exp(found.log_density(np.array([-0.6, 0.6 + shift])))[1] for shift in (0.0, 0.5))
     assert middle < 0.1 * side
     np.testing.assert_allclose(found.mean(), rows.mean, atol=0.1)
+
+
+def test_a_residual_far_from_all_others_has_a_density_above_0() -> None:
+    residuals = np.append(np.zeros(20), 5.0)
+    found = LocalResiduals(np.zeros(21), residuals, np.inf, 0.1).left_out_density()
+    borders = Bars(200).borders
+    bar = int(torch.bucketize(torch.tensor(5.0), borders))
+    assert found[-1] == pytest.approx(np.log(1e-9 / float(borders[bar] - borders[bar - 1])), abs=1e-3)
 
 
 def test_few_rows_and_far_ones() -> None:
