@@ -3,8 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -28,10 +27,8 @@ from tabattn.optim.divergence import DivergenceGuard
 from tabattn.optim.schedule import with_schedule
 from tabattn.optim.schedule_free import ScheduleFree, check_schedule
 from tabattn.optim.settings import OptimizerSettings
-from tabattn.storage import trusted
 from tabattn.storage.checkpoints import LastCheckpoint, OwnPaths
 from tabattn.storage.class_paths import guard
-from tabattn.storage.files import disk_problem
 from tabattn.storage.resumption import Resumption
 from tabattn.task import Task
 from tabattn.training.checkpoint_arguments import flags_of, leave_init_from_aside, run_names, with_hyperparameters
@@ -46,7 +43,7 @@ from tabattn.training.predictions import FOLDER as PREDICTIONS
 from tabattn.training.predictions import Predictions
 from tabattn.training.resumed import PARTS, any_asked, as_dict
 from tabattn.training.run_files import SavedConfig
-from tabattn.training.runs import RunFolder, home_of, path_of
+from tabattn.training.runs import RunFolder, home_of, made_folder, path_of
 from tabattn.training.signals import Interrupted, Interruption, Watch, take_over
 from tabattn.training.status import constructor_error, status_of, thread_fault
 
@@ -191,7 +188,7 @@ class CLI(LightningCLI):
             trainer.loggers = self._loggers(self._get(self.config_init, "run"))
         folder = self._get(self.config, "checkpoint").dirpath
         if self.subcommand == "fit" and keeps_checkpoints and folder is not None:
-            with self._named_folder("checkpoint.dirpath", folder):
+            with made_folder(self.parser, "checkpoint.dirpath", folder):
                 os.makedirs(folder, exist_ok=True)
         return trainer
 
@@ -203,19 +200,8 @@ class CLI(LightningCLI):
         placed = self._flags() & {"run.root", "run.name", "run.version"}
         home = None if placed or self.subcommand == "fit" else home_of(checkpoint)
         once = PREDICTIONS if self.subcommand == "predict" else None
-        with self._named_folder("run", *((run.root, run.name) if home is None else (str(home),))):
+        with made_folder(self.parser, "run", *((run.root, run.name) if home is None else (str(home),))):
             return run.loggers(run.name, checkpoint, once, self.subcommand, home)
-
-    @contextmanager
-    def _named_folder(self, option: str, *folder: str) -> Iterator[None]:
-        """Context that reports a folder that cannot be created as wrong use (status 2), but not a disk error."""
-        try:
-            yield
-        except OSError as ex:
-            if disk_problem(ex):
-                raise
-            where = trusted.shortened(os.path.join(*folder))
-            self.parser.error(f"{option}: the folder cannot be made below {where}: {ex.strerror}")
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the subcommand, print where its files are, and unlock the run folder; a refused run leaves no folder."""

@@ -2,13 +2,16 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from jsonargparse import ArgumentParser
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from tabattn.storage.files import try_lock
+from tabattn.storage import trusted
+from tabattn.storage.files import disk_problem, try_lock
 from tabattn.training.run_files import MetricsTable
 
 _HELD: set[int] = set()
@@ -199,6 +202,18 @@ def home_of(checkpoint: str | None) -> Path | None:
     folder = Path(checkpoint).parent
     of_run = folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file()
     return folder.parent if of_run else None
+
+
+@contextlib.contextmanager
+def made_folder(parser: ArgumentParser, option: str, *folder: str) -> Iterator[None]:
+    """Context that reports a folder that cannot be created as wrong use (status 2), but not a disk error."""
+    try:
+        yield
+    except OSError as ex:
+        if disk_problem(ex):
+            raise
+        where = trusted.shortened(os.path.join(*folder))
+        parser.error(f"{option}: the folder cannot be made below {where}: {ex.strerror}")
 
 
 def _is(descriptor: int, folder: Path) -> bool:
