@@ -56,12 +56,12 @@ class Place(NamedTuple):
     Attributes:
         hint: Its type.
         skip: Arguments of the class that the program gives, not the user.
-        owner: Class that has the argument; None = the command itself.
+        owner: Name of the class that declares the argument; empty = the command itself.
     """
 
     hint: Any
     skip: set[str | int]
-    owner: str | None = None
+    owner: str = ""
 
 
 def parser_kwargs() -> dict[str, Any]:
@@ -118,14 +118,17 @@ def answer(parser: ArgumentParser, words: Sequence[str], key: str, name: str | N
         ValueError: There is no such class.
     """
     places: dict[type, Place] = {}
+    owners: dict[type, set[str]] = {}
     for place in _arguments(parser, words, key):
         for base in bases(place.hint):
-            places.setdefault(base, place)  # The class that declares the argument comes before those that inherit it.
+            places.setdefault(base, place)
+            owners.setdefault(base, set()).add(place.owner)
     if not places:
         return None
     if name is None and any(any(concrete_classes(each)) for each in places):
         return "\n\n".join(
-            _listed(base, key, place.owner if len(places) > 1 else None) for base, place in places.items()
+            _listed(base, key, " and ".join(sorted(names)) if len(places) > 1 else None)
+            for base, names in owners.items()
         )
     chosen = next(iter(places)) if name is None else _resolve(list(places), key, name)
     skip = next(place.skip for base, place in places.items() if issubclass(chosen, base))
@@ -179,7 +182,8 @@ def _arguments(parser: ArgumentParser, words: Sequence[str], key: str) -> Iterat
         for parameter in get_signature_parameters(owner, "__init__"):
             if parameter.name == last and any(bases(parameter.annotation)):
                 count = _positional(parameter.annotation)
-                yield Place(parameter.annotation, {count} if count else set(), owner.__name__)
+                declaring = next(each for each in owner.__mro__ if "__init__" in vars(each))
+                yield Place(parameter.annotation, {count} if count else set(), declaring.__name__)
 
 
 def _positional(hint: Any) -> int:

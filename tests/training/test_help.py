@@ -60,14 +60,14 @@ def test_networks_of_every_task_are_listed(capsys: pytest.CaptureFixture[str]) -
     of_pairs, of_prior, of_cells, of_zoo = shown(capsys, "fit", "--model.network.help").split("\n\n")
     for text, task, networks in (
         (of_pairs, "PairInference", pairs.NETWORKS),
-        (of_prior, "PriorClassification", prior.NETWORKS),
+        (of_prior, "PriorClassification and PriorRegression", prior.NETWORKS),
         (of_cells, "TableReconstruction", reconstruction.NETWORKS),
         (of_zoo, "NetworkVAE", zoo.NETWORKS),
     ):
         assert text.startswith(f"Networks of {task}, for --model.network=<name>:\n")
         assert set(networks) <= {line.split()[0] for line in text.splitlines()[1:]}
     one = shown(capsys, "fit", "--model=PriorClassification", "--model.network.help")
-    assert one.strip() == of_prior.strip().replace("Networks of PriorClassification", "Networks")
+    assert one.strip() == of_prior.strip().replace("Networks of PriorClassification and PriorRegression", "Networks")
     # The attentions that a task hands over are no flags of either's networks.
     for name in ("NanoTabPFN", "TNPD"):
         text = shown(capsys, "fit", "--model.network.help", name)
