@@ -42,7 +42,7 @@ from tabattn.tasks import PriorClassification
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 BASE: dict[str, Any] = {"rows": [40, 800], "batches": {"max_cells": 12000}}
-"""Changes to ``configs/prior_pretrain.yaml`` that all recipes share."""
+"""Changes to ``configs/prior_cells.yaml`` that all recipes share."""
 
 WARM, GROWN = 0.05, 0.5
 """Shares of the time after which the learning rate, and the sizes of tables in a training from nothing, are whole."""
@@ -59,7 +59,7 @@ TOKENS: dict[str, Any] = {"dim": 32, "heads": 2, "hidden": 64, "layers": 2, "opt
 LARGER = {"row_layers": 6, "row_dim": 192, "row_heads": 6, "row_hidden": 384}
 RECIPES: dict[str, dict[str, Any]] = {
     "start": {"seconds": 0},
-    "shipped": {},
+    "cells": {},
     "large": {"data": LARGE},
     "columns": {"data": {"scm": {"columns": COLUMNS}}},
     "classes": {"data": {"scm": {"classes": CLASSES}}},
@@ -83,7 +83,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prior_recipes", description=__doc__, allow_abbrev=False)
     parser.add_argument("--tables", type=Path, help="folder with index.csv and its files, to score on")
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), metavar="NAME")
-    parser.add_argument("--start", help="weights or checkpoint to begin with, or 'shipped'; without it, from nothing")
+    parser.add_argument("--start", help="weights or checkpoint to begin with; without it, from nothing")
     parser.add_argument("--seconds", type=float, default=1200, help="of CPU time for each training (default: 1200)")
     parser.add_argument("--lr", type=float, default=0.01, help="of matrices; others have a fifth (default: 0.01)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
@@ -94,7 +94,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     check_positive(parser, options, "seconds", "lr")
     check_least(parser, options, folds=2, estimators=1, seeds=0)
     check_checkout(parser, "tables", options.tables, "index.csv")
-    if options.start not in (None, "shipped") and not Path(options.start).is_file():
+    if options.start is not None and not Path(options.start).is_file():
         parser.error(f"start: there is no file {options.start}")
     return options
 
@@ -110,7 +110,7 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 def data_of(recipe: Mapping[str, Any], seed: int) -> SyntheticPrior:
     """Datamodule of a recipe; tables are drawn in this process."""
-    given = merged(merged(_config("prior_pretrain.yaml")["data"]["init_args"], BASE), recipe.get("data", {}))
+    given = merged(merged(_config("prior_cells.yaml")["data"]["init_args"], BASE), recipe.get("data", {}))
     given["scm"] = ScmOptions(**{name: GROUPS[name](**group) for name, group in given.get("scm", {}).items()})
     given["batches"] = BatchOptions(max_cells=given["batches"]["max_cells"])
     return SyntheticPrior(**{**given, "tables": ("sklearn:iris",), "num_workers": 0, "seed": 1000 + seed})
@@ -119,8 +119,8 @@ def data_of(recipe: Mapping[str, Any], seed: int) -> SyntheticPrior:
 def runner_of(name: str, options: argparse.Namespace, seed: int) -> Runner:
     """Network of a recipe in its task, with an optimizer."""
     torch.manual_seed(seed)
-    start = None if options.start is None else load_network(None if options.start == "shipped" else options.start)
-    given: dict[str, Any] = dict(_config("prior_pretrain.yaml")["model"]["init_args"]["network"]["init_args"])
+    start = None if options.start is None else load_network(options.start)
+    given: dict[str, Any] = dict(_config("prior_cells.yaml")["model"]["init_args"]["network"]["init_args"])
     if start is not None:
         given |= {key: value for key, value in start.arguments.items() if not key.endswith("attention")}
     change = RECIPES[name].get("network", {})

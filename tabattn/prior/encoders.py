@@ -101,6 +101,9 @@ class LabelEncoder(nn.Module):
         classes: Largest number of classes.
     """
 
+    kind = torch.long
+    """Data type of what is encoded."""
+
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(classes + 1, dim)
@@ -118,6 +121,9 @@ class NumberEncoder(nn.Module):
         dim: Width of a token.
         radial: Number of radial basis functions.
     """
+
+    kind = torch.float32
+    """Data type of what is encoded."""
 
     def __init__(self, dim: int, radial: int = 16) -> None:
         super().__init__()

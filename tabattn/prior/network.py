@@ -74,7 +74,7 @@ class PriorNetwork(ContextClassifier):
         self.classes = classes
         self.options, self.targets = options, options.targets
         self.cells = CellEncoder(dim, feature_group, options.radial if options.embedding == "rbf" else 0)
-        self.labels = LabelEncoder(dim, classes) if options.targets == "classes" else NumberEncoder(dim)
+        self.labels = _label_encoder(dim, classes, options)
         self.summaries = nn.Parameter(torch.randn(options.summaries, dim)) if options.summaries else None
         self.rows = _row_stage(dim, classes, thinking_rows, attention, target_attention, options)
         self.thinking = nn.Parameter(torch.randn(thinking_rows, 1, dim)) if thinking_rows and not self.rows else None
@@ -192,7 +192,13 @@ def _row_stage(
     if not options.row_layers:
         return None
     sizes = options.row_dim, options.row_heads, options.row_hidden, options.row_layers
-    return RowStage(options.summaries * dim, *sizes, classes, thinking_rows, attention, target_attention)
+    labels = _label_encoder(options.row_dim, classes, options)
+    return RowStage(options.summaries * dim, *sizes, labels, thinking_rows, attention, target_attention)
+
+
+def _label_encoder(dim: int, classes: int, options: PriorOptions) -> LabelEncoder | NumberEncoder:
+    """Encoder of the targets that the network predicts."""
+    return LabelEncoder(dim, classes) if options.targets == "classes" else NumberEncoder(dim)
 
 
 def _blocks(

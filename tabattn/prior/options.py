@@ -29,8 +29,7 @@ class PriorOptions:
         row_heads: Number of heads of these layers.
         row_hidden: Width of the MLP's hidden layer there.
         targets: What is predicted: ``classes``, or ``numbers``, of which the network reads those of context rows,
-            standardised, and predicts a bar distribution (``tabattn.prior.bars``) with ``classes`` bars. Numbers need
-            row_layers 0.
+            standardised, and predicts a bar distribution (``tabattn.prior.bars``) with ``classes`` bars.
     """
 
     embedding: Literal["linear", "rbf"] = "linear"
@@ -53,8 +52,6 @@ class PriorOptions:
             raise ValueError(f"readout must be label or attention, got {self.readout!r}")
         if self.targets not in ("classes", "numbers"):
             raise ValueError(f"targets must be classes or numbers, got {self.targets!r}")
-        if self.targets == "numbers" and self.row_layers:
-            raise ValueError(f"row_layers must be 0 where the targets are numbers, got {self.row_layers}")
         if self.summaries and self.readout == "attention":
             raise ValueError(f"summaries must be 0 where the readout is attention, got {self.summaries}")
         for name, least in (("radial", 2), ("summaries", 0), ("row_layers", 0), ("row_dim", 1), ("row_hidden", 1)):

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from tabattn.attention import AttentionFactory, Softmax
 from tabattn.nn.block import Block, row_block, silence
 from tabattn.nn.cache import KVCache
-from tabattn.prior.encoders import LabelEncoder
+from tabattn.prior.encoders import LabelEncoder, NumberEncoder
 
 
 class RowStage(nn.Module):
     """Pre-norm transformer over row tokens: context rows attend to one another, target rows to them.
 
-    Each row is one token, projected from the output of the cell stage; the class embedding is added to context rows, a
-    learned "unknown" to target rows. The dataset-wise in-context learning stage of TabICL (arXiv 2502.05564). Its cost
-    does not depend on the number of columns.
+    Each row is one token, projected from the output of the cell stage; the embedding of its class or number is added to
+    context rows, a learned "unknown" to target rows. The dataset-wise in-context learning stage of TabICL (arXiv
+    2502.05564). Its cost does not depend on the number of columns.
 
     Args:
         width: Width of the output of the cell stage for a row.
@@ -25,7 +25,7 @@ class RowStage(nn.Module):
         heads: Number of heads.
         hidden: Width of the MLP's hidden layer.
         layers: Number of layers.
-        classes: Largest number of classes.
+        labels: Encoder of the targets, with tokens of width ``dim``.
         thinking_rows: Number of learned tokens prepended to the context.
         attention: Mechanism between context rows.
         target_attention: Mechanism from target rows to context rows; None = ``attention`` where it can answer queries
@@ -39,14 +39,14 @@ class RowStage(nn.Module):
         heads: int,
         hidden: int,
         layers: int,
-        classes: int,
+        labels: LabelEncoder | NumberEncoder,
         thinking_rows: int = 0,
         attention: AttentionFactory = Softmax,
         target_attention: AttentionFactory | None = None,
     ) -> None:
         super().__init__()
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))
-        self.labels = LabelEncoder(dim, classes)
+        self.labels = labels
         self.thinking = nn.Parameter(torch.randn(1, thinking_rows, dim)) if thinking_rows else None
         self.blocks = nn.ModuleList(
             row_block(dim, heads, hidden, attention, target_attention, readout=last, norm="before")
@@ -60,7 +60,7 @@ class RowStage(nn.Module):
 
         Args:
             rows: Outputs of the cell stage, context rows first, ``(batch, rows, width)``.
-            y: Class indices of the context rows, ``(batch, context)``.
+            y: Class indices or numbers of the context rows, ``(batch, context)``.
             context: Number of context rows.
 
         Returns:
@@ -76,7 +76,7 @@ class RowStage(nn.Module):
 
         Args:
             rows: Outputs of the cell stage for context rows, ``(batch, context, width)``.
-            y: Class indices of the context rows, ``(batch, context)``.
+            y: Class indices or numbers of the context rows, ``(batch, context)``.
 
         Returns:
             KV cache of each layer.
@@ -89,7 +89,7 @@ class RowStage(nn.Module):
 
     def decode(self, rows: Tensor, caches: list[KVCache]) -> Tensor:
         """Compute the tokens of target rows ``(batch, target rows, width)`` from the KV caches of ``prefill``."""
-        x = self._embed(rows, rows.new_zeros(len(rows), 0, dtype=torch.long))
+        x = self._embed(rows, rows.new_zeros(len(rows), 0, dtype=self.labels.kind))
         for block, cache in zip(self._layers(), caches, strict=True):
             x = block(x, 0, cache=cache)
         return x

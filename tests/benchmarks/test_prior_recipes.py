@@ -15,6 +15,9 @@ from benchmarks import prior_recipes
 from benchmarks.prior_recipes import RECIPES, arguments, data_of, merged, runner_of, take_over
 from tabattn.prior.weights import load_network
 
+CELLS = str(Path(prior_recipes.__file__).parent / "weights" / "prior_cells.safetensors")
+"""Weights of a network of cell tokens alone."""
+
 SMALL = {"rows": [20, 24], "features": [2, 3], "classes": [2, 3], "batches": {"max_cells": 100}}
 
 
@@ -35,18 +38,18 @@ def test_recipes_change_what_they_name() -> None:
     assert plain.seeds != data_of({}, 1).seeds
 
 
-@pytest.mark.parametrize("name", ["shipped", "radial", "pooling", "radial, pooling"])
+@pytest.mark.parametrize("name", ["cells", "radial", "pooling", "radial, pooling"])
 def test_networks_begin_with_the_predictions_of_the_start(name: str) -> None:
-    runner = runner_of(name, arguments(["--start", "shipped"]), 0)
-    start = load_network()
+    runner = runner_of(name, arguments(["--start", CELLS]), 0)
+    start = load_network(CELLS)
     x, y = torch.randn(2, 12, 5), torch.randint(0, 3, (2, 12))
     torch.testing.assert_close(runner.task.network.eval()(x, y, 8), start(x, y, 8), rtol=1e-4, atol=1e-4)
     own = sum(parameter.numel() for parameter in runner.task.network.parameters())
-    assert (own > sum(parameter.numel() for parameter in start.parameters())) == (name != "shipped")
+    assert (own > sum(parameter.numel() for parameter in start.parameters())) == (name != "cells")
 
 
 def test_without_a_start_networks_begin_anew() -> None:
-    one, other = (runner_of("shipped", arguments([]), seed).task.network for seed in (0, 1))
+    one, other = (runner_of("cells", arguments([]), seed).task.network for seed in (0, 1))
     assert not torch.equal(one.cells.linear.weight, other.cells.linear.weight)
 
 
@@ -111,7 +114,7 @@ def test_a_recipe_is_trained_scored_and_not_done_twice(
     rows = "\n".join(f"{i % 7},{(3 * i) % 5},{'ab'[i % 2]}" for i in range(30))
     (folder / "small.csv").write_text(f"p,q,label\n{rows}\n")
     (folder / "index.csv").write_text("name,file,target\nsmall,small.csv,label\n")
-    given = ["--tables", str(folder), "--recipes", "start", "one", "--start", "shipped", "--seconds", "0.3"]
+    given = ["--tables", str(folder), "--recipes", "start", "one", "--start", CELLS, "--seconds", "1"]
     for _ in range(2):
         prior_recipes.main([*given, "--out", str(tmp_path / "out")])
     assert capsys.readouterr().out.count("'recipe': 'one'") == 1
@@ -125,7 +128,7 @@ def test_a_recipe_is_trained_scored_and_not_done_twice(
     assert table[-2].startswith(f"| start | 250,698 | 0 | 0 | nan | {float(lines[0]['auc']):.4f} |")
     assert table[-1].startswith(f"| one | 250,698 | {lines[1]['steps']} | {lines[1]['tables']} | ")
     before, after = (load_network(tmp_path / "out" / f"{name}_1.ckpt") for name in ("start", "one"))
-    assert torch.equal(before.norm.weight, load_network().norm.weight)
+    assert torch.equal(before.norm.weight, load_network(CELLS).norm.weight)
     assert not torch.equal(before.norm.weight, after.norm.weight)
 
 
@@ -135,8 +138,8 @@ def test_the_summary_has_the_means_of_the_seeds_and_their_scores() -> None:
         {**kept, "seed": "1", "steps": "10", "tables": "30", "auc": "0.8"},
         {**kept, "seed": "2", "steps": "20", "tables": "50", "auc": "0.9"},
     ]
-    text = prior_recipes.summary(rows, arguments(["--seconds=60", "--start=shipped"]))
-    assert "Trainings from shipped, of 60 s of CPU time each" in text
+    text = prior_recipes.summary(rows, arguments(["--seconds=60", f"--start={CELLS}"]))
+    assert "Trainings from prior_cells.safetensors, of 60 s of CPU time each" in text
     assert "| a | 1,000 | 15 | 40 | 1.5000 | 0.8500 | 0.8000, 0.9000 | 0.5000 | 0.7000 |" in text
     for row in rows:
         del row["auc"], row["accuracy"], row["log_loss"]

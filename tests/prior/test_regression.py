@@ -15,13 +15,16 @@ from tabattn.contract.batches import RegressionBatch
 from tabattn.convert import main as convert
 from tabattn.prior.nanotabpfn import NanoTabPFN
 from tabattn.prior.network import PriorNetwork
-from tabattn.prior.options import PriorOptions
+from tabattn.prior.options import DEFAULT_OPTIONS, PriorOptions
 from tabattn.prior.regression import standardised
 from tabattn.prior.regression_scores import QUANTILES, TableRegressionScores
 from tabattn.prior.weights import load_network
 from tabattn.storage.matching import load_matching
 from tabattn.tasks import PriorClassification, PriorRegression
 from tabattn.training.cli import CLI, main
+
+ROWS = PriorOptions(order="rows", summaries=2, row_layers=2, row_dim=8, row_heads=2, row_hidden=8)
+"""Options of a network with layers over row tokens."""
 
 SIZES: dict[str, Any] = {"dim": 8, "heads": 2, "hidden": 8, "layers": 2, "thinking_rows": 2}
 DATA: dict[str, Any] = {"batch_size": 2, "steps_per_epoch": 2, "rows": (12, 16), "features": (2, 3)}
@@ -37,6 +40,25 @@ def example(seed: int = 0) -> RegressionBatch:
     return RegressionBatch(torch.randn(2, 14, 3, generator=random), torch.randn(2, 14, generator=random), 9)
 
 
+def perturb(network: torch.nn.Module) -> None:
+    """Change all weights at random, so that no layer adds nothing."""
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=random)
+
+
+def test_row_tokens_read_the_numbers_of_their_context() -> None:
+    batch, model = example(), task(options=ROWS)
+    perturb(model.network.rows)  # type: ignore[arg-type]
+    changed = batch.y.clone()
+    changed[:, 0] += 1
+    with torch.no_grad():
+        assert not torch.allclose(model(batch), model(batch._replace(y=changed)), atol=1e-3)
+        model.network.labels.linear.weight.zero_()
+        assert not torch.allclose(model(batch), model(batch._replace(y=changed)), atol=1e-3)
+
+
 def trainer(folder: Path, **given: Any) -> Trainer:
     return Trainer(
         max_epochs=1,
@@ -50,8 +72,9 @@ def trainer(folder: Path, **given: Any) -> Trainer:
     )
 
 
-def test_predictions_follow_the_unit_of_the_numbers() -> None:
-    batch, model = example(), task()
+@pytest.mark.parametrize("options", [DEFAULT_OPTIONS, ROWS], ids=["cells", "rows"])
+def test_predictions_follow_the_unit_of_the_numbers(options: PriorOptions) -> None:
+    batch, model = example(), task(options=options)
     with torch.no_grad():
         plain = model.predict_step(batch, 0)
         scaled = model.predict_step(batch._replace(y=1e4 * batch.y - 3e5), 0)
@@ -59,14 +82,17 @@ def test_predictions_follow_the_unit_of_the_numbers() -> None:
     assert torch.allclose(1e4 * plain - 3e5, scaled, rtol=1e-3, atol=50)
 
 
-def test_numbers_of_target_rows_are_not_read() -> None:
-    batch, model = example(), task()
+@pytest.mark.parametrize("options", [DEFAULT_OPTIONS, ROWS], ids=["cells", "rows"])
+def test_numbers_of_target_rows_are_not_read(options: PriorOptions) -> None:
+    batch, model = example(), task(options=options)
     with torch.no_grad():
         assert torch.equal(model(batch), model(batch.unscored()))
 
 
-def test_a_prefilled_context_gives_the_same_logits() -> None:
-    batch, model = example(), task()
+@pytest.mark.parametrize("options", [DEFAULT_OPTIONS, ROWS], ids=["cells", "rows"])
+def test_a_prefilled_context_gives_the_same_logits(options: PriorOptions) -> None:
+    batch, model = example(), task(options=options)
+    perturb(model.network)
     y = standardised(batch).y
     with torch.no_grad():
         cache = model.network.prefill(batch.x[:, :9], y[:, :9])
@@ -246,7 +272,5 @@ def test_a_configuration_makes_the_network_of_the_packaged_weights(name: str, fl
 def test_options_of_numbers() -> None:
     with pytest.raises(ValueError, match="targets must be classes or numbers, got 'words'"):
         PriorOptions(targets="words")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="row_layers must be 0 where the targets are numbers, got 2"):
-        PriorOptions(targets="numbers", order="rows", summaries=2, row_layers=2)
     with pytest.raises(ValueError, match="bins must be at least 3, got 2"):
         task(classes=2)

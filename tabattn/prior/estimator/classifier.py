@@ -51,8 +51,8 @@ class TabularClassifier(ClassifierMixin, TabularPredictor):  # type: ignore[misc
         plain: Whether the network reads the table once and as it is: cells unscaled, constant columns kept, columns and
             sorted classes in their order. With ``temperature=1`` a converted network then predicts what the classifier
             of its original does.
-        cache: Whether to keep the KV cache of the context, so that only the first prediction computes it. Takes ``4 x
-            layers x context rows x columns x 2 dim`` bytes for each member.
+        cache: Whether to keep the KV cache of the context, so that only the first prediction computes it. Takes about
+            ``8 x context rows x (layers x columns x dim + row layers x row dim)`` bytes for each member.
         device: ``auto`` (a GPU if there is one), or the name of a torch device.
         dtype: Data type of matrix products: ``float32``, or on a GPU ``bfloat16`` or ``float16``.
         random_state: Seed of the orders and samples of the members, or a NumPy random state.

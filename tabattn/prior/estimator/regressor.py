@@ -54,8 +54,8 @@ class TabularRegressor(RegressorMixin, TabularPredictor):  # type: ignore[misc]
         temperature: Divisor of the network's logits; below 1 makes predictions more confident.
         max_context: Most context rows of a member. Of a larger table each member gets its own sample, with a warning.
         chunk_rows: Rows per forward pass; fewer take less memory and give the same predictions.
-        cache: Whether to keep the KV cache of the context, so that only the first prediction computes it. Takes ``4 x
-            layers x context rows x columns x 2 dim`` bytes for each member.
+        cache: Whether to keep the KV cache of the context, so that only the first prediction computes it. Takes about
+            ``8 x context rows x (layers x columns x dim + row layers x row dim)`` bytes for each member.
         device: ``auto`` (a GPU if there is one), or the name of a torch device.
         dtype: Data type of matrix products of the network: ``float32``, or on a GPU ``bfloat16`` or ``float16``.
         random_state: Seed of the orders and samples of the members, or a NumPy random state.

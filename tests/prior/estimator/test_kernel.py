@@ -85,6 +85,22 @@ def test_choices_have_the_least_leave_one_out_loss_in_turn() -> None:
     assert best.loss < first.loss
 
 
+def test_widths_around_the_first_are_tried_with_the_learned_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Any] = []
+    search = KernelClassifier._search
+
+    def noted(self: KernelClassifier, metric: Metric, *grid: Any) -> kernel.Solution:
+        tried.append(grid)
+        return search(self, metric, *grid)
+
+    monkeypatch.setattr(KernelClassifier, "_search", noted)
+    model = fitted(mixed())
+    assert model.solution.loss > 0
+    first = model._first
+    assert tried[0] == (kernel.WIDTH, kernel.WIDTHS, kernel.RIDGES)
+    assert tried[1:] == [(first.width, (first.width / 2, 2 * first.width), (first.ridge,))]
+
+
 def test_predictions_are_those_of_the_kernel_written_out() -> None:
     made = mixed()
     x = made[0]

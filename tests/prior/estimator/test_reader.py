@@ -10,6 +10,9 @@ from tabattn import TabularClassifier, TabularRegressor
 from tabattn.attention import MECHANISMS
 from tabattn.prior.classifier_network import ContextCache
 from tabattn.prior.estimator import reader
+from tabattn.prior.estimator.arguments import check_arguments
+from tabattn.prior.estimator.ensemble import draw
+from tabattn.prior.estimator.reader import Reader
 from tabattn.prior.network import PriorNetwork
 from tests.prior.estimator.tiny import LEGACY, MakeTable, tiny_network
 
@@ -139,3 +142,13 @@ def test_names_of_classes_do_not_matter(table: MakeTable) -> None:
     first = TabularClassifier(n_estimators=2).fit(x, y).predict_proba(x)
     renamed = TabularClassifier(n_estimators=2).fit(x, np.array(["a", "b", "c"])[y]).predict_proba(x)
     np.testing.assert_array_equal(first, renamed)
+
+
+def test_batches_are_as_large_as_the_columns_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = np.random.default_rng(0)
+    x, y = source.normal(size=(10, 6)), np.arange(10) % 2
+    monkeypatch.setattr(reader, "BATCH_TOKENS", {"cpu": 2 * 10 * 3})
+    run = check_arguments(TabularClassifier(n_estimators=2).get_params(deep=False))
+    for columns, batches in ((np.array([1, 4]), 1), (np.arange(6), 2)):
+        made = Reader(tiny_network(), x, y, draw(y, columns, 2, 4, 100, 0))
+        assert len(list(made._batches(run))) == batches
