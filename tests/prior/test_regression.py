@@ -257,11 +257,11 @@ def test_the_network_predicts_numbers_whatever_its_options_say() -> None:
 
 
 @pytest.mark.parametrize("flags", [[], ["--model.attention=Local", "--model.attention.window=3"]], ids=len)
-@pytest.mark.parametrize("name", ["regression", "regression_pretrain"])
+@pytest.mark.parametrize("name", ["prior", "regression"])
 def test_a_configuration_makes_the_network_of_the_packaged_weights(name: str, flags: list[str]) -> None:
-    made: Any = CLI([f"--config=configs/{name}.yaml", "--trainer.accelerator=cpu", *flags], run=False).model
+    made: Any = CLI([f"--config=configs/{name}_pretrain.yaml", "--trainer.accelerator=cpu", *flags], run=False).model
     assert isinstance(made.network, PriorNetwork)
-    packaged = load_network(name="regression")
+    packaged = load_network(name=name)
     assert {k: v.shape for k, v in made.network.state_dict().items()} == {
         k: v.shape for k, v in packaged.state_dict().items()
     }
