@@ -5,8 +5,8 @@ drawing tables counts too, with a learning rate that falls to zero; then it is s
 fewer folds and ensemble members. Trainings from nothing begin with small tables, whose sizes grow over the first half
 of the time. With ``--start``, trainings begin with the weights of a file; what a network has and the file has not
 begins with zeros where it can, and so with the same predictions. ``recipes.csv`` is added to as each recipe is done;
-one that is in it already is not trained again, so several seeds can be trained side by side. ``recipes.md`` has the
-means of the seeds.
+one that is in it already is not trained again, so several seeds can be trained side by side. All of them have the same
+settings. ``recipes.md`` has the means of the seeds.
 """
 
 import argparse
@@ -77,6 +77,11 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Changes of each recipe: to the prior, and to the structure of the network."""
 
+REPORT = "recipes.csv"
+
+SETTINGS = ("start", "seconds", "lr", "folds", "estimators")
+"""Options that all recipes of a report have in common."""
+
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -96,7 +101,18 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     check_checkout(parser, "tables", options.tables, "index.csv")
     if options.start is not None and not Path(options.start).is_file():
         parser.error(f"start: there is no file {options.start}")
+    for row in read(options.out / REPORT):
+        for name, given in settings(options).items():
+            if row[name] != given:
+                parser.error(
+                    f"{name} must be {row[name] or 'left out'}, as in {options.out / REPORT}, got {given or 'none'}"
+                )
     return options
+
+
+def settings(options: argparse.Namespace) -> dict[str, str]:
+    """Settings as they are written in the report; empty = none."""
+    return {name: "" if (value := getattr(options, name)) is None else f"{value}" for name in SETTINGS}
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,7 +213,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     save(runner, path, steps)
     size = sum(parameter.numel() for parameter in runner.task.network.parameters())
     row = {"recipe": name, "seed": seed, "parameters": size, "steps": steps, "tables": tables}
-    row |= {"loss": loss, "tables_per_second": tables / max(seconds, 1e-9)}
+    row |= {"loss": loss, "tables_per_second": tables / max(seconds, 1e-9), **settings(options)}
     return row | ({} if options.tables is None else score(path, options))
 
 
@@ -206,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    report = options.out / "recipes.csv"
+    report = options.out / REPORT
     for seed in options.seeds:
         for name in options.recipes:
             if (name, str(seed)) not in [(row["recipe"], row["seed"]) for row in read(report)]:
@@ -217,22 +233,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 def summary(rows: Sequence[Mapping[str, str]], options: argparse.Namespace) -> str:
     """Report in Markdown: means of each recipe over its seeds, and the ROC AUC of each seed."""
     start = "from nothing" if options.start is None else f"from {Path(options.start).name}"
-    lines = [
+    said = (
         f"Trainings {start}, of {options.seconds:g} s of CPU time each, on {provenance(torch.device('cpu'))}. "
-        f"Scores: means over the tables with {options.folds} folds and an ensemble of {options.estimators}.",
-        "",
-        "| recipe | parameters | steps | tables | loss | ROC AUC | of each seed | accuracy | log-loss |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |",
-    ]
+        f"Scores: means over the tables with {options.folds} folds and an ensemble of {options.estimators}."
+    )
+    scored = {"auc": "ROC AUC", "seeds": "of each seed", "accuracy": "accuracy", "log_loss": "log-loss"}
+    head = ["recipe", "parameters", "steps", "tables", "loss", *(scored.values() if "auc" in rows[0] else ())]
+    lines = [f"| {' | '.join(head)} |", f"| --- {'| ---: ' * (len(head) - 1)}|"]
     for name in dict.fromkeys(row["recipe"] for row in rows):
         own = [row for row in rows if row["recipe"] == name]
         cells = [name, f"{int(own[0]['parameters']):,}"]
         cells += [f"{statistics.mean(int(row[key]) for row in own):,.0f}" for key in ("steps", "tables")]
-        scored = [key for key in ("loss", "auc", "accuracy", "log_loss") if key in own[0]]
-        cells += [f"{statistics.mean(float(row[key]) for row in own):.4f}" for key in scored]
-        cells.insert(6, ", ".join(f"{float(row['auc']):.4f}" for row in own) if "auc" in scored else "")
+        kept = [key for key in ("loss", "auc", "accuracy", "log_loss") if key in own[0]]
+        cells += [f"{statistics.mean(float(row[key]) for row in own):.4f}" for key in kept]
+        if "auc" in kept:
+            cells.insert(6, ", ".join(f"{float(row['auc']):.4f}" for row in own))
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(["# Recipes of the prior task at equal CPU time", "", *lines, ""])
+    return "\n".join(["# Recipes of the prior task at equal CPU time", "", said, "", *lines, ""])
 
 
 def read(report: Path) -> list[dict[str, str]]:

@@ -124,6 +124,10 @@ def test_a_recipe_is_trained_scored_and_not_done_twice(
     assert [int(line["steps"]) > 0 for line in lines] == [False, True]
     assert all(0 <= float(line["auc"]) <= 1 for line in lines)
     assert 0 < float(lines[1]["loss"]) < 10
+    with pytest.raises(SystemExit):
+        prior_recipes.main([*given, "--seconds", "2", "--out", str(tmp_path / "out")])
+    report = tmp_path / "out" / "recipes.csv"
+    assert f"seconds must be 1.0, as in {report}, got 2.0" in capsys.readouterr().err
     table = (tmp_path / "out" / "recipes.md").read_text().splitlines()
     assert table[-2].startswith(f"| start | 250,698 | 0 | 0 | nan | {float(lines[0]['auc']):.4f} |")
     assert table[-1].startswith(f"| one | 250,698 | {lines[1]['steps']} | {lines[1]['tables']} | ")
@@ -143,7 +147,12 @@ def test_the_summary_has_the_means_of_the_seeds_and_their_scores() -> None:
     assert "| a | 1,000 | 15 | 40 | 1.5000 | 0.8500 | 0.8000, 0.9000 | 0.5000 | 0.7000 |" in text
     for row in rows:
         del row["auc"], row["accuracy"], row["log_loss"]
-    assert "| a | 1,000 | 15 | 40 | 1.5000 |" in prior_recipes.summary(rows, arguments([]))
+    lines = prior_recipes.summary(rows, arguments([])).splitlines()
+    assert lines[-3:] == [
+        "| recipe | parameters | steps | tables | loss |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| a | 1,000 | 15 | 40 | 1.5000 |",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ from tabattn.contract.columns import Floats, check_labels, checked_table, number
 from tabattn.contract.fitting import atomic
 from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.prior.estimator.arguments import CLASSIFIER, Run
-from tabattn.prior.estimator.ensemble import Ensemble, Question, Scales, averaged, draw, unchanged
+from tabattn.prior.estimator.ensemble import Question, Scales, averaged, draw, unchanged
 from tabattn.prior.estimator.kernel import KernelClassifier
 from tabattn.prior.estimator.predictor import TabularPredictor
 from tabattn.prior.estimator.reader import Reader
 from tabattn.storage import table_headers
 
 MOST_COLUMNS = 30
-"""Most columns that the network reads beside a kernel member: those of the widest tables of its training."""
+"""Most columns that the network reads beside a kernel member; its training had tables of up to 40."""
 
 
 class TabularClassifier(ClassifierMixin, TabularPredictor):  # type: ignore[misc]
@@ -139,7 +139,7 @@ class TabularClassifier(ClassifierMixin, TabularPredictor):  # type: ignore[misc
         x = self._encoded(X)
         if self._reader is None:
             return np.ones((len(x), 1))
-        of_network = self._reader.log_probabilities(x, run) if run.kernel_weight < 1 else None
+        of_network = self._asked(self._reader, run).log_probabilities(x, run) if run.kernel_weight < 1 else None
         of_kernel = self._kernel.log_probabilities(x) if run.kernel_weight > 0 else None
         return averaged(of_network, of_kernel, run.kernel_weight, self.average)
 
@@ -163,22 +163,36 @@ class TabularClassifier(ClassifierMixin, TabularPredictor):  # type: ignore[misc
         if not np.array_equal(np.unique(self.y_), np.arange(len(self.classes_))):
             raise ValueError(f"the rows' labels are not those of {len(self.classes_)} classes")
 
+    @property
+    def cached_bytes(self) -> int:
+        """Size of the KV caches in bytes; 0 before the first prediction."""
+        return super().cached_bytes + (0 if self._narrow is None else self._narrow.cached_bytes)
+
     def _prepare(self) -> Self:
         """Draw the ensemble members; none are needed for a single class."""
         self._reader: Reader[Question] | None = None
+        self._narrow: Reader[Question] | None = None
         if len(self.classes_) > 1:
-            run, scales = self.checked_run(), Scales(self.x_)
-            flags = self._categorical()
+            members = self.checked_run().members
+            self._reader = self._drawn(np.arange(self.x_.shape[1]), members, Scales(self.x_))
+            flags, scales = self._categorical(), self._reader.scales
             self._kernel = KernelClassifier(self.x_, self.y_, flags, scales, self.max_context, self.seed_)
-            self._reader = Reader(self.network_, self.x_, self.y_, self._drawn(run), scales)
         return self
 
-    def _drawn(self, run: Run) -> Ensemble[Question]:
-        """Ensemble members of the network; beside a kernel member, they read its most relevant columns alone."""
-        width, outputs = self.x_.shape[1], self.network_.classes
+    def _drawn(self, columns: NDArray[np.int64], members: int, scales: Scales) -> Reader[Question]:
+        """Reader of some columns, by ensemble members that are drawn by the seed."""
+        outputs = self.network_.classes
         if self.plain:
-            return unchanged(self.y_, width, outputs, self.max_context, self.seed_)
-        columns = np.arange(width)
-        if width > MOST_COLUMNS and 0 < run.kernel_weight < 1:
+            ensemble = unchanged(self.y_, len(columns), outputs, self.max_context, self.seed_)
+        else:
+            ensemble = draw(self.y_, columns, members, outputs, self.max_context, self.seed_)
+        return Reader(self.network_, self.x_, self.y_, ensemble, scales)
+
+    def _asked(self, whole: Reader[Question], run: Run) -> Reader[Question]:
+        """Reader of all columns; beside a kernel member, that of its most relevant ones, where there are many."""
+        if self.x_.shape[1] <= MOST_COLUMNS or run.kernel_weight == 0:
+            return whole
+        if self._narrow is None:
             columns = np.sort(np.argsort(-self._kernel.relevance, kind="stable")[:MOST_COLUMNS])
-        return draw(self.y_, columns, run.members, outputs, self.max_context, self.seed_)
+            self._narrow = self._drawn(columns, len(whole.ensemble.members), whole.scales)
+        return self._narrow

@@ -247,17 +247,20 @@ def test_of_many_columns_the_network_reads_the_most_relevant() -> None:
     source = np.random.default_rng(0)
     x, y = source.normal(size=(60, 40)), source.integers(0, 2, 60)
     x[:, 35] += 3 * y
-    mixture = TabularClassifier().fit(x, y)
-    assert mixture._reader is not None
-    read = [member.columns for member in mixture._reader.ensemble.members]
-    assert {len(columns) for columns in read} == {30}
-    assert set(read[0]) == set(read[1]) == set(np.argsort(-mixture._kernel.relevance)[:30])
-    assert 35 in read[0]
-    part = np.sort(read[0])
-    alone = TabularClassifier(kernel_weight=0, n_estimators=2).fit(x[:, part], y).predict_proba(x[:, part])
-    mixture.predict_proba(x)
-    np.testing.assert_allclose(mixture.set_params(kernel_weight=0).predict_proba(x), alone, rtol=1e-5)
-    for given, columns in (({"kernel_weight": 0}, 40), ({"plain": True}, 40)):
-        model = TabularClassifier(**given).fit(x, y)
-        assert model._reader is not None
-        assert len(model._reader.ensemble.members[0].columns) == columns
+    model = TabularClassifier(kernel_weight=0.5, n_estimators=2).fit(x, y)
+    mixture = model.predict_proba(x)
+    part = np.sort(np.argsort(-model._kernel.relevance)[:30])
+    assert 35 in part
+    few = TabularClassifier(kernel_weight=0, n_estimators=2).fit(x[:, part], y)
+    expected = np.sqrt(few.predict_proba(x[:, part]) * np.exp(log_softmax(model._kernel.log_probabilities(x), axis=1)))
+    np.testing.assert_allclose(mixture, expected / expected.sum(1, keepdims=True), rtol=1e-4)
+    assert model.cached_bytes == few.cached_bytes > 0
+
+
+def test_the_weight_after_the_fit_says_which_columns_the_network_reads() -> None:
+    source = np.random.default_rng(0)
+    x, y = source.normal(size=(60, 40)), source.integers(0, 2, 60)
+    found = [TabularClassifier(kernel_weight=w, n_estimators=2).fit(x, y) for w in (0, 0.5)]
+    expected = [model.predict_proba(x) for model in found]
+    for model, other, weight in ((found[0], expected[1], 0.5), (found[1], expected[0], 0)):
+        np.testing.assert_array_equal(model.set_params(kernel_weight=weight).predict_proba(x), other)
