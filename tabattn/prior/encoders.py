@@ -101,7 +101,7 @@ class LabelEncoder(nn.Module):
         classes: Largest number of classes.
     """
 
-    kind = torch.long
+    kind: torch.dtype | None = torch.long
     """Data type of what is encoded."""
 
     def __init__(self, dim: int, classes: int) -> None:
@@ -122,8 +122,8 @@ class NumberEncoder(nn.Module):
         radial: Number of radial basis functions.
     """
 
-    kind = torch.float32
-    """Data type of what is encoded."""
+    kind: torch.dtype | None = None
+    """Data type of what is encoded; None = that of the network."""
 
     def __init__(self, dim: int, radial: int = 16) -> None:
         super().__init__()

@@ -99,6 +99,16 @@ def test_a_prefilled_context_gives_the_same_logits(options: PriorOptions) -> Non
         assert torch.allclose(model.network.decode(batch.x[:, 9:], cache), model(batch), atol=1e-5)
 
 
+def test_row_tokens_of_numbers_in_double_precision() -> None:
+    batch, model = example(), task(options=ROWS).double()
+    x, y = batch.x.double(), standardised(batch).y.double()
+    perturb(model.network)
+    with torch.no_grad():
+        cache = model.network.prefill(x[:, :9], y[:, :9])
+        found = model.network.decode(x[:, 9:], cache)
+        torch.testing.assert_close(found, model.network(x, y, 9), rtol=1e-9, atol=1e-9)
+
+
 def test_the_order_of_context_rows_does_not_matter() -> None:
     batch, model = example(), task()
     order = torch.cat([torch.randperm(9, generator=torch.Generator().manual_seed(1)), torch.arange(9, 14)])

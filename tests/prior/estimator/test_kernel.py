@@ -255,6 +255,9 @@ def test_of_many_columns_the_network_reads_the_most_relevant() -> None:
     expected = np.sqrt(few.predict_proba(x[:, part]) * np.exp(log_softmax(model._kernel.log_probabilities(x), axis=1)))
     np.testing.assert_allclose(mixture, expected / expected.sum(1, keepdims=True), rtol=1e-4)
     assert model.cached_bytes == few.cached_bytes > 0
+    reader = model._narrow
+    np.testing.assert_array_equal(model.predict_proba(x), mixture)
+    assert model._narrow is reader
 
 
 def test_the_weight_after_the_fit_says_which_columns_the_network_reads() -> None:
@@ -262,5 +265,6 @@ def test_the_weight_after_the_fit_says_which_columns_the_network_reads() -> None
     x, y = source.normal(size=(60, 40)), source.integers(0, 2, 60)
     found = [TabularClassifier(kernel_weight=w, n_estimators=2).fit(x, y) for w in (0, 0.5)]
     expected = [model.predict_proba(x) for model in found]
+    assert found[0].cached_bytes > 1.2 * found[1].cached_bytes
     for model, other, weight in ((found[0], expected[1], 0.5), (found[1], expected[0], 0)):
         np.testing.assert_array_equal(model.set_params(kernel_weight=weight).predict_proba(x), other)
