@@ -47,6 +47,8 @@ class ContextClassifier(nn.Module, ABC):
     """Largest number of classes, or number of bars of a predicted distribution."""
     targets: Literal["classes", "numbers"] = "classes"
     """What is predicted."""
+    summary_tokens: int = 0
+    """Number of learned tokens before the columns of a row; without any, the target's token is behind them."""
     arguments: dict[str, Any]
     """Constructor arguments in plain values, for files: options, and descriptions of the attentions."""
 

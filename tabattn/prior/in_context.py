@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tabattn.prior.classifier_network import ContextClassifier
 from tabattn.task import Task
 
 Names = Callable[[int], Sequence[str]]
@@ -14,7 +15,8 @@ class InContext(Task):
 
     task_name = "prior"
     target = "label"
-    """Name of the last column in attention maps."""
+    """Name of the target's token in attention maps."""
+    network: ContextClassifier
 
     def counted(self, batch: Any) -> dict[str, int]:
         """Tables of a batch and their rows."""
@@ -23,7 +25,10 @@ class InContext(Task):
     def names_of_columns(
         self, column_names: Callable[[int], Sequence[str]] | None, batch: Any
     ) -> dict[str, list[str]] | None:
-        """Names of the tokens of a row: its columns, by the index of the table, and the target."""
+        """Names of the tokens of a row: summaries and the columns of its table, or these and the target."""
         if column_names is None or batch.table is None:
             return None
-        return {"features": [*column_names(int(batch.table[0])), self.target]}
+        columns, summaries = column_names(int(batch.table[0])), self.network.summary_tokens
+        if summaries:
+            return {"features": [*(f"summary {number + 1}" for number in range(summaries)), *columns]}
+        return {"features": [*columns, self.target]}

@@ -72,7 +72,7 @@ class PriorNetwork(ContextClassifier):
         check_least(thinking_rows=(thinking_rows, 0))
         cell_attention = _of_cells(cell_attention, options)
         self.classes = classes
-        self.options, self.targets = options, options.targets
+        self.options, self.targets, self.summary_tokens = options, options.targets, options.summaries
         self.cells = CellEncoder(dim, feature_group, options.radial if options.embedding == "rbf" else 0)
         self.labels = _label_encoder(dim, classes, options)
         self.summaries = nn.Parameter(torch.randn(options.summaries, dim)) if options.summaries else None

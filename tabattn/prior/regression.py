@@ -74,7 +74,6 @@ class PriorRegression(InContext):
         "column_names": Fact(Callable, "the column names of a table, by its index, for attention maps", None),
     }
     moved = REGRESSION_MOVED
-    network: ContextClassifier
 
     def __init__(
         self,

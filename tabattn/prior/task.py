@@ -62,7 +62,6 @@ class PriorClassification(InContext):
         "column_names": Fact(Callable, "the column names of a table, by its index, for attention maps", None),
     }
     moved = MOVED
-    network: ContextClassifier
 
     def __init__(
         self,

@@ -305,3 +305,24 @@ def test_a_process_without_predictions_adds_nothing() -> None:
 def test_a_network_of_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match="the network of PriorClassification must predict classes, this one numbers"):
         PriorClassification(partial(PriorNetwork, **MODEL, options=PriorOptions(targets="numbers")))
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (PriorOptions(), ["p", "q", "label"]),
+        (PriorOptions(order="rows", summaries=2), ["summary 1", "summary 2", "p", "q"]),
+    ],
+    ids=["target", "summaries"],
+)
+def test_every_token_of_a_row_has_a_name(
+    options: PriorOptions, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = PriorClassification(partial(PriorNetwork, **MODEL, options=options))
+    tokens: list[int] = []
+    task.network.blocks[0].register_forward_pre_hook(lambda block, given: tokens.append(given[0].shape[2]))
+    batch = TableBatch(torch.randn(1, 12, 2), torch.arange(12)[None] % 3, 8, table=torch.tensor([4]))
+    monkeypatch.setattr(task, "of_data", lambda name: {4: ("p", "q")}.__getitem__)
+    task(batch)
+    assert task.token_names(batch) == {"features": names}
+    assert tokens == [len(names)]
